@@ -1,0 +1,35 @@
+"""Segment a folder of images with no labels, no training set and no tuning.
+
+The names below are the Python API. Importing this package does not import torch: that happens when one of them is
+first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from .batch.runner import segment_folder as segment_folder
+    from .config import BatchConfig as BatchConfig
+    from .config import SegmentConfig as SegmentConfig
+    from .engine.engine import Engine as Engine
+    from .engine.segmentation import Segmentation as Segmentation
+
+_HOMES = {
+    "BatchConfig": "config",
+    "Engine": "engine.engine",
+    "SegmentConfig": "config",
+    "Segmentation": "engine.segmentation",
+    "segment_folder": "batch.runner",
+}
+
+__all__ = ["BatchConfig", "Engine", "SegmentConfig", "Segmentation", "__version__", "segment_folder"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)

@@ -1,0 +1,5 @@
+"""``python -m dynaseg_cli``."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""From paths to files: discovery, decoding, the stream through the engine, writing, resuming, reporting."""

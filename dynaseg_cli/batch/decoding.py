@@ -1,0 +1,98 @@
+"""Image files decoded to RGB by stated rules, within limits, whatever is in them."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from ..errors import DecodeError
+
+FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "BMP", "DIB", "WEBP", "GIF", "PPM", "JPEG2000", "TGA", "AVIF")
+"""The formats that Pillow may open. Not EPS, PDF and the like: they run an interpreter on the file's content."""
+
+_pillow_limit = threading.Lock()
+
+
+def read_source(path: Path) -> tuple[bytes, str]:
+    """The content of a file and its SHA-256 in hexadecimal."""
+    content = path.read_bytes()
+    return content, hashlib.sha256(content).hexdigest()
+
+
+def decode(content: bytes, max_pixels: int) -> NDArray[np.uint8]:
+    """Decode an image file to RGB, (H, W, 3) uint8.
+
+    The first frame of an animation, turned as EXIF says, colour profiles ignored. Grey is repeated in three channels;
+    palettes are looked up; transparency is composited on white; CMYK, YCbCr, Lab and HSV are converted; 16-bit grey is
+    divided by 257 (16-bit colour loses its low byte), 32-bit integers are taken for 16-bit values; floating point is
+    stretched from its least to its greatest finite value.
+
+    Raises
+    ------
+    DecodeError
+        If the file is empty, of no known format, damaged, or has more than `max_pixels` pixels.
+    """
+    if not content:
+        raise DecodeError("the file is empty")
+    try:
+        image = _open(content)
+        if image.width * image.height > max_pixels:
+            raise DecodeError(f"{image.width} x {image.height} pixels are more than --max-pixels {max_pixels} allows")
+        image.load()
+        rgb = _to_rgb(_upright(image))
+    except DecodeError:
+        raise
+    except UnidentifiedImageError:
+        raise DecodeError("not an image of a known format, or damaged at its start") from None
+    except Exception as error:  # Pillow's decoders raise anything at all on damaged files
+        raise DecodeError(f"damaged or not supported: {str(error) or type(error).__name__}") from error
+    if rgb.size == 0:
+        raise DecodeError("the image has no pixels")
+    return rgb
+
+
+def _open(content: bytes) -> Image.Image:
+    """Read the header. Pillow's own pixel limit is lifted for that: `max_pixels` is checked next, before decoding."""
+    with _pillow_limit:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(io.BytesIO(content), formats=FORMATS)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        turned: Image.Image | None = ImageOps.exif_transpose(image)
+    except Exception:  # damaged EXIF beside sound pixels: show them as they are stored
+        return image
+    return image if turned is None else turned
+
+
+def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
+    if image.mode.startswith(("I;16", "I")):
+        return _grey(np.clip(np.asarray(image).astype(np.int64), 0, 65535) / 257)
+    if image.mode == "F":
+        return _grey(_stretched(np.asarray(image).astype(np.float64)))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    return np.array(image.convert("RGB"))
+
+
+def _stretched(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    finite = values[np.isfinite(values)]
+    low, high = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
+    return (np.nan_to_num(values, nan=low, posinf=high, neginf=low) - low) * (255 / (high - low) if high > low else 0)
+
+
+def _grey(values: NDArray[Any]) -> NDArray[np.uint8]:
+    return np.repeat(np.rint(values).astype(np.uint8)[:, :, None], 3, axis=2)

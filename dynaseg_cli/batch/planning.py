@@ -1,0 +1,71 @@
+"""A batch decided before it starts: what there is to do, and that it can be done. Nothing here loads torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..config import BatchConfig, SegmentConfig
+from ..errors import UsageError
+from .discovery import discover
+from .job import Job
+from .outcome import Outcome
+from .resume import refuse_other_options
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a run needs to know."""
+
+    jobs: list[Job]
+    output: Path
+    segment: SegmentConfig
+    batch: BatchConfig
+    unlistable: list[Outcome]
+    """Folders below the inputs that could not be listed: failures from the start."""
+    links_out: int
+    """Symbolic links that were not followed."""
+
+
+def plan_batch(
+    inputs: Sequence[Path],
+    output: Path,
+    segment: SegmentConfig | None = None,
+    batch: BatchConfig | None = None,
+    listed: Sequence[Path] = (),
+) -> Plan:
+    """Find the images below `inputs` and in `listed`, and check that `output` can take their results.
+
+    Writes nothing.
+
+    Raises
+    ------
+    UsageError
+        If an input is unusable, results would collide, `output` cannot be written, or holds results made with other
+        options (unless they are to be overwritten).
+    """
+    segment, batch = segment or SegmentConfig(), batch or BatchConfig()
+    found = discover(inputs, listed, output, batch)
+    _refuse_unwritable(output)
+    if not batch.overwrite:
+        refuse_other_options(found.jobs, output, segment)
+    return Plan(
+        jobs=found.jobs,
+        output=output,
+        segment=segment,
+        batch=batch,
+        unlistable=[Outcome(str(folder), "failed", reason) for folder, reason in found.unreadable],
+        links_out=found.links_out,
+    )
+
+
+def _refuse_unwritable(output: Path) -> None:
+    existing = output
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    if not existing.is_dir():
+        raise UsageError(f"{output} cannot be a folder: {existing} is a file; name another one with -o")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise UsageError(f"{output} cannot be written: no permission in {existing}; name another folder with -o")

@@ -1,0 +1,57 @@
+"""Which images are complete already: their ``stats`` file says with which options and from which content."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ..config import Product, SegmentConfig
+from ..errors import UsageError
+from .job import Job
+
+Stats = dict[str, Any]
+
+
+def read_stats(path: Path) -> Stats | None:
+    """A ``stats`` document, or None where there is none or it is not one of ours."""
+    try:
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    if not isinstance(document, dict) or not isinstance(document.get("options"), dict):
+        return None
+    return document
+
+
+def refuse_other_options(jobs: Iterable[Job], output: Path, config: SegmentConfig) -> None:
+    """Raise a UsageError if any job has a result that was made with other options, naming those that differ."""
+    options = config.as_options()
+    for job in jobs:
+        path = job.result(output, "stats")
+        stats = read_stats(path)
+        if stats is None:
+            continue
+        before = stats["options"]
+        differing = [
+            f"{name.replace('_', '-')} was {before.get(name)}, now {options.get(name)}"
+            for name in sorted(options.keys() | before.keys())
+            if before.get(name) != options.get(name)
+        ]
+        if differing:
+            raise UsageError(
+                f"{path} was made with other options ({'; '.join(differing)});"
+                " use --overwrite to redo it or another output folder"
+            )
+
+
+def is_complete(job: Job, output: Path, sha256: str, config: SegmentConfig, save: Iterable[Product]) -> bool:
+    """Whether all products of a job are there, made from this very content with these options."""
+    stats = read_stats(job.result(output, "stats"))
+    if stats is None or stats["options"] != config.as_options():
+        return False
+    source = stats.get("source")
+    if not isinstance(source, dict) or source.get("sha256") != sha256:
+        return False
+    return all(job.result(output, product).is_file() for product in save)

@@ -1,0 +1,42 @@
+"""The command line: options become a config, the library works, its result is rendered and becomes an exit code.
+
+Heavy imports happen inside the commands, so that ``--help`` and a mistyped option answer at once.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from .. import __version__
+from .segment import segment
+
+app = typer.Typer(
+    name="dynaseg",
+    help="Segment a folder of images with no labels, no training set and no tuning.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.command("segment")(segment)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"dynaseg {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Make the commands a group, also while there is one."""
+
+
+def main() -> None:
+    """Entry point of the ``dynaseg`` command."""
+    app(prog_name="dynaseg")

@@ -1,0 +1,66 @@
+"""What a person sees: messages on stderr, names made safe to print, errors as one line and an exit code."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from ..errors import DynasegError, UsageError
+
+stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class ExitCode(IntEnum):
+    """The promised exit codes."""
+
+    DONE = 0
+    SOME_FAILED = 1
+    UNUSABLE = 2
+    INTERRUPTED = 130
+
+
+def printable(text: str) -> str:
+    """`text` on one line: control characters, line breaks and undecodable bytes shown as escapes, never sent raw."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def say(text: str, style: str = "") -> None:
+    """Print one line on stderr, nothing in it taken for markup."""
+    stderr.print(Text(printable(text), style=style))
+
+
+class _Handler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        say(f"{record.levelname.lower()}: {record.getMessage()}", "yellow")
+
+
+@contextmanager
+def errors_as_exit_codes(verbose: bool) -> Iterator[None]:
+    """Translate the library's errors, once for all commands; `verbose` shows tracebacks instead."""
+    package = logging.getLogger("dynaseg_cli")
+    handler = _Handler()
+    package.addHandler(handler)
+    try:
+        yield
+    except KeyboardInterrupt:
+        say("interrupted", "yellow")
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
+    except typer.Exit:
+        raise
+    except Exception as error:
+        if verbose:
+            stderr.print_exception()
+        if isinstance(error, DynasegError):
+            say(f"error: {error}", "red")
+        else:
+            say(f"error: unexpected {type(error).__name__}: {error}" + ("" if verbose else " (-v shows where)"), "red")
+        unusable = isinstance(error, UsageError)
+        raise typer.Exit(ExitCode.UNUSABLE if unusable else ExitCode.SOME_FAILED) from None
+    finally:
+        package.removeHandler(handler)

@@ -1,0 +1,321 @@
+"""``dynaseg segment``: every image of a folder, segmented into another."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import typer
+
+from ..batch.planning import Plan, plan_batch
+from ..config import PAPER_WEIGHT, PRESETS, BatchConfig, Mode, Precision, Preset, Product, SegmentConfig
+from ..errors import UsageError
+from .console import ExitCode, errors_as_exit_codes, say
+
+_METHOD, _STOP, _SIZE = "Method", "When to stop", "Size and arithmetic"
+_INPUT, _OUTPUT, _RUN = "Input", "Output", "Running"
+_DEFAULT = SegmentConfig()
+_BATCH = BatchConfig()
+
+
+def _min_labels(text: str) -> str | int:
+    if text == "auto":
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is neither 'auto' nor a number") from None
+
+
+def segment(
+    context: typer.Context,
+    inputs: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="INPUT...", help="Image files, and folders of them.", show_default=False),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="OUT",
+            help="Folder for the results.",
+            show_default="INPUT's name with -dynaseg",
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = None,
+    mode: Annotated[
+        Mode,
+        typer.Option(
+            help="Weighting of the two losses: spatial continuity focus, feature similarity focus, or constant.",
+            rich_help_panel=_METHOD,
+        ),
+    ] = _DEFAULT.mode,
+    alpha: Annotated[
+        float | None,
+        typer.Option(
+            help="alpha of scf and fsf.",
+            show_default=f"{PAPER_WEIGHT['scf']:g} (scf), {PAPER_WEIGHT['fsf']:g} (fsf)",
+            rich_help_panel=_METHOD,
+        ),
+    ] = None,
+    mu: Annotated[
+        float | None,
+        typer.Option(help="mu of fixed.", show_default=f"{PAPER_WEIGHT['fixed']:g} (fixed)", rich_help_panel=_METHOD),
+    ] = None,
+    preset: Annotated[
+        Preset,
+        typer.Option(
+            help="Starting point for all options; paper is the paper to the letter: full resolution, float32,"
+            " 1000 iterations, no convergence stop.",
+            rich_help_panel=_METHOD,
+        ),
+    ] = "default",
+    seed: Annotated[
+        int,
+        typer.Option(
+            help="Seed of the initial weights and of the silhouette sample.",
+            rich_help_panel=_METHOD,
+        ),
+    ] = _DEFAULT.seed,
+    min_region: Annotated[
+        int,
+        typer.Option(
+            metavar="PIXELS",
+            help="Merge connected regions smaller than this into their most similar neighbour.",
+            rich_help_panel=_METHOD,
+        ),
+    ] = _DEFAULT.min_region,
+    iterations: Annotated[
+        int,
+        typer.Option(help="At most so many iterations.", rich_help_panel=_STOP),
+    ] = _DEFAULT.iterations,
+    min_labels: Annotated[
+        Any,
+        typer.Option(
+            metavar="auto|N",
+            parser=_min_labels,
+            help="Stop when no more labels are left: a number, or auto to ask each image's silhouette score.",
+            rich_help_panel=_STOP,
+        ),
+    ] = _DEFAULT.min_labels,
+    patience: Annotated[
+        int,
+        typer.Option(
+            help="Stop when the number of labels has reached no new low for so many iterations; 0 never does.",
+            rich_help_panel=_STOP,
+        ),
+    ] = _DEFAULT.patience,
+    max_size: Annotated[
+        int,
+        typer.Option(
+            metavar="PIXELS",
+            help="Longest side of the image that the network is fitted on; 0 is full resolution."
+            " Labels always have the image's own size.",
+            rich_help_panel=_SIZE,
+        ),
+    ] = _DEFAULT.max_size,
+    precision: Annotated[
+        Precision,
+        typer.Option(
+            help="Arithmetic of the convolutions; auto takes bfloat16 where the device has units for it.",
+            rich_help_panel=_SIZE,
+        ),
+    ] = _DEFAULT.precision,
+    recursive: Annotated[
+        bool, typer.Option(help="Look into folders below INPUT.", rich_help_panel=_INPUT)
+    ] = _BATCH.recursive,
+    files_from: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Read more image files from a list, one a line; - is stdin. Their paths are kept below OUT.",
+            show_default=False,
+            rich_help_panel=_INPUT,
+        ),
+    ] = None,
+    null: Annotated[
+        bool, typer.Option("-0", "--null", help="The list is separated by NUL, not lines.", rich_help_panel=_INPUT)
+    ] = False,
+    include: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="GLOB",
+            help="Take only files that match: by name, or by path below INPUT if there is a slash. Repeatable.",
+            show_default=False,
+            rich_help_panel=_INPUT,
+        ),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="GLOB", help="Leave out files that match. Repeatable.", show_default=False, rich_help_panel=_INPUT
+        ),
+    ] = None,
+    follow_symlinks: Annotated[
+        bool,
+        typer.Option("--follow-symlinks", help="Follow symbolic links that lead out of INPUT.", rich_help_panel=_INPUT),
+    ] = _BATCH.follow_symlinks,
+    max_pixels: Annotated[
+        int,
+        typer.Option(help="Refuse larger images from their header, before decoding.", rich_help_panel=_INPUT),
+    ] = _BATCH.max_pixels,
+    save: Annotated[
+        str,
+        typer.Option(
+            metavar="LIST",
+            help="What to write, separated by commas: labels (grey PNG), color (palette PNG), stats (JSON)."
+            " Without stats nothing marks an image as complete, and a re-run does it again.",
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = ",".join(_BATCH.save),
+    keep_extension: Annotated[
+        bool,
+        typer.Option(
+            "--keep-extension",
+            help="Write a.jpg.png for a.jpg, so that a.jpg and a.png can sit together.",
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = _BATCH.keep_extension,
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite/--resume",
+            help="Redo every image, or skip those complete with the same options and content.",
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = _BATCH.overwrite,
+    device: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|cpu|cuda|cuda:N|mps",
+            help="Where to compute; auto takes CUDA, then MPS, then the CPU.",
+            rich_help_panel=_RUN,
+        ),
+    ] = "auto",
+    fail_fast: Annotated[
+        bool, typer.Option("--fail-fast", help="Stop at the first image that fails.", rich_help_panel=_RUN)
+    ] = _BATCH.fail_fast,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be done; write nothing.", rich_help_panel=_RUN)
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the run's summary as JSON on stdout.", rich_help_panel=_RUN)
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.", rich_help_panel=_RUN)] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show tracebacks.", rich_help_panel=_RUN)] = False,
+) -> None:
+    """Segment images without labels, training set or tuning.
+
+    Writes OUT/labels (raw labels, PNG), OUT/color (the same in a fixed palette) and OUT/stats (JSON), mirroring
+    INPUT's tree. Run it again to continue where it stopped.
+    """
+    with errors_as_exit_codes(verbose):
+        config = dataclasses.replace(PRESETS[preset], **_given(context, SegmentConfig))
+        batch = BatchConfig(
+            recursive=recursive,
+            include=tuple(include or ()),
+            exclude=tuple(exclude or ()),
+            follow_symlinks=follow_symlinks,
+            keep_extension=keep_extension,
+            max_pixels=max_pixels,
+            save=_products(save),
+            overwrite=overwrite,
+            fail_fast=fail_fast,
+        )
+        listed = _read_list(files_from, b"\0" if null else b"\n") if files_from else []
+        if not inputs and not files_from:
+            raise UsageError("nothing to do: name image files or folders, or give --files-from")
+        plan = plan_batch(inputs or [], output or _default_output(inputs or [], files_from), config, batch, listed)
+        code = _show_plan(plan, as_json) if dry_run else _run(plan, device, as_json=as_json, quiet=quiet)
+    raise typer.Exit(code)
+
+
+def _run(plan: Plan, device: str, *, as_json: bool, quiet: bool) -> ExitCode:
+    from ..batch.outcome import RunSummary
+    from ..batch.runner import run_batch
+    from ..engine.device import describe_device
+    from ..engine.engine import Engine
+    from .progress import BatchProgress, show_summary
+
+    summary = RunSummary(plan.output, len(plan.jobs) + len(plan.unlistable))
+    engine = Engine(plan.segment, device)
+    where = describe_device(engine.device)
+    if plan.links_out and not quiet:
+        say(f"{plan.links_out} symbolic links were not followed (--follow-symlinks does)", "yellow")
+    interrupted = False
+    with BatchProgress(summary, quiet=quiet) as progress:
+        try:
+            with closing(run_batch(plan, engine, progress.iterate)) as outcomes:
+                for outcome in outcomes:
+                    summary.add(outcome)
+                    progress.finish(outcome)
+        except KeyboardInterrupt:
+            interrupted = True
+    try:
+        summary.write(plan.segment, where, interrupted=interrupted)
+    except OSError as error:
+        say(f"error: {plan.output}/run.json cannot be written: {error.strerror}", "red")
+    if not quiet:
+        show_summary(summary, ", ".join(plan.batch.save))
+    if as_json:
+        print(json.dumps(summary.document(plan.segment, where, interrupted=interrupted)))  # noqa: T201
+    if interrupted:
+        say("interrupted; the same command continues", "yellow")
+        return ExitCode.INTERRUPTED
+    return ExitCode.SOME_FAILED if summary.failures else ExitCode.DONE
+
+
+def _show_plan(plan: Plan, as_json: bool) -> ExitCode:
+    jobs = [
+        {"path": str(job.source), "results": [str(job.result(plan.output, product)) for product in plan.batch.save]}
+        for job in plan.jobs
+    ]
+    failures = [{"path": outcome.path, "reason": outcome.reason} for outcome in plan.unlistable]
+    if as_json:
+        print(json.dumps({"output": str(plan.output), "images": len(jobs), "jobs": jobs, "failures": failures}))  # noqa: T201
+    else:
+        for job in jobs:
+            say(f"{job['path']} -> {', '.join(job['results'])}")
+        say(f"{len(jobs)} images; nothing was written")
+    return ExitCode.SOME_FAILED if failures else ExitCode.DONE
+
+
+def _given(context: typer.Context, config: type) -> dict[str, Any]:
+    """The options a person wrote, among those that are fields of `config`: a preset fills in the others."""
+
+    def written(name: str) -> bool:
+        source = context.get_parameter_source(name)
+        return source is not None and source.name != "DEFAULT"
+
+    names = [field.name for field in dataclasses.fields(config)]
+    return {name: context.params[name] for name in names if name in context.params and written(name)}
+
+
+def _products(text: str) -> tuple[Product, ...]:
+    names = dict.fromkeys(name.strip() for name in text.split(",") if name.strip())
+    return cast("tuple[Product, ...]", tuple(names))  # BatchConfig checks them
+
+
+def _read_list(source: str, separator: bytes) -> list[Path]:
+    try:
+        content = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+    except OSError as error:
+        raise UsageError(f"--files-from {source}: {error.strerror}") from None
+    lines = content.split(separator)
+    if separator == b"\n":
+        lines = [line.removesuffix(b"\r") for line in lines]
+    return [Path(os.fsdecode(line)) for line in lines if line]
+
+
+def _default_output(inputs: list[Path], files_from: str | None) -> Path:
+    if len(inputs) != 1 or files_from:
+        return Path("dynaseg-out")
+    resolved = inputs[0].resolve()
+    name = resolved.name if resolved.is_dir() else resolved.stem
+    return Path(f"{name}-dynaseg" if name else "dynaseg-out")

@@ -1,0 +1,153 @@
+"""Options as frozen dataclasses: the one place where a default is written and a range is checked.
+
+The standard library alone is imported here, so that ``--help`` can show the defaults without loading torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from .errors import UsageError
+
+Mode = Literal["scf", "fsf", "fixed"]
+Precision = Literal["auto", "float32", "bfloat16"]
+Preset = Literal["default", "paper"]
+Product = Literal["labels", "color", "stats"]
+
+PAPER_WEIGHT: dict[Mode, float] = {"scf": 50.0, "fsf": 15.0, "fixed": 5.0}
+"""alpha of SCF (eq. 9) and of FSF (eq. 8), and mu of the fixed weighting (eq. 7), as published."""
+
+
+def _choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise UsageError(f"{name} must be one of {', '.join(choices)}, not {value}")
+
+
+def _at_least(name: str, value: int, least: int, otherwise: str = "") -> None:
+    if value < least:
+        raise UsageError(f"{name} must be {otherwise}at least {least}, not {value}")
+
+
+def _at_most(name: str, value: int, most: int) -> None:
+    if value > most:
+        raise UsageError(f"{name} must be at most {most}, not {value}")
+
+
+@dataclass(frozen=True)
+class SegmentConfig:
+    """Everything that changes the labels of an image. Two runs with equal values give equal labels on one machine.
+
+    Raises
+    ------
+    UsageError
+        If a value is out of its range or two options contradict each other.
+    """
+
+    mode: Mode = "scf"
+    """Weighting of the two losses: scf (eq. 9), fsf (eq. 8) or fixed (eq. 7)."""
+    alpha: float | None = None
+    """alpha of scf or fsf; None is the paper's."""
+    mu: float | None = None
+    """mu of the fixed weighting; None is the paper's."""
+    iterations: int = 1000
+    """At most T iterations of the optimisation."""
+    min_labels: int | Literal["auto"] = "auto"
+    """Stop once no more labels than this are left; auto asks the silhouette phase."""
+    patience: int = 8
+    """Convergence: stop when the number of labels has reached no new low for so many iterations; 0 never does."""
+    max_size: int = 240
+    """Longest side in pixels of the image that the network is fitted on; 0 is full resolution."""
+    precision: Precision = "auto"
+    """Arithmetic of the convolutions; auto takes bfloat16 where the device computes it natively."""
+    min_region: int = 0
+    """Merge connected regions of fewer pixels than this into their most similar neighbour; 0 keeps all."""
+    seed: int = 0
+    """Seed of the initial weights and of the silhouette phase's sample."""
+    blocks: int = 3
+    """M: convolutional blocks of the feature extractor."""
+    features: int = 100
+    """p: channels of the feature map."""
+    clusters: int = 100
+    """q: channels of the response map, the most labels an image can have."""
+    learning_rate: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+
+    def __post_init__(self) -> None:
+        _choice("--mode", self.mode, get_args(Mode))
+        _choice("--precision", self.precision, get_args(Precision))
+        if self.mode == "fixed" and self.alpha is not None:
+            raise UsageError("--alpha belongs to --mode scf and fsf; with --mode fixed give --mu")
+        if self.mode != "fixed" and self.mu is not None:
+            raise UsageError(f"--mu belongs to --mode fixed; with --mode {self.mode} give --alpha")
+        for name, number in (("--alpha", self.alpha), ("--mu", self.mu)):
+            if number is not None and not (math.isfinite(number) and number > 0):
+                raise UsageError(f"{name} must be a positive number, not {number}")
+        if self.min_labels != "auto":
+            _at_least("--min-labels", self.min_labels, 1)
+        _at_least("--iterations", self.iterations, 1)
+        _at_least("--patience", self.patience, 0)
+        if self.max_size != 0:
+            _at_least("--max-size", self.max_size, 16, "0 for full resolution, or ")
+        _at_least("--min-region", self.min_region, 0)
+        _at_least("--seed", self.seed, 0)
+        _at_most("--seed", self.seed, 2**32 - 1)
+        _at_least("blocks", self.blocks, 1)
+        _at_least("features", self.features, 1)
+        _at_least("clusters", self.clusters, 2)
+        _at_most("clusters", self.clusters, 2**15 - 1)
+        if not self.learning_rate > 0:
+            raise UsageError(f"learning_rate must be positive, not {self.learning_rate}")
+        if not 0 <= self.momentum < 1:
+            raise UsageError(f"momentum must be in [0, 1), not {self.momentum}")
+        if not self.weight_decay >= 0:
+            raise UsageError(f"weight_decay must not be negative, not {self.weight_decay}")
+
+    @property
+    def weight(self) -> float:
+        """The constant of the weighting in use: alpha of scf and fsf, mu of fixed."""
+        given = self.mu if self.mode == "fixed" else self.alpha
+        return PAPER_WEIGHT[self.mode] if given is None else given
+
+    def as_options(self) -> dict[str, Any]:
+        """The values as they are recorded beside a result and compared on a re-run, alpha and mu resolved."""
+        options = dataclasses.asdict(self)
+        options["mu" if self.mode == "fixed" else "alpha"] = self.weight
+        return options
+
+
+PRESETS: dict[Preset, SegmentConfig] = {
+    "default": SegmentConfig(),
+    "paper": SegmentConfig(
+        iterations=1000, patience=0, max_size=0, precision="float32", blocks=3, features=100, clusters=100
+    ),
+}
+"""default: what is best in practice. paper: section IV-A to the letter, at full resolution."""
+
+
+@dataclass(frozen=True)
+class BatchConfig:
+    """How a batch of files is found, read and written. Nothing here changes the labels of an image."""
+
+    recursive: bool = True
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    follow_symlinks: bool = False
+    keep_extension: bool = False
+    max_pixels: int = 200_000_000
+    """Images with more pixels are refused from their header, before anything is decoded."""
+    save: tuple[Product, ...] = ("labels", "color", "stats")
+    overwrite: bool = False
+    """Redo every image instead of skipping the complete ones."""
+    fail_fast: bool = False
+    """Stop at the first image that fails."""
+
+    def __post_init__(self) -> None:
+        _at_least("--max-pixels", self.max_pixels, 1)
+        if not self.save:
+            raise UsageError(f"--save needs at least one of {', '.join(get_args(Product))}")
+        for product in self.save:
+            _choice("--save", product, get_args(Product))

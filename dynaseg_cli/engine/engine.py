@@ -1,0 +1,169 @@
+"""The engine: one object a device, created once and shared by a whole batch."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..config import SegmentConfig
+from ..errors import DeviceMemoryError
+from ..method.network import SegmentationNetwork
+from ..method.silhouette import Silhouette, silhouette_phase
+from ..regions.merging import merge_small_regions
+from ..regions.numbering import number_by_area
+from .device import compute_dtype, resolve_device
+from .fitting import Fit, OnIteration, fit_network
+from .labelling import label_image, to_input
+from .memory import is_out_of_memory, release_memory
+from .segmentation import FitRecord, Segmentation
+from .working_size import shrink, working_size
+
+TILE_SIZE = {"cpu": 256, "mps": 512, "cuda": 1024}
+"""Side in pixels of the tiles that are labelled at a time: small enough for a cache, large enough for a GPU."""
+SMALLEST_SIZE = 32
+"""Out of memory, the longest side is halved no further than to this; tiles neither."""
+
+Result = TypeVar("Result")
+
+
+class Engine:
+    """Segments images one after another, each from the same seeded initial weights.
+
+    A result depends on the image and the options alone, never on what the engine did before. An engine serves one
+    thread at a time.
+
+    Parameters
+    ----------
+    config : the options of the method.
+    device : auto, cpu, cuda, cuda:N or mps.
+
+    Raises
+    ------
+    DeviceUnavailableError
+        If the device does not exist on this machine.
+    """
+
+    def __init__(self, config: SegmentConfig | None = None, device: str = "auto") -> None:
+        self.config = config or SegmentConfig()
+        self.device = resolve_device(device)
+        self.dtype = compute_dtype(self.device, self.config.precision)
+        network = SegmentationNetwork(self.config.blocks, self.config.features, self.config.clusters)
+        network.initialise(self.config.seed)
+        self._network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._initial = copy.deepcopy(self._network.state_dict())
+
+    def find_silhouette(self, image: NDArray[np.uint8]) -> Silhouette | None:
+        """The silhouette phase of an image, None where the options fix the stop threshold. Safe in any thread."""
+        return silhouette_phase(image, self.config.seed) if self.config.min_labels == "auto" else None
+
+    def segment(
+        self,
+        image: NDArray[np.uint8],
+        silhouette: Silhouette | None = None,
+        on_iteration: OnIteration | None = None,
+    ) -> Segmentation:
+        """Segment an RGB (H, W, 3) uint8 image.
+
+        Parameters
+        ----------
+        image : (H, W, 3) uint8 array, RGB, 0..255.
+        silhouette : what `find_silhouette` gave for this image, if it was called ahead.
+        on_iteration : called with the iteration and q' after each iteration; what it raises ends the work.
+
+        Raises
+        ------
+        ValueError
+            If the array is not (H, W, 3) uint8, or empty.
+        DeviceMemoryError
+            If the device runs out of memory even at the smallest working size.
+        DivergedError
+            If the loss is no longer a finite number.
+        """
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
+            raise ValueError(f"an image is a (H, W, 3) uint8 array, not {image.shape} {image.dtype}")
+        started = time.perf_counter()
+        if silhouette is None:
+            silhouette = self.find_silhouette(image)
+        threshold = silhouette.k if silhouette is not None else self.config.min_labels
+        assert isinstance(threshold, int)
+        raw, record = self._fit_and_label(image, threshold, silhouette, on_iteration)
+        if self.config.min_region > 1:
+            raw = merge_small_regions(raw, image, self.config.min_region)
+        labels, num_labels = number_by_area(raw)
+        return Segmentation(labels, num_labels, record, time.perf_counter() - started)
+
+    def _fit_and_label(
+        self,
+        image: NDArray[np.uint8],
+        threshold: int,
+        silhouette: Silhouette | None,
+        on_iteration: OnIteration | None,
+    ) -> tuple[NDArray[np.int16], FitRecord]:
+        height, width = image.shape[:2]
+
+        def fit(max_size: int) -> tuple[NDArray[np.uint8], Fit, float]:
+            started = time.perf_counter()
+            small = shrink(image, *working_size(width, height, max_size))
+            return small, self._fit(small, threshold, on_iteration), time.perf_counter() - started
+
+        def label(tile_size: int) -> NDArray[np.int16]:
+            return label_image(self._network, image, self.device, self.dtype, tile_size, on_tile)
+
+        def on_tile() -> None:
+            if on_iteration is not None:
+                on_iteration(len(fitted.present), fitted.present[-1])
+
+        largest = self.config.max_size or max(height, width)
+        small, fitted, seconds = self._shrinking_on_out_of_memory(fit, min(largest, max(height, width)))
+        if small.shape == image.shape:
+            raw = fitted.labels.to(torch.int16).cpu().numpy()
+        else:
+            raw = self._shrinking_on_out_of_memory(label, TILE_SIZE[self.device.type])
+        record = FitRecord(
+            width=small.shape[1],
+            height=small.shape[0],
+            iterations=len(fitted.present),
+            stop_reason=fitted.stop_reason,
+            threshold=threshold,
+            silhouette=silhouette,
+            labels_per_iteration=fitted.present,
+            loss=fitted.loss,
+            similarity_loss=fitted.similarity,
+            continuity_loss=fitted.continuity,
+            changed_fraction=fitted.changed,
+            precision="bfloat16" if self.dtype == torch.bfloat16 else "float32",
+            seconds=seconds,
+        )
+        return raw, record
+
+    def _fit(self, small: NDArray[np.uint8], threshold: int, on_iteration: OnIteration | None) -> Fit:
+        if small.shape[:2] == (1, 1):
+            # A BatchNorm over one pixel is undefined; one pixel has one label.
+            return Fit(torch.zeros((1, 1), dtype=torch.int64), "threshold", [1], [0.0], [0.0], [0.0], [1.0])
+        self._network.load_state_dict(self._initial)
+        return fit_network(
+            self._network, to_input(small, self.device), self.config, threshold, self.dtype, on_iteration
+        )
+
+    def _shrinking_on_out_of_memory(self, work: Callable[[int], Result], size: int) -> Result:
+        """Do `work(size)`; out of memory, free what it held and try again at half the size."""
+        while True:
+            try:
+                return work(size)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                if size <= SMALLEST_SIZE:
+                    raise DeviceMemoryError(
+                        f"{self.device} is out of memory even at a working size of {size} pixels;"
+                        " free memory on it or choose another --device"
+                    ) from None
+            # Outside the handler: the error no longer keeps the failed attempt's tensors alive.
+            release_memory(self.device)
+            size = max(SMALLEST_SIZE, size // 2)

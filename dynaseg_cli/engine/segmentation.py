@@ -1,0 +1,51 @@
+"""What the engine returns for one image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..method.silhouette import Silhouette
+
+StopReason = Literal["converged", "threshold", "iterations"]
+
+
+@dataclass(frozen=True)
+class FitRecord:
+    """How the optimisation of one image went. The lists have one entry an iteration."""
+
+    width: int
+    """Width and height in pixels of the image that the network was fitted on."""
+    height: int
+    iterations: int
+    stop_reason: StopReason
+    """threshold: labels down to the stop threshold; converged: q' reached no new low for long; iterations: T."""
+    threshold: int
+    """The stop threshold in force: k of the silhouette phase, or the number asked for."""
+    silhouette: Silhouette | None
+    """None where a fixed number made the phase unnecessary."""
+    labels_per_iteration: list[int]
+    """q'."""
+    loss: list[float]
+    """L of eq. 7."""
+    similarity_loss: list[float]
+    continuity_loss: list[float]
+    changed_fraction: list[float]
+    """Fraction of pixels whose label differs from the iteration before; 1 in the first."""
+    precision: Literal["float32", "bfloat16"]
+    seconds: float
+    """Wall time of the optimisation."""
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """The labels of one image: (H, W) uint8 (uint16 above 256 labels), 0..num_labels-1 by falling area."""
+
+    labels: NDArray[np.uint8] | NDArray[np.uint16]
+    num_labels: int
+    fit: FitRecord
+    seconds: float
+    """Wall time in the engine: silhouette phase where it was done here, fit, labelling and merging."""

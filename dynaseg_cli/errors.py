@@ -1,0 +1,35 @@
+"""The named errors of the package. Each message names the file or option, what is wrong, and what to do."""
+
+from __future__ import annotations
+
+
+class DynasegError(Exception):
+    """Base of every error that dynaseg raises on purpose."""
+
+
+class UsageError(DynasegError):
+    """Wrong options or unusable input, found before any work was started."""
+
+
+class DeviceUnavailableError(UsageError):
+    """The requested compute device does not exist on this machine."""
+
+
+class ImageError(DynasegError):
+    """One image could not be processed; the rest of a batch goes on."""
+
+
+class DecodeError(ImageError):
+    """A file is not an image that can be read safely."""
+
+
+class DeviceMemoryError(ImageError):
+    """The image does not fit the device's memory even at the smallest working size."""
+
+
+class DivergedError(ImageError):
+    """The optimisation produced a loss that is not a finite number."""
+
+
+class InterruptedWorkError(DynasegError):
+    """The work at hand was dropped because the run is being stopped."""

@@ -1,0 +1,53 @@
+"""The network that is optimised on one image: feature extractor (III-B.1) and linear classifier (III-D)."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+class SegmentationNetwork(nn.Module):
+    """M blocks of convolution 3x3, ReLU and BatchNorm, a 1x1 convolution to q clusters, and its BatchNorm.
+
+    The input is (1, 3, H, W), RGB in [0, 1]; the output is the normalised response map r', (1, q, H, W), float32.
+    Every BatchNorm has momentum 1: after a forward pass in training mode its running statistics are those of that
+    very pass, so that evaluation mode applies the network as it was last trained.
+
+    Every BatchNorm starts with scale 1 and shift 0, so that r' has zero mean and unit variance along each cluster axis
+    (section III-D), and learns both. Without them on the last one, far more labels survive the optimisation.
+    """
+
+    def __init__(self, blocks: int, features: int, clusters: int) -> None:
+        super().__init__()
+        widths = [3] + [features] * blocks
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(fan_in, fan_out, kernel_size=3, padding=1) for fan_in, fan_out in itertools.pairwise(widths)
+        )
+        self.norms = nn.ModuleList(nn.BatchNorm2d(features, momentum=1.0) for _ in range(blocks))
+        self.classifier = nn.Conv2d(features, clusters, kernel_size=1)
+        self.response_norm = nn.BatchNorm2d(clusters, momentum=1.0)
+
+    @property
+    def receptive_radius(self) -> int:
+        """How many pixels away an input pixel can still change an output pixel."""
+        return len(self.convolutions)
+
+    def forward(self, image: Tensor) -> Tensor:
+        x = image
+        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
+            x = norm(torch.relu(convolution(x)))
+        # bfloat16 responses tie: the normalisation and the argmax behind it are done in float32.
+        response: Tensor = self.response_norm(self.classifier(x).float())
+        return response
+
+    def initialise(self, seed: int) -> None:
+        """Draw PyTorch's default initial weights from a generator of their own: equal on every machine and thread."""
+        generator = torch.Generator().manual_seed(seed)
+        for module in (*self.convolutions, self.classifier):
+            assert isinstance(module, nn.Conv2d) and module.bias is not None
+            bound = 1 / math.sqrt(module.in_channels * math.prod(module.kernel_size))
+            nn.init.uniform_(module.weight, -bound, bound, generator=generator)
+            nn.init.uniform_(module.bias, -bound, bound, generator=generator)

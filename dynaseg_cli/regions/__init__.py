@@ -1,0 +1,1 @@
+"""Label maps as connected regions. NumPy and SciPy only: engine, batch and evaluation may all use it."""

@@ -1,0 +1,56 @@
+"""What the tests share: which of them can run on this machine, and small images that look like photos."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import settings
+from numpy.typing import NDArray
+
+# No deadline: the machine may be busy. No database: the working tree stays clean.
+settings.register_profile("dynaseg", deadline=None, database=None, derandomize=True, max_examples=50)
+settings.load_profile("dynaseg")
+
+BSDS500 = Path(os.environ.get("DYNASEG_BSDS500") or Path(__file__).parents[2] / "shared" / "data" / "bsds500")
+
+
+def pytest_report_header() -> list[str]:
+    cuda = "available" if torch.cuda.is_available() else "NOT available: tests marked requires_cuda are skipped"
+    bsds500 = BSDS500 if BSDS500.is_dir() else f"NOT in {BSDS500}: tests marked requires_bsds500 are skipped"
+    return [f"CUDA: {cuda}", f"BSDS500: {bsds500}"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    lacking: dict[str, str] = {}
+    if not torch.cuda.is_available():
+        lacking["requires_cuda"] = "no CUDA device here: CUDA is not compared with the CPU"
+    if not BSDS500.is_dir():
+        lacking["requires_bsds500"] = f"no BSDS500 in {BSDS500}: set DYNASEG_BSDS500 to its folder"
+    for item in items:
+        for marker, reason in lacking.items():
+            if item.get_closest_marker(marker):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session")
+def bsds500() -> Path:
+    """The folder of the BSDS500 photos and annotations; for tests marked requires_bsds500."""
+    return BSDS500
+
+
+@pytest.fixture(scope="session")
+def photo() -> NDArray[np.uint8]:
+    """Sky, ground, a disc and a box under uneven light and noise: (24, 32, 3) uint8, read-only."""
+    rows, columns = np.mgrid[:24, :32]
+    image = np.where(rows[..., None] < 10, [120, 160, 220], [90, 130, 60]).astype(float)
+    image[(rows - 8) ** 2 + (columns - 8) ** 2 < 30] = [230, 200, 60]
+    image[12:20, 18:28] = [150, 50, 40]
+    image *= 0.8 + 0.4 * columns[..., None] / 32
+    image += np.random.default_rng(0).normal(0, 8, image.shape)
+    pixels = image.clip(0, 255).astype(np.uint8)
+    pixels.flags.writeable = False
+    return pixels

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from dynaseg_cli.engine.device import available_devices, compute_dtype, describe_device, resolve_device
+from dynaseg_cli.errors import DeviceUnavailableError, UsageError
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch, cuda: int = 0, mps: bool = False) -> None:
+    """Make the machine look as if it had so many CUDA devices, and MPS or not."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "expected"),
+    [(0, False, ["cpu"]), (0, True, ["mps", "cpu"]), (2, False, ["cuda:0", "cuda:1", "cpu"])],
+)
+def test_auto_is_the_first_of_the_devices_there_are(
+    monkeypatch: pytest.MonkeyPatch, cuda: int, mps: bool, expected: list[str]
+) -> None:
+    pretend(monkeypatch, cuda, mps)
+    assert available_devices() == expected
+    assert resolve_device("auto") == torch.device(expected[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("cpu", "cpu"), ("cuda", "cuda:0"), ("cuda:0", "cuda:0"), ("cuda:1", "cuda:1")]
+)
+def test_device_is_taken_by_name(monkeypatch: pytest.MonkeyPatch, name: str, expected: str) -> None:
+    pretend(monkeypatch, cuda=2)
+    assert resolve_device(name) == torch.device(expected)
+
+
+@pytest.mark.parametrize("name", ["cuda", "cuda:0", "mps", "quantum", "cuda:x", ""])
+def test_missing_device_is_refused_with_those_there_are(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    pretend(monkeypatch)
+    with pytest.raises(DeviceUnavailableError, match=f"--device {name}: .* choose from cpu$") as raised:
+        resolve_device(name)
+    assert isinstance(raised.value, UsageError)
+
+
+def test_cuda_device_beyond_the_last_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, cuda=2)
+    with pytest.raises(DeviceUnavailableError, match="choose from cuda:0, cuda:1, cpu"):
+        resolve_device("cuda:2")
+
+
+@pytest.mark.parametrize("device", ["cpu", "mps", "cuda:0"])
+def test_precision_asked_for_is_taken(device: str) -> None:
+    assert compute_dtype(torch.device(device), "float32") == torch.float32
+    assert compute_dtype(torch.device(device), "bfloat16") == torch.bfloat16
+
+
+@pytest.mark.parametrize(("amx", "avx512"), [(True, False), (False, True), (False, False)])
+def test_auto_precision_on_a_cpu_asks_for_native_bfloat16(
+    monkeypatch: pytest.MonkeyPatch, amx: bool, avx512: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
+    assert compute_dtype(torch.device("cpu"), "auto") == (torch.bfloat16 if amx or avx512 else torch.float32)
+
+
+@pytest.mark.parametrize(("capability", "expected"), [((7, 5), torch.float32), ((8, 0), torch.bfloat16)])
+def test_auto_precision_on_cuda_asks_for_native_bfloat16(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], expected: torch.dtype
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert compute_dtype(torch.device("cuda:0"), "auto") == expected
+
+
+def test_auto_precision_on_mps_is_float32() -> None:
+    assert compute_dtype(torch.device("mps"), "auto") == torch.float32
+
+
+def test_cpu_is_described_with_its_threads() -> None:
+    description = describe_device(torch.device("cpu"))
+    assert description.startswith("cpu (")
+    assert f"{torch.get_num_threads()} threads" in description

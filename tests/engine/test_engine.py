@@ -1,0 +1,322 @@
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+from dynaseg_cli.config import PRESETS, Mode, SegmentConfig
+from dynaseg_cli.engine import engine as engine_module
+from dynaseg_cli.engine.engine import SMALLEST_SIZE, Engine
+from dynaseg_cli.engine.fitting import Fit, fit_network
+from dynaseg_cli.engine.labelling import label_image
+from dynaseg_cli.engine.memory import is_out_of_memory
+from dynaseg_cli.errors import DeviceMemoryError, DeviceUnavailableError, DivergedError
+from dynaseg_cli.method.reference import reference_segment
+from dynaseg_cli.method.silhouette import Silhouette, silhouette_phase
+from dynaseg_cli.regions.numbering import number_by_area
+
+Image = NDArray[np.uint8]
+
+PAPER = dataclasses.replace(PRESETS["paper"], iterations=10, min_labels=3)
+QUICK = SegmentConfig(
+    iterations=4, min_labels=2, patience=0, max_size=0, precision="float32", blocks=2, features=24, clusters=24
+)
+CPU_ALLOCATOR_MESSAGE = (
+    "[enforce fail at alloc_cpu.cpp:119] err == 0. DefaultCPUAllocator: can't allocate memory:"
+    " you tried to allocate 4611686018427387904 bytes. Error code 12 (Cannot allocate memory)"
+)
+
+
+@pytest.fixture(scope="module")
+def wide(photo: Image) -> Image:
+    """(24, 96, 3): wider than the smallest working size."""
+    return np.tile(photo, (1, 3, 1))
+
+
+def agreement(one: NDArray[np.integer], other: NDArray[np.integer]) -> float:
+    """Fraction of pixels on which two label maps agree under the best renumbering."""
+    table = np.zeros((int(one.max()) + 1, int(other.max()) + 1), dtype=np.int64)
+    np.add.at(table, (one.reshape(-1), other.reshape(-1)), 1)
+    return float(table[linear_sum_assignment(-table)].sum() / one.size)
+
+
+# The method
+
+
+@pytest.mark.parametrize("mode", ["scf", "fsf", "fixed"])
+def test_engine_gives_what_the_reference_gives(photo: Image, mode: Mode) -> None:
+    config = dataclasses.replace(PAPER, mode=mode)
+    reference = reference_segment(photo.copy(), config, threshold=3)
+    result = Engine(config, "cpu").segment(photo)
+    assert result.fit.iterations == 10
+    assert result.fit.precision == "float32"
+    np.testing.assert_allclose(result.fit.loss, reference.losses, rtol=1e-4)
+    np.testing.assert_allclose(result.fit.labels_per_iteration, reference.labels_per_iteration, atol=1)
+    expected, _ = number_by_area(reference.labels)
+    assert agreement(result.labels, expected) > 0.999
+
+
+def test_stop_threshold_is_k_of_the_silhouette_phase(photo: Image) -> None:
+    config = dataclasses.replace(QUICK, min_labels="auto", iterations=2)
+    expected = silhouette_phase(photo, config.seed)
+    record = Engine(config, "cpu").segment(photo).fit
+    assert record.silhouette == expected
+    assert record.threshold == expected.k
+
+
+def test_silhouette_found_ahead_is_not_sought_again(monkeypatch: pytest.MonkeyPatch, photo: Image) -> None:
+    def unexpected(image: Image, seed: int) -> Silhouette:
+        raise AssertionError("the silhouette phase was done again")
+
+    monkeypatch.setattr(engine_module, "silhouette_phase", unexpected)
+    ahead = Silhouette(24, {24: 0.5})
+    record = Engine(dataclasses.replace(QUICK, min_labels="auto"), "cpu").segment(photo, ahead).fit
+    assert record.silhouette == ahead
+    assert (record.threshold, record.stop_reason, record.iterations) == (24, "threshold", 1)
+
+
+def test_fixed_threshold_makes_the_silhouette_phase_unnecessary(photo: Image) -> None:
+    engine = Engine(dataclasses.replace(QUICK, min_labels=7), "cpu")
+    assert engine.find_silhouette(photo) is None
+    record = engine.segment(photo).fit
+    assert record.silhouette is None
+    assert record.threshold == 7
+
+
+def test_seed_changes_the_result(photo: Image) -> None:
+    losses = [Engine(dataclasses.replace(QUICK, seed=seed), "cpu").segment(photo).fit.loss[0] for seed in (0, 0, 1)]
+    assert losses[0] == losses[1] != losses[2]
+
+
+@pytest.mark.parametrize("max_size", [0, 16])
+def test_result_does_not_depend_on_what_was_segmented_before(photo: Image, wide: Image, max_size: int) -> None:
+    config = dataclasses.replace(QUICK, max_size=max_size)
+    engine = Engine(config, "cpu")
+    first = engine.segment(photo)
+    assert not np.array_equal(engine.segment(wide).labels[:, :32], first.labels)
+    again = engine.segment(photo)
+    fresh = Engine(config, "cpu").segment(photo)
+    for other in (again, fresh):
+        assert np.array_equal(other.labels, first.labels)
+        assert other.fit.loss == first.fit.loss
+
+
+def test_result_does_not_depend_on_an_image_that_failed_before(monkeypatch: pytest.MonkeyPatch, photo: Image) -> None:
+    expected = Engine(QUICK, "cpu").segment(photo)
+    engine = Engine(QUICK, "cpu")
+
+    def stop_at_three(iteration: int, present: int) -> None:
+        if iteration == 3:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        engine.segment(photo[::-1].copy(), on_iteration=stop_at_three)
+    assert np.array_equal(engine.segment(photo).labels, expected.labels)
+
+
+# Labels
+
+
+@pytest.mark.parametrize("max_size", [0, 16])
+def test_labels_have_the_size_of_the_image_and_are_numbered_by_falling_area(photo: Image, max_size: int) -> None:
+    result = Engine(dataclasses.replace(QUICK, max_size=max_size), "cpu").segment(photo)
+    assert result.labels.shape == photo.shape[:2]
+    assert result.labels.dtype == np.uint8
+    areas = np.bincount(result.labels.reshape(-1))
+    assert len(areas) == result.num_labels > 2
+    assert areas.min() > 0
+    assert (np.diff(areas) <= 0).all()
+
+
+def test_image_is_fitted_at_the_working_size_and_recorded_so(wide: Image) -> None:
+    record = Engine(dataclasses.replace(QUICK, max_size=32), "cpu").segment(wide).fit
+    assert (record.width, record.height) == (32, 8)
+    assert record.iterations == len(record.loss) == 4
+    assert record.stop_reason == "iterations"
+
+
+def test_network_fitted_small_labels_at_full_resolution(photo: Image) -> None:
+    """Upsampled labels would be equal in blocks of the shrinking factor."""
+    large = np.kron(photo, np.ones((1, 1, 1), dtype=np.uint8))
+    result = Engine(dataclasses.replace(QUICK, max_size=16), "cpu").segment(large)
+    blocks = result.labels.reshape(12, 2, 16, 2)
+    assert (blocks != blocks[:, :1, :, :1]).any(axis=(1, 3)).mean() > 0.1
+
+
+def test_small_regions_are_merged(photo: Image) -> None:
+    config = dataclasses.replace(QUICK, min_region=40)
+    assert Engine(QUICK, "cpu").segment(photo).num_labels > Engine(config, "cpu").segment(photo).num_labels
+
+
+@pytest.mark.parametrize("max_size", [0, 16])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 2), (2, 1), (1, 40), (40, 1)], ids=str)
+def test_narrow_images_have_labels_too(shape: tuple[int, int], max_size: int) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    config = dataclasses.replace(QUICK, max_size=max_size, min_labels="auto")
+    result = Engine(config, "cpu").segment(image)
+    assert result.labels.shape == shape
+    assert np.isfinite(result.fit.loss).all()
+    assert len(result.fit.loss) == result.fit.iterations
+
+
+def test_one_pixel_is_one_label() -> None:
+    result = Engine(QUICK, "cpu").segment(np.full((1, 1, 3), 9, dtype=np.uint8))
+    assert result.labels.tolist() == [[0]]
+    assert (result.num_labels, result.fit.labels_per_iteration) == (1, [1])
+
+
+@pytest.mark.parametrize("value", [0, 128, 255])
+def test_constant_image_is_segmented(value: int) -> None:
+    image = np.full((12, 16, 3), value, dtype=np.uint8)
+    result = Engine(dataclasses.replace(QUICK, min_labels="auto"), "cpu").segment(image)
+    assert result.labels.shape == (12, 16)
+    assert result.fit.threshold == 1
+    assert np.isfinite(result.fit.loss).all()
+
+
+def test_array_may_be_read_only_and_of_any_strides(photo: Image) -> None:
+    engine = Engine(QUICK, "cpu")
+    for view in (photo[::-1], photo[:, ::-1], photo[::2, ::2], photo.transpose(1, 0, 2)):
+        assert np.array_equal(engine.segment(view).labels, engine.segment(view.copy()).labels)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((8, 8), dtype=np.uint8),
+        np.zeros((8, 8, 4), dtype=np.uint8),
+        np.zeros((3, 8, 8), dtype=np.uint8),
+        np.zeros((1, 8, 8, 3), dtype=np.uint8),
+        np.zeros((8, 8, 3), dtype=np.float32),
+        np.zeros((8, 8, 3), dtype=np.int64),
+        np.zeros((0, 8, 3), dtype=np.uint8),
+        np.zeros((8, 0, 3), dtype=np.uint8),
+    ],
+    ids=lambda image: f"{image.shape} {image.dtype}",
+)
+def test_array_that_is_no_rgb_image_is_refused(image: Image) -> None:
+    with pytest.raises(ValueError, match=r"\(H, W, 3\) uint8 array, not \("):
+        Engine(QUICK, "cpu").segment(image)
+
+
+def test_bfloat16_is_recorded(photo: Image) -> None:
+    config = dataclasses.replace(QUICK, precision="bfloat16", iterations=2)
+    result = Engine(config, "cpu").segment(photo)
+    assert result.fit.precision == "bfloat16"
+    assert result.fit.loss[0] == pytest.approx(Engine(QUICK, "cpu").segment(photo).fit.loss[0], rel=0.02)
+
+
+# Errors
+
+
+def test_unknown_device_is_refused_at_once() -> None:
+    with pytest.raises(DeviceUnavailableError):
+        Engine(QUICK, "quantum")
+
+
+def test_divergence_has_a_name(photo: Image) -> None:
+    with pytest.raises(DivergedError):
+        Engine(dataclasses.replace(QUICK, learning_rate=1e38), "cpu").segment(photo)
+
+
+def fit_failing(times: int, error: Exception, widths: list[int]) -> Callable[..., Fit]:
+    """`fit_network`, but the first `times` calls raise; the width of every call's image is noted."""
+
+    def fit(network: object, image: torch.Tensor, *options: object) -> Fit:
+        widths.append(image.shape[3])
+        if len(widths) <= times:
+            raise error
+        return fit_network(network, image, *options)
+
+    return fit
+
+
+OUT_OF_MEMORY = [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError(CPU_ALLOCATOR_MESSAGE), MemoryError()]
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=lambda error: type(error).__name__)
+def test_fit_out_of_memory_is_retried_at_half_the_size(
+    monkeypatch: pytest.MonkeyPatch, wide: Image, error: Exception
+) -> None:
+    expected = Engine(dataclasses.replace(QUICK, max_size=48), "cpu").segment(wide)
+    widths: list[int] = []
+    monkeypatch.setattr(engine_module, "fit_network", fit_failing(1, error, widths))
+    result = Engine(QUICK, "cpu").segment(wide)
+    assert widths == [96, 48]
+    assert (result.fit.width, result.fit.height) == (48, 12)
+    assert np.array_equal(result.labels, expected.labels)
+
+
+def test_fit_out_of_memory_at_every_size_is_an_error_that_says_so(monkeypatch: pytest.MonkeyPatch, wide: Image) -> None:
+    widths: list[int] = []
+    monkeypatch.setattr(engine_module, "fit_network", fit_failing(99, OUT_OF_MEMORY[0], widths))
+    with pytest.raises(DeviceMemoryError, match=f"cpu is out of memory even at a working size of {SMALLEST_SIZE}"):
+        Engine(QUICK, "cpu").segment(wide)
+    assert widths == [96, 48, SMALLEST_SIZE]
+
+
+def test_engine_serves_the_next_image_after_one_too_large(monkeypatch: pytest.MonkeyPatch, photo: Image) -> None:
+    expected = Engine(QUICK, "cpu").segment(photo)
+    engine = Engine(QUICK, "cpu")
+    with monkeypatch.context() as patch:
+        patch.setattr(engine_module, "fit_network", fit_failing(99, OUT_OF_MEMORY[0], []))
+        with pytest.raises(DeviceMemoryError):
+            engine.segment(photo)
+    assert np.array_equal(engine.segment(photo).labels, expected.labels)
+
+
+def test_labelling_out_of_memory_is_retried_with_smaller_tiles(monkeypatch: pytest.MonkeyPatch, wide: Image) -> None:
+    config = dataclasses.replace(QUICK, max_size=48)
+    expected = Engine(config, "cpu").segment(wide)
+    sizes: list[int] = []
+
+    def label(network: object, image: Image, device: object, dtype: object, size: int, *rest: object) -> object:
+        sizes.append(size)
+        if len(sizes) <= 2:
+            raise OUT_OF_MEMORY[0]
+        return label_image(network, image, device, dtype, size, *rest)
+
+    monkeypatch.setattr(engine_module, "label_image", label)
+    monkeypatch.setitem(engine_module.TILE_SIZE, "cpu", 160)
+    result = Engine(config, "cpu").segment(wide)
+    assert sizes == [160, 80, 40]
+    assert agreement(result.labels, expected.labels) > 0.999
+
+
+@pytest.mark.parametrize("error", [RuntimeError("shapes differ"), ValueError("memory"), InterruptedError()], ids=repr)
+def test_any_other_error_surfaces(monkeypatch: pytest.MonkeyPatch, wide: Image, error: Exception) -> None:
+    widths: list[int] = []
+    monkeypatch.setattr(engine_module, "fit_network", fit_failing(99, error, widths))
+    with pytest.raises(type(error)) as raised:
+        Engine(QUICK, "cpu").segment(wide)
+    assert raised.value is error
+    assert widths == [96]
+
+
+def test_real_failure_of_the_cpu_allocator_is_recognised() -> None:
+    with pytest.raises(RuntimeError) as raised:
+        torch.empty(1 << 60, dtype=torch.uint8)
+    assert is_out_of_memory(raised.value)
+
+
+# CUDA
+
+
+@pytest.mark.requires_cuda
+@pytest.mark.parametrize("mode", ["scf", "fsf", "fixed"])
+def test_cuda_gives_what_the_cpu_gives(photo: Image, mode: Mode) -> None:
+    config = dataclasses.replace(PAPER, mode=mode)
+    cpu, cuda = (Engine(config, device).segment(photo) for device in ("cpu", "cuda"))
+    np.testing.assert_allclose(cuda.fit.loss, cpu.fit.loss, rtol=1e-3)
+    assert agreement(cuda.labels, cpu.labels) > 0.99
+
+
+@pytest.mark.requires_cuda
+def test_cuda_gives_equal_results_for_equal_runs(photo: Image) -> None:
+    first, again = (Engine(PAPER, "cuda").segment(photo) for _ in range(2))
+    assert np.array_equal(first.labels, again.labels)

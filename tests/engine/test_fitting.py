@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dynaseg_cli.config import SegmentConfig
+from dynaseg_cli.engine.fitting import Fit, OnIteration, fit_network
+from dynaseg_cli.engine.labelling import to_input
+from dynaseg_cli.engine.objective import Objective
+from dynaseg_cli.errors import DivergedError
+from dynaseg_cli.method.network import SegmentationNetwork
+
+CONFIG = SegmentConfig(mode="scf", iterations=6, patience=0, blocks=2, features=24, clusters=24)
+STANDING_STILL = dataclasses.replace(CONFIG, learning_rate=1e-12)
+
+
+def new_network(config: SegmentConfig) -> SegmentationNetwork:
+    network = SegmentationNetwork(config.blocks, config.features, config.clusters)
+    network.initialise(config.seed)
+    return network
+
+
+def fit(
+    image: NDArray[np.uint8], config: SegmentConfig, threshold: int = 1, on_iteration: OnIteration | None = None
+) -> Fit:
+    x = to_input(image, torch.device("cpu"))
+    return fit_network(new_network(config), x, config, threshold, torch.float32, on_iteration)
+
+
+def lengths(result: Fit) -> set[int]:
+    records = (result.present, result.loss, result.similarity, result.continuity, result.changed)
+    return {len(record) for record in records}
+
+
+def test_fit_stops_after_the_last_iteration(photo: NDArray[np.uint8]) -> None:
+    result = fit(photo, CONFIG)
+    assert result.stop_reason == "iterations"
+    assert lengths(result) == {6}
+
+
+def test_fit_stops_at_the_threshold(photo: NDArray[np.uint8]) -> None:
+    present = fit(photo, CONFIG).present
+    threshold = present[0] - 1
+    result = fit(photo, CONFIG, threshold)
+    assert result.stop_reason == "threshold"
+    assert lengths(result) == {len(result.present)}
+    assert result.present[-1] <= threshold < min(result.present[:-1])
+
+
+def test_fit_that_begins_at_the_threshold_takes_one_iteration(photo: NDArray[np.uint8]) -> None:
+    result = fit(photo, CONFIG, threshold=24)
+    assert result.stop_reason == "threshold"
+    assert lengths(result) == {1}
+
+
+def test_fit_stops_after_as_many_settled_iterations_as_it_has_patience(photo: NDArray[np.uint8]) -> None:
+    result = fit(photo, dataclasses.replace(STANDING_STILL, patience=3))
+    assert result.stop_reason == "converged"
+    assert result.changed == [1, 0, 0, 0]
+    assert lengths(result) == {4}
+
+
+def test_only_settled_iterations_in_a_row_count(monkeypatch: pytest.MonkeyPatch, photo: NDArray[np.uint8]) -> None:
+    zeros, ones = torch.zeros(photo.shape[:2]).long(), torch.ones(photo.shape[:2]).long()
+    script = iter([zeros, zeros, ones, ones, ones, ones])
+
+    def follow_script(response: Tensor, *options: object) -> Objective:
+        return Objective(response.mean(), torch.zeros(()), torch.zeros(()), torch.tensor(5), next(script))
+
+    monkeypatch.setattr("dynaseg_cli.engine.fitting.evaluate_objective", follow_script)
+    result = fit(photo, dataclasses.replace(CONFIG, patience=2))
+    assert result.changed == [1, 0, 1, 0, 0]
+    assert result.stop_reason == "converged"
+
+
+def test_no_patience_never_stops_early(photo: NDArray[np.uint8]) -> None:
+    result = fit(photo, STANDING_STILL)
+    assert result.stop_reason == "iterations"
+    assert result.changed == [1, 0, 0, 0, 0, 0]
+
+
+def test_records_obey_the_equations(photo: NDArray[np.uint8]) -> None:
+    result = fit(photo, CONFIG, threshold=2)
+    expected = [
+        similarity + 50 / max(present, 2) * continuity
+        for similarity, continuity, present in zip(result.similarity, result.continuity, result.present, strict=True)
+    ]
+    np.testing.assert_allclose(result.loss, expected, rtol=1e-5)
+    assert result.present[-1] == len(result.labels.unique())
+    assert result.loss[-1] < result.loss[0]
+
+
+def test_changed_is_the_fraction_of_pixels_that_moved(photo: NDArray[np.uint8]) -> None:
+    before, after = (fit(photo, dataclasses.replace(CONFIG, iterations=n)) for n in (3, 4))
+    assert after.changed[:3] == before.changed
+    assert after.changed[3] == pytest.approx((before.labels != after.labels).double().mean().item())
+    assert 0 < after.changed[3] < 1
+
+
+def test_network_is_left_as_the_last_iteration_saw_it(photo: NDArray[np.uint8]) -> None:
+    network = new_network(CONFIG)
+    x = to_input(photo, torch.device("cpu"))
+    result = fit_network(network, x, CONFIG, 1, torch.float32)
+    with torch.no_grad():
+        assert torch.equal(network.train()(x).argmax(1)[0], result.labels)
+
+
+def test_loss_that_is_not_a_number_ends_the_fit(photo: NDArray[np.uint8]) -> None:
+    x = to_input(photo, torch.device("cpu"))
+    x[0, 0, 0, 0] = float("nan")
+    with pytest.raises(DivergedError, match="loss became nan in iteration 1"):
+        fit_network(new_network(CONFIG), x, CONFIG, 1, torch.float32)
+
+
+def test_learning_rate_that_overflows_ends_the_fit(photo: NDArray[np.uint8]) -> None:
+    with pytest.raises(DivergedError, match="iteration 2"):
+        fit(photo, dataclasses.replace(CONFIG, learning_rate=1e38))
+
+
+def test_caller_hears_of_every_iteration(photo: NDArray[np.uint8]) -> None:
+    heard: list[tuple[int, int]] = []
+    result = fit(photo, CONFIG, on_iteration=lambda iteration, present: heard.append((iteration, present)))
+    assert heard == list(enumerate(result.present, start=1))
+
+
+def test_what_the_caller_raises_ends_the_fit(photo: NDArray[np.uint8]) -> None:
+    heard: list[int] = []
+
+    def stop_at_two(iteration: int, present: int) -> None:
+        heard.append(iteration)
+        if iteration == 2:
+            raise InterruptedError("enough")
+
+    with pytest.raises(InterruptedError, match="enough"):
+        fit(photo, CONFIG, on_iteration=stop_at_two)
+    assert heard == [1, 2]

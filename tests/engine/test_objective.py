@@ -1,0 +1,111 @@
+"""The fused objective against the method's plain formulas, differentiated by autograd in float64."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from dynaseg_cli.config import PAPER_WEIGHT, Mode
+from dynaseg_cli.engine import objective as objective_module
+from dynaseg_cli.engine.objective import Objective, evaluate_objective
+from dynaseg_cli.method.losses import continuity_loss, similarity_loss
+from dynaseg_cli.method.weighting import continuity_weight
+
+CLUSTERS = 7
+SHAPES = [(1, 9), (9, 1), (2, 2), (1, 2), (6, 5), (13, 8)]
+
+
+def random_response(height: int, width: int, clusters: int = CLUSTERS) -> Tensor:
+    values = torch.randn(1, clusters, height, width, generator=torch.Generator().manual_seed(height * 100 + width))
+    return values.to(memory_format=torch.channels_last).requires_grad_()
+
+
+def plain_objective(response: Tensor, mode: Mode, weight: float, threshold: int) -> tuple[Objective, Tensor]:
+    leaf = response.detach().double().requires_grad_()
+    labels = leaf.argmax(1)[0]
+    present = labels.unique().numel()
+    similarity = similarity_loss(leaf[0].permute(1, 2, 0).reshape(-1, leaf.shape[1]), labels.reshape(-1))
+    continuity = continuity_loss(leaf)
+    loss = similarity + continuity_weight(mode, weight, float(max(present, threshold))) * continuity
+    expected = Objective(loss, similarity, continuity, torch.tensor(present), labels)
+    return expected, torch.autograd.grad(loss, leaf)[0]
+
+
+def assert_same(response: Tensor, mode: Mode, weight: float, threshold: int) -> None:
+    expected, expected_gradient = plain_objective(response, mode, weight, threshold)
+    result = evaluate_objective(response, mode, weight, threshold)
+    assert torch.equal(result.labels, expected.labels)
+    assert torch.equal(result.present, expected.present)
+    for name in ("loss", "similarity", "continuity"):
+        assert getattr(result, name).item() == pytest.approx(getattr(expected, name).item(), rel=1e-5), name
+    (gradient,) = torch.autograd.grad(result.loss, response)
+    torch.testing.assert_close(gradient.double(), expected_gradient, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("mode", ["scf", "fsf", "fixed"])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_values_and_gradient_equal_the_plain_formulas(shape: tuple[int, int], mode: Mode) -> None:
+    assert_same(random_response(*shape), mode, PAPER_WEIGHT[mode], threshold=2)
+
+
+@pytest.mark.parametrize("mode", ["scf", "fsf"])
+def test_weight_counts_no_fewer_labels_than_the_threshold(mode: Mode) -> None:
+    assert_same(random_response(6, 5), mode, PAPER_WEIGHT[mode], threshold=CLUSTERS + 3)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 5, 12, 13, 50])
+def test_bands_of_any_number_of_rows_change_nothing(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    monkeypatch.setattr(objective_module, "BAND_BYTES", rows * 8 * CLUSTERS * 4)
+    response = random_response(13, 8)
+    assert objective_module._rows(response[0].permute(1, 2, 0)) == rows
+    assert_same(response, "scf", 50.0, threshold=2)
+
+
+def test_row_larger_than_a_band_is_a_band(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(objective_module, "BAND_BYTES", 1)
+    assert_same(random_response(13, 8), "scf", 50.0, threshold=2)
+
+
+def test_equal_neighbours_pull_on_neither() -> None:
+    """The gradient of abs at 0 is 0, as autograd has it."""
+    response = torch.zeros(1, 2, 2, 2)
+    response[:, 0] = 1
+    assert_same(response.to(memory_format=torch.channels_last).requires_grad_(), "fixed", 5.0, threshold=1)
+
+
+def test_extreme_responses_stay_finite() -> None:
+    response = (random_response(6, 5).detach() * 1000).requires_grad_()
+    assert_same(response, "scf", 50.0, threshold=2)
+
+
+def test_gradient_follows_what_is_done_with_the_loss() -> None:
+    response = random_response(6, 5)
+    (once,) = torch.autograd.grad(evaluate_objective(response, "scf", 50.0, 2).loss, response)
+    (thrice,) = torch.autograd.grad(3 * evaluate_objective(response, "scf", 50.0, 2).loss, response)
+    torch.testing.assert_close(thrice, 3 * once)
+
+
+def test_gradient_descends_the_float64_loss() -> None:
+    """Central differences of the plain loss, without autograd; labels and q' are constant in so small a step."""
+    response = random_response(4, 3)
+    (gradient,) = torch.autograd.grad(evaluate_objective(response, "scf", 50.0, 2).loss, response)
+    direction = torch.randn(response.shape, generator=torch.Generator().manual_seed(0)).double()
+    step = 1e-6 * direction
+    ahead, behind = (plain_objective(response.double() + s, "scf", 50.0, 2)[0].loss for s in (step, -step))
+    slope = (ahead - behind).item() / 2e-6
+    assert (gradient.double() * direction).sum().item() == pytest.approx(slope, rel=1e-4)
+
+
+def test_gradient_has_the_memory_layout_of_the_response() -> None:
+    """Another layout would make the backward convolutions copy the largest tensors there are."""
+    response = random_response(6, 5)
+    (gradient,) = torch.autograd.grad(evaluate_objective(response, "scf", 50.0, 2).loss, response)
+    assert gradient.stride() == response.stride()
+    assert gradient.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_only_the_loss_is_differentiable() -> None:
+    result = evaluate_objective(random_response(6, 5), "scf", 50.0, 2)
+    assert result.loss.requires_grad
+    assert not (result.similarity.requires_grad or result.continuity.requires_grad)

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from dynaseg_cli.method.losses import continuity_loss, similarity_loss
+
+
+def response(*rows: list[float]) -> Tensor:
+    """A response map of one cluster axis, (1, 1, H, W)."""
+    return torch.tensor(rows)[None, None]
+
+
+def test_similarity_is_the_mean_negative_log_softmax_of_the_label() -> None:
+    pixels = torch.tensor([[math.log(3), 0.0], [0.0, 0.0]])
+    # softmax: 3/4 for label 0 of the first pixel, 1/2 for label 1 of the second
+    expected = (math.log(4 / 3) + math.log(2)) / 2
+    assert similarity_loss(pixels, torch.tensor([0, 1])).item() == pytest.approx(expected)
+
+
+def test_similarity_of_a_confident_pixel_vanishes() -> None:
+    assert similarity_loss(torch.tensor([[50.0, 0.0, 0.0]]), torch.tensor([0])).item() == pytest.approx(0)
+
+
+def test_continuity_of_two_by_two_is_worked_by_hand() -> None:
+    # horizontal |2-1|, |7-4|: mean 2; vertical |4-1|, |7-2|: mean 4
+    assert continuity_loss(response([1, 2], [4, 7])).item() == 6
+
+
+def test_continuity_of_two_by_three_takes_each_mean_over_its_own_number_of_differences() -> None:
+    # horizontal 1, 2, 0, 5: mean 2 of 4; vertical 1, 0, 3: mean 4/3 of 3
+    assert continuity_loss(response([0, 1, 3], [1, 1, 6])).item() == pytest.approx(2 + 4 / 3)
+
+
+def test_continuity_is_a_mean_over_the_cluster_axes_too() -> None:
+    one = response([1, 2], [4, 7])
+    assert continuity_loss(torch.cat([one, torch.zeros_like(one)], dim=1)).item() == 3
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [((1, 1, 1, 3), 4.0), ((1, 1, 3, 1), 4.0), ((1, 3, 1, 1), 0.0)],
+    ids=["row", "column", "pixel"],
+)
+def test_continuity_counts_only_the_axes_that_have_differences(shape: tuple[int, ...], expected: float) -> None:
+    assert continuity_loss(torch.tensor([0.0, 3.0, -2.0]).reshape(shape)).item() == expected
+
+
+def test_losses_are_means_so_repeating_an_image_changes_neither() -> None:
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randn(6, 4, generator=generator)
+    labels = pixels.argmax(1)
+    assert similarity_loss(pixels.repeat(5, 1), labels.repeat(5)).item() == pytest.approx(
+        similarity_loss(pixels, labels).item()
+    )
+    ramp = torch.arange(8.0).expand(1, 2, 3, 8)
+    assert continuity_loss(ramp.repeat(1, 3, 4, 1)).item() == continuity_loss(ramp).item() == 1
+
+
+def test_gradient_flows_through_continuity() -> None:
+    leaf = response([1.0, 2.0], [4.0, 7.0]).requires_grad_()
+    continuity_loss(leaf).backward()
+    assert leaf.grad is not None
+    assert leaf.grad[0, 0].tolist() == [[-1, 0], [0, 1]]

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+from numpy.typing import NDArray
+
+from dynaseg_cli.regions.numbering import number_by_area
+
+RAW_MAPS = arrays(np.int16, array_shapes(min_dims=2, max_dims=2, max_side=8), elements=st.integers(0, 9))
+
+
+def test_largest_area_is_0_and_the_smaller_label_wins_a_tie() -> None:
+    labels, count = number_by_area(np.array([[7, 7, 7], [4, 2, 4], [9, 2, 7]]))
+    assert labels.tolist() == [[0, 0, 0], [2, 1, 2], [3, 1, 0]]
+    assert count == 4
+
+
+@given(RAW_MAPS)
+def test_areas_fall_and_pixels_stay_together(raw: NDArray[np.int16]) -> None:
+    labels, count = number_by_area(raw)
+    areas = np.bincount(labels.reshape(-1))
+    assert len(areas) == count == len(np.unique(raw))
+    assert (np.diff(areas) <= 0).all()
+    assert areas.min() > 0
+    assert len(set(zip(raw.reshape(-1).tolist(), labels.reshape(-1).tolist(), strict=True))) == count
+
+
+@given(RAW_MAPS)
+def test_numbering_twice_changes_nothing(raw: NDArray[np.int16]) -> None:
+    once, _ = number_by_area(raw)
+    assert np.array_equal(number_by_area(once)[0], once)
+
+
+@pytest.mark.parametrize(("count", "dtype"), [(256, np.uint8), (257, np.uint16)])
+def test_labels_are_as_wide_as_their_number_needs(count: int, dtype: type[np.unsignedinteger]) -> None:
+    labels, found = number_by_area(np.arange(count, dtype=np.int16)[None])
+    assert found == count
+    assert labels.dtype == dtype
+    assert labels.max() == count - 1

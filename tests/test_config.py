@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any
+
+import pytest
+
+from dynaseg_cli.config import PRESETS, BatchConfig, SegmentConfig
+from dynaseg_cli.errors import DynasegError, UsageError
+
+NAN, INFINITY = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"mode": "average"}, "--mode must be one of scf, fsf, fixed, not average"),
+        ({"precision": "float16"}, "--precision must be one of auto, float32, bfloat16, not float16"),
+        ({"alpha": 0.0}, "--alpha must be a positive number"),
+        ({"alpha": -1.0}, "--alpha"),
+        ({"alpha": NAN}, "--alpha"),
+        ({"alpha": INFINITY}, "--alpha"),
+        ({"mode": "fixed", "mu": 0.0}, "--mu must be a positive number"),
+        ({"mode": "fixed", "mu": NAN}, "--mu"),
+        ({"min_labels": 0}, "--min-labels must be at least 1, not 0"),
+        ({"iterations": 0}, "--iterations must be at least 1, not 0"),
+        ({"patience": -1}, "--patience must be at least 0"),
+        ({"max_size": 15}, "--max-size must be 0 for full resolution, or at least 16, not 15"),
+        ({"max_size": -1}, "--max-size"),
+        ({"min_region": -1}, "--min-region must be at least 0"),
+        ({"seed": -1}, "--seed must be at least 0"),
+        ({"seed": 2**32}, "--seed must be at most 4294967295"),
+        ({"blocks": 0}, "blocks must be at least 1"),
+        ({"features": 0}, "features must be at least 1"),
+        ({"clusters": 1}, "clusters must be at least 2"),
+        ({"clusters": 2**15}, "clusters must be at most 32767"),
+        ({"learning_rate": 0.0}, "learning_rate must be positive"),
+        ({"learning_rate": NAN}, "learning_rate"),
+        ({"momentum": 1.0}, "momentum must be in [0, 1)"),
+        ({"momentum": -0.1}, "momentum"),
+        ({"weight_decay": -1e-9}, "weight_decay must not be negative"),
+        ({"weight_decay": NAN}, "weight_decay"),
+    ],
+    ids=str,
+)
+def test_value_out_of_range_is_refused_by_the_name_of_its_option(options: dict[str, Any], named: str) -> None:
+    with pytest.raises(UsageError, match="^" + re.escape(named)) as raised:
+        SegmentConfig(**options)
+    assert isinstance(raised.value, DynasegError)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"min_labels": 1},
+        {"iterations": 1},
+        {"patience": 0},
+        {"max_size": 0},
+        {"max_size": 16},
+        {"min_region": 0},
+        {"seed": 0},
+        {"seed": 2**32 - 1},
+        {"clusters": 2},
+        {"clusters": 2**15 - 1},
+        {"blocks": 1, "features": 1},
+        {"momentum": 0.0, "weight_decay": 0.0},
+        {"mode": "fixed", "mu": 0.001},
+    ],
+    ids=str,
+)
+def test_value_at_the_edge_of_its_range_is_taken(options: dict[str, Any]) -> None:
+    config = SegmentConfig(**options)
+    assert {name: getattr(config, name) for name in options} == options
+
+
+@pytest.mark.parametrize("mode", ["scf", "fsf"])
+def test_mu_belongs_to_the_fixed_mode(mode: Any) -> None:
+    with pytest.raises(UsageError, match=f"--mu belongs to --mode fixed; with --mode {mode} give --alpha"):
+        SegmentConfig(mode=mode, mu=5.0)
+
+
+def test_alpha_belongs_to_the_dynamic_modes() -> None:
+    with pytest.raises(UsageError, match="--alpha belongs to --mode scf and fsf; with --mode fixed give --mu"):
+        SegmentConfig(mode="fixed", alpha=50.0)
+
+
+@pytest.mark.parametrize(
+    ("mode", "option", "published"), [("scf", "alpha", 50), ("fsf", "alpha", 15), ("fixed", "mu", 5)]
+)
+def test_weight_is_the_published_one_unless_given(mode: Any, option: str, published: float) -> None:
+    assert SegmentConfig(mode=mode).weight == published
+    assert SegmentConfig(mode=mode, **{option: 7.5}).weight == 7.5
+
+
+@pytest.mark.parametrize(
+    ("mode", "option", "published"), [("scf", "alpha", 50), ("fsf", "alpha", 15), ("fixed", "mu", 5)]
+)
+def test_options_are_recorded_with_the_weight_resolved(mode: Any, option: str, published: float) -> None:
+    config = SegmentConfig(mode=mode)
+    options = config.as_options()
+    assert set(options) == {field.name for field in dataclasses.fields(SegmentConfig)}
+    assert options[option] == published
+    assert options == SegmentConfig(mode=mode, **{option: float(published)}).as_options()
+
+
+def test_default_preset_is_the_default() -> None:
+    assert PRESETS["default"] == SegmentConfig()
+
+
+def test_paper_preset_is_the_paper_to_the_letter() -> None:
+    """Section IV-A: full resolution, float32, nothing but T and the number of labels ends the optimisation."""
+    paper = PRESETS["paper"]
+    assert (paper.blocks, paper.features, paper.clusters) == (3, 100, 100)
+    assert (paper.learning_rate, paper.momentum, paper.weight_decay) == (0.1, 0.9, 1e-4)
+    assert (paper.iterations, paper.patience, paper.max_size) == (1000, 0, 0)
+    assert (paper.mode, paper.weight, paper.precision, paper.min_labels) == ("scf", 50, "float32", "auto")
+    assert paper.min_region == 0
+
+
+def test_config_cannot_be_changed_in_place() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        SegmentConfig().seed = 1  # type: ignore[misc]
+
+
+def test_changed_copy_is_checked_too() -> None:
+    with pytest.raises(UsageError, match="--iterations"):
+        dataclasses.replace(SegmentConfig(), iterations=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"max_pixels": 0}, "--max-pixels must be at least 1, not 0"),
+        ({"save": ()}, "--save needs at least one of labels, color, stats"),
+        ({"save": ("labels", "movie")}, "--save must be one of labels, color, stats, not movie"),
+    ],
+    ids=str,
+)
+def test_batch_value_out_of_range_is_refused_by_the_name_of_its_option(options: dict[str, Any], named: str) -> None:
+    with pytest.raises(UsageError, match="^" + re.escape(named)):
+        BatchConfig(**options)
