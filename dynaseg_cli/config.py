@@ -60,6 +60,8 @@ class SegmentConfig:
     """Convergence: stop when the number of labels has reached no new low for so many iterations; 0 never does."""
     max_size: int = 240
     """Longest side in pixels of the image that the network is fitted on; 0 is full resolution."""
+    levels: int = 2
+    """Sizes that the network is fitted at, one after another, each twice the one before, the last `max_size`."""
     precision: Precision = "auto"
     """Arithmetic of the convolutions; auto takes bfloat16 where the device computes it natively."""
     min_region: int = 0
@@ -75,6 +77,8 @@ class SegmentConfig:
     learning_rate: float = 0.1
     momentum: float = 0.9
     weight_decay: float = 1e-4
+    literal: bool = False
+    """Compute in the reference's own operations, in their order: slower, and on a CPU equal to it bit for bit."""
 
     def __post_init__(self) -> None:
         _choice("--mode", self.mode, get_args(Mode))
@@ -92,6 +96,7 @@ class SegmentConfig:
         _at_least("--patience", self.patience, 0)
         if self.max_size != 0:
             _at_least("--max-size", self.max_size, 16, "0 for full resolution, or ")
+        _at_least("--levels", self.levels, 1)
         _at_least("--min-region", self.min_region, 0)
         _at_least("--seed", self.seed, 0)
         _at_most("--seed", self.seed, 2**32 - 1)
@@ -122,7 +127,15 @@ class SegmentConfig:
 PRESETS: dict[Preset, SegmentConfig] = {
     "default": SegmentConfig(),
     "paper": SegmentConfig(
-        iterations=1000, patience=0, max_size=0, precision="float32", blocks=3, features=100, clusters=100
+        iterations=1000,
+        patience=0,
+        max_size=0,
+        levels=1,
+        precision="float32",
+        blocks=3,
+        features=100,
+        clusters=100,
+        literal=True,
     ),
 }
 """default: what is best in practice. paper: section IV-A to the letter, at full resolution."""

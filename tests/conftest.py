@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 settings.register_profile("dynaseg", deadline=None, database=None, derandomize=True, max_examples=50)
 settings.load_profile("dynaseg")
 
+# Images this small gain nothing from a second thread, and on a busy machine lose minutes to it.
+torch.set_num_threads(1)
+
 BSDS500 = Path(os.environ.get("DYNASEG_BSDS500") or Path(__file__).parents[2] / "shared" / "data" / "bsds500")
 
 
@@ -54,3 +57,13 @@ def photo() -> NDArray[np.uint8]:
     pixels = image.clip(0, 255).astype(np.uint8)
     pixels.flags.writeable = False
     return pixels
+
+
+@pytest.fixture(scope="session")
+def patches() -> NDArray[np.uint8]:
+    """Four noisy patches, (8, 12, 3): so few pixels that rounding seldom decides a label and runs can be compared."""
+    image = np.empty((8, 12, 3))
+    image[:4, :6], image[:4, 6:] = [200, 180, 60], [100, 120, 140]
+    image[4:, :6], image[4:, 6:] = [170, 60, 150], [40, 60, 50]
+    image += np.random.default_rng(0).normal(0, 25, image.shape)
+    return image.clip(0, 255).astype(np.uint8)

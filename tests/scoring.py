@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 from scipy.io import loadmat
 from skimage.measure import label as connected_components
 
@@ -78,3 +80,15 @@ def variation_of_information(table: np.ndarray) -> float:
         return float(-(positive * np.log2(positive)).sum())
 
     return 2 * entropy(joint) - entropy(joint.sum(0)) - entropy(joint.sum(1))
+
+
+def score_folder(labels: Path, truth: Path) -> Scores:
+    """Score every label PNG in `labels` against the ``.mat`` file of the same name in `truth`."""
+    scores = Scores()
+    for path in sorted(labels.glob("*.png")):
+        scores.add(np.asarray(Image.open(path)), read_bsds500_truth(truth / f"{path.stem}.mat"))
+    return scores
+
+
+if __name__ == "__main__":
+    print(score_folder(Path(sys.argv[1]), Path(sys.argv[2])))

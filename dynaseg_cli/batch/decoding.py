@@ -14,8 +14,12 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import DecodeError
 
-FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "BMP", "DIB", "WEBP", "GIF", "PPM", "JPEG2000", "TGA", "AVIF")
-"""The formats that Pillow may open. Not EPS, PDF and the like: they run an interpreter on the file's content."""
+FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "BMP", "WEBP", "GIF", "PPM", "JPEG2000", "AVIF")
+"""The formats that Pillow may open, where it was built with them.
+
+Not EPS and PDF, which run an interpreter on the file's content, and not TGA and the like, which take any bytes for an
+image.
+"""
 
 _pillow_limit = threading.Lock()
 
@@ -63,7 +67,8 @@ def _open(content: bytes) -> Image.Image:
     with _pillow_limit:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
-            return Image.open(io.BytesIO(content), formats=FORMATS)
+            Image.init()
+            return Image.open(io.BytesIO(content), formats=[name for name in FORMATS if name in Image.OPEN])
         finally:
             Image.MAX_IMAGE_PIXELS = limit
 

@@ -13,8 +13,8 @@ from ..errors import UsageError
 from .job import Job
 
 SUFFIXES = (
-    *(".apng", ".avif", ".bmp", ".dib", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png"),
-    *(".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"),
+    *(".apng", ".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png"),
+    *(".pnm", ".ppm", ".tif", ".tiff", ".webp"),
 )
 """What a file in a folder must end in, in any case, to be taken for an image; one named by itself need not."""
 

@@ -19,11 +19,11 @@ def label_palette() -> NDArray[np.uint8]:
     neither too dark, too pale nor too garish to sit side by side. Differences in lightness count as much as those in
     hue, which keeps neighbours apart for colour-blind viewers too.
     """
-    steps = np.arange(0, 256, 15)
+    steps = np.arange(0, 256, 17)
     rgb = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(-1, 3)
     oklab = _oklab(rgb / 255)
     chroma = np.hypot(oklab[:, 1], oklab[:, 2])
-    pleasant = (oklab[:, 0] > 0.35) & (oklab[:, 0] < 0.93) & (chroma > 0.04) & (chroma < 0.19)
+    pleasant = (oklab[:, 0] > 0.38) & (oklab[:, 0] < 0.92) & (chroma < 0.13)
     rgb, oklab = rgb[pleasant], oklab[pleasant]
     first = _oklab(np.array([[70, 115, 170]]) / 255)
     chosen = [int(((oklab - first) ** 2).sum(1).argmin())]

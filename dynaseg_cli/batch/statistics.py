@@ -110,6 +110,7 @@ def _fit_entry(fit: FitRecord) -> dict[str, Any]:
     return {
         "width": fit.width,
         "height": fit.height,
+        "levels": [vars(level) for level in fit.levels],
         "iterations": fit.iterations,
         "stop_reason": fit.stop_reason,
         "threshold": fit.threshold,

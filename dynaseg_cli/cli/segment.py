@@ -120,6 +120,13 @@ def segment(
             rich_help_panel=_SIZE,
         ),
     ] = _DEFAULT.max_size,
+    levels: Annotated[
+        int,
+        typer.Option(
+            help="Sizes that the network is fitted at, one after another, each twice the one before.",
+            rich_help_panel=_SIZE,
+        ),
+    ] = _DEFAULT.levels,
     precision: Annotated[
         Precision,
         typer.Option(

@@ -10,6 +10,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ..config import SegmentConfig
 from ..errors import DeviceMemoryError
@@ -21,8 +22,8 @@ from .device import compute_dtype, resolve_device
 from .fitting import Fit, OnIteration, fit_network
 from .labelling import label_image, to_input
 from .memory import is_out_of_memory, release_memory
-from .segmentation import FitRecord, Segmentation
-from .working_size import shrink, working_size
+from .segmentation import FitLevel, FitRecord, Segmentation
+from .working_size import level_sizes, shrink, soften, working_size
 
 TILE_SIZE = {"cpu": 256, "mps": 512, "cuda": 1024}
 """Side in pixels of the tiles that are labelled at a time: small enough for a cache, large enough for a GPU."""
@@ -55,7 +56,8 @@ class Engine:
         self.dtype = compute_dtype(self.device, self.config.precision)
         network = SegmentationNetwork(self.config.blocks, self.config.features, self.config.clusters)
         network.initialise(self.config.seed)
-        self._network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        layout = torch.contiguous_format if self.config.literal else torch.channels_last
+        self._network = network.to(self.device, memory_format=layout)  # type: ignore[call-overload]
         self._initial = copy.deepcopy(self._network.state_dict())
 
     def find_silhouette(self, image: NDArray[np.uint8]) -> Silhouette | None:
@@ -92,7 +94,9 @@ class Engine:
             silhouette = self.find_silhouette(image)
         threshold = silhouette.k if silhouette is not None else self.config.min_labels
         assert isinstance(threshold, int)
-        raw, record = self._fit_and_label(image, threshold, silhouette, on_iteration)
+        # float32 means float32, not TF32, and equal runs give equal labels.
+        with torch.backends.cudnn.flags(allow_tf32=False, deterministic=True):
+            raw, record = self._fit_and_label(image, threshold, silhouette, on_iteration)
         if self.config.min_region > 1:
             raw = merge_small_regions(raw, image, self.config.min_region)
         labels, num_labels = number_by_area(raw)
@@ -107,27 +111,34 @@ class Engine:
     ) -> tuple[NDArray[np.int16], FitRecord]:
         height, width = image.shape[:2]
 
-        def fit(max_size: int) -> tuple[NDArray[np.uint8], Fit, float]:
+        def fit(max_size: int) -> tuple[list[NDArray[np.uint8]], Fit, float]:
             started = time.perf_counter()
-            small = shrink(image, *working_size(width, height, max_size))
-            return small, self._fit(small, threshold, on_iteration), time.perf_counter() - started
+            sizes = level_sizes(max_size, self.config.levels)
+            levels = [shrink(image, *working_size(width, height, size)) for size in sizes]
+            return levels, self._fit(levels, threshold, on_iteration), time.perf_counter() - started
 
         def label(tile_size: int) -> NDArray[np.int16]:
-            return label_image(self._network, image, self.device, self.dtype, tile_size, on_tile)
+            return label_image(self._network, softened, self.device, self.dtype, tile_size, on_tile)
 
         def on_tile() -> None:
             if on_iteration is not None:
                 on_iteration(len(fitted.present), fitted.present[-1])
 
-        largest = self.config.max_size or max(height, width)
-        small, fitted, seconds = self._shrinking_on_out_of_memory(fit, min(largest, max(height, width)))
-        if small.shape == image.shape:
+        longest = max(height, width)
+        levels, fitted, seconds = self._shrinking_on_out_of_memory(fit, min(self.config.max_size or longest, longest))
+        fitted_height, fitted_width = levels[-1].shape[:2]
+        if (fitted_height, fitted_width) == (height, width):
             raw = fitted.labels.to(torch.int16).cpu().numpy()
         else:
+            softened = soften(image, fitted_width)
             raw = self._shrinking_on_out_of_memory(label, TILE_SIZE[self.device.type])
         record = FitRecord(
-            width=small.shape[1],
-            height=small.shape[0],
+            width=fitted_width,
+            height=fitted_height,
+            levels=[
+                FitLevel(level.shape[1], level.shape[0], iterations)
+                for level, iterations in zip(levels, fitted.iterations, strict=True)
+            ],
             iterations=len(fitted.present),
             stop_reason=fitted.stop_reason,
             threshold=threshold,
@@ -142,14 +153,17 @@ class Engine:
         )
         return raw, record
 
-    def _fit(self, small: NDArray[np.uint8], threshold: int, on_iteration: OnIteration | None) -> Fit:
-        if small.shape[:2] == (1, 1):
+    def _fit(self, levels: list[NDArray[np.uint8]], threshold: int, on_iteration: OnIteration | None) -> Fit:
+        if levels[-1].shape[:2] == (1, 1):
             # A BatchNorm over one pixel is undefined; one pixel has one label.
-            return Fit(torch.zeros((1, 1), dtype=torch.int64), "threshold", [1], [0.0], [0.0], [0.0], [1.0])
+            return Fit(torch.zeros((1, 1), dtype=torch.int64), "threshold", [1], [1], [0.0], [0.0], [0.0], [1.0])
         self._network.load_state_dict(self._initial)
-        return fit_network(
-            self._network, to_input(small, self.device), self.config, threshold, self.dtype, on_iteration
-        )
+        inputs = [self._to_input(level) for level in levels]
+        return fit_network(self._network, inputs, self.config, threshold, self.dtype, on_iteration)
+
+    def _to_input(self, image: NDArray[np.uint8]) -> Tensor:
+        tensor = to_input(image, self.device)
+        return tensor.contiguous() if self.config.literal else tensor
 
     def _shrinking_on_out_of_memory(self, work: Callable[[int], Result], size: int) -> Result:
         """Do `work(size)`; out of memory, free what it held and try again at half the size."""

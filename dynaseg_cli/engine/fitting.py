@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from ..config import SegmentConfig
 from ..errors import DivergedError
 from ..method.network import SegmentationNetwork
-from .objective import evaluate_objective
+from .objective import Objective, banded_objective, literal_objective
 from .segmentation import StopReason
 
 OnIteration = Callable[[int, int], None]
@@ -25,25 +26,42 @@ class Fit:
     labels: Tensor
     """(h, w) int64 on the device, raw argmax in 0..q-1."""
     stop_reason: StopReason = "iterations"
+    iterations: list[int] = field(default_factory=list)
+    """Of each level."""
     present: list[int] = field(default_factory=list)
     loss: list[float] = field(default_factory=list)
     similarity: list[float] = field(default_factory=list)
     continuity: list[float] = field(default_factory=list)
     changed: list[float] = field(default_factory=list)
 
+    def record(self, objective: Objective) -> int:
+        """Take over an iteration's labels and numbers, in one transfer from the device, and return q'."""
+        moved = (objective.labels != self.labels).sum()
+        self.labels = objective.labels
+        scalars = (objective.present, objective.loss.detach(), objective.similarity, objective.continuity, moved)
+        present, loss, similarity, continuity, changed = torch.stack([s.double() for s in scalars]).tolist()
+        self.present.append(int(present))
+        self.loss.append(loss)
+        self.similarity.append(similarity)
+        self.continuity.append(continuity)
+        self.changed.append(changed / self.labels.numel())
+        return self.present[-1]
+
 
 def fit_network(
     network: SegmentationNetwork,
-    image: Tensor,
+    levels: Sequence[Tensor],
     config: SegmentConfig,
     threshold: int,
     dtype: torch.dtype,
     on_iteration: OnIteration | None = None,
 ) -> Fit:
-    """Optimise `network` on a (1, 3, h, w) float32 image until a stop rule holds.
+    """Optimise `network` on (1, 3, h, w) float32 images, one after another, until a stop rule holds on each.
 
-    It stops when no more than `threshold` labels are left (III-C.2), when q' has reached no new low for
-    `config.patience` iterations in a row, or after T iterations.
+    The levels are one image at growing sizes: most of the labels vanish on the small ones, at a fraction of the cost.
+    A level ends when no more than `threshold` labels are left (III-C.2), when q' has reached no new low for
+    `config.patience` iterations in a row, or after T iterations in all; a level that is not the last takes at most half
+    of those left.
 
     Raises
     ------
@@ -55,39 +73,38 @@ def fit_network(
         config.learning_rate,
         config.momentum,
         weight_decay=config.weight_decay,
-        fused=image.device.type in ("cpu", "cuda"),
+        fused=not config.literal and levels[0].device.type in ("cpu", "cuda"),
     )
+    evaluate = literal_objective if config.literal else banded_objective
     network.train()
-    fit = Fit(torch.full(image.shape[2:], -1, dtype=torch.int64, device=image.device))
-    fewest, since_fewest = config.clusters + 1, 0
-    for iteration in range(1, config.iterations + 1):
-        with torch.autocast(image.device.type, dtype, enabled=dtype != torch.float32):
-            response = network(image)
-        objective = evaluate_objective(response, config.mode, config.weight, threshold)
-        changed = (objective.labels != fit.labels).sum()
-        fit.labels = objective.labels
-        # The one transfer of an iteration: everything the stop rules and the record need.
-        scalars = (objective.present, objective.loss.detach(), objective.similarity, objective.continuity, changed)
-        count, loss, similarity, continuity, moved = torch.stack([s.double() for s in scalars]).tolist()
-        present = int(count)
-        fit.present.append(present)
-        fit.loss.append(loss)
-        fit.similarity.append(similarity)
-        fit.continuity.append(continuity)
-        fit.changed.append(moved / fit.labels.numel())
-        if on_iteration is not None:
-            on_iteration(iteration, present)
-        if loss - loss != 0:
-            raise DivergedError(f"the loss became {loss} in iteration {iteration}; try --precision float32")
-        fewest, since_fewest = (present, 0) if present < fewest else (fewest, since_fewest + 1)
-        if present <= threshold:
-            fit.stop_reason = "threshold"
-            break
-        if config.patience and since_fewest >= config.patience:
-            fit.stop_reason = "converged"
-            break
-        if iteration < config.iterations:
-            optimiser.zero_grad()
-            objective.loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
+    fit = Fit(torch.empty(0))
+    for image, more in zip(levels, range(len(levels) - 1, -1, -1), strict=True):
+        before = len(fit.present)
+        end = before + (config.iterations - before + 1) // 2 if more else config.iterations
+        fit.labels = torch.full(image.shape[2:], -1, dtype=torch.int64, device=image.device)
+        fewest, since_fewest = config.clusters + 1, 0
+        fit.stop_reason = "iterations"
+        while len(fit.present) < end:
+            with torch.autocast(image.device.type, dtype, enabled=dtype != torch.float32):
+                response = network(image)
+            objective = evaluate(response, config.mode, config.weight, threshold)
+            present = fit.record(objective)
+            if on_iteration is not None:
+                on_iteration(len(fit.present), present)
+            if not math.isfinite(fit.loss[-1]):
+                raise DivergedError(
+                    f"the loss became {fit.loss[-1]} in iteration {len(fit.present)}; try --precision float32"
+                )
+            fewest, since_fewest = (present, 0) if present < fewest else (fewest, since_fewest + 1)
+            if present <= threshold:
+                fit.stop_reason = "threshold"
+                break
+            if config.patience and since_fewest >= config.patience:
+                fit.stop_reason = "converged"
+                break
+            if len(fit.present) < config.iterations:
+                optimiser.zero_grad()
+                objective.loss.backward()  # type: ignore[no-untyped-call]
+                optimiser.step()
+        fit.iterations.append(len(fit.present) - before)
     return fit

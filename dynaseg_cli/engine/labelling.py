@@ -50,7 +50,7 @@ def label_image(
 
 def to_input(image: NDArray[np.uint8], device: torch.device) -> Tensor:
     """An RGB (H, W, 3) uint8 image as the network's (1, 3, H, W) float32 input in [0, 1], channels last."""
-    pixels = torch.tensor(image, device=device)  # a copy: the image may be read-only
+    pixels = torch.tensor(np.ascontiguousarray(image), device=device)
     return pixels.permute(2, 0, 1)[None].float().div_(255)
 
 

@@ -14,12 +14,22 @@ StopReason = Literal["converged", "threshold", "iterations"]
 
 
 @dataclass(frozen=True)
-class FitRecord:
-    """How the optimisation of one image went. The lists have one entry an iteration."""
+class FitLevel:
+    """One of the sizes, in pixels, that the network was fitted at, and for how long."""
 
     width: int
-    """Width and height in pixels of the image that the network was fitted on."""
     height: int
+    iterations: int
+
+
+@dataclass(frozen=True)
+class FitRecord:
+    """How the optimisation of one image went. The lists have one entry an iteration, over all levels."""
+
+    width: int
+    """Width and height in pixels of the image that the network was fitted on last."""
+    height: int
+    levels: list[FitLevel]
     iterations: int
     stop_reason: StopReason
     """threshold: labels down to the stop threshold; converged: q' reached no new low for long; iterations: T."""
@@ -34,7 +44,7 @@ class FitRecord:
     similarity_loss: list[float]
     continuity_loss: list[float]
     changed_fraction: list[float]
-    """Fraction of pixels whose label differs from the iteration before; 1 in the first."""
+    """Fraction of pixels whose label differs from the iteration before; 1 in the first of a level."""
     precision: Literal["float32", "bfloat16"]
     seconds: float
     """Wall time of the optimisation."""

@@ -1,10 +1,13 @@
-"""The size at which the network is fitted: cost grows with pixels, quality hardly (the network then labels large)."""
+"""The sizes at which the network is fitted: cost grows with pixels, quality hardly (the network then labels large)."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFilter
+
+SMALLEST_LEVEL = 32
+"""Longest side in pixels below which no level is fitted before the last."""
 
 
 def working_size(width: int, height: int, max_size: int) -> tuple[int, int]:
@@ -14,6 +17,23 @@ def working_size(width: int, height: int, max_size: int) -> tuple[int, int]:
         return width, height
     scale = max_size / longest
     return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def level_sizes(max_size: int, levels: int) -> list[int]:
+    """Longest sides of the levels, coarse to fine, each half the next: `max_size` is the last."""
+    halvings = range(levels - 1, -1, -1)
+    return [max_size >> n for n in halvings if n == 0 or max_size >> n >= SMALLEST_LEVEL]
+
+
+def soften(image: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
+    """Average an RGB (H, W, 3) image over half a pixel of the `width` it was fitted at.
+
+    The network was fitted on pixels that are averages of many: on noise finer than it ever saw, labels fragment.
+    """
+    radius = (image.shape[1] / width - 1) / 4
+    if radius <= 0:
+        return image
+    return np.asarray(Image.fromarray(image).filter(ImageFilter.BoxBlur(radius)))
 
 
 def shrink(image: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:

@@ -7,15 +7,15 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def similarity_loss(pixels: Tensor, labels: Tensor) -> Tensor:
+def similarity_loss(response: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy of the response map against its own argmax, mean over the pixels (eq. 1).
 
     Parameters
     ----------
-    pixels : (N, q) float tensor, r' of every pixel.
-    labels : (N,) int64 tensor, c_n.
+    response : (1, q, H, W) float tensor, r' (or (N, q), one row a pixel).
+    labels : (1, H, W) int64 tensor, c_n (or (N,)).
     """
-    return functional.cross_entropy(pixels, labels)
+    return functional.cross_entropy(response, labels)
 
 
 def continuity_loss(response: Tensor) -> Tensor:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from ..config import SegmentConfig
+from .losses import continuity_loss, similarity_loss
 from .network import SegmentationNetwork
+from .weighting import continuity_weight
 
 
 @dataclass(frozen=True)
@@ -34,25 +35,17 @@ def reference_segment(image: np.ndarray, config: SegmentConfig, threshold: int) 
     optimiser = torch.optim.SGD(
         network.parameters(), config.learning_rate, config.momentum, weight_decay=config.weight_decay
     )
-    x = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
+    x = torch.tensor(image).permute(2, 0, 1)[None].float().contiguous() / 255
     losses, counts = [], []
 
     for iteration in range(config.iterations):
-        r = network(x)[0]  # (q, H, W), the normalised response map r'
-        c = r.argmax(0)  # (H, W), the labels c_n
+        r = network(x)  # (1, q, H, W), the normalised response map r'
+        c = r.argmax(1)  # (1, H, W), the labels c_n
         q = len(np.unique(c.numpy()))  # q'
-        floored = max(q, threshold)
 
-        sim = functional.cross_entropy(r[None], c[None])  # eq. 1
-        h = (r[:, :, 1:] - r[:, :, :-1]).abs().mean()  # eq. 2 and 4
-        v = (r[:, 1:, :] - r[:, :-1, :]).abs().mean()  # eq. 3 and 5
-        con = h + v  # eq. 6
-        if config.mode == "scf":
-            mu = config.weight / floored  # eq. 9
-        elif config.mode == "fsf":
-            mu = floored / config.weight  # eq. 8
-        else:
-            mu = config.weight
+        sim = similarity_loss(r, c)  # eq. 1
+        con = continuity_loss(r)  # eq. 2 to 6
+        mu = continuity_weight(config.mode, config.weight, max(q, threshold))  # eq. 8 and 9
         loss = sim + mu * con  # eq. 7
         losses.append(loss.item())
         counts.append(q)
@@ -60,7 +53,7 @@ def reference_segment(image: np.ndarray, config: SegmentConfig, threshold: int) 
         if q <= threshold or iteration == config.iterations - 1:
             break
         optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
 
-    return ReferenceResult(c.numpy(), losses, counts)
+    return ReferenceResult(c[0].numpy(), losses, counts)

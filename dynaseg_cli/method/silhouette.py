@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
-from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
 CANDIDATES = range(3, 27)
@@ -39,8 +37,7 @@ def silhouette_phase(image: NDArray[np.uint8], seed: int) -> Silhouette:
     distances = _distances(sample)
     scores: dict[int, float] = {}
     # One thread: k-means adds up its threads' partial sums in any order, and equal runs must give equal bytes.
-    with threadpool_limits(limits=1), warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
+    with threadpool_limits(limits=1, user_api="openmp"):  # a setting of the calling thread alone
         for k in CANDIDATES:
             if k > min(colours, len(sample) - 1):
                 break

@@ -58,24 +58,25 @@ def test_fit_that_begins_at_the_threshold_takes_one_iteration(photo: NDArray[np.
     assert lengths(result) == {1}
 
 
-def test_fit_stops_after_as_many_settled_iterations_as_it_has_patience(photo: NDArray[np.uint8]) -> None:
+def test_fit_stops_once_patience_has_seen_no_fewer_labels(photo: NDArray[np.uint8]) -> None:
     result = fit(photo, dataclasses.replace(STANDING_STILL, patience=3))
     assert result.stop_reason == "converged"
-    assert result.changed == [1, 0, 0, 0]
+    assert len(set(result.present)) == 1
     assert lengths(result) == {4}
 
 
-def test_only_settled_iterations_in_a_row_count(monkeypatch: pytest.MonkeyPatch, photo: NDArray[np.uint8]) -> None:
-    zeros, ones = torch.zeros(photo.shape[:2]).long(), torch.ones(photo.shape[:2]).long()
-    script = iter([zeros, zeros, ones, ones, ones, ones])
+def test_only_a_new_low_renews_the_patience(monkeypatch: pytest.MonkeyPatch, photo: NDArray[np.uint8]) -> None:
+    counts = [9, 7, 8, 7, 6, 9, 8, 6, 5, 4]
+    script = iter(counts)
 
     def follow_script(response: Tensor, *options: object) -> Objective:
-        return Objective(response.mean(), torch.zeros(()), torch.zeros(()), torch.tensor(5), next(script))
+        zero, labels = torch.zeros(()), torch.zeros(photo.shape[:2]).long()
+        return Objective(response.mean(), zero, zero, torch.tensor(next(script)), labels)
 
     monkeypatch.setattr("dynaseg_cli.engine.fitting.evaluate_objective", follow_script)
-    result = fit(photo, dataclasses.replace(CONFIG, patience=2))
-    assert result.changed == [1, 0, 1, 0, 0]
+    result = fit(photo, dataclasses.replace(CONFIG, iterations=10, patience=3))
     assert result.stop_reason == "converged"
+    assert result.present == counts[:8]
 
 
 def test_no_patience_never_stops_early(photo: NDArray[np.uint8]) -> None:

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pytest
+from samples import TINY
+
+from dynaseg_cli.batch.job import Job
+from dynaseg_cli.batch.resume import is_complete, read_stats, refuse_other_options
+from dynaseg_cli.config import Product
+from dynaseg_cli.errors import UsageError
+
+JOB = Job(Path("photos/sub/cat.jpg"), PurePosixPath("sub/cat"))
+HASH = "ab" * 32
+ALL: tuple[Product, ...] = ("labels", "color", "stats")
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    """The results of `JOB`, complete."""
+    for product in ALL:
+        path = JOB.result(tmp_path, product)
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps({"options": TINY.as_options(), "source": {"sha256": HASH}}))
+    return tmp_path
+
+
+def test_image_with_all_its_results_is_complete(output: Path) -> None:
+    assert is_complete(JOB, output, HASH, TINY, ALL)
+
+
+def test_image_of_other_content_is_not_complete(output: Path) -> None:
+    assert not is_complete(JOB, output, "cd" * 32, TINY, ALL)
+
+
+def test_image_made_with_other_options_is_not_complete(output: Path) -> None:
+    assert not is_complete(JOB, output, HASH, dataclasses.replace(TINY, seed=1), ALL)
+
+
+@pytest.mark.parametrize("product", ALL)
+def test_image_that_lacks_a_result_is_not_complete(output: Path, product: Product) -> None:
+    JOB.result(output, product).unlink()
+    assert not is_complete(JOB, output, HASH, TINY, ALL)
+
+
+def test_result_that_is_not_asked_for_may_be_lacking(output: Path) -> None:
+    JOB.result(output, "color").unlink()
+    assert is_complete(JOB, output, HASH, TINY, ("labels", "stats"))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"{}",
+        b'{"options": 3}',
+        b"\xff\xfe",
+        b'{"options": {}, "source": []}',
+        b"[" * 100_000,
+    ],
+    ids=["empty", "half", "list", "null", "bare", "no options", "binary", "no source", "deep"],
+)
+def test_damaged_stats_mark_nothing_as_complete(output: Path, content: bytes) -> None:
+    JOB.result(output, "stats").write_bytes(content)
+    assert not is_complete(JOB, output, HASH, TINY, ALL)
+
+
+def test_stats_that_are_not_there_are_none(tmp_path: Path) -> None:
+    assert read_stats(tmp_path / "absent.json") is None
+    assert read_stats(tmp_path) is None
+
+
+def test_same_options_are_let_through(output: Path) -> None:
+    refuse_other_options([JOB], output, TINY)
+    refuse_other_options([JOB], output, dataclasses.replace(TINY, alpha=50.0))  # the default, written out
+
+
+@pytest.mark.parametrize(
+    ("change", "difference"),
+    [
+        ({"seed": 7}, "seed was 0, now 7"),
+        ({"alpha": 9.0}, "alpha was 50.0, now 9.0"),
+        ({"max_size": 0}, "max-size was 16, now 0"),
+        ({"min_labels": "auto"}, "min-labels was 3, now auto"),
+        ({"seed": 7, "iterations": 3}, "iterations was 2, now 3; seed was 0, now 7"),
+    ],
+    ids=str,
+)
+def test_other_options_are_refused_by_name(output: Path, change: dict[str, Any], difference: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(f"({difference})")) as raised:
+        refuse_other_options([JOB], output, dataclasses.replace(TINY, **change))
+    assert str(JOB.result(output, "stats")) in str(raised.value)
+    assert "--overwrite" in str(raised.value)
+
+
+def test_option_that_one_version_lacks_counts_as_different(output: Path) -> None:
+    path = JOB.result(output, "stats")
+    path.write_text(json.dumps({"options": {**TINY.as_options(), "later": 1}}))
+    with pytest.raises(UsageError, match="later was 1, now None"):
+        refuse_other_options([JOB], output, TINY)
+
+
+def test_results_of_other_images_do_not_matter(output: Path) -> None:
+    other = Job(Path("photos/dog.jpg"), PurePosixPath("dog"))
+    refuse_other_options([other], output, dataclasses.replace(TINY, seed=7))

@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from samples import TINY, noise
+from scipy import ndimage
+
+from dynaseg_cli.batch import statistics
+from dynaseg_cli.batch.palette import label_color
+from dynaseg_cli.batch.statistics import cluster_statistics, stats_document
+from dynaseg_cli.config import SegmentConfig
+from dynaseg_cli.engine.engine import Engine
+
+SCHEMA = json.loads((files("dynaseg_cli.batch") / "stats.schema.json").read_text())
+
+LABELS = np.array(
+    [
+        [0, 0, 0, 1, 1],
+        [0, 0, 0, 1, 2],
+        [0, 0, 0, 0, 0],
+        [2, 0, 1, 0, 2],
+    ],
+    dtype=np.uint8,
+)
+
+
+def test_case_worked_by_hand() -> None:
+    image = np.zeros((4, 5, 3), np.uint8)
+    image[LABELS == 0] = [10, 20, 30]
+    image[0, 3], image[0, 4], image[1, 3], image[3, 2] = [0, 0, 0], [100, 0, 0], [100, 0, 255], [0, 0, 255]
+    image[1, 4], image[3, 0], image[3, 4] = [0, 3, 0], [0, 6, 0], [0, 9, 0]
+    zero, one, two = cluster_statistics(LABELS, image)
+    assert zero == {
+        "label": 0,
+        "pixels": 13,
+        "fraction": 0.65,
+        "mean_rgb": [10, 20, 30],
+        "std_rgb": [0, 0, 0],
+        "bbox": [0, 0, 5, 4],
+        "centroid": [1.538, 1.462],  # 20/13 and 19/13
+        "regions": 1,
+        "color": list(label_color(0)),
+    }
+    assert one == {
+        "label": 1,
+        "pixels": 4,
+        "fraction": 0.2,
+        "mean_rgb": [50, 0, 127.5],
+        "std_rgb": [50, 0, 127.5],
+        "bbox": [2, 0, 5, 4],
+        "centroid": [3, 1],
+        "regions": 2,
+        "color": list(label_color(1)),
+    }
+    assert two["mean_rgb"] == [0, 6, 0]
+    assert two["std_rgb"] == [0, 2.449, 0]  # the root of 6
+    assert two["bbox"] == [0, 1, 5, 4]
+    assert two["centroid"] == [2.667, 2.333]
+    assert two["regions"] == 3
+
+
+@st.composite
+def label_maps(draw: st.DrawFn) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """A map in which all labels 0..K-1 occur, and an image of its size."""
+    height, width = draw(st.integers(1, 9)), draw(st.integers(1, 9))
+    random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    raw = random.integers(0, draw(st.integers(1, 6)), (height, width))
+    labels = np.unique(raw, return_inverse=True)[1].reshape(height, width).astype(np.uint8)
+    return labels, random.integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def counted_one_by_one(labels: NDArray[np.uint8], image: NDArray[np.uint8], label: int) -> dict[str, Any]:
+    rows, columns = np.nonzero(labels == label)
+    colours = image[rows, columns].astype(float)
+    return {
+        "label": label,
+        "pixels": len(rows),
+        "fraction": len(rows) / labels.size,
+        "mean_rgb": pytest.approx(colours.mean(0), abs=6e-4),
+        "std_rgb": pytest.approx(colours.std(0), abs=6e-4),
+        "bbox": [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1],
+        "centroid": pytest.approx([columns.mean(), rows.mean()], abs=6e-4),
+        "regions": ndimage.label(labels == label)[1],
+        "color": list(label_color(label)),
+    }
+
+
+@given(case=label_maps())
+def test_statistics_are_those_counted_one_by_one(case: tuple[NDArray[np.uint8], NDArray[np.uint8]]) -> None:
+    labels, image = case
+    assert cluster_statistics(labels, image) == [
+        counted_one_by_one(labels, image, label) for label in range(int(labels.max()) + 1)
+    ]
+
+
+@given(case=label_maps(), band=st.integers(1, 9))
+def test_statistics_do_not_depend_on_the_rows_summed_at_a_time(
+    case: tuple[NDArray[np.uint8], NDArray[np.uint8]], band: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(statistics, "BAND", band)
+        banded = cluster_statistics(*case)
+    assert banded == cluster_statistics(*case)
+
+
+def test_more_than_256_labels_are_counted() -> None:
+    labels = np.arange(300, dtype=np.uint16).reshape(15, 20)
+    found = cluster_statistics(labels, noise(0, 20, 15))
+    assert [cluster["pixels"] for cluster in found] == [1] * 300
+    assert found[-1]["bbox"] == [19, 14, 20, 15]
+
+
+def document(config: SegmentConfig, image: NDArray[np.uint8]) -> dict[str, Any]:
+    segmentation = Engine(config, "cpu").segment(image)
+    made = stats_document("photos/ä.png", "0" * 64, image, segmentation, config, "cpu (a processor, 1 threads)")
+    return json.loads(json.dumps(made))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        TINY,
+        SegmentConfig(iterations=1, max_size=0, features=8, clusters=8, patience=0),
+        SegmentConfig(mode="fixed", iterations=2, min_labels=8, max_size=16, features=8, clusters=8, min_region=4),
+    ],
+    ids=["fixed threshold", "silhouette", "fixed weight"],
+)
+def test_document_is_valid_by_its_schema(config: SegmentConfig) -> None:
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    jsonschema.validate(document(config, noise()), SCHEMA)
+
+
+def test_document_of_a_single_pixel_is_valid_by_its_schema() -> None:
+    jsonschema.validate(document(TINY, noise(0, 1, 1)), SCHEMA)
+
+
+def leaves(schema: dict[str, Any], path: str = "") -> dict[str, dict[str, Any]]:
+    found = {}
+    for name, entry in schema.get("properties", {}).items():
+        found[f"{path}/{name}"] = entry
+        found |= leaves(entry, f"{path}/{name}") | leaves(entry.get("items", {}), f"{path}/{name}[]")
+    return found
+
+
+def test_schema_describes_and_requires_every_key_of_a_document() -> None:
+    described = leaves(SCHEMA)
+    assert [path for path, entry in described.items() if "description" not in entry] == []
+
+    def check(value: Any, path: str) -> None:
+        for name, entry in value.items() if isinstance(value, dict) else ():
+            assert f"{path}/{name}" in described
+            check(entry, f"{path}/{name}")
+        for entry in value if isinstance(value, list) else ():
+            check(entry, f"{path}[]")
+
+    made = document(SegmentConfig(iterations=1, max_size=16, features=8, clusters=8), noise())
+    scores = made["fit"]["silhouette"].pop("scores")
+    assert scores
+    check(made, "")
+    for section, entries in (("fit", made["fit"]), ("source", made["source"]), ("options", made["options"])):
+        assert set(SCHEMA["properties"][section]["required"]) == set(entries)
+    assert set(SCHEMA["required"]) == set(made)
+    assert set(SCHEMA["properties"]["clusters"]["items"]["required"]) == set(made["clusters"][0])
+
+
+@pytest.mark.parametrize(
+    ("change", "wrong"),
+    [
+        ({"schema_version": 2}, "schema_version"),
+        ({"num_labels": 0}, "num_labels"),
+        ({"source": {}}, "path"),
+        ({"clusters": [{"label": 0}]}, "pixels"),
+        ({"fit": None}, "fit"),
+    ],
+    ids=str,
+)
+def test_schema_refuses_what_is_not_a_document(change: dict[str, Any], wrong: str) -> None:
+    with pytest.raises(jsonschema.ValidationError, match=wrong) as raised:
+        jsonschema.validate({**document(TINY, noise()), **change}, SCHEMA)
+    assert raised.value.validator in {"const", "minimum", "required", "type"}
+
+
+def test_schema_lets_a_document_grow() -> None:
+    made = document(TINY, noise())
+    made["later"] = made["source"]["later"] = made["clusters"][0]["later"] = made["fit"]["later"] = 1
+    jsonschema.validate(made, SCHEMA)
+
+
+def test_entries_agree_with_the_image_and_the_fit() -> None:
+    image = noise()
+    made = document(TINY, image)
+    assert made["schema_version"] == 1
+    assert made["source"] == {"path": "photos/ä.png", "width": 24, "height": 20, "sha256": "0" * 64}
+    assert made["options"] == TINY.as_options()
+    assert made["num_labels"] == len(made["clusters"])
+    assert [cluster["label"] for cluster in made["clusters"]] == list(range(made["num_labels"]))
+    assert sum(cluster["pixels"] for cluster in made["clusters"]) == 24 * 20
+    fit = made["fit"]
+    assert (fit["width"], fit["height"], fit["iterations"]) == (16, 13, 2)
+    for name in ("labels_per_iteration", "loss", "similarity_loss", "continuity_loss", "changed_fraction"):
+        assert len(fit[name]) == fit["iterations"]

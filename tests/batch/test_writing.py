@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
+from PIL import Image
+from samples import files_below
+
+from dynaseg_cli.batch.palette import SIZE, label_palette
+from dynaseg_cli.batch.writing import write_atomically, write_colors, write_json, write_labels
+
+LABEL_MAPS = st.one_of(
+    arrays(np.uint8, st.tuples(st.integers(1, 12), st.integers(1, 12))),
+    arrays(np.uint16, st.tuples(st.integers(1, 12), st.integers(1, 12))),
+)
+
+
+def write_old(stream: BinaryIO) -> None:
+    stream.write(b"old")
+
+
+def full_disk(*_: object) -> Any:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_content_is_complete_in_a_folder_made_for_it(tmp_path: Path) -> None:
+    content = bytes(range(256)) * 1000
+    write_atomically(tmp_path / "sub/deeper/file.bin", lambda stream: stream.write(content))
+    assert files_below(tmp_path) == {"sub/deeper/file.bin": content}
+
+
+def test_older_file_is_replaced(tmp_path: Path) -> None:
+    write_atomically(tmp_path / "file", write_old)
+    write_atomically(tmp_path / "file", lambda stream: stream.write(b"new"))
+    assert files_below(tmp_path) == {"file": b"new"}
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, OSError])
+def test_writer_that_raises_leaves_the_older_file_alone(tmp_path: Path, error: type[BaseException]) -> None:
+    def write_half(stream: BinaryIO) -> None:
+        stream.write(b"half")
+        raise error
+
+    write_atomically(tmp_path / "file", write_old)
+    with pytest.raises(error):
+        write_atomically(tmp_path / "file", write_half)
+    with pytest.raises(error):
+        write_atomically(tmp_path / "absent", write_half)
+    assert files_below(tmp_path) == {"file": b"old"}
+
+
+@pytest.mark.parametrize("call", ["os.fsync", "pathlib.Path.replace"])
+def test_disk_that_fails_leaves_the_older_file_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    write_atomically(tmp_path / "file", write_old)
+    monkeypatch.setattr(call, full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        write_atomically(tmp_path / "file", lambda stream: stream.write(b"new"))
+    assert files_below(tmp_path) == {"file": b"old"}
+
+
+def test_content_is_on_disk_before_it_takes_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    named_at_sync: list[bool] = []
+    monkeypatch.setattr("os.fsync", lambda _: named_at_sync.append((tmp_path / "file").exists()))
+    write_atomically(tmp_path / "file", write_old)
+    assert named_at_sync == [False]
+
+
+def test_longest_name_can_be_written(tmp_path: Path) -> None:
+    name = "x" * 251 + ".png"
+    write_atomically(tmp_path / name, write_old)
+    assert files_below(tmp_path) == {name: b"old"}
+
+
+@pytest.mark.parametrize(("mask", "expected"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_permissions_follow_the_umask(tmp_path: Path, mask: int, expected: int) -> None:
+    before = os.umask(mask)
+    try:
+        write_atomically(tmp_path / "file", write_old)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == expected
+
+
+@given(labels=LABEL_MAPS)
+def test_labels_come_back_from_their_file(
+    tmp_path_factory: pytest.TempPathFactory, labels: NDArray[np.uint8] | NDArray[np.uint16]
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "labels.png"
+    write_labels(path, labels)
+    with Image.open(path) as image:
+        assert image.mode == {1: "L", 2: "I;16"}[labels.itemsize]
+        np.testing.assert_array_equal(np.asarray(image), labels)
+
+
+def test_300_labels_come_back_from_their_file(tmp_path: Path) -> None:
+    labels = np.arange(300, dtype=np.uint16).reshape(15, 20)
+    write_labels(tmp_path / "labels.png", labels)
+    with Image.open(tmp_path / "labels.png") as image:
+        np.testing.assert_array_equal(np.asarray(image), labels)
+
+
+@given(labels=LABEL_MAPS)
+def test_colours_are_those_of_the_palette(
+    tmp_path_factory: pytest.TempPathFactory, labels: NDArray[np.uint8] | NDArray[np.uint16]
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "color.png"
+    write_colors(path, labels)
+    with Image.open(path) as image:
+        np.testing.assert_array_equal(np.asarray(image.convert("RGB")), label_palette()[labels.astype(int) % SIZE])
+
+
+def test_json_comes_back_from_its_file_in_ascii(tmp_path: Path) -> None:
+    document = {"path": "größe \udce9.jpg", "values": [0.1, None, True]}
+    write_json(tmp_path / "file.json", document)
+    content = (tmp_path / "file.json").read_bytes()
+    assert content.isascii()
+    assert content.endswith(b"}\n")
+    assert json.loads(content) == document
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_json_without_a_number_for_it_is_refused(tmp_path: Path, value: float) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "file.json", {"loss": value})
+    assert files_below(tmp_path) == {}
+
+
+WRITE_TOO_MUCH = """
+import pathlib, resource, sys
+from dynaseg_cli.batch.writing import write_atomically
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    write_atomically(pathlib.Path(sys.argv[1]), lambda stream: stream.write(bytes(5000)))
+except OSError:
+    sys.exit(7)
+"""
+
+
+def test_file_over_the_size_limit_leaves_the_older_one_alone(tmp_path: Path) -> None:
+    write_atomically(tmp_path / "file", write_old)
+    result = subprocess.run([sys.executable, "-c", WRITE_TOO_MUCH, str(tmp_path / "file")], check=False)
+    assert result.returncode == 7
+    assert files_below(tmp_path) == {"file": b"old"}
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    try:
+        mounted = subprocess.run(mount, check=False, capture_output=True).returncode == 0
+    except OSError:
+        mounted = False
+    if not mounted:
+        pytest.skip("no right to mount a small disk")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_full_disk_leaves_the_older_file_alone(small_disk: Path) -> None:
+    write_atomically(small_disk / "file", write_old)
+    with pytest.raises(OSError, match="No space left"):
+        write_atomically(small_disk / "file", lambda stream: stream.write(bytes(200_000)))
+    assert files_below(small_disk) == {"file": b"old"}
+    write_atomically(small_disk / "file", lambda stream: stream.write(bytes(30_000)))
+    assert len(files_below(small_disk)["file"]) == 30_000

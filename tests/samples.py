@@ -1,0 +1,48 @@
+"""Small images, and folders of them, for the tests of the batch and of the command."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from dynaseg_cli.config import SegmentConfig
+
+TINY = SegmentConfig(iterations=2, min_labels=3, max_size=16, precision="float32", features=8, clusters=8)
+"""A fit of milliseconds."""
+
+
+def noise(seed: int = 0, width: int = 24, height: int = 20) -> NDArray[np.uint8]:
+    """(height, width, 3) uint8: no two seeds give the same image."""
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def encoded(image: Image.Image | NDArray[Any], file_format: str, **options: Any) -> bytes:
+    """The content of an image file."""
+    stream = io.BytesIO()
+    picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    picture.save(stream, file_format, **options)
+    return stream.getvalue()
+
+
+def save_photo(path: Path, seed: int = 0, width: int = 24, height: int = 20) -> Path:
+    """Write a small image; the format is that of the suffix."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(noise(seed, width, height)).save(path)
+    return path
+
+
+def photo_folder(root: Path, *names: str) -> Path:
+    """A folder of small images, each with a content of its own."""
+    for seed, name in enumerate(names):
+        save_photo(root / name, seed)
+    return root
+
+
+def files_below(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, by its path there, with its content."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
