@@ -80,7 +80,7 @@ def fit_network(
     fit = Fit(torch.empty(0))
     for image, more in zip(levels, range(len(levels) - 1, -1, -1), strict=True):
         before = len(fit.present)
-        end = before + (config.iterations - before + 1) // 2 if more else config.iterations
+        end = before + (config.iterations - before) // 2 if more else config.iterations
         fit.labels = torch.full(image.shape[2:], -1, dtype=torch.int64, device=image.device)
         fewest, since_fewest = config.clusters + 1, 0
         fit.stop_reason = "iterations"

@@ -1,8 +1,8 @@
 """One optimisation step's labels, loss and gradient.
 
 `method.losses` and `method.weighting` say what is computed. `literal_objective` does it by them, operation for
-operation as the reference does. `banded_objective` does it in the order that memory likes: two passes over bands of rows small
-enough for the processor's cache, no intermediate of the size of the response map, no synchronisation.
+operation as the reference does. `banded_objective` does it in the order that memory likes: two passes over bands of
+rows small enough for the processor's cache, no intermediate of the size of the response map, no synchronisation.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ def fit(
     image: NDArray[np.uint8], config: SegmentConfig, threshold: int = 1, on_iteration: OnIteration | None = None
 ) -> Fit:
     x = to_input(image, torch.device("cpu"))
-    return fit_network(new_network(config), x, config, threshold, torch.float32, on_iteration)
+    return fit_network(new_network(config), [x], config, threshold, torch.float32, on_iteration)
 
 
 def lengths(result: Fit) -> set[int]:
@@ -73,7 +73,7 @@ def test_only_a_new_low_renews_the_patience(monkeypatch: pytest.MonkeyPatch, pho
         zero, labels = torch.zeros(()), torch.zeros(photo.shape[:2]).long()
         return Objective(response.mean(), zero, zero, torch.tensor(next(script)), labels)
 
-    monkeypatch.setattr("dynaseg_cli.engine.fitting.evaluate_objective", follow_script)
+    monkeypatch.setattr("dynaseg_cli.engine.fitting.banded_objective", follow_script)
     result = fit(photo, dataclasses.replace(CONFIG, iterations=10, patience=3))
     assert result.stop_reason == "converged"
     assert result.present == counts[:8]
@@ -83,6 +83,32 @@ def test_no_patience_never_stops_early(photo: NDArray[np.uint8]) -> None:
     result = fit(photo, STANDING_STILL)
     assert result.stop_reason == "iterations"
     assert result.changed == [1, 0, 0, 0, 0, 0]
+
+
+def test_levels_are_fitted_one_after_another(photo: NDArray[np.uint8]) -> None:
+    levels = [to_input(image, torch.device("cpu")) for image in (photo[::2, ::2], photo)]
+    result = fit_network(new_network(CONFIG), levels, CONFIG, 1, torch.float32)
+    assert result.iterations == [3, 3]
+    assert lengths(result) == {6}
+    assert result.labels.shape == photo.shape[:2]
+    assert [result.changed[0], result.changed[3]] == [1, 1]
+    alone = fit_network(new_network(CONFIG), levels[:1], CONFIG, 1, torch.float32)
+    assert result.loss[:3] == alone.loss[:3]
+
+
+def test_a_stop_ends_a_level_and_the_last_one_says_why(photo: NDArray[np.uint8]) -> None:
+    levels = [to_input(image, torch.device("cpu")) for image in (photo[::2, ::2], photo)]
+    config = dataclasses.replace(STANDING_STILL, iterations=40, patience=3)
+    result = fit_network(new_network(config), levels, config, 1, torch.float32)
+    assert result.iterations == [4, 4]
+    assert result.stop_reason == "converged"
+
+
+def test_one_iteration_is_spent_on_the_first_level(photo: NDArray[np.uint8]) -> None:
+    levels = [to_input(image, torch.device("cpu")) for image in (photo[::2, ::2], photo)]
+    config = dataclasses.replace(CONFIG, iterations=1)
+    result = fit_network(new_network(config), levels, config, 1, torch.float32)
+    assert result.iterations == [0, 1]
 
 
 def test_records_obey_the_equations(photo: NDArray[np.uint8]) -> None:
@@ -106,7 +132,7 @@ def test_changed_is_the_fraction_of_pixels_that_moved(photo: NDArray[np.uint8]) 
 def test_network_is_left_as_the_last_iteration_saw_it(photo: NDArray[np.uint8]) -> None:
     network = new_network(CONFIG)
     x = to_input(photo, torch.device("cpu"))
-    result = fit_network(network, x, CONFIG, 1, torch.float32)
+    result = fit_network(network, [x], CONFIG, 1, torch.float32)
     with torch.no_grad():
         assert torch.equal(network.train()(x).argmax(1)[0], result.labels)
 
@@ -115,7 +141,7 @@ def test_loss_that_is_not_a_number_ends_the_fit(photo: NDArray[np.uint8]) -> Non
     x = to_input(photo, torch.device("cpu"))
     x[0, 0, 0, 0] = float("nan")
     with pytest.raises(DivergedError, match="loss became nan in iteration 1"):
-        fit_network(new_network(CONFIG), x, CONFIG, 1, torch.float32)
+        fit_network(new_network(CONFIG), [x], CONFIG, 1, torch.float32)
 
 
 def test_learning_rate_that_overflows_ends_the_fit(photo: NDArray[np.uint8]) -> None:

@@ -26,7 +26,7 @@ def network(photo: NDArray[np.uint8]) -> SegmentationNetwork:
     """Fitted for a few iterations on the photo."""
     network = SegmentationNetwork(blocks=3, features=32, clusters=32)
     network.initialise(0)
-    fit_network(network, to_input(photo, CPU), SegmentConfig(iterations=5), 1, torch.float32)
+    fit_network(network, [to_input(photo, CPU)], SegmentConfig(iterations=5), 1, torch.float32)
     return network
 
 

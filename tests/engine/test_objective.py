@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dynaseg_cli.config import PAPER_WEIGHT, Mode
 from dynaseg_cli.engine import objective as objective_module
-from dynaseg_cli.engine.objective import Objective, evaluate_objective
+from dynaseg_cli.engine.objective import Objective, banded_objective
 from dynaseg_cli.method.losses import continuity_loss, similarity_loss
 from dynaseg_cli.method.weighting import continuity_weight
 
@@ -34,7 +34,7 @@ def plain_objective(response: Tensor, mode: Mode, weight: float, threshold: int)
 
 def assert_same(response: Tensor, mode: Mode, weight: float, threshold: int) -> None:
     expected, expected_gradient = plain_objective(response, mode, weight, threshold)
-    result = evaluate_objective(response, mode, weight, threshold)
+    result = banded_objective(response, mode, weight, threshold)
     assert torch.equal(result.labels, expected.labels)
     assert torch.equal(result.present, expected.present)
     for name in ("loss", "similarity", "continuity"):
@@ -81,15 +81,15 @@ def test_extreme_responses_stay_finite() -> None:
 
 def test_gradient_follows_what_is_done_with_the_loss() -> None:
     response = random_response(6, 5)
-    (once,) = torch.autograd.grad(evaluate_objective(response, "scf", 50.0, 2).loss, response)
-    (thrice,) = torch.autograd.grad(3 * evaluate_objective(response, "scf", 50.0, 2).loss, response)
+    (once,) = torch.autograd.grad(banded_objective(response, "scf", 50.0, 2).loss, response)
+    (thrice,) = torch.autograd.grad(3 * banded_objective(response, "scf", 50.0, 2).loss, response)
     torch.testing.assert_close(thrice, 3 * once)
 
 
 def test_gradient_descends_the_float64_loss() -> None:
     """Central differences of the plain loss, without autograd; labels and q' are constant in so small a step."""
     response = random_response(4, 3)
-    (gradient,) = torch.autograd.grad(evaluate_objective(response, "scf", 50.0, 2).loss, response)
+    (gradient,) = torch.autograd.grad(banded_objective(response, "scf", 50.0, 2).loss, response)
     direction = torch.randn(response.shape, generator=torch.Generator().manual_seed(0)).double()
     step = 1e-6 * direction
     ahead, behind = (plain_objective(response.double() + s, "scf", 50.0, 2)[0].loss for s in (step, -step))
@@ -100,12 +100,12 @@ def test_gradient_descends_the_float64_loss() -> None:
 def test_gradient_has_the_memory_layout_of_the_response() -> None:
     """The batch axis too: with another stride there PyTorch no longer sees channels_last, and BatchNorm slows down."""
     response = random_response(6, 5)
-    (gradient,) = torch.autograd.grad(evaluate_objective(response, "scf", 50.0, 2).loss, response)
+    (gradient,) = torch.autograd.grad(banded_objective(response, "scf", 50.0, 2).loss, response)
     assert response.is_contiguous(memory_format=torch.channels_last)
     assert gradient.stride() == response.stride()
 
 
 def test_only_the_loss_is_differentiable() -> None:
-    result = evaluate_objective(random_response(6, 5), "scf", 50.0, 2)
+    result = banded_objective(random_response(6, 5), "scf", 50.0, 2)
     assert result.loss.requires_grad
     assert not (result.similarity.requires_grad or result.continuity.requires_grad)

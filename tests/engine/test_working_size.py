@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from dynaseg_cli.engine.working_size import shrink, working_size
+from dynaseg_cli.engine.working_size import level_sizes, shrink, soften, working_size
 
 SIDE = st.integers(1, 20_000)
 
@@ -51,3 +51,32 @@ def test_shrinking_takes_width_before_height(photo: NDArray[np.uint8]) -> None:
 
 def test_image_of_the_right_size_is_left_as_it_is(photo: NDArray[np.uint8]) -> None:
     assert shrink(photo, 32, 24) is photo
+
+
+@pytest.mark.parametrize(
+    ("max_size", "levels", "expected"),
+    [
+        (192, 1, [192]),
+        (192, 2, [96, 192]),
+        (192, 3, [48, 96, 192]),
+        (192, 9, [48, 96, 192]),
+        (481, 2, [240, 481]),
+        (40, 2, [40]),
+        (1, 2, [1]),
+    ],
+)
+def test_each_level_is_half_the_next_down_to_a_least_size(max_size: int, levels: int, expected: list[int]) -> None:
+    assert level_sizes(max_size, levels) == expected
+
+
+def test_softening_averages_over_half_a_working_pixel() -> None:
+    image = np.zeros((15, 15, 3), dtype=np.uint8)
+    image[7, 7] = 180
+    softened = soften(image, 3)  # a working pixel is 5 wide: a box of 3
+    assert (softened[6:9, 6:9] == 20).all()
+    assert softened.sum() == 9 * 3 * 20
+
+
+def test_what_was_fitted_at_its_own_size_is_not_softened() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    assert np.array_equal(soften(image, 8), image)

@@ -1,0 +1,425 @@
+from __future__ import annotations
+
+import dataclasses
+import errno
+import itertools
+import json
+import os
+import threading
+import time
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from samples import TINY, encoded, files_below, noise, photo_folder, save_photo
+
+from dynaseg_cli import BatchConfig, Engine, segment_folder
+from dynaseg_cli.batch import runner
+from dynaseg_cli.batch.decoding import decode
+from dynaseg_cli.batch.outcome import Outcome
+from dynaseg_cli.batch.palette import label_palette
+from dynaseg_cli.batch.planning import plan_batch
+from dynaseg_cli.batch.runner import run_batch
+from dynaseg_cli.errors import DeviceMemoryError, UsageError
+
+SCHEMA = json.loads((Path(runner.__file__).parent / "stats.schema.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def shared_engine() -> Engine:
+    return Engine(TINY, "cpu")
+
+
+@pytest.fixture
+def engine(shared_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Engine:
+    """One that a test may patch."""
+    monkeypatch.setattr(shared_engine, "segment", shared_engine.segment)
+    return shared_engine
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    return photo_folder(tmp_path / "photos", "a.png", "b.bmp", "sub/c.png")
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "out"
+
+
+def run(engine: Engine, photos: Path, out: Path, **batch: Any) -> list[Outcome]:
+    return list(run_batch(plan_batch([photos], out, TINY, BatchConfig(**batch)), engine))
+
+
+def statuses(outcomes: list[Outcome]) -> dict[str, str]:
+    return {Path(outcome.path).name: outcome.status for outcome in outcomes}
+
+
+def results(out: Path) -> dict[str, bytes]:
+    """The label maps and colours, of which each byte must stay the same."""
+    return {name: content for name, content in files_below(out).items() if name.endswith(".png")}
+
+
+def disk_full(*_: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_every_image_gets_its_files(engine: Engine, photos: Path, out: Path) -> None:
+    outcomes = run(engine, photos, out)
+    assert statuses(outcomes) == {"a.png": "done", "b.bmp": "done", "c.png": "done"}
+    assert set(files_below(out)) == {
+        "outcomes.jsonl",
+        *(f"{product}/{name}.png" for product in ("labels", "color") for name in ("a", "b", "sub/c")),
+        *(f"stats/{name}.json" for name in ("a", "b", "sub/c")),
+    }
+    for outcome in outcomes:
+        assert outcome.iterations == 2
+        assert outcome.stop_reason == "iterations"
+        assert outcome.reason is None
+
+
+@pytest.mark.parametrize(("width", "height"), [(24, 20), (7, 31), (1, 1), (1, 40), (40, 1), (90, 60)])
+def test_results_have_the_images_own_size_and_agree(engine: Engine, out: Path, width: int, height: int) -> None:
+    photo = save_photo(out.parent / "photo.png", 0, width, height)
+    (outcome,) = run(engine, photo, out)
+    labels = np.asarray(Image.open(out / "labels/photo.png"))
+    assert labels.shape == (height, width)
+    areas = np.bincount(labels.reshape(-1))
+    assert len(areas) == outcome.num_labels
+    assert areas.min() > 0
+    assert (np.diff(areas) <= 0).all()
+    colours = np.asarray(Image.open(out / "color/photo.png").convert("RGB"))
+    np.testing.assert_array_equal(colours, label_palette()[labels])
+    stats = json.loads((out / "stats/photo.json").read_text())
+    jsonschema.validate(stats, SCHEMA)
+    assert [cluster["pixels"] for cluster in stats["clusters"]] == areas.tolist()
+    assert stats["source"]["path"] == str(photo)
+
+
+def test_labels_lie_over_the_image_as_exif_turns_it(engine: Engine, tmp_path: Path, out: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    (tmp_path / "photo.jpg").write_bytes(encoded(noise(), "JPEG", exif=exif))
+    run(engine, tmp_path / "photo.jpg", out)
+    assert Image.open(out / "labels/photo.png").size == (20, 24)
+
+
+def test_name_that_is_not_utf_8_is_written_and_recorded(engine: Engine, tmp_path: Path, out: Path) -> None:
+    stem = os.fsdecode(b"caf\xe9\n")
+    photo = save_photo(tmp_path / f"{stem}.png")
+    assert statuses(run(engine, photo, out)) == {photo.name: "done"}
+    assert json.loads((out / f"stats/{stem}.json").read_text())["source"]["path"] == str(photo)
+    assert json.loads((out / "outcomes.jsonl").read_text())["path"] == str(photo)
+
+
+def test_bad_image_among_good_ones_is_named_and_stops_nothing(engine: Engine, photos: Path, out: Path) -> None:
+    (photos / "a.png").write_bytes(b"")
+    (photos / "bad.jpg").write_bytes(encoded(noise(), "JPEG")[:300])
+    outcomes = run(engine, photos, out)
+    assert statuses(outcomes) == {"a.png": "failed", "b.bmp": "done", "bad.jpg": "failed", "c.png": "done"}
+    assert outcomes[0].reason == "the file is empty"
+    assert set(results(out)) == {"labels/b.png", "color/b.png", "labels/sub/c.png", "color/sub/c.png"}
+
+
+def test_image_that_vanished_meanwhile_is_a_failure(engine: Engine, photos: Path, out: Path) -> None:
+    plan = plan_batch([photos], out, TINY)
+    (photos / "b.bmp").unlink()
+    outcomes = list(run_batch(plan, engine))
+    assert statuses(outcomes) == {"a.png": "done", "b.bmp": "failed", "c.png": "done"}
+    assert outcomes[1].reason == f"No such file or directory: {photos / 'b.bmp'}"
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (DeviceMemoryError("cpu is out of memory even at 32 pixels"), "cpu is out of memory even at 32 pixels"),
+        (MemoryError(), "out of memory"),
+        (OSError(errno.ENOSPC, "No space left on device", "x.png"), "No space left on device: x.png"),
+    ],
+    ids=["named", "memory", "file"],
+)
+def test_foreseen_error_of_one_image_is_its_failure(
+    engine: Engine, photos: Path, out: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
+) -> None:
+    segment, images = engine.segment, itertools.count()
+
+    def fail_once(*arguments: Any) -> Any:
+        if next(images) == 1:
+            raise error
+        return segment(*arguments)
+
+    monkeypatch.setattr(engine, "segment", fail_once)
+    outcomes = run(engine, photos, out)
+    assert statuses(outcomes) == {"a.png": "done", "b.bmp": "failed", "c.png": "done"}
+    assert outcomes[1].reason == reason
+
+
+@pytest.mark.parametrize("error", [TypeError, RuntimeError, AssertionError])
+def test_programming_error_surfaces(
+    engine: Engine, photos: Path, out: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    def fail(*_: object) -> None:
+        raise error("a mistake of ours")
+
+    monkeypatch.setattr(engine, "segment", fail)
+    with pytest.raises(error, match="a mistake of ours"):
+        run(engine, photos, out)
+    assert results(out) == {}
+
+
+@pytest.mark.parametrize("writer", ["write_labels", "write_colors", "write_json"])
+def test_result_that_cannot_be_written_fails_its_image_until_a_re_run(
+    engine: Engine, photos: Path, out: Path, writer: str
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runner, writer, disk_full)
+        outcomes = run(engine, photos, out)
+    assert [outcome.status for outcome in outcomes] == ["failed"] * 3
+    assert all("No space left on device" in str(outcome.reason) for outcome in outcomes)
+    assert [name for name in files_below(out) if name.startswith("stats")] == []
+    assert set(statuses(run(engine, photos, out)).values()) == {"done"}
+    assert set(statuses(run(engine, photos, out)).values()) == {"skipped"}
+
+
+def test_image_whose_redoing_fails_is_no_longer_complete(engine: Engine, photos: Path, out: Path) -> None:
+    run(engine, photos, out)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runner, "write_colors", disk_full)
+        run(engine, photos, out, overwrite=True)
+    assert not (out / "stats/a.json").exists()
+    assert set(statuses(run(engine, photos, out)).values()) == {"done"}
+
+
+def test_file_in_the_place_of_a_result_folder_fails_each_image(engine: Engine, photos: Path, out: Path) -> None:
+    out.mkdir()
+    (out / "color").touch()
+    outcomes = run(engine, photos, out)
+    assert [outcome.status for outcome in outcomes] == ["failed"] * 3
+    assert all(str(out / "color") in str(outcome.reason) for outcome in outcomes)
+
+
+def test_results_do_not_depend_on_the_other_images(engine: Engine, photos: Path, tmp_path: Path) -> None:
+    run(engine, photos, tmp_path / "all")
+    together = results(tmp_path / "all")
+    run(engine, photos / "sub/c.png", tmp_path / "alone")
+    alone = results(tmp_path / "alone")
+    assert alone == {"labels/c.png": together["labels/sub/c.png"], "color/c.png": together["color/sub/c.png"]}
+
+    photo_folder(tmp_path / "more", "0.png", "1.png", "2.png", "a.png")
+    (tmp_path / "more/a.png").write_bytes((photos / "a.png").read_bytes())
+    run(Engine(TINY, "cpu"), tmp_path / "more", tmp_path / "later")
+    assert results(tmp_path / "later")["labels/a.png"] == together["labels/a.png"]
+
+
+def test_results_do_not_depend_on_resuming(engine: Engine, photos: Path, tmp_path: Path) -> None:
+    run(engine, photos, tmp_path / "at once")
+    run(engine, photos, tmp_path / "parts", include=("b.bmp",))
+    run(engine, photos, tmp_path / "parts")
+    assert results(tmp_path / "parts") == results(tmp_path / "at once")
+
+
+def test_re_run_skips_everything_and_touches_no_file(engine: Engine, photos: Path, out: Path) -> None:
+    run(engine, photos, out)
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    assert set(statuses(run(engine, photos, out)).values()) == {"skipped"}
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
+
+
+def test_image_of_changed_content_is_redone(engine: Engine, photos: Path, out: Path) -> None:
+    run(engine, photos, out)
+    before = results(out)
+    save_photo(photos / "a.png", seed=99)
+    assert statuses(run(engine, photos, out)) == {"a.png": "done", "b.bmp": "skipped", "c.png": "skipped"}
+    changed = {name for name, content in results(out).items() if content != before[name]}
+    assert changed == {"labels/a.png", "color/a.png"}
+
+
+@pytest.mark.parametrize("lost", ["labels/sub/c.png", "color/sub/c.png", "stats/sub/c.json"])
+def test_lost_result_is_made_again(engine: Engine, photos: Path, out: Path, lost: str) -> None:
+    run(engine, photos, out)
+    before = results(out)
+    (out / lost).unlink()
+    assert statuses(run(engine, photos, out)) == {"a.png": "skipped", "b.bmp": "skipped", "c.png": "done"}
+    assert results(out) == before
+    assert (out / lost).exists()
+
+
+def test_stats_cut_short_by_a_crash_mark_nothing(engine: Engine, photos: Path, out: Path) -> None:
+    run(engine, photos, out)
+    stats = out / "stats/a.json"
+    stats.write_bytes(stats.read_bytes()[:50])
+    assert statuses(run(engine, photos, out))["a.png"] == "done"
+
+
+def test_other_options_are_refused_by_name_before_anything_is_done(engine: Engine, photos: Path, out: Path) -> None:
+    run(engine, photos, out)
+    before = files_below(out)
+    other = dataclasses.replace(TINY, seed=5)
+    with pytest.raises(UsageError, match="seed was 0, now 5"):
+        segment_folder(photos, out, other, device="cpu")
+    assert files_below(out) == before
+    redone = list(segment_folder(photos, out, other, BatchConfig(overwrite=True), "cpu"))
+    assert set(statuses(redone).values()) == {"done"}
+
+
+def test_overwriting_redoes_complete_images(engine: Engine, photos: Path, out: Path) -> None:
+    run(engine, photos, out)
+    before = results(out)
+    assert set(statuses(run(engine, photos, out, overwrite=True)).values()) == {"done"}
+    assert results(out) == before
+
+
+def test_only_what_is_asked_for_is_written(engine: Engine, photos: Path, out: Path) -> None:
+    run(engine, photos, out, save=("labels",))
+    assert {name.split("/")[0] for name in files_below(out)} == {"labels", "outcomes.jsonl"}
+
+
+def test_first_failure_ends_a_run_that_is_to_fail_fast(engine: Engine, photos: Path, out: Path) -> None:
+    (photos / "b.bmp").write_bytes(b"")
+    assert statuses(run(engine, photos, out, fail_fast=True)) == {"a.png": "done", "b.bmp": "failed"}
+    assert not (out / "stats/sub/c.json").exists()
+
+
+def test_outcomes_are_noted_as_they_come_and_skipped_ones_once(engine: Engine, photos: Path, out: Path) -> None:
+    (photos / "b.bmp").write_bytes(b"")
+    run(engine, photos, out)
+    run(engine, photos, out)
+    noted = [json.loads(line) for line in (out / "outcomes.jsonl").read_text().splitlines()]
+    assert [(Path(line["path"]).name, line["status"]) for line in noted] == [
+        ("a.png", "done"),
+        ("b.bmp", "failed"),
+        ("c.png", "done"),
+        ("b.bmp", "failed"),
+    ]
+
+
+def test_outcome_that_cannot_be_noted_costs_its_line_alone(
+    engine: Engine, photos: Path, out: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (out / "outcomes.jsonl").mkdir(parents=True)
+    assert set(statuses(run(engine, photos, out)).values()) == {"done"}
+    assert len(caplog.records) == 3
+    assert "outcomes.jsonl" in caplog.text
+
+
+def test_folder_that_cannot_be_listed_is_a_failure(
+    engine: Engine, photos: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scandir = os.scandir
+
+    def refuse(path: Path) -> Any:
+        if Path(path).name == "sub":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr("os.scandir", refuse)
+    assert statuses(run(engine, photos, out)) == {"sub": "failed", "a.png": "done", "b.bmp": "done"}
+
+
+@pytest.mark.parametrize("slow", ["engine", "consumer"])
+def test_images_in_flight_stay_few_however_many_there_are(
+    engine: Engine, tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch, slow: str
+) -> None:
+    photos = photo_folder(tmp_path / "photos", *(f"{index:02}.bmp" for index in range(30)))
+    segment, lock = engine.segment, threading.Lock()
+    alive = most = 0
+
+    def count(change: int) -> None:
+        nonlocal alive, most
+        with lock:
+            alive += change
+            most = max(most, alive)
+
+    def counted(content: bytes, max_pixels: int) -> NDArray[np.uint8]:
+        image = decode(content, max_pixels)
+        count(1)
+        weakref.finalize(image, count, -1)
+        return image
+
+    def slowly(*arguments: Any) -> Any:
+        time.sleep(0.01)
+        return segment(*arguments)
+
+    monkeypatch.setattr(runner, "decode", counted)
+    if slow == "engine":
+        monkeypatch.setattr(engine, "segment", slowly)
+    for _ in run_batch(plan_batch([photos], out, TINY), engine):
+        if slow == "consumer":
+            time.sleep(0.01)
+    assert 1 < most <= 6
+
+
+@pytest.fixture
+def interrupted(engine: Engine, tmp_path: Path, out: Path) -> Iterator[Path]:
+    """A folder of images whose run was closed after the second."""
+    photos = photo_folder(tmp_path / "many", *(f"{index}.bmp" for index in range(6)))
+    outcomes = run_batch(plan_batch([photos], out, TINY), engine)
+    next(outcomes), next(outcomes)
+    outcomes.close()
+    yield photos
+
+
+def test_closing_midway_leaves_only_complete_files(interrupted: Path, out: Path) -> None:
+    assert interrupted.is_dir()
+    assert set(files_below(out)) == {
+        "outcomes.jsonl",
+        *(f"{product}/{index}.png" for product in ("labels", "color") for index in range(2)),
+        *(f"stats/{index}.json" for index in range(2)),
+    }
+
+
+def test_re_run_completes_what_was_closed_midway(engine: Engine, interrupted: Path, out: Path, tmp_path: Path) -> None:
+    assert list(statuses(run(engine, interrupted, out)).values()) == ["skipped"] * 2 + ["done"] * 4
+    run(engine, interrupted, tmp_path / "at once")
+    assert results(out) == results(tmp_path / "at once")
+
+
+def test_closing_drops_the_image_at_hand_between_two_iterations(engine: Engine, photos: Path, out: Path) -> None:
+    """The fit at hand waits in its first iteration until the run is closed, and must not see a second."""
+    seen: list[tuple[str, int]] = []
+    at_second, closing = threading.Event(), threading.Event()
+
+    def watch(job: Any, iteration: int, _: int) -> None:
+        seen.append((job.source.name, iteration))
+        if job.source.name == "b.bmp":
+            at_second.set()
+            closing.wait(20)
+            time.sleep(0.05)  # by now close() has set the stop
+
+    outcomes = run_batch(plan_batch([photos], out, TINY), engine, watch)
+    next(outcomes)
+    assert at_second.wait(20)
+    closing.set()
+    outcomes.close()
+    assert max(iteration for name, iteration in seen if name == "b.bmp") == 1
+    assert "c.png" not in {name for name, _ in seen}
+
+
+def test_interrupt_while_a_file_is_written_leaves_nothing_half_done(
+    engine: Engine, photos: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(_: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run(engine, photos, out)
+    assert files_below(out) == {}
+
+
+def test_unusable_input_is_refused_at_the_call(tmp_path: Path, out: Path) -> None:
+    with pytest.raises(UsageError, match="does not exist"):
+        segment_folder(tmp_path / "missing", out)
+    assert not out.exists()
+
+
+def test_folder_is_segmented_from_python(photos: Path, out: Path) -> None:
+    outcomes = list(segment_folder([str(photos), str(save_photo(out.parent / "d.png"))], str(out), TINY, device="cpu"))
+    assert [outcome.status for outcome in outcomes] == ["done"] * 4
+    assert (out / "labels/d.png").exists()
