@@ -46,3 +46,9 @@ def photo_folder(root: Path, *names: str) -> Path:
 def files_below(folder: Path) -> dict[str, bytes]:
     """Every file below a folder, by its path there, with its content."""
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def read_pixels(path: Path, mode: str | None = None) -> NDArray[Any]:
+    """The pixels of an image file, in its own mode or another."""
+    with Image.open(path) as image:
+        return np.array(image.convert(mode) if mode else image)

@@ -8,14 +8,16 @@ import os
 import sys
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from ..batch.planning import Plan, plan_batch
 from ..config import PAPER_WEIGHT, PRESETS, BatchConfig, Mode, Precision, Preset, Product, SegmentConfig
 from ..errors import UsageError
 from .console import ExitCode, errors_as_exit_codes, say
+
+if TYPE_CHECKING:
+    from ..batch.planning import Plan
 
 _METHOD, _STOP, _SIZE = "Method", "When to stop", "Size and arithmetic"
 _INPUT, _OUTPUT, _RUN = "Input", "Output", "Running"
@@ -222,6 +224,8 @@ def segment(
     Writes OUT/labels (raw labels, PNG), OUT/color (the same in a fixed palette) and OUT/stats (JSON), mirroring
     INPUT's tree. Run it again to continue where it stopped.
     """
+    from ..batch.planning import plan_batch
+
     with errors_as_exit_codes(verbose):
         config = dataclasses.replace(PRESETS[preset], **_given(context, SegmentConfig))
         batch = BatchConfig(

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from PIL import Image
-from samples import files_below
+from samples import files_below, read_pixels
 
 from dynaseg_cli.batch.palette import SIZE, label_palette
 from dynaseg_cli.batch.writing import write_atomically, write_colors, write_json, write_labels
@@ -110,8 +110,7 @@ def test_labels_come_back_from_their_file(
 def test_300_labels_come_back_from_their_file(tmp_path: Path) -> None:
     labels = np.arange(300, dtype=np.uint16).reshape(15, 20)
     write_labels(tmp_path / "labels.png", labels)
-    with Image.open(tmp_path / "labels.png") as image:
-        np.testing.assert_array_equal(np.asarray(image), labels)
+    np.testing.assert_array_equal(read_pixels(tmp_path / "labels.png"), labels)
 
 
 @given(labels=LABEL_MAPS)
@@ -120,8 +119,7 @@ def test_colours_are_those_of_the_palette(
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "color.png"
     write_colors(path, labels)
-    with Image.open(path) as image:
-        np.testing.assert_array_equal(np.asarray(image.convert("RGB")), label_palette()[labels.astype(int) % SIZE])
+    np.testing.assert_array_equal(read_pixels(path, "RGB"), label_palette()[labels.astype(int) % SIZE])
 
 
 def test_json_comes_back_from_its_file_in_ascii(tmp_path: Path) -> None:

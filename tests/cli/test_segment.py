@@ -1,0 +1,514 @@
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+from samples import encoded, files_below, noise, photo_folder, read_pixels, save_photo
+from typer.testing import CliRunner, Result
+
+from dynaseg_cli import Engine, __version__
+from dynaseg_cli.cli import app
+from dynaseg_cli.config import SegmentConfig
+from dynaseg_cli.engine.device import available_devices
+
+README = Path(__file__).parents[2] / "README.md"
+QUICK = ("--iterations", "2", "--max-size", "16", "--min-labels", "3", "--precision", "float32", "--device", "cpu")
+RUN_KEYS = {"output", "images", "done", "skipped", "failed", "seconds", "failures", "options", "versions", "device"}
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Each test has a current folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def photos(here: Path) -> Path:
+    """Three images, named as from the current folder."""
+    photo_folder(here / "photos", "a.png", "b.bmp", "sub/c.png")
+    return Path("photos")
+
+
+def dynaseg(*arguments: str | Path, stdin: bytes = b"") -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], input=stdin)
+
+
+def segment(*arguments: str | Path, stdin: bytes = b"") -> Result:
+    return dynaseg("segment", *arguments, *QUICK, stdin=stdin)
+
+
+def refused(result: Result) -> str:
+    """The one line that says why nothing was started."""
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert re.fullmatch(r"error: [^\n]+\n", result.stderr)
+    return result.stderr
+
+
+def summary(result: Result) -> dict[str, Any]:
+    """The one JSON document on stdout."""
+    document = json.loads(result.stdout)
+    assert isinstance(document, dict)
+    return document
+
+
+# What a run prints, writes and exits with
+
+
+def test_folder_is_segmented_with_nothing_on_stdout(photos: Path, here: Path) -> None:
+    result = segment(photos)
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert set(files_below(here / "photos-dynaseg")) == {
+        "run.json",
+        "outcomes.jsonl",
+        *(f"{product}/{name}.png" for product in ("labels", "color") for name in ("a", "b", "sub/c")),
+        *(f"stats/{name}.json" for name in ("a", "b", "sub/c")),
+    }
+    assert read_pixels(here / "photos-dynaseg/labels/a.png").shape == (20, 24)
+
+
+def test_last_line_says_where_the_results_are(photos: Path) -> None:
+    assert segment(photos).stderr.splitlines()[-1].endswith("photos-dynaseg")
+
+
+def test_json_is_one_document_with_the_promised_keys(photos: Path, here: Path) -> None:
+    (photos / "b.bmp").write_bytes(b"no image")
+    result = segment(photos, "--json", "-o", "out")
+    document = summary(result)
+    assert result.exit_code == 1
+    assert set(document) >= RUN_KEYS
+    assert [document[key] for key in ("output", "images", "done", "skipped", "failed")] == ["out", 3, 2, 0, 1]
+    assert document["failures"] == [
+        {"path": "photos/b.bmp", "reason": "not an image of a known format, or damaged at its start"}
+    ]
+    assert document["options"]["iterations"] == 2
+    assert document["versions"]["dynaseg"] == __version__
+    assert document["device"].startswith("cpu")
+    written = json.loads((here / "out/run.json").read_text())
+    assert {**written, "seconds": 0} == {**document, "seconds": 0}
+
+
+def test_failed_image_among_good_ones_is_named_with_its_reason(photos: Path, here: Path) -> None:
+    (photos / "b.bmp").write_bytes(b"")
+    result = segment(photos)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "failed: photos/b.bmp: the file is empty\n" in result.stderr
+    assert (here / "photos-dynaseg/stats/sub/c.json").exists()
+
+
+def test_re_run_skips_what_is_complete(photos: Path) -> None:
+    segment(photos)
+    result = segment(photos, "--json")
+    assert result.exit_code == 0
+    assert (summary(result)["done"], summary(result)["skipped"]) == (0, 3)
+
+
+def test_overwriting_redoes_everything(photos: Path) -> None:
+    segment(photos)
+    assert summary(segment(photos, "--json", "--overwrite"))["done"] == 3
+
+
+def test_quiet_run_says_nothing(photos: Path) -> None:
+    result = segment(photos, "--quiet")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_quiet_run_still_names_what_failed(photos: Path) -> None:
+    (photos / "b.bmp").write_bytes(b"")
+    result = segment(photos, "-q")
+    assert (result.exit_code, result.stderr) == (1, "failed: photos/b.bmp: the file is empty\n")
+
+
+def test_first_failure_ends_a_run_that_is_to_fail_fast(photos: Path, here: Path) -> None:
+    (photos / "a.png").write_bytes(b"")
+    result = segment(photos, "--fail-fast", "--json")
+    assert result.exit_code == 1
+    assert (summary(result)["images"], summary(result)["done"], summary(result)["failed"]) == (3, 0, 1)
+    assert not (here / "photos-dynaseg/labels").exists()
+
+
+@pytest.mark.parametrize("save", ["labels", "stats", "color,stats", " labels , color,labels"])
+def test_only_what_is_asked_for_is_saved(photos: Path, here: Path, save: str) -> None:
+    assert segment(photos, "--save", save).exit_code == 0
+    folders = {path.name for path in (here / "photos-dynaseg").iterdir() if path.is_dir()}
+    assert folders == {name.strip() for name in save.split(",")}
+
+
+def test_preset_is_the_start_and_written_options_count(photos: Path, here: Path) -> None:
+    default = SegmentConfig()
+    result = segment(photos, "--preset", "paper", "--patience", str(default.patience), "--json")
+    assert result.exit_code == 0
+    options = json.loads((here / "photos-dynaseg/run.json").read_text())["options"]
+    assert options == summary(result)["options"]
+    assert (options["iterations"], options["max_size"], options["min_labels"]) == (2, 16, 3)
+    assert options["patience"] == default.patience > 0
+    assert (options["precision"], options["features"], options["mode"], options["alpha"]) == ("float32", 100, "scf", 50)
+    assert options["levels"] == 1 < default.levels
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("--mode", "fsf"), {"mode": "fsf", "alpha": 15, "mu": None}),
+        (("--mode", "fixed", "--mu", "2.5"), {"mode": "fixed", "alpha": None, "mu": 2.5}),
+        (("--alpha", "7", "--seed", "3"), {"mode": "scf", "alpha": 7, "seed": 3}),
+        (("--min-region", "4", "--levels", "1"), {"min_region": 4, "levels": 1}),
+    ],
+    ids=str,
+)
+def test_options_reach_the_method(here: Path, arguments: tuple[str, ...], expected: dict[str, Any]) -> None:
+    options = summary(segment(save_photo(here / "a.png"), "--json", *arguments))["options"]
+    assert {name: options[name] for name in expected} == expected
+
+
+# Where input comes from and output goes
+
+
+def test_output_of_one_file_is_named_after_it(here: Path) -> None:
+    save_photo(here / "elsewhere/cat.png")
+    assert segment("elsewhere/cat.png").exit_code == 0
+    assert (here / "cat-dynaseg/labels/cat.png").exists()
+
+
+@pytest.mark.parametrize("name", [".", "photos/.", "photos/../photos/"])
+def test_output_of_a_folder_has_its_real_name(
+    photos: Path, here: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    if name == ".":
+        monkeypatch.chdir(photos)
+    assert segment(name).exit_code == 0
+    assert Path("photos-dynaseg/labels/a.png").exists()
+    assert segment(name).exit_code == 0, "the output, now below the input, is not read back"
+
+
+def test_output_of_several_inputs_has_a_name_of_its_own(photos: Path, here: Path) -> None:
+    save_photo(here / "d.png")
+    assert segment(photos, "d.png").exit_code == 0
+    assert {path.name for path in (here / "dynaseg-out/labels").iterdir()} == {"a.png", "b.png", "sub", "d.png"}
+
+
+def test_list_names_more_files_and_keeps_their_paths(photos: Path, here: Path) -> None:
+    (here / "list.txt").write_bytes(b"photos/a.png\r\n\nphotos/sub/c.png")
+    result = segment("--files-from", "list.txt", "--json")
+    assert (summary(result)["done"], summary(result)["output"]) == (2, "dynaseg-out")
+    assert (here / "dynaseg-out/labels/photos/sub/c.png").exists()
+
+
+def test_list_is_read_from_stdin(photos: Path, here: Path) -> None:
+    assert photos.is_dir()
+    assert segment("--files-from", "-", stdin=b"photos/a.png\n").exit_code == 0
+    assert (here / "dynaseg-out/labels/photos/a.png").exists()
+
+
+def test_list_separated_by_nul_may_name_any_file(here: Path) -> None:
+    names = [b"two\nlines.png", b"caf\xe9.png", b"trailing .png"]
+    for seed, name in enumerate(names):
+        save_photo(here / os.fsdecode(name), seed)
+    assert segment("--files-from", "-", "-0", "-o", "out", stdin=b"\0".join(names) + b"\0").exit_code == 0
+    assert {os.fsencode(path.name) for path in (here / "out/labels").iterdir()} == set(names)
+
+
+def test_folders_below_globs_and_extensions_are_as_asked_for(photos: Path) -> None:
+    save_photo(photos / "a.bmp")
+
+    def found(*arguments: str) -> list[str]:
+        document = summary(segment(photos, "--dry-run", "--json", "--save", "labels", *arguments))
+        return sorted(result.partition("labels/")[2] for job in document["jobs"] for result in job["results"])
+
+    assert found("--no-recursive", "--include", "*.bmp") == ["a.png", "b.png"]
+    assert found("--exclude", "sub/*", "--exclude", "a.bmp") == ["a.png", "b.png"]
+    assert found("--keep-extension") == ["a.bmp.png", "a.png.png", "b.bmp.png", "sub/c.png.png"]
+
+
+def test_links_out_of_the_input_are_followed_only_when_asked(photos: Path, here: Path) -> None:
+    save_photo(here / "elsewhere/d.png")
+    (photos / "link").symlink_to(here / "elsewhere")
+    result = segment(photos, "--json")
+    assert summary(result)["images"] == 3
+    assert "1 symbolic links were not followed (--follow-symlinks does)" in result.stderr
+    assert summary(segment(photos, "--json", "--follow-symlinks"))["images"] == 4
+
+
+def test_too_large_an_image_is_refused_by_name(photos: Path) -> None:
+    save_photo(photos / "large.png", 0, 30, 20)
+    result = segment(photos, "--max-pixels", "500")
+    assert result.exit_code == 1
+    assert "failed: photos/large.png: 30 x 20 pixels are more than --max-pixels 500 allows" in result.stderr
+
+
+def test_dry_run_names_each_result_and_writes_nothing(photos: Path, here: Path) -> None:
+    before = files_below(here)
+    result = segment(photos, "--dry-run")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "photos/sub/c.png -> photos-dynaseg/labels/sub/c.png, photos-dynaseg/color/sub/c.png" in result.stderr
+    assert "3 images; nothing was written" in result.stderr
+    document = summary(segment(photos, "--dry-run", "--json"))
+    assert (document["output"], document["images"], len(document["jobs"])) == ("photos-dynaseg", 3, 3)
+    assert files_below(here) == before
+    assert not (here / "photos-dynaseg").exists()
+
+
+# What is refused before anything is started
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--alpha", "0"), "--alpha must be a positive number"),
+        (("--alpha", "nan"), "--alpha must be a positive number"),
+        (("--mu", "1"), "--mu belongs to --mode fixed"),
+        (("--mode", "fixed", "--alpha", "1"), "--alpha belongs to --mode scf and fsf"),
+        (("--iterations", "0"), "--iterations must be at least 1"),
+        (("--min-labels", "0"), "--min-labels must be at least 1"),
+        (("--patience", "-1"), "--patience must be at least 0"),
+        (("--max-size", "15"), "--max-size must be 0 for full resolution, or at least 16"),
+        (("--levels", "0"), "--levels must be at least 1"),
+        (("--min-region", "-1"), "--min-region must be at least 0"),
+        (("--seed", "-1"), "--seed must be at least 0"),
+        (("--seed", "4294967296"), "--seed must be at most 4294967295"),
+        (("--max-pixels", "0"), "--max-pixels must be at least 1"),
+        (("--save", "labels,movie"), "--save must be one of labels, color, stats"),
+        (("--save", ""), "--save needs at least one of"),
+        (("--files-from", "missing.txt"), "--files-from missing.txt: No such file"),
+        (("--files-from", "photos"), "--files-from photos: Is a directory"),
+        (("missing.jpg",), "missing.jpg does not exist"),
+        (("x" * 300,), "x" * 300),
+        (("-o", "photos"), "photos is both input and output"),
+        (("-o", "photos/a.png"), "photos/a.png cannot be a folder: photos/a.png is a file"),
+        (("-o", "photos/a.png/below"), "photos/a.png/below cannot be a folder: photos/a.png is a file"),
+        (("--include", "*.tif"), "no images in photos"),
+        (("photos/sub",), "would both be written as"),
+    ],
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, tuple) else "",
+)
+def test_wrong_usage_is_one_line_that_names_it(photos: Path, here: Path, arguments: tuple[str, ...], said: str) -> None:
+    save_photo(photos / "c.png", seed=9)
+    before = files_below(here)
+    assert said in refused(dynaseg("segment", photos, "--device", "cpu", *arguments))
+    assert files_below(here) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--nope",), "--nope"),
+        (("--mode", "average"), "--mode"),
+        (("--iterations", "many"), "--iterations"),
+        (("--min-labels", "few"), "--min-labels"),
+        (("--preset", "best"), "--preset"),
+        (("--precision", "float16"), "--precision"),
+        (("--alpha",), "--alpha"),
+    ],
+    ids=str,
+)
+def test_option_that_cannot_be_understood_is_named(
+    photos: Path, here: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    result = dynaseg("segment", photos, *arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert said in result.stderr
+    assert not (here / "photos-dynaseg").exists()
+
+
+def test_no_input_at_all_is_refused() -> None:
+    assert "name image files or folders" in refused(dynaseg("segment"))
+
+
+def test_folder_without_images_is_refused(here: Path) -> None:
+    (here / "empty").mkdir()
+    assert "no images in empty" in refused(segment("empty"))
+
+
+def test_device_that_is_not_there_is_refused_naming_those_that_are(photos: Path, here: Path) -> None:
+    said = refused(dynaseg("segment", photos, "--device", "cuda:99"))
+    assert "--device cuda:99" in said
+    assert all(name in said for name in available_devices())
+    assert not (here / "photos-dynaseg").exists()
+
+
+def test_two_images_of_one_result_are_refused_naming_both(photos: Path) -> None:
+    save_photo(photos / "a.jpg")
+    said = refused(segment(photos))
+    assert "photos/a.jpg and photos/a.png" in said
+    assert "--keep-extension" in said
+
+
+def test_other_options_on_a_re_run_are_refused_by_name(photos: Path, here: Path) -> None:
+    segment(photos)
+    before = files_below(here)
+    said = refused(segment(photos, "--seed", "1"))
+    assert "seed was 0, now 1" in said
+    assert "--overwrite" in said
+    assert files_below(here) == before
+
+
+# What a person sees
+
+
+def test_control_characters_of_names_are_never_printed_raw(here: Path) -> None:
+    name = "bad\n\x1b[31mred\a\x7f\u202e.png"
+    save_photo(here / "photos/good.png")
+    (here / "photos" / name).write_bytes(b"")
+    escaped = r"bad\n\x1b[31mred\x07\x7f\u202e.png"
+    result = segment("photos", "--json")
+    assert summary(result)["failures"] == [{"path": f"photos/{name}", "reason": "the file is empty"}]
+    shown = result.stderr
+    assert f"failed: photos/{escaped}: the file is empty\n" in shown
+    shown += segment("photos", "--dry-run").stderr
+    shown += refused(segment(f"missing {name}")) + refused(segment("photos", "-o", f"photos/{name}"))
+    assert shown.count(escaped) >= 4
+    assert set(shown) & set("\x1b\a\x7f\u202e\r") == set()
+
+
+def test_name_with_markup_is_printed_as_it_is(here: Path) -> None:
+    (here / "[bold]a[red].png").write_bytes(b"")
+    assert "failed: [bold]a[red].png: the file is empty" in segment("[bold]a[red].png").stderr
+
+
+def test_mistake_of_ours_is_one_line_and_a_traceback_only_when_asked(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("a mistake of ours")
+
+    monkeypatch.setattr(Engine, "segment", fail)
+    result = segment(photos, "-q")
+    assert result.exit_code not in {0, 2}
+    assert result.stderr == "error: unexpected RuntimeError: a mistake of ours (-v shows where)\n"
+    assert "Traceback" in segment(photos, "-q", "-v").stderr
+
+
+def test_interrupt_before_the_first_image_is_130(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Engine, "__init__", interrupt)
+    result = segment(photos)
+    assert (result.exit_code, result.stdout, result.stderr) == (130, "", "interrupted\n")
+
+
+def test_summary_that_cannot_be_written_is_said(photos: Path, here: Path) -> None:
+    (here / "photos-dynaseg/run.json").mkdir(parents=True)
+    result = segment(photos)
+    assert "photos-dynaseg/run.json cannot be written" in result.stderr
+    assert (here / "photos-dynaseg/stats/a.json").exists()
+
+
+def test_version_is_shown() -> None:
+    result = dynaseg("--version")
+    assert (result.exit_code, result.stdout) == (0, f"dynaseg {__version__}\n")
+
+
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_help_is_shown_at_both_levels(flag: str) -> None:
+    top, command = dynaseg(flag), dynaseg("segment", flag)
+    assert (top.exit_code, command.exit_code) == (0, 0)
+    assert "segment" in top.stdout
+    for group in ("Method", "When to stop", "Size and arithmetic", "Input", "Output", "Running"):
+        assert group in command.stdout
+
+
+def spellings() -> list[str]:
+    command = typer.main.get_command(app).commands["segment"]  # type: ignore[attr-defined]
+    options = [parameter for parameter in command.params if parameter.param_type_name == "option"]
+    return sorted(itertools.chain.from_iterable([*option.opts, *option.secondary_opts] for option in options))
+
+
+@pytest.mark.parametrize("spelling", spellings())
+def test_each_option_is_described_in_the_readme(spelling: str) -> None:
+    assert re.search(rf"`[^`\n]*(?<![\w-]){re.escape(spelling)}(?![\w-])[^`\n]*`", README.read_text())
+
+
+# As a process of its own
+
+
+def python(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False)
+
+
+HEAVY_AFTER = """
+import sys
+from dynaseg_cli.cli import main
+sys.argv = ["dynaseg", *sys.argv[1:]]
+try:
+    main()
+finally:
+    print(sorted({"torch", "numpy", "scipy", "sklearn", "PIL"} & set(sys.modules)), file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("--version",), ("segment", "--help"), ("segment", "--nope")])
+def test_help_loads_nothing_heavy(arguments: tuple[str, ...]) -> None:
+    assert python("-c", HEAVY_AFTER, *arguments).stderr.splitlines()[-1] == "[]"
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    code = "import sys, dynaseg_cli; print(sorted({'torch', 'numpy', 'typer'} & set(sys.modules)))"
+    assert python("-c", code).stdout == "[]\n"
+
+
+def test_module_runs_as_the_command_does() -> None:
+    result = python("-m", "dynaseg_cli", "--version")
+    assert (result.returncode, result.stdout, result.stderr) == (0, f"dynaseg {__version__}\n", "")
+
+
+def test_damaged_images_leave_stderr_to_dynaseg(here: Path) -> None:
+    """Neither warnings nor log lines of the libraries behind it."""
+    beyond = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x0e\x01\x02\0\x88\x13\0\0\x0f\x27\0\0\0\0\0\0"
+    (here / "photos").mkdir()
+    (here / "photos/damaged exif.jpg").write_bytes(encoded(noise(), "JPEG", exif=beyond))
+    (here / "photos/half.tif").write_bytes(encoded(noise(), "TIFF")[:-100])
+    result = python("-m", "dynaseg_cli", "segment", "photos", "--json", "-q", *QUICK)
+    assert result.returncode == 1
+    assert json.loads(result.stdout)["done"] == 1
+    assert re.fullmatch(r"failed: photos/half\.tif: [^\n]+\n", result.stderr)
+
+
+def test_interrupt_keeps_what_is_finished_and_a_re_run_continues(
+    photos: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # b takes far longer than the test waits; a shell may have made this process, and so its children, ignore SIGINT
+    save_photo(photos / "b.bmp", 1, 240, 180)
+    options = ("--iterations", "100", "--max-size", "0", "--patience", "0", "--mode", "fixed", "--mu", "0.001")
+    command = ["segment", "photos", "-o", "out", "--json", *QUICK, *options, "--min-labels", "1"]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dynaseg_cli", *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
+    while not (here / "out/outcomes.jsonl").exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate()
+    assert process.returncode == 130
+    assert "Traceback" not in stderr
+
+    run = json.loads((here / "out/run.json").read_text())
+    assert json.loads(stdout) | {"seconds": 0} == run | {"seconds": 0}
+    assert (run["interrupted"], run["images"], run["done"], run["failed"]) == (True, 3, 1, 0)
+    assert set(files_below(here / "out")) == {
+        "run.json",
+        "outcomes.jsonl",
+        "labels/a.png",
+        "color/a.png",
+        "stats/a.json",
+    }
+
+    save_photo(photos / "b.bmp", 1)
+    result = dynaseg(*command)
+    assert result.exit_code == 0, result.stderr
+    assert (summary(result)["interrupted"], summary(result)["done"], summary(result)["skipped"]) == (False, 2, 1)

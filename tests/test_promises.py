@@ -1,0 +1,53 @@
+"""What the whole command promises on real photos: quality, memory, labels at full size. Real processes, real files."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scoring import score_folder
+
+SAMPLES = Path(__file__).parents[1] / "sample_images"
+
+pytestmark = pytest.mark.slow
+
+
+def run_dynaseg(*arguments: object) -> int:
+    """Run the command; return the peak of its resident memory in bytes."""
+    process = subprocess.Popen([sys.executable, "-m", "dynaseg_cli", *map(str, arguments)])
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    return usage.ru_maxrss * 1024
+
+
+@pytest.mark.requires_bsds500
+def test_defaults_reach_the_promised_quality_on_bsds500(bsds500: Path, tmp_path: Path) -> None:
+    photos = sorted((bsds500 / "images" / "val").glob("*.jpg"))[:16]
+    run_dynaseg("segment", *photos, "-o", tmp_path, "--device", "cpu", "-q")
+    scores = score_folder(tmp_path / "labels", bsds500 / "groundTruth" / "val")
+    assert len(scores.segments) == 16
+    assert scores.mean >= 0.31, scores
+    assert scores.covering >= 0.33, scores
+
+
+def test_sample_images_take_less_than_one_and_a_half_gigabytes(tmp_path: Path) -> None:
+    peak = run_dynaseg("segment", SAMPLES, "-o", tmp_path, "--device", "cpu", "-q", "--iterations", 12)
+    assert peak < 1.5e9
+    assert json.loads((tmp_path / "run.json").read_text())["done"] == 4
+
+
+def test_twelve_megapixels_are_labelled_at_full_size_in_less_than_three_gigabytes(tmp_path: Path) -> None:
+    with Image.open(SAMPLES / "coffee.jpg") as coffee:
+        coffee.resize((4000, 3000), Image.Resampling.BICUBIC).save(tmp_path / "large.jpg")
+    peak = run_dynaseg("segment", tmp_path / "large.jpg", "-o", tmp_path, "--device", "cpu", "-q", "--iterations", 20)
+    assert peak < 3e9
+    labels = np.asarray(Image.open(tmp_path / "labels" / "large.png"))
+    assert labels.shape == (3000, 4000)
+    assert len(np.unique(labels)) == json.loads((tmp_path / "stats" / "large.json").read_text())["num_labels"] > 2
