@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +25,7 @@ Not EPS and PDF, which run an interpreter on the file's content, and not TGA and
 image.
 """
 
-_pillow_limit = threading.Lock()
+_pillow = threading.Lock()
 
 
 def read_source(path: Path) -> tuple[bytes, str]:
@@ -46,12 +50,16 @@ def decode(content: bytes, max_pixels: int) -> NDArray[np.uint8]:
     if not content:
         raise DecodeError("the file is empty")
     try:
-        image = _open(content)
-        if image.width * image.height > max_pixels:
-            raise DecodeError(f"{image.width} x {image.height} pixels are more than --max-pixels {max_pixels} allows")
-        image.load()
-        rgb = _to_rgb(_upright(image))
-    except DecodeError:
+        with _pillow_alone():
+            Image.init()
+            image = Image.open(io.BytesIO(content), formats=[name for name in FORMATS if name in Image.OPEN])
+            if image.width * image.height > max_pixels:
+                raise DecodeError(
+                    f"{image.width} x {image.height} pixels are more than --max-pixels {max_pixels} allows"
+                )
+            image.load()
+            rgb = _to_rgb(_upright(image))
+    except (DecodeError, MemoryError):
         raise
     except UnidentifiedImageError:
         raise DecodeError("not an image of a known format, or damaged at its start") from None
@@ -62,14 +70,23 @@ def decode(content: bytes, max_pixels: int) -> NDArray[np.uint8]:
     return rgb
 
 
-def _open(content: bytes) -> Image.Image:
-    """Read the header. Pillow's own pixel limit is lifted for that: `max_pixels` is checked next, before decoding."""
-    with _pillow_limit:
+@contextmanager
+def _pillow_alone() -> Iterator[None]:
+    """Pillow for one thread at a time, without its own pixel limit, its warnings and its log.
+
+    All three belong to the whole process, hence the lock. `max_pixels` is checked on the header in place of Pillow's
+    limit, and what is wrong with a file is said once, by the error.
+    """
+    log = logging.getLogger("PIL")
+    with _pillow, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        level = log.level
+        log.setLevel(logging.CRITICAL)
         try:
-            Image.init()
-            return Image.open(io.BytesIO(content), formats=[name for name in FORMATS if name in Image.OPEN])
+            yield
         finally:
+            log.setLevel(level)
             Image.MAX_IMAGE_PIXELS = limit
 
 
@@ -82,8 +99,11 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
-    if image.mode.startswith(("I;16", "I")):
-        return _grey(np.clip(np.asarray(image).astype(np.int64), 0, 65535) / 257)
+    if image.mode.startswith("I"):  # I;16 in either byte order, and I, 32 bits
+        values = np.asarray(image).astype(np.int64)
+        # A PNG may declare one value transparent: white, as everything transparent.
+        values[values == image.info.get("transparency", -1)] = 65535
+        return _grey(np.clip(values, 0, 65535) / 257)
     if image.mode == "F":
         return _grey(_stretched(np.asarray(image).astype(np.float64)))
     if image.has_transparency_data:

@@ -7,10 +7,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
+from stat import S_ISDIR, S_ISREG
+from typing import Literal
 
 from ..config import BatchConfig
 from ..errors import UsageError
-from .job import Job
+from .job import EXTENSIONS, Job
 
 SUFFIXES = (
     *(".apng", ".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png"),
@@ -43,7 +45,7 @@ def discover(inputs: Sequence[Path], listed: Sequence[Path], output: Path, optio
     """
     found = Discovery()
     for path in inputs:
-        if path.is_dir():
+        if _kind(path) == "folder":
             if path.resolve() == output.resolve():
                 raise UsageError(f"{path} is both input and output; name another folder with -o")
             files = _walk(path, output, options, found)
@@ -78,19 +80,29 @@ def _walk(root: Path, output: Path, options: BatchConfig, found: Discovery) -> I
             continue
         for entry in entries:
             path = folder / entry.name
-            if entry.is_symlink() and not options.follow_symlinks and not _is_file_inside(path, inside):
-                found.links_out += entry.is_dir() or _looks_like_image(path)
-            elif entry.is_dir():
+            kind = _kind(path)
+            if (
+                entry.is_symlink()
+                and not options.follow_symlinks
+                and not (kind == "file" and path.resolve().is_relative_to(inside))
+            ):
+                found.links_out += kind == "folder" or (kind == "file" and _looks_like_image(path))
+            elif kind == "folder":
                 real = path.resolve()
                 if options.recursive and real != forbidden and real not in seen:
                     seen.add(real)
                     folders.append(path)
-            elif entry.is_file() and _looks_like_image(path) and _selected(path.relative_to(root), options):
+            elif kind == "file" and _looks_like_image(path) and _selected(path.relative_to(root), options):
                 yield path
 
 
-def _is_file_inside(link: Path, root: Path) -> bool:
-    return link.is_file() and link.resolve().is_relative_to(root)
+def _kind(path: Path) -> Literal["file", "folder", "other", "missing"]:
+    """What is at a path, links followed; a link that leads nowhere or to itself is missing."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return "missing"
+    return "file" if S_ISREG(mode) else "folder" if S_ISDIR(mode) else "other"
 
 
 def _looks_like_image(path: Path) -> bool:
@@ -107,22 +119,27 @@ def _selected(path: Path, options: BatchConfig) -> bool:
 
 
 def _regular(path: Path) -> Path:
-    if path.is_dir():
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        raise UsageError(f"{path} does not exist") from None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from None
+    if S_ISDIR(mode):
         raise UsageError(f"{path} is a folder: give it as INPUT, a list names files")
-    if not path.exists():
-        raise UsageError(f"{path} does not exist")
-    if not path.is_file():
+    if not S_ISREG(mode):
         raise UsageError(f"{path} is not a regular file")
     return path
 
 
-def _name(relative: Path, options: BatchConfig) -> PurePosixPath:
-    return PurePosixPath(relative if options.keep_extension else relative.with_suffix(""))
+def _name(relative: Path, options: BatchConfig) -> str:
+    name = relative.as_posix()
+    return name if options.keep_extension else name.removesuffix(relative.suffix)
 
 
 def _unique(jobs: list[Job]) -> list[Job]:
     """Drop repeated files; refuse two files with one result, or one whose result is another's folder."""
-    by_name: dict[PurePosixPath, Job] = {}
+    by_name: dict[str, Job] = {}
     for job in jobs:
         other = by_name.setdefault(job.name, job)
         if other.source != job.source and not other.source.samefile(job.source):
@@ -130,10 +147,10 @@ def _unique(jobs: list[Job]) -> list[Job]:
                 f"{other.source} and {job.source} would both be written as {job.name}.png;"
                 " --keep-extension tells them apart if their extensions differ, else run them separately"
             )
-    folders = {folder: job for job in by_name.values() for folder in job.name.parents}
+    folders = {str(folder): job for job in by_name.values() for folder in PurePosixPath(job.name + ".png").parents}
     for job in by_name.values():
-        for extension in (".png", ".json"):
-            below = folders.get(job.name.with_name(job.name.name + extension))
+        for extension in sorted(set(EXTENSIONS.values())):
+            below = folders.get(job.name + extension)
             if below is not None:
                 raise UsageError(
                     f"{job.source} would be written as {job.name}{extension}, which is a folder for {below.source};"

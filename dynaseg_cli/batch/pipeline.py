@@ -18,8 +18,8 @@ def work_ahead(
     """Yield `function(item)` for all items in their order, computed by `workers` threads.
 
     At most `ahead` items are taken from `items` before their results are asked for: memory stays bounded, and the
-    stage waits for whoever takes its results. However the iteration ends, `stop` is set first, so that a `function`
-    that looks at it returns soon, and then the threads are waited for.
+    stage waits for whoever takes its results. Where the iteration is broken off, `stop` is set, so that a `function`
+    that looks at it returns soon. However it ends, the threads are waited for.
     """
     executor = ThreadPoolExecutor(workers)
     pending: deque[Future[Result]] = deque()

@@ -38,7 +38,7 @@ def segment(
     context: typer.Context,
     inputs: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="INPUT...", help="Image files, and folders of them.", show_default=False),
+        typer.Argument(metavar="INPUT", help="Image files, and folders of them.", show_default=False),
     ] = None,
     output: Annotated[
         Path | None,
@@ -224,9 +224,9 @@ def segment(
     Writes OUT/labels (raw labels, PNG), OUT/color (the same in a fixed palette) and OUT/stats (JSON), mirroring
     INPUT's tree. Run it again to continue where it stopped.
     """
-    from ..batch.planning import plan_batch
-
     with errors_as_exit_codes(verbose):
+        from ..batch.planning import plan_batch
+
         config = dataclasses.replace(PRESETS[preset], **_given(context, SegmentConfig))
         batch = BatchConfig(
             recursive=recursive,

@@ -150,6 +150,18 @@ def test_folder_that_links_to_its_parent_is_walked_once(photos: Path) -> None:
     assert sorted(job.source.name for job in found.jobs) == ["a.jpg", "b.jpg"]
 
 
+def test_folder_linked_twice_goes_by_its_first_name_in_any_listing_order(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path, "elsewhere/a.jpg")
+    for name in ("y", "x", "z"):
+        (photos / name).symlink_to(tmp_path / "elsewhere")
+    assert names(find(photos, follow_symlinks=True)) == ["x/a"]
+    scandir = os.scandir
+    monkeypatch.setattr("os.scandir", lambda path: sorted(scandir(path), key=lambda entry: entry.name, reverse=True))
+    assert names(find(photos, follow_symlinks=True)) == ["x/a"]
+
+
 @pytest.mark.parametrize("follow", [False, True])
 def test_links_that_lead_nowhere_or_to_themselves_are_passed_over(photos: Path, follow: bool) -> None:
     touch(photos, "a.jpg")
