@@ -56,11 +56,11 @@ class SegmentConfig:
     """At most T iterations of the optimisation."""
     min_labels: int | Literal["auto"] = "auto"
     """Stop once no more labels than this are left; auto asks the silhouette phase."""
-    patience: int = 10
+    patience: int = 8
     """Convergence: stop when the number of labels has reached no new low for so many iterations; 0 never does."""
     max_size: int = 192
     """Longest side in pixels of the image that the network is fitted on; 0 is full resolution."""
-    levels: int = 3
+    levels: int = 2
     """Sizes that the network is fitted at, one after another, each twice the one before, the last `max_size`."""
     precision: Precision = "auto"
     """Arithmetic of the convolutions; auto takes bfloat16 where the device computes it natively."""

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from ..method.network import SegmentationNetwork
 
@@ -20,14 +21,17 @@ def label_image(
     device: torch.device,
     dtype: torch.dtype,
     tile_size: int,
+    window: int = 1,
     on_tile: Callable[[], None] | None = None,
 ) -> NDArray[np.int16]:
-    """Raw labels in 0..q-1, (H, W) int16, of an RGB (H, W, 3) image by a network that was fitted on it.
+    """Raw labels in 0..q-1, (H, W) int16, of an RGB (H, W, 3) image by a network that was fitted on it, or smaller.
 
     The BatchNorms apply the statistics of the last training forward, so tiles agree with each other and with the
-    fit. Each tile is read with a halo as wide as the network sees: only the true border of the image is zero-padded,
-    as it is when the image is seen whole.
+    fit. A label is the argmax of r' averaged over `window` x `window` pixels, an odd number: detail finer than the
+    network was fitted on would else fragment the labels. Each tile is read with a halo as wide as the network and the
+    window see: only the true border of the image is zero-padded, as it is when the image is seen whole.
     """
+    halo = network.receptive_radius + window // 2
     height, width = image.shape[:2]
     labels = np.empty((height, width), dtype=np.int16)
     network.eval()
@@ -35,9 +39,9 @@ def label_image(
         for rows, columns in tiles(height, width, tile_size):
             if on_tile is not None:
                 on_tile()
-            seen_rows = _grown(rows, network.receptive_radius, height)
-            seen_columns = _grown(columns, network.receptive_radius, width)
-            response = network(to_input(image[seen_rows, seen_columns], device))
+            seen_rows = _grown(rows, halo, height)
+            seen_columns = _grown(columns, halo, width)
+            response = _averaged(network(to_input(image[seen_rows, seen_columns], device)), window)
             inner = response[
                 :,
                 :,
@@ -46,6 +50,15 @@ def label_image(
             ]
             labels[rows, columns] = inner.max(1).indices[0].to(torch.int16).cpu().numpy()
     return labels
+
+
+def _averaged(response: Tensor, window: int) -> Tensor:
+    """Mean over `window` x `window` pixels, as far as they lie inside, first down and then across."""
+    if window == 1:
+        return response
+    reach = window // 2
+    down = functional.avg_pool2d(response, (window, 1), 1, (reach, 0), count_include_pad=False)
+    return functional.avg_pool2d(down, (1, window), 1, (0, reach), count_include_pad=False)
 
 
 def to_input(image: NDArray[np.uint8], device: torch.device) -> Tensor:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFilter
+from PIL import Image
 
 SMALLEST_LEVEL = 32
 """Longest side in pixels below which no level is fitted before the last."""
+WIDEST_REACH = 8
+"""Pixels to either side that are averaged at most, which bounds the cost of a pixel however large the photo."""
 
 
 def working_size(width: int, height: int, max_size: int) -> tuple[int, int]:
@@ -25,15 +29,9 @@ def level_sizes(max_size: int, levels: int) -> list[int]:
     return [max_size >> n for n in halvings if n == 0 or max_size >> n >= SMALLEST_LEVEL]
 
 
-def soften(image: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
-    """Average an RGB (H, W, 3) image over half a pixel of the `width` it was fitted at.
-
-    The network was fitted on pixels that are averages of many: on noise finer than it ever saw, labels fragment.
-    """
-    radius = (image.shape[1] / width - 1) / 4
-    if radius <= 0:
-        return image
-    return np.asarray(Image.fromarray(image).filter(ImageFilter.BoxBlur(radius)))
+def averaging_window(width: int, fitted_width: int) -> int:
+    """Side in pixels, odd, of the window that covers three working pixels of an image fitted at `fitted_width`."""
+    return 2 * min(math.ceil(1.5 * width / fitted_width), WIDEST_REACH) + 1
 
 
 def shrink(image: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:

@@ -30,8 +30,8 @@ def network(photo: NDArray[np.uint8]) -> SegmentationNetwork:
     return network
 
 
-def label(network: SegmentationNetwork, image: NDArray[np.uint8], tile_size: int) -> NDArray[np.int16]:
-    return label_image(network, image, CPU, torch.float32, tile_size)
+def label(network: SegmentationNetwork, image: NDArray[np.uint8], tile_size: int, window: int = 1) -> NDArray[np.int16]:
+    return label_image(network, image, CPU, torch.float32, tile_size, window)
 
 
 @given(height=st.integers(1, 60), width=st.integers(1, 60), size=st.integers(1, 70))
@@ -58,10 +58,25 @@ def test_one_tile_is_the_argmax_of_the_network_in_evaluation_mode(
     assert (labels == expected).mean() >= 0.999
 
 
+@pytest.mark.parametrize("window", [1, 5])
 @pytest.mark.parametrize("tile_size", [8, 13, 64])
-def test_tiles_agree_with_the_whole(network: SegmentationNetwork, large: NDArray[np.uint8], tile_size: int) -> None:
-    whole = label(network, large, 10_000)
-    assert (label(network, large, tile_size) == whole).mean() >= 0.999
+def test_tiles_agree_with_the_whole(
+    network: SegmentationNetwork, large: NDArray[np.uint8], tile_size: int, window: int
+) -> None:
+    whole = label(network, large, 10_000, window)
+    assert (label(network, large, tile_size, window) == whole).mean() >= 0.999
+
+
+def test_label_is_the_argmax_of_the_mean_response_in_the_window(
+    network: SegmentationNetwork, large: NDArray[np.uint8]
+) -> None:
+    with torch.no_grad():
+        response = network.eval()(to_input(large, CPU))[0].numpy()
+    labels = label(network, large, 64, window=5)
+    assert not np.array_equal(labels, label(network, large, 64))
+    for y, x in ((0, 0), (1, 30), (20, 20), (36, 50)):
+        mean = response[:, max(y - 2, 0) : y + 3, max(x - 2, 0) : x + 3].mean((1, 2))
+        assert labels[y, x] == mean.argmax()
 
 
 @pytest.mark.parametrize("tile_size", [8, 13])
@@ -80,14 +95,14 @@ def test_image_may_be_read_only(network: SegmentationNetwork, photo: NDArray[np.
 
 def test_caller_hears_of_every_tile_and_can_stop(network: SegmentationNetwork, photo: NDArray[np.uint8]) -> None:
     heard: list[None] = []
-    label_image(network, photo, CPU, torch.float32, 16, lambda: heard.append(None))
+    label_image(network, photo, CPU, torch.float32, 16, 1, lambda: heard.append(None))
     assert len(heard) == 2 * 2
 
     def stop() -> None:
         raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        label_image(network, photo, CPU, torch.float32, 16, stop)
+        label_image(network, photo, CPU, torch.float32, 16, 1, stop)
 
 
 def test_input_is_rgb_between_0_and_1_in_the_layout_the_convolutions_like() -> None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from dynaseg_cli.engine.working_size import level_sizes, shrink, soften, working_size
+from dynaseg_cli.engine.working_size import averaging_window, level_sizes, shrink, working_size
 
 SIDE = st.integers(1, 20_000)
 
@@ -69,14 +69,8 @@ def test_each_level_is_half_the_next_down_to_a_least_size(max_size: int, levels:
     assert level_sizes(max_size, levels) == expected
 
 
-def test_softening_averages_over_half_a_working_pixel() -> None:
-    image = np.zeros((15, 15, 3), dtype=np.uint8)
-    image[7, 7] = 180
-    softened = soften(image, 3)  # a working pixel is 5 wide: a box of 3
-    assert (softened[6:9, 6:9] == 20).all()
-    assert softened.sum() == 9 * 3 * 20
-
-
-def test_what_was_fitted_at_its_own_size_is_not_softened() -> None:
-    image = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
-    assert np.array_equal(soften(image, 8), image)
+@pytest.mark.parametrize(
+    ("width", "fitted", "expected"), [(481, 192, 9), (192, 96, 7), (200, 192, 5), (1000, 192, 17), (4000, 192, 17)]
+)
+def test_window_covers_three_working_pixels_up_to_a_limit(width: int, fitted: int, expected: int) -> None:
+    assert averaging_window(width, fitted) == expected
