@@ -95,7 +95,7 @@ class Engine:
         threshold = silhouette.k if silhouette is not None else self.config.min_labels
         assert isinstance(threshold, int)
         # float32 means float32, not TF32, and equal runs give equal labels.
-        with torch.backends.cudnn.flags(allow_tf32=False, deterministic=True):
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False, deterministic=True):
             raw, record = self._fit_and_label(image, threshold, silhouette, on_iteration)
         if self.config.min_region > 1:
             raw = merge_small_regions(raw, image, self.config.min_region)

@@ -36,15 +36,15 @@ class Fit:
 
     def record(self, objective: Objective) -> int:
         """Take over an iteration's labels and numbers, in one transfer from the device, and return q'."""
-        moved = (objective.labels != self.labels).sum()
+        changed = (objective.labels != self.labels).float().mean()
         self.labels = objective.labels
-        scalars = (objective.present, objective.loss.detach(), objective.similarity, objective.continuity, moved)
-        present, loss, similarity, continuity, changed = torch.stack([s.double() for s in scalars]).tolist()
+        scalars = (objective.present, objective.loss.detach(), objective.similarity, objective.continuity, changed)
+        present, loss, similarity, continuity, fraction = torch.stack([s.float() for s in scalars]).tolist()
         self.present.append(int(present))
         self.loss.append(loss)
         self.similarity.append(similarity)
         self.continuity.append(continuity)
-        self.changed.append(changed / self.labels.numel())
+        self.changed.append(fraction)
         return self.present[-1]
 
 

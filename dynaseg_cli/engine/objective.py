@@ -69,7 +69,9 @@ class _Objective(torch.autograd.Function):
         height, width, clusters = pixels.shape
         labels = torch.empty((height, width), dtype=torch.int64, device=pixels.device)
         log_partition = torch.empty((height, width, 1), device=pixels.device)
-        similarity = torch.zeros((), device=pixels.device, dtype=torch.float64)
+        # MPS has no float64, and sees the map in one band: there are no partial sums to lose digits in.
+        exact = torch.float32 if pixels.device.type == "mps" else torch.float64
+        similarity = torch.zeros((), device=pixels.device, dtype=exact)
         horizontal = torch.zeros_like(similarity)
         vertical = torch.zeros_like(similarity)
         rows = _rows(pixels)
