@@ -56,7 +56,7 @@ class SegmentConfig:
     """At most T iterations of the optimisation."""
     min_labels: int | Literal["auto"] = "auto"
     """Stop once no more labels than this are left; auto asks the silhouette phase."""
-    patience: int = 8
+    patience: int = 6
     """Convergence: stop when the number of labels has reached no new low for so many iterations; 0 never does."""
     max_size: int = 192
     """Longest side in pixels of the image that the network is fitted on; 0 is full resolution."""

@@ -25,7 +25,7 @@ from .memory import is_out_of_memory, release_memory
 from .segmentation import FitLevel, FitRecord, Segmentation
 from .working_size import averaging_window, level_sizes, shrink, working_size
 
-TILE_SIZE = {"cpu": 256, "mps": 512, "cuda": 1024}
+TILE_SIZE = {"cpu": 160, "mps": 512, "cuda": 1024}
 """Side in pixels of the tiles that are labelled at a time: small enough for a cache, large enough for a GPU."""
 SMALLEST_SIZE = 32
 """Out of memory, the longest side is halved no further than to this; tiles neither."""
