@@ -51,3 +51,12 @@ def test_twelve_megapixels_are_labelled_at_full_size_in_less_than_three_gigabyte
     labels = np.asarray(Image.open(tmp_path / "labels" / "large.png"))
     assert labels.shape == (3000, 4000)
     assert len(np.unique(labels)) == json.loads((tmp_path / "stats" / "large.json").read_text())["num_labels"] > 2
+
+
+def test_strip_of_twenty_thousand_pixels_is_labelled_at_full_size(tmp_path: Path) -> None:
+    with Image.open(SAMPLES / "coffee.jpg") as coffee:
+        coffee.resize((20_000, 60), Image.Resampling.BICUBIC).save(tmp_path / "strip.png")
+    run_dynaseg("segment", tmp_path / "strip.png", "-o", tmp_path, "--device", "cpu", "-q", "--iterations", 20)
+    labels = np.asarray(Image.open(tmp_path / "labels" / "strip.png"))
+    assert labels.shape == (60, 20_000)
+    assert len(np.unique(labels)) > 2
