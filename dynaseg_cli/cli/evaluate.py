@@ -1,0 +1,235 @@
+"""``dynaseg evaluate``: label maps scored against ground truth."""
+
+from __future__ import annotations
+
+import csv
+import heapq
+import io
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..config import EvaluateConfig, Protocol
+from ..errors import DynasegError, UsageError
+from .console import ExitCode, errors_as_exit_codes, say, stderr
+from .report_files import refuse_unwritable
+
+if TYPE_CHECKING:
+    from ..evaluation.evaluate import Evaluation
+
+_SCORING, _INPUT, _REPORT = "Scoring", "Input", "Report"
+_DEFAULT = EvaluateConfig()
+WORST = 10
+"""Images named below the table."""
+MOST_ALONE = 5
+"""Files without a partner that are named; --json has all."""
+MOST_CLASSES = 40
+"""Classes that a person reads through; --json has all."""
+
+
+def _ignore_index(text: str) -> int | str | None:
+    if text in ("auto", "none"):
+        return text if text == "auto" else None
+    try:
+        return int(text, 0)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is neither 'auto', 'none' nor a number") from None
+
+
+def evaluate(
+    prediction: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PRED", help="A folder that segment wrote, or any folder of label maps.", show_default=False
+        ),
+    ],
+    truth: Annotated[
+        Path,
+        typer.Argument(
+            metavar="GT", help="A folder of label maps, or of BSDS500's .mat files. Names pair.", show_default=False
+        ),
+    ],
+    protocol: Annotated[
+        Protocol,
+        typer.Option(
+            help="bsds500: several annotations an image. regions: one map of regions an image. classes: labels that"
+            " mean the same in every image. coco-stuff27: stuffthingmaps as 27 classes. auto looks at the files and"
+            " says what it takes.",
+            rich_help_panel=_SCORING,
+        ),
+    ] = _DEFAULT.protocol,
+    connected: Annotated[
+        bool,
+        typer.Option(
+            help="Split each label into its 4-connected regions before segments are compared.",
+            rich_help_panel=_SCORING,
+        ),
+    ] = _DEFAULT.connected,
+    num_things: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Classes below N are things, the others stuff (protocol classes).",
+            show_default=False,
+            rich_help_panel=_SCORING,
+        ),
+    ] = _DEFAULT.num_things,
+    ignore_index: Annotated[
+        Any,
+        typer.Option(
+            metavar="auto|none|N",
+            parser=_ignore_index,
+            help="Ground-truth value that counts nowhere; auto is 255, and none for bsds500 and for colours.",
+            rich_help_panel=_SCORING,
+        ),
+    ] = _DEFAULT.ignore_index,
+    resize: Annotated[
+        bool,
+        typer.Option(
+            "--resize",
+            help="Bring a prediction of another size to that of its ground truth (nearest neighbour).",
+            rich_help_panel=_INPUT,
+        ),
+    ] = _DEFAULT.resize,
+    center_crop: Annotated[
+        int,
+        typer.Option(
+            metavar="PIXELS",
+            help="Resize both maps until their shorter side is this and cut the middle square; 0 leaves them whole."
+            " The published figures of COCO-Stuff-27 are at 320.",
+            rich_help_panel=_INPUT,
+        ),
+    ] = _DEFAULT.center_crop,
+    image_list: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Score only the images named in a list, one a line, with or without extension.",
+            show_default=False,
+            rich_help_panel=_INPUT,
+        ),
+    ] = None,
+    max_pixels: Annotated[
+        int, typer.Option(help="Refuse larger label maps.", rich_help_panel=_INPUT)
+    ] = _DEFAULT.max_pixels,
+    per_image: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.csv",
+            help="Write each image's metrics to a file.",
+            show_default=False,
+            rich_help_panel=_REPORT,
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the scores as JSON on stdout.", rich_help_panel=_REPORT)
+    ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Say nothing but errors.", rich_help_panel=_REPORT)
+    ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show tracebacks.", rich_help_panel=_REPORT)] = False,
+) -> None:
+    """Score segmentations against ground truth.
+
+    Files pair by their path below PRED and GT, without extension. Labels need
+    no order: only which pixels share one counts.
+    """
+    with errors_as_exit_codes(verbose):
+        from ..evaluation.evaluate import Evaluation
+
+        config = EvaluateConfig(
+            protocol=protocol,
+            connected=connected,
+            ignore_index=ignore_index,
+            resize=resize,
+            center_crop=center_crop,
+            num_things=num_things,
+            max_pixels=max_pixels,
+        )
+        if per_image is not None:
+            refuse_unwritable("--per-image", per_image)
+        evaluation = Evaluation(prediction, truth, config, _read_names(image_list) if image_list else None)
+        code = _run(evaluation, per_image, as_json=as_json, quiet=quiet)
+    raise typer.Exit(code)
+
+
+def _run(evaluation: Evaluation, per_image: Path | None, *, as_json: bool, quiet: bool) -> ExitCode:
+    from .progress import CountProgress
+
+    if not quiet:
+        for note in evaluation.notes:
+            say(note, "yellow")
+        _show_alone(evaluation)
+    with CountProgress(len(evaluation.pairing.pairs), "images", quiet=quiet) as progress:
+        for scored in evaluation.run():
+            if scored.reason is not None:
+                say(f"failed: {scored.reason}", "red")
+            progress.advance(scored.pair.name)
+    if not quiet and evaluation.images:
+        _show_scores(evaluation)
+    if as_json:
+        print(json.dumps(evaluation.document(), allow_nan=False))  # noqa: T201
+    if per_image is not None:
+        _write_csv(per_image, evaluation)
+    return ExitCode.SOME_FAILED if evaluation.failures else ExitCode.DONE
+
+
+def _show_alone(evaluation: Evaluation) -> None:
+    sides = (
+        ("without a ground truth", evaluation.pairing.predictions_alone),
+        ("without a prediction", evaluation.pairing.truths_alone),
+    )
+    for what, paths in sides:
+        if paths:
+            named = ", ".join(str(path) for path in paths[:MOST_ALONE])
+            more = f" and {len(paths) - MOST_ALONE} more" if len(paths) > MOST_ALONE else ""
+            say(f"not scored, {what}: {named}{more}", "yellow")
+
+
+def _show_scores(evaluation: Evaluation) -> None:
+    from .metrics_table import metrics_table
+
+    by = "miou_mean" if evaluation.protocol == "bsds500" else "miou"
+    total = f"all {evaluation.images}" if evaluation.images > 1 else "the image"
+    if evaluation.failures:
+        total = f"{evaluation.images} of {evaluation.images + len(evaluation.failures)}"
+    worst = heapq.nsmallest(WORST, evaluation.per_image(), key=lambda named: named[1][by] or 0.0)
+    rows = [(total, evaluation.metrics())]
+    if evaluation.images > 1:
+        rows += [(f"the {len(worst)} worst:" if evaluation.images > WORST else "from the worst:", {}), *worst]
+    stderr.print(metrics_table("images", rows))
+    classes = evaluation.per_class()
+    if 1 < len(classes) <= MOST_CLASSES:
+        stderr.print(metrics_table("class", [(one.name or str(one.value), {"miou": one.iou}) for one in classes]))
+
+
+def _write_csv(path: Path, evaluation: Evaluation) -> None:
+    from ..batch.writing import write_atomically
+
+    columns = ["image", *evaluation.metrics()]
+
+    def write(stream: Any) -> None:
+        text = io.TextIOWrapper(stream, encoding="utf-8", errors="surrogateescape", newline="", write_through=True)
+        writer = csv.DictWriter(text, columns)
+        writer.writeheader()
+        writer.writerows({"image": name, **row} for name, row in evaluation.per_image())
+        text.detach()
+
+    try:
+        write_atomically(path, write)
+    except OSError as error:
+        raise DynasegError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def _read_names(path: Path) -> list[str]:
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise UsageError(f"--image-list {path}: {error.strerror}") from None
+    names = [os.fsdecode(line) for line in lines if line.strip()]
+    if not names:
+        raise UsageError(f"--image-list {path} names no image")
+    return names

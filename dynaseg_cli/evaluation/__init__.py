@@ -1,0 +1,1 @@
+"""Scores of segmentations against ground truth. Stands alone: NumPy, SciPy and Pillow, never torch."""

@@ -1,0 +1,208 @@
+"""A whole evaluation: two folders in, scores out, one pair of label maps in memory at a time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..config import EvaluateConfig, Protocol
+from ..errors import DecodeError, ImageError
+from . import coco_stuff
+from .agreement import Row
+from .class_scores import ClassScore, ClassScores
+from .label_files import LabelMap, is_color, read_annotations, read_label_map
+from .pairing import Pair, Pairing, pair_files
+from .region_scores import RegionScores
+from .resizing import center_crop, resized
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A pair that was dealt with: `reason` says why it could not be scored."""
+
+    pair: Pair
+    reason: str | None = None
+
+
+class Evaluation:
+    """Predictions against ground truth. Everything is decided when it is made; `run` does the work.
+
+    Raises
+    ------
+    UsageError
+        If nothing can be paired, or the options contradict what the files are.
+    """
+
+    def __init__(
+        self, prediction: Path, truth: Path, config: EvaluateConfig, names: Sequence[str] | None = None
+    ) -> None:
+        self.pairing: Pairing = pair_files(prediction, truth, names)
+        self.config = config
+        self.notes: list[str] = []
+        """What a reader of the figures must know, in whole sentences."""
+        self.failures: list[Scored] = []
+        self.images = 0
+        """Images that were scored."""
+        # One image has one assignment: whatever its labels mean, they mean it everywhere.
+        per_image_labels = len(self.pairing.pairs) > 1 and _labels_mean_nothing_in_common(prediction)
+        self.protocol = self._choose_protocol()
+        if per_image_labels and self.protocol in ("classes", "coco-stuff27"):
+            self.notes.append(
+                f"The figures of {self.protocol} mean nothing here: each image was segmented by itself, so that a label"
+                " means something else in every image, and one assignment of labels to classes serves them all."
+            )
+        first = self.pairing.pairs[0]
+        for path in (first.prediction, first.truth):
+            if is_color(path):
+                self.notes.append(f"Colours are labels: every distinct colour of {path} is taken for one.")
+        self._ignore = self._choose_ignored(is_color(first.truth))
+        self._scores = self._make_scores()
+
+    def run(self) -> Iterator[Scored]:
+        """Score every pair; a pair that cannot be read or compared is a failure, and the rest goes on."""
+        for pair in self.pairing.pairs:
+            try:
+                scored = Scored(pair, self._score(pair))
+            except MemoryError:
+                scored = Scored(pair, f"{pair.prediction} and {pair.truth}: out of memory")
+            if scored.reason is None:
+                self.images += 1
+            else:
+                self.failures.append(scored)
+            yield scored
+
+    def metrics(self) -> Row:
+        """The metrics of all images scored so far; None where there was nothing."""
+        return self._scores.metrics()
+
+    def per_image(self) -> Iterator[tuple[str, Row]]:
+        """The metrics of each image scored so far."""
+        return self._scores.per_image()
+
+    def per_class(self) -> list[ClassScore]:
+        """Each class's IoU; empty unless classes were scored."""
+        return self._scores.per_class() if isinstance(self._scores, ClassScores) else []
+
+    def document(self) -> dict[str, Any]:
+        """What ``--json`` prints."""
+        return {
+            "protocol": self.protocol,
+            "images": self.images,
+            "unmatched": {
+                "predictions": [str(path) for path in self.pairing.predictions_alone],
+                "ground_truth": [str(path) for path in self.pairing.truths_alone],
+            },
+            "failures": [
+                {
+                    "path": str(failure.pair.prediction),
+                    "ground_truth": str(failure.pair.truth),
+                    "reason": failure.reason,
+                }
+                for failure in self.failures
+            ],
+            "metrics": self.metrics(),
+            **({"classes": [vars(score) for score in self.per_class()]} if self.per_class() else {}),
+            "notes": self.notes,
+            "options": {**vars(self.config), "protocol": self.protocol, "ignore_index": self._ignore},
+        }
+
+    def _choose_ignored(self, colors: bool) -> int | None:
+        if self.config.ignore_index != "auto":
+            return self.config.ignore_index
+        if self.protocol == "bsds500":
+            return None
+        if colors:  # 255 would be pure blue
+            self.notes.append("No colour of the ground truth is ignored (--ignore-index 0xRRGGBB names one).")
+            return None
+        return 255
+
+    def _choose_protocol(self) -> Protocol:
+        if self.config.protocol != "auto":
+            return self.config.protocol
+        chosen, because = self._recognise()
+        self.notes.append(f"Protocol {chosen}: {because} (--protocol asks for another).")
+        return chosen
+
+    def _recognise(self) -> tuple[Protocol, str]:
+        """By the first ground truth that can be read."""
+        if self.config.num_things is not None:
+            return "classes", "--num-things tells classes apart"
+        for pair in self.pairing.pairs:
+            try:
+                truths = read_annotations(pair.truth, self.config.max_pixels)
+            except DecodeError:
+                continue
+            if pair.truth.suffix.lower() == ".mat":
+                return "bsds500", "the ground truth is in .mat files"
+            if coco_stuff.looks_like_stuffthingmap(pair.truth.stem, truths[0]):
+                return "coco-stuff27", "the ground truth is named and numbered as COCO-Stuff's stuffthingmaps"
+            break
+        return "regions", "one map an image, whose values are taken for regions of that image alone"
+
+    def _make_scores(self) -> RegionScores | ClassScores:
+        connected, ignore = self.config.connected, self._ignore
+        if self.protocol == "coco-stuff27":
+            return ClassScores(
+                connected=connected,
+                ignore=ignore,
+                num_things=coco_stuff.NUM_THINGS,
+                class_names=coco_stuff.CLASS_NAMES,
+            )
+        if self.protocol == "classes":
+            return ClassScores(connected=connected, ignore=ignore, num_things=self.config.num_things)
+        return RegionScores(annotators=self.protocol == "bsds500", connected=connected, ignore=ignore)
+
+    def _score(self, pair: Pair) -> str | None:
+        """Why it could not be done."""
+        try:
+            prediction, truths = self._read(pair)
+        except ImageError as error:
+            return str(error)
+        try:
+            self._scores.add(pair.name, prediction, truths)
+        except ImageError as error:
+            return f"{pair.truth}: {error}"
+        return None
+
+    def _read(self, pair: Pair) -> tuple[LabelMap, list[LabelMap]]:
+        truths = read_annotations(pair.truth, self.config.max_pixels)
+        if self.protocol != "bsds500" and len(truths) > 1:
+            raise DecodeError(f"{pair.truth}: {len(truths)} annotations, which only --protocol bsds500 can score")
+        if self.protocol == "coco-stuff27":
+            truths = [_coarse(truth, pair.truth) for truth in truths]
+        labels = read_label_map(pair.prediction, self.config.max_pixels)
+        crop, size = self.config.center_crop, truths[0].shape
+        if labels.shape != size and not (crop and labels.shape == (crop, crop)):
+            if not self.config.resize:
+                raise ImageError(
+                    f"{pair.prediction}: {labels.shape[1]} x {labels.shape[0]} pixels, but {pair.truth} has"
+                    f" {size[1]} x {size[0]}; --resize brings it to that size"
+                )
+            labels = resized(labels, *size)
+        if crop:
+            labels, truths = center_crop(labels, crop), [center_crop(truth, crop) for truth in truths]
+        return labels, truths
+
+
+def _coarse(truth: LabelMap, path: Path) -> LabelMap:
+    try:
+        return coco_stuff.to_coarse(truth)
+    except ValueError as error:
+        raise DecodeError(f"{path}: {error}") from None
+
+
+def _labels_mean_nothing_in_common(prediction: Path) -> bool:
+    """Whether `segment` wrote these labels, with a network for each image."""
+    here = prediction.resolve()
+    outputs = [here, *(folder.parent for folder in (here, *here.parents) if folder.name == "labels")]
+    return any(_is_output(folder) for folder in outputs)
+
+
+def _is_output(folder: Path) -> bool:
+    try:
+        return "options" in json.loads((folder / "run.json").read_bytes())
+    except (OSError, ValueError, TypeError):
+        return False

@@ -1,0 +1,42 @@
+"""How metrics are named and written for people, on the terminal and in Markdown alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from .agreement import Row
+
+HEADINGS = {
+    "seconds": "s/image",
+    "iterations": "iter.",
+    "miou_all": "All",
+    "miou_fine": "Fine",
+    "miou_coarse": "Coarse",
+    "miou_mean": "Mean",
+    "miou": "mIoU",
+    "pixel_accuracy": "accuracy",
+    "miou_things": "things",
+    "miou_stuff": "stuff",
+    "covering": "covering",
+    "pri": "PRI",
+    "voi": "VoI",
+    "segments": "segments",
+}
+"""Every column by the metric's name, in the order of columns."""
+
+
+def columns_of(rows: Iterable[Row]) -> list[str]:
+    """The metrics that at least one row has, in the order of columns."""
+    present = {name for row in rows for name, value in row.items() if value is not None}
+    return [name for name in HEADINGS if name in present]
+
+
+def written(metric: str, value: float | None) -> str:
+    """A metric as people read it; nothing where there is none."""
+    if value is None:
+        return ""
+    if metric in ("segments", "iterations"):
+        return f"{value:,.0f}"
+    if metric == "seconds":
+        return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:.0f}"
+    return f"{value:.2f}" if metric == "voi" else f"{value:.3f}"

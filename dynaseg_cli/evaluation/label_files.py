@@ -1,0 +1,235 @@
+"""Label maps and annotations from files, their values exactly as stored."""
+
+from __future__ import annotations
+
+import io
+import logging
+import math
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ..errors import DecodeError
+from .matlab import DAMAGE, Matrix, read_matlab
+
+IMAGE_FORMATS = {".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BMP", ".gif": "GIF", ".pgm": "PPM"}
+"""Lossless formats only, by suffix: a label that JPEG has smoothed is another label."""
+SUFFIXES = (*IMAGE_FORMATS, ".mat", ".npy")
+PGM_HEADER = re.compile(rb"P[25]" + rb"(?:\s|#[^\r\n]*[\r\n])+(\d+)" * 3)
+"""Width, height and the value of white; P2 is written in digits, P5 in bytes."""
+LARGEST = 2.0**53
+"""From here on, floating point has no place for every whole number."""
+
+LabelMap = NDArray[np.integer[Any]]
+
+
+def read_label_map(path: Path, max_pixels: int) -> LabelMap:
+    """The one label map of a file, an (H, W) integer array.
+
+    Grey and palette images give their values or indices; a colour image gives 0xRRGGBB, every distinct colour a label.
+
+    Raises
+    ------
+    DecodeError
+        If the file cannot be read as one label map of at most `max_pixels` pixels.
+    """
+    maps = read_annotations(path, max_pixels)
+    if len(maps) > 1:
+        raise DecodeError(f"{path}: holds {len(maps)} segmentations where one is needed")
+    return maps[0]
+
+
+def read_annotations(path: Path, max_pixels: int) -> list[LabelMap]:
+    """Every label map of a file, (H, W) each and of one shape: all annotators of a BSDS500 ``.mat``, else one.
+
+    Raises
+    ------
+    DecodeError
+        As `read_label_map`.
+    """
+    try:
+        suffix = path.suffix.lower()
+        if not path.stat().st_size:
+            raise DecodeError("the file is empty")
+        if suffix == ".mat":
+            maps = _read_matlab(path.read_bytes())
+        elif suffix == ".npy":
+            maps = [_read_numpy(path, max_pixels)]
+        elif suffix in IMAGE_FORMATS:
+            maps = [_read_image(path.read_bytes(), IMAGE_FORMATS[suffix], max_pixels)]
+        else:
+            raise DecodeError(f"not a label file: its name ends in none of {' '.join(SUFFIXES)}")
+    except DecodeError as error:
+        raise DecodeError(f"{path}: {error}") from None
+    except OSError as error:
+        raise DecodeError(f"{path}: {error.strerror or error}") from error
+    for labels in maps:
+        if labels.shape != maps[0].shape:
+            raise DecodeError(f"{path}: its segmentations differ in size")
+        if labels.size == 0:
+            raise DecodeError(f"{path}: it has no pixels")
+        _refuse_too_many(labels.shape, max_pixels, path)
+    return maps
+
+
+def is_color(path: Path) -> bool:
+    """Whether a file is an image whose colours are taken for labels."""
+    file_format = IMAGE_FORMATS.get(path.suffix.lower())
+    if file_format is None:
+        return False
+    try:
+        with _pillow_unlimited(), Image.open(path, formats=[file_format]) as image:
+            return image.mode in ("RGB", "RGBA")
+    except Exception:  # unreadable: the reader says so
+        return False
+
+
+def _refuse_too_many(shape: tuple[int, ...], max_pixels: int, path: Path | None = None) -> None:
+    if shape[0] * shape[1] > max_pixels:
+        place = f"{path}: " if path else ""
+        raise DecodeError(f"{place}{shape[1]} x {shape[0]} pixels are more than --max-pixels {max_pixels} allows")
+
+
+def _read_image(content: bytes, file_format: str, max_pixels: int) -> LabelMap:
+    try:
+        with _pillow_unlimited():
+            image = Image.open(io.BytesIO(content), formats=[file_format])
+            _refuse_too_many((image.height, image.width), max_pixels)
+            frames = getattr(image, "n_frames", 1)
+            if frames > 1:
+                raise DecodeError(f"it has {frames} frames where one label map is needed")
+            white = _stored_white(image, content)
+            image.load()
+            return _values(image, white)
+    except (DecodeError, MemoryError):
+        raise
+    except Exception as error:  # Pillow's decoders raise anything at all on damaged files
+        raise DecodeError(f"damaged, or not a {file_format} file") from error
+
+
+@contextmanager
+def _pillow_unlimited() -> Iterator[None]:
+    """Pillow without its own pixel limit, in place of which `max_pixels` is checked, its warnings and its log."""
+    log = logging.getLogger("PIL")
+    level, limit = log.level, Image.MAX_IMAGE_PIXELS
+    log.setLevel(logging.CRITICAL)
+    Image.MAX_IMAGE_PIXELS = None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+        log.setLevel(level)
+
+
+def _stored_white(image: Image.Image, content: bytes) -> int | None:
+    """The value that white has in a file whose grey Pillow stretches to 8 or 16 bits; None if it leaves it alone.
+
+    Raises
+    ------
+    DecodeError
+        If Pillow cannot give the values that are stored.
+    """
+    bits = 8
+    if image.format == "PNG":
+        bits, color_type = content[24], content[25]
+        if bits == 16 and color_type != 0:
+            raise DecodeError("its 16-bit colour or alpha would be read as 8-bit; save plain grey, or 8-bit colours")
+    elif image.format == "TIFF":
+        tags: Any = image.tag_v2  # type: ignore[attr-defined]
+        samples = tags.get(258, (1,))
+        bits = samples[0]
+        if len(samples) > 1 and max(samples) > 8:
+            raise DecodeError("its 16-bit colour would be read as 8-bit; save plain grey, or 8-bit colours")
+        if tags.get(262) == 0:
+            raise DecodeError("its grey runs from white to black; save it with 0 for black")
+        if "jpeg" in str(image.info.get("compression")):
+            raise DecodeError("JPEG compression has changed its labels; save it without loss")
+    elif image.format == "PPM":
+        header = PGM_HEADER.match(content)
+        if header is None:
+            raise DecodeError("not a grey PGM file (P2 or P5)")
+        return int(header[3])
+    return 2**bits - 1 if image.mode == "L" and bits < 8 else None
+
+
+def _values(image: Image.Image, white: int | None) -> LabelMap:
+    if image.mode in ("RGBA", "LA", "PA"):
+        if image.getchannel("A").getextrema() != (255, 255):
+            raise DecodeError("it is partly transparent, which no label is")
+        image = image.convert("RGB") if image.mode == "RGBA" else image.getchannel(0)
+    if image.mode == "1":
+        return np.asarray(image).astype(np.uint8)
+    if image.mode in ("L", "P") or image.mode.startswith("I"):
+        values: LabelMap = np.asarray(image)
+        return values if white is None else _unstretched(values, white)
+    if image.mode == "RGB":
+        red, green, blue = (np.asarray(image)[..., channel].astype(np.int32) for channel in range(3))
+        return red << 16 | green << 8 | blue
+    raise DecodeError(f"pixels of kind {image.mode} are not labels; save integers")
+
+
+def _unstretched(values: LabelMap, white: int) -> LabelMap:
+    full = 255 if values.dtype == np.uint8 else 65535
+    stored: LabelMap = (values.astype(np.uint32) * white + full // 2) // full
+    return stored.astype(values.dtype)
+
+
+def _read_numpy(path: Path, max_pixels: int) -> LabelMap:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about the headers of damaged files
+            stored = np.lib.format.open_memmap(path, mode="r")  # np.load would take .npz archives for it
+    except OSError:
+        raise
+    except Exception as error:
+        raise DecodeError("damaged, or not an .npy file of numbers") from error
+    if stored.ndim != 2 or stored.dtype.kind not in "iub":
+        raise DecodeError(f"an array of {stored.dtype}, shape {stored.shape}, where (H, W) integers are needed")
+    _refuse_too_many(stored.shape, max_pixels)
+    values: LabelMap = np.array(stored, dtype=np.uint8 if stored.dtype.kind == "b" else None)
+    return values
+
+
+def _read_matlab(content: bytes) -> list[LabelMap]:
+    if content[:10] == b"MATLAB 7.3":
+        raise DecodeError("MATLAB 7.3 files are not read; save it with -v7")
+    variables = read_matlab(content)
+    if "groundTruth" in variables:
+        try:
+            maps = [_integers(cell.field("Segmentation")) for cell in variables["groundTruth"].cells()]
+        except DAMAGE as error:
+            raise DecodeError("its groundTruth is damaged, or not laid out as BSDS500's") from error
+        if not maps:
+            raise DecodeError("its groundTruth is empty")
+        return maps
+    matrices = [
+        one for one in variables.values() if one.is_numeric and len(one.shape) == 2 and math.prod(one.shape) > 1
+    ]
+    if len(matrices) != 1:
+        names = ", ".join(variables) or "nothing"
+        raise DecodeError(f"it holds {names}: neither BSDS500's groundTruth nor one matrix of labels")
+    try:
+        return [_integers(matrices[0])]
+    except DAMAGE as error:
+        raise DecodeError("damaged") from error
+
+
+def _integers(matrix: Matrix) -> LabelMap:
+    """MATLAB's numbers are floating point unless asked otherwise."""
+    values = matrix.numbers()
+    if values.ndim != 2:
+        raise ValueError("not two-dimensional")
+    if values.dtype.kind != "f":
+        return values
+    if not (np.all(np.abs(values) < LARGEST) and np.array_equal(values, np.rint(values))):
+        raise DecodeError("its numbers are not whole, or too large for labels")
+    return values.astype(np.int64)

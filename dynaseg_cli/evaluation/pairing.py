@@ -1,0 +1,166 @@
+"""Which prediction belongs to which ground truth: by the path below their folders, without extension."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path, PurePosixPath
+
+from ..errors import UsageError
+from .label_files import SUFFIXES
+
+PHOTO_SUFFIXES = (
+    *(".apng", ".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png"),
+    *(".pnm", ".ppm", ".tif", ".tiff", ".webp"),
+)
+"""What `segment --keep-extension` leaves in the name of a prediction."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An image's two files; `name` is their common path without extension."""
+
+    name: str
+    prediction: Path
+    truth: Path
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """The pairs, sorted by name, and the files that found no partner."""
+
+    pairs: list[Pair]
+    predictions_alone: list[Path]
+    truths_alone: list[Path]
+
+
+def pair_files(prediction: Path, truth: Path, names: Sequence[str] | None = None) -> Pairing:
+    """Pair the label files below two folders, or two files; `names` restricts it to the images of a list.
+
+    A `prediction` folder that `segment` wrote stands for its ``labels/``.
+
+    Raises
+    ------
+    UsageError
+        If a path does not exist, holds no label files, two files of one side have one name, nothing pairs, or the list
+        names an image that has no ground truth, or more than one.
+    """
+    files = [_is_file(path) for path in (prediction, truth)]
+    if all(files):
+        if names is not None:
+            raise UsageError("--image-list chooses among the files of two folders, and these are two files")
+        return Pairing([Pair(prediction.stem, prediction, truth)], [], [])
+    predictions, truths = label_files(labels_folder(prediction)), label_files(truth)
+    _drop_photo_suffixes(predictions, truths)
+    if names is not None:
+        wanted = _listed(names, truths)
+        predictions = {name: path for name, path in predictions.items() if name in wanted}
+        truths = {name: path for name, path in truths.items() if name in wanted}
+    common = sorted(set(predictions) & set(truths))
+    if not common:
+        raise UsageError(
+            f"no file of {prediction} has the name of one of {truth}: files pair by their path below the folder,"
+            f" without extension ({_example(predictions)} here, {_example(truths)} there)"
+        )
+    return Pairing(
+        pairs=[Pair(name, predictions[name], truths[name]) for name in common],
+        predictions_alone=[predictions[name] for name in sorted(set(predictions) - set(truths))],
+        truths_alone=[truths[name] for name in sorted(set(truths) - set(predictions))],
+    )
+
+
+def labels_folder(prediction: Path) -> Path:
+    """The folder of label maps in what `segment` wrote, else the folder itself."""
+    labels = prediction / "labels"
+    return labels if labels.is_dir() else prediction
+
+
+def label_files(folder: Path) -> dict[str, Path]:
+    """Label files below a folder, by their path there without extension."""
+    if _is_file(folder):
+        raise UsageError(f"{folder} is a file and the other a folder: give two folders, or two files")
+    found: dict[str, Path] = {}
+    for path in _walk(folder):
+        name = path.relative_to(folder).as_posix().removesuffix(path.suffix)
+        other = found.setdefault(name, path)
+        if other != path:
+            raise UsageError(f"{other} and {path} are both named {name}; keep one of them in the folder")
+    if not found:
+        raise UsageError(f"no label files in {folder}: looked for names ending in {' '.join(SUFFIXES)}")
+    return found
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    def surface(error: OSError) -> None:
+        raise UsageError(f"{error.filename} cannot be listed: {error.strerror}")
+
+    for place, folders, files in os.walk(folder, onerror=surface):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for file in sorted(files):
+            path = Path(place, file)
+            if path.suffix.lower() in SUFFIXES and not file.startswith("."):
+                yield path
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return not stat.S_ISDIR(path.stat().st_mode)
+    except FileNotFoundError:
+        raise UsageError(f"{path} does not exist") from None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _drop_photo_suffixes(predictions: dict[str, Path], truths: dict[str, Path]) -> None:
+    """Give what `segment --keep-extension` wrote, ``a.jpg.png``, the name of its ground truth, ``a``."""
+    for name in sorted(set(predictions) - set(truths)):
+        suffix = PurePosixPath(name).suffix
+        shorter = name.removesuffix(suffix)
+        if suffix.lower() not in PHOTO_SUFFIXES or shorter not in truths:
+            continue
+        if shorter in predictions:
+            raise UsageError(
+                f"{predictions[shorter]} and {predictions[name]} are both predictions of {truths[shorter]};"
+                " keep one of them in the folder"
+            )
+        predictions[shorter] = predictions.pop(name)
+
+
+def _listed(lines: Sequence[str], truths: Iterable[str]) -> set[str]:
+    """Names below the folder that a list means."""
+    by_last: dict[str, list[str]] = {}
+    for name in truths:
+        by_last.setdefault(PurePosixPath(name).name, []).append(name)
+    meant = {line: _meant(line, by_last) for line in lines}
+    missing = [line for line, name in meant.items() if name is None]
+    if missing:
+        raise UsageError(f"{len(missing)} images of the list have no ground truth, the first is {missing[0]}")
+    return {name for name in meant.values() if name is not None}
+
+
+def _meant(line: str, by_last: dict[str, list[str]]) -> str | None:
+    """The name that shares the last part of a line's path, with or without extension, and most of the parts before."""
+    for written in (line, line.removesuffix(PurePosixPath(line).suffix)):
+        path = PurePosixPath(written)
+        names = by_last.get(path.name, [])
+        if path.as_posix() in names:
+            return path.as_posix()
+        shared = {name: _shared_end(path.parts, PurePosixPath(name).parts) for name in names}
+        nearest = [name for name in names if shared[name] == max(shared.values())]
+        if len(nearest) > 1:
+            raise UsageError(f"{line} of the list may be {nearest[0]} or {nearest[1]}; give more of its path")
+        if nearest:
+            return nearest[0]
+    return None
+
+
+def _shared_end(parts: Sequence[str], others: Sequence[str]) -> int:
+    pairs = zip(reversed(parts), reversed(others), strict=False)
+    return len(list(takewhile(lambda pair: pair[0] == pair[1], pairs)))
+
+
+def _example(files: dict[str, Path]) -> str:
+    return repr(min(files)) if files else "nothing"

@@ -1,0 +1,87 @@
+"""Protocols `bsds500` and `regions`: every ground-truth segment against the predicted segment that fits it best."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..regions.connected import connected_regions
+from .agreement import Agreement, Row, agreement
+from .pooling import PooledMean, Spool
+
+
+@dataclass
+class _Totals:
+    """Sums over an image, or over the set."""
+
+    all: PooledMean = field(default_factory=PooledMean)
+    fine: PooledMean = field(default_factory=PooledMean)
+    coarse: PooledMean = field(default_factory=PooledMean)
+    covering: PooledMean = field(default_factory=PooledMean)
+    pri: PooledMean = field(default_factory=PooledMean)
+    voi: PooledMean = field(default_factory=PooledMean)
+    segments: PooledMean = field(default_factory=PooledMean)
+
+    def add(self, annotations: Sequence[Agreement], segments: int) -> None:
+        """Add an image's agreements with each of its annotations."""
+        by_segments = sorted(annotations, key=lambda one: len(one.overlaps))
+        chosen = ((self.all, annotations), (self.coarse, by_segments[:1]), (self.fine, by_segments[-1:]))
+        for mean, members in chosen:
+            for one in members:
+                mean.add(float(one.overlaps.sum()), len(one.overlaps))
+        for one in annotations:
+            self.covering.add(one.covered, one.table.pixels)
+        self.pri.add(float(np.mean([one.rand_index for one in annotations])))
+        self.voi.add(float(np.mean([one.variation_of_information for one in annotations])))
+        self.segments.add(segments)
+
+
+class RegionScores:
+    """Best-overlap mIoU, covering, Rand index and variation of information.
+
+    mIoU and covering pool the ground-truth segments of all images. Where an image has several `annotators`, *All* pools
+    the segments of every annotation, *Fine* those of the annotation with most segments, *Coarse* those of the one with
+    fewest, and *Mean* averages the three. Rand index and variation of information are averaged over an image's
+    annotations, then over the images.
+    """
+
+    def __init__(self, *, annotators: bool, connected: bool, ignore: int | None) -> None:
+        self._annotators = annotators
+        self._connected = connected
+        self._ignore = ignore
+        self._set = _Totals()
+        self._rows: Spool[tuple[str, Row]] = Spool()
+
+    def add(self, name: str, prediction: NDArray[np.integer], annotations: Sequence[NDArray[np.integer]]) -> None:
+        """Score the (H, W) labels of one image against its (H, W) annotations."""
+        segments = connected_regions(prediction) if self._connected else prediction
+        agreements = [agreement(truth, segments, self._ignore) for truth in annotations]
+        count = len(np.unique(segments))
+        image = _Totals()
+        for totals in (image, self._set):
+            totals.add(agreements, count)
+        self._rows.append((name, self._row(image)))
+
+    def metrics(self) -> Row:
+        """The set's."""
+        return self._row(self._set)
+
+    def per_image(self) -> Iterator[tuple[str, Row]]:
+        """Each image's, in the order they were added."""
+        return iter(self._rows)
+
+    def _row(self, totals: _Totals) -> Row:
+        miou = {"all": totals.all.value, "fine": totals.fine.value, "coarse": totals.coarse.value}
+        values = [value for value in miou.values() if value is not None]
+        named: Row = {f"miou_{subset}": value for subset, value in miou.items()}
+        named["miou_mean"] = sum(values) / len(values) if values else None
+        return {
+            **(named if self._annotators else {"miou": miou["all"]}),
+            "covering": totals.covering.value,
+            "pri": totals.pri.value,
+            "voi": totals.voi.value,
+            "segments": totals.segments.value,
+        }

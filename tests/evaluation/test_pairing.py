@@ -1,0 +1,241 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from dynaseg_cli.batch.discovery import SUFFIXES as PHOTOS
+from dynaseg_cli.errors import UsageError
+from dynaseg_cli.evaluation.pairing import PHOTO_SUFFIXES, pair_files
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Each test has a current folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def files(folder: str, *names: str) -> Path:
+    """A folder of files; pairing looks at their names alone."""
+    for name in names:
+        path = Path(folder, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return Path(folder)
+
+
+def paired(*listed: str, prediction: str = "pred", truth: str = "gt") -> dict[str, tuple[str, str]]:
+    """The files of each pair; every file must have found its partner, unless a list was given."""
+    pairing = pair_files(Path(prediction), Path(truth), listed or None)
+    if not listed:
+        assert (pairing.predictions_alone, pairing.truths_alone) == ([], [])
+    assert [pair.name for pair in pairing.pairs] == sorted(pair.name for pair in pairing.pairs)
+    return {pair.name: (str(pair.prediction), str(pair.truth)) for pair in pairing.pairs}
+
+
+def refused(*listed: str, prediction: str = "pred", truth: str = "gt") -> str:
+    with pytest.raises(UsageError) as caught:
+        pair_files(Path(prediction), Path(truth), listed or None)
+    return str(caught.value)
+
+
+def test_files_pair_by_their_path_without_extension() -> None:
+    files("pred", "b.png", "sub/a.TIF", "sub/deep/a.npy")
+    files("gt", "b.mat", "sub/a.png", "sub/deep/a.bmp")
+    assert paired() == {
+        "b": ("pred/b.png", "gt/b.mat"),
+        "sub/a": ("pred/sub/a.TIF", "gt/sub/a.png"),
+        "sub/deep/a": ("pred/sub/deep/a.npy", "gt/sub/deep/a.bmp"),
+    }
+
+
+def test_files_without_a_partner_are_named_on_both_sides() -> None:
+    files("pred", "both.png", "x/mine.png", "only.png")
+    files("gt", "both.mat", "y/mine.mat", "other.mat")
+    pairing = pair_files(Path("pred"), Path("gt"))
+    assert [pair.name for pair in pairing.pairs] == ["both"]
+    assert pairing.predictions_alone == [Path("pred/only.png"), Path("pred/x/mine.png")]
+    assert pairing.truths_alone == [Path("gt/other.mat"), Path("gt/y/mine.mat")]
+
+
+def test_output_of_segment_stands_for_its_labels() -> None:
+    files("pred", "labels/a.png", "labels/labels/b.png", "color/a.png", "color/c.png", "stats/a.json")
+    files("gt", "a.mat", "labels/b.mat")
+    expected = {"a": ("pred/labels/a.png", "gt/a.mat"), "labels/b": ("pred/labels/labels/b.png", "gt/labels/b.mat")}
+    assert paired() == expected
+
+
+def test_ground_truth_is_taken_as_it_is() -> None:
+    files("pred", "labels/a.png")
+    files("gt", "labels/a.png", "a.png")
+    assert pair_files(Path("pred"), Path("gt")).pairs[0].truth == Path("gt/a.png")
+
+
+def test_extension_that_segment_kept_is_not_part_of_the_name() -> None:
+    files("pred", "a.jpg.png", "sub/b.JPEG.png", "c.d.webp.png", "e.v2.png", "f.jpg.png")
+    files("gt", "a.mat", "sub/b.mat", "c.d.mat", "e.v2.mat", "f.jpg.mat")
+    assert {name: prediction for name, (prediction, _) in paired().items()} == {
+        "a": "pred/a.jpg.png",
+        "c.d": "pred/c.d.webp.png",
+        "e.v2": "pred/e.v2.png",
+        "f.jpg": "pred/f.jpg.png",
+        "sub/b": "pred/sub/b.JPEG.png",
+    }
+
+
+def test_every_extension_that_segment_can_keep_is_known() -> None:
+    assert set(PHOTO_SUFFIXES) == set(PHOTOS)
+
+
+def test_extension_of_no_photo_is_part_of_the_name() -> None:
+    files("pred", "a.v2.png", "b.png")
+    files("gt", "a.mat", "b.mat")
+    assert pair_files(Path("pred"), Path("gt")).predictions_alone == [Path("pred/a.v2.png")]
+
+
+@pytest.mark.parametrize(
+    ("predictions", "truths", "both"),
+    [
+        (("a.png", "a.npy"), ("a.mat",), ("pred/a.npy", "pred/a.png")),
+        (("a.png",), ("a.mat", "a.png"), ("gt/a.mat", "gt/a.png")),
+        (("a.png", "a.PNG"), ("a.mat",), ("pred/a.PNG", "pred/a.png")),
+        (("a.jpg.png", "a.png.png"), ("a.mat",), ("pred/a.jpg.png", "pred/a.png.png", "gt/a.mat")),
+        (("a.png", "a.jpg.png"), ("a.mat",), ("pred/a.png", "pred/a.jpg.png", "gt/a.mat")),
+    ],
+    ids=["predictions", "ground truths", "case of the suffix", "extensions kept", "extension kept once"],
+)
+def test_two_files_of_one_image_are_refused_naming_both(
+    predictions: tuple[str, ...], truths: tuple[str, ...], both: tuple[str, ...]
+) -> None:
+    files("pred", *predictions)
+    files("gt", *truths)
+    said = refused()
+    assert all(name in said for name in both)
+    assert "keep one of them" in said
+
+
+def test_hidden_files_and_folders_and_other_files_are_left_out() -> None:
+    files("pred", "a.png", ".b.png", "._a.png", ".ipynb_checkpoints/a-checkpoint.png", "notes.txt", "c.jpg", "png")
+    files("gt", "a.png", ".b.png", ".cache/d.png", "Thumbs.db")
+    assert paired() == {"a": ("pred/a.png", "gt/a.png")}
+
+
+@pytest.mark.parametrize("name", ["two\nlines", "日本 語", "[bold]a", "caf\udce9", " trailing ", "a*b?", "dot.ted"])
+def test_any_name_pairs(name: str) -> None:
+    files("pred", f"{name}.png", f"{name}/{name}.png")
+    files("gt", f"{name}.mat", f"{name}/{name}.mat")
+    assert set(paired()) == {name, f"{name}/{name}"}
+    assert set(paired(f"{name}/{name}")) == {f"{name}/{name}"}
+
+
+def test_two_files_are_a_pair_whatever_their_names() -> None:
+    files("pred", "mine.png")
+    files("gt", "theirs.mat")
+    assert paired(prediction="pred/mine.png", truth="gt/theirs.mat") == {"mine": ("pred/mine.png", "gt/theirs.mat")}
+    assert "--image-list" in refused("mine", prediction="pred/mine.png", truth="gt/theirs.mat")
+
+
+def test_links_to_files_and_to_the_folder_itself_are_followed(here: Path) -> None:
+    files("elsewhere", "a.png")
+    files("gt", "a.png")
+    (here / "pred").mkdir()
+    (here / "pred/a.png").symlink_to(here / "elsewhere/a.png")
+    (here / "link").symlink_to(here / "gt")
+    (here / "gt/loop").symlink_to(here / "gt")
+    assert paired(truth="link") == {"a": ("pred/a.png", "link/a.png")}
+
+
+# What cannot be paired
+
+
+def test_wrong_paths_are_refused_by_name(here: Path) -> None:
+    files("pred", "a.png", "b.png")
+    files("gt", "c.png")
+    files("photos", "a.jpg")
+    (here / "empty").mkdir()
+    long = "x" * 300
+    for prediction, truth, said in (
+        ("gone", "gt", "gone does not exist"),
+        ("pred", "gone", "gone does not exist"),
+        ("pred/a.png", "gone.png", "gone.png does not exist"),
+        ("pred/a.png", "gt", "pred/a.png is a file and the other a folder"),
+        ("pred", "gt/c.png", "gt/c.png is a file and the other a folder"),
+        ("empty", "gt", "no label files in empty: looked for names ending in .png"),
+        ("pred", "photos", "no label files in photos"),
+        ("pred", "gt", "no file of pred has the name of one of gt"),
+        ("pred/a.png/b", "gt", "pred/a.png/b cannot be read: Not a directory"),
+        (long, "gt", f"{long} cannot be read: File name too long"),
+    ):
+        assert refused(prediction=prediction, truth=truth).startswith(said)
+
+
+def test_names_are_shown_where_none_pairs() -> None:
+    files("pred", "val/a.png", "val/b.png")
+    files("gt", "a.mat")
+    assert "('val/a' here, 'a' there)" in refused()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may list everything")
+def test_folder_without_permission_is_refused_by_name(here: Path) -> None:
+    files("pred", "a.png", "locked/b.png")
+    files("gt", "a.png")
+    (here / "pred/locked").chmod(0)
+    try:
+        assert refused() == "pred/locked cannot be listed: Permission denied"
+    finally:
+        (here / "pred/locked").chmod(0o755)
+
+
+# Only the images of a list
+
+
+@pytest.fixture
+def tree() -> None:
+    for folder, suffix in (("pred", ".png"), ("gt", ".mat")):
+        files(folder, *(f"{name}{suffix}" for name in ("a", "b/c", "b/d", "e/d", "f.1", "f")))
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        *(("a", "a"), ("a.jpg", "a"), ("./a.png", "a"), ("/data/images/a.jpg", "a")),
+        *(("b/c", "b/c"), ("c", "b/c"), ("c.png", "b/c"), ("val/b/c.jpg", "b/c"), ("x/c", "b/c")),
+        *(("b/d", "b/d"), ("e/d.png", "e/d"), ("/data/e/d.jpg", "e/d")),
+        *(("f.1", "f.1"), ("f.1.png", "f.1"), ("f", "f"), ("f.png", "f")),
+    ],
+)
+@pytest.mark.usefixtures("tree")
+def test_line_of_a_list_means_the_image_it_names(line: str, name: str) -> None:
+    assert set(paired(line)) == {name}
+
+
+@pytest.mark.usefixtures("tree")
+def test_list_may_repeat_itself() -> None:
+    assert set(paired("a", "a.jpg", "b/c", "a")) == {"a", "b/c"}
+
+
+@pytest.mark.parametrize("line", ["d", "d.jpg", "x/d"])
+@pytest.mark.usefixtures("tree")
+def test_line_that_may_mean_two_images_is_refused_naming_both(line: str) -> None:
+    assert refused(line) == f"{line} of the list may be b/d or e/d; give more of its path"
+
+
+@pytest.mark.parametrize("line", ["gone", "a/b/gone.png", ".", "/", "b", "f.2.1"])
+@pytest.mark.usefixtures("tree")
+def test_line_without_a_ground_truth_is_refused(line: str) -> None:
+    assert refused("a", line, "gone too") == f"2 images of the list have no ground truth, the first is {line}"
+
+
+def test_listed_image_without_a_prediction_is_not_forgotten() -> None:
+    files("pred", "a.png", "c.png")
+    files("gt", "a.png", "b.png", "d.png")
+    pairing = pair_files(Path("pred"), Path("gt"), ["a", "b"])
+    assert (pairing.predictions_alone, pairing.truths_alone) == ([], [Path("gt/b.png")])
+
+
+def test_list_knows_images_whose_extension_was_kept() -> None:
+    files("pred", "a.jpg.png", "b.jpg.png")
+    files("gt", "a.mat", "b.mat")
+    assert paired("a.jpg") == {"a": ("pred/a.jpg.png", "gt/a.mat")}
