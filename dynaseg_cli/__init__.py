@@ -14,19 +14,32 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from .batch.runner import segment_folder as segment_folder
     from .config import BatchConfig as BatchConfig
+    from .config import EvaluateConfig as EvaluateConfig
     from .config import SegmentConfig as SegmentConfig
     from .engine.engine import Engine as Engine
     from .engine.segmentation import Segmentation as Segmentation
+    from .evaluation.evaluate import Evaluation as Evaluation
 
 _HOMES = {
     "BatchConfig": "config",
     "Engine": "engine.engine",
+    "EvaluateConfig": "config",
+    "Evaluation": "evaluation.evaluate",
     "SegmentConfig": "config",
     "Segmentation": "engine.segmentation",
     "segment_folder": "batch.runner",
 }
 
-__all__ = ["BatchConfig", "Engine", "SegmentConfig", "Segmentation", "__version__", "segment_folder"]
+__all__ = [
+    "BatchConfig",
+    "Engine",
+    "EvaluateConfig",
+    "Evaluation",
+    "SegmentConfig",
+    "Segmentation",
+    "__version__",
+    "segment_folder",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -21,8 +21,10 @@ ROOMS: dict[str, set[str]] = {
     "evaluation": {"regions", *SHARED},
     "method": SHARED,
     "engine": {"method", "regions", *SHARED},
+    "baselines": {"engine", "method", *SHARED},
     "batch": {"engine", "method", "regions", *SHARED},
-    "cli": {"batch", "engine", "method", "regions", "evaluation", *SHARED},
+    "benchmark": {"baselines", "batch", "engine", "method", "regions", "evaluation", *SHARED},
+    "cli": {"benchmark", "batch", "engine", "method", "regions", "evaluation", *SHARED},
 }
 """What each room may import from the others."""
 

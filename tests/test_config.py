@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dynaseg_cli.config import PRESETS, BatchConfig, SegmentConfig
+from dynaseg_cli.config import METHODS, PRESETS, BatchConfig, BenchmarkConfig, EvaluateConfig, SegmentConfig
 from dynaseg_cli.errors import DynasegError, UsageError
 
 NAN, INFINITY = float("nan"), float("inf")
@@ -32,9 +32,9 @@ NAN, INFINITY = float("nan"), float("inf")
         ({"seed": -1}, "--seed must be at least 0"),
         ({"seed": 2**32}, "--seed must be at most 4294967295"),
         ({"blocks": 0}, "blocks must be at least 1"),
-        ({"features": 0}, "features must be at least 1"),
-        ({"clusters": 1}, "clusters must be at least 2"),
-        ({"clusters": 2**15}, "clusters must be at most 32767"),
+        ({"features": 0}, "--features must be at least 1"),
+        ({"clusters": 1}, "--clusters must be at least 2"),
+        ({"clusters": 2**15}, "--clusters must be at most 32767"),
         ({"learning_rate": 0.0}, "learning_rate must be positive"),
         ({"learning_rate": NAN}, "learning_rate"),
         ({"momentum": 1.0}, "momentum must be in [0, 1)"),
@@ -140,3 +140,24 @@ def test_changed_copy_is_checked_too() -> None:
 def test_batch_value_out_of_range_is_refused_by_the_name_of_its_option(options: dict[str, Any], named: str) -> None:
     with pytest.raises(UsageError, match="^" + re.escape(named)):
         BatchConfig(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"protocol": "voc"}, "--protocol must be one of auto, bsds500, regions, classes, coco-stuff27, not voc"),
+        ({"center_crop": -1}, "--center-crop must be at least 0"),
+        ({"max_pixels": 0}, "--max-pixels must be at least 1"),
+        ({"num_things": -1}, "--num-things must be at least 0"),
+        ({"num_things": 3, "protocol": "bsds500"}, "--num-things belongs to --protocol classes, not bsds500"),
+        ({"ignore_index": 0, "protocol": "coco-stuff27"}, "--ignore-index: coco-stuff27 ignores what is unlabeled"),
+    ],
+    ids=str,
+)
+def test_scoring_option_out_of_range_is_refused_by_its_name(options: dict[str, Any], named: str) -> None:
+    with pytest.raises(UsageError, match="^" + re.escape(named)):
+        EvaluateConfig(**options)
+
+
+def test_default_methods_of_the_benchmark_exist() -> None:
+    assert set(BenchmarkConfig().methods.split(",")) <= set(METHODS)

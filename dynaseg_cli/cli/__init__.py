@@ -10,6 +10,8 @@ from typing import Annotated
 import typer
 
 from .. import __version__
+from .benchmark import benchmark
+from .evaluate import evaluate
 from .segment import segment
 
 app = typer.Typer(
@@ -20,6 +22,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("segment")(segment)
+app.command("evaluate")(evaluate)
+app.command("benchmark")(benchmark)
 
 
 def _show_version(wanted: bool) -> None:
@@ -34,7 +38,7 @@ def _common(
         bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Make the commands a group, also while there is one."""
+    """Options of dynaseg itself."""
 
 
 def main() -> None:

@@ -6,7 +6,15 @@ import statistics
 import time
 from types import TracebackType
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -28,15 +36,7 @@ class BatchProgress:
         self._last_line = time.monotonic()
         self._live: Progress | None = None
         if stderr.is_terminal and not quiet:
-            self._live = Progress(
-                SpinnerColumn(),
-                BarColumn(bar_width=24),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[pace]}", style="cyan"),
-                TextColumn("{task.description}", markup=False),
-                console=stderr,
-                transient=True,
-            )
+            self._live = _bar(TextColumn("{task.fields[pace]}", style="cyan"))
             self._task = self._live.add_task("starting", total=summary.images, pace="")
 
     def __enter__(self) -> BatchProgress:
@@ -53,10 +53,8 @@ class BatchProgress:
     def iterate(self, job: Job, iteration: int, labels: int) -> None:
         """An iteration of the image at hand; called from the engine's thread."""
         if self._live is not None:
-            name = printable(job.source.name)
-            if len(name) > NAME_WIDTH:
-                name = name[: NAME_WIDTH - 1] + "…"
-            self._live.update(self._task, description=f"{name}  iteration {iteration}, {labels} labels")
+            progress = f"{_short(job.source.name)}  iteration {iteration}, {labels} labels"
+            self._live.update(self._task, description=progress)
 
     def finish(self, outcome: Outcome) -> None:
         """An image is finished; it is in the summary already."""
@@ -76,6 +74,41 @@ class BatchProgress:
         left = each * (self._summary.images - self._summary.finished)
         rate = f"{1 / each:.1f} images/s" if each < 1 else f"{each:.1f} s an image"
         return f"{rate}, {_duration(left)} left"
+
+
+class CountProgress:
+    """Shows how many of a number of things are done; a context manager around them."""
+
+    def __init__(self, total: int, of: str, *, quiet: bool) -> None:
+        self._total = total
+        self._of = of
+        self._quiet = quiet
+        self._done = 0
+        self._last_line = time.monotonic()
+        self._live: Progress | None = None
+        if stderr.is_terminal and not quiet:
+            self._live = _bar(TimeRemainingColumn())
+            self._task = self._live.add_task("", total=total)
+
+    def __enter__(self) -> CountProgress:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def advance(self, name: str) -> None:
+        """One more is done, `name`."""
+        self._done += 1
+        if self._live is not None:
+            self._live.update(self._task, completed=self._done, description=_short(name))
+        elif not self._quiet and time.monotonic() - self._last_line >= LINE_EVERY_S:
+            self._last_line = time.monotonic()
+            say(f"{self._done}/{self._total} {self._of}, last {name}")
 
 
 def show_summary(summary: RunSummary, products: str) -> None:
@@ -98,6 +131,23 @@ def show_summary(summary: RunSummary, products: str) -> None:
         table.add_row("labels per image", f"{statistics.median(summary.labels):.0f} in the median, {least} to {most}")
     stderr.print(table)
     say(f"{products} are in {summary.output}")
+
+
+def _bar(pace: ProgressColumn) -> Progress:
+    return Progress(
+        SpinnerColumn(),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        pace,
+        TextColumn("{task.description}", markup=False),
+        console=stderr,
+        transient=True,
+    )
+
+
+def _short(name: str) -> str:
+    name = printable(name)
+    return name if len(name) <= NAME_WIDTH else name[: NAME_WIDTH - 1] + "…"
 
 
 def _duration(seconds: float) -> str:

@@ -74,10 +74,17 @@ def segment(
         Preset,
         typer.Option(
             help="Starting point for all options; paper is the paper to the letter: full resolution, float32,"
-            " 1000 iterations, no convergence stop.",
+            " p = q = 100, 1000 iterations, no convergence stop.",
             rich_help_panel=_METHOD,
         ),
     ] = "default",
+    features: Annotated[
+        int, typer.Option(help="p: channels of the feature map; 100 in the paper.", rich_help_panel=_METHOD)
+    ] = _DEFAULT.features,
+    clusters: Annotated[
+        int,
+        typer.Option(help="q: the most labels an image can have; 100 in the paper.", rich_help_panel=_METHOD),
+    ] = _DEFAULT.clusters,
     seed: Annotated[
         int,
         typer.Option(

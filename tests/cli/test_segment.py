@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import re
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer.main
 from samples import encoded, files_below, noise, photo_folder, read_pixels, save_photo
 from typer.testing import CliRunner, Result
 
@@ -21,7 +19,6 @@ from dynaseg_cli.cli import app
 from dynaseg_cli.config import SegmentConfig
 from dynaseg_cli.engine.device import available_devices
 
-README = Path(__file__).parents[2] / "README.md"
 QUICK = ("--iterations", "2", "--max-size", "16", "--min-labels", "3", "--precision", "float32", "--device", "cpu")
 RUN_KEYS = {"output", "images", "done", "skipped", "failed", "seconds", "failures", "options", "versions", "device"}
 
@@ -410,26 +407,6 @@ def test_version_is_shown() -> None:
     assert (result.exit_code, result.stdout) == (0, f"dynaseg {__version__}\n")
 
 
-@pytest.mark.parametrize("flag", ["-h", "--help"])
-def test_help_is_shown_at_both_levels(flag: str) -> None:
-    top, command = dynaseg(flag), dynaseg("segment", flag)
-    assert (top.exit_code, command.exit_code) == (0, 0)
-    assert "segment" in top.stdout
-    for group in ("Method", "When to stop", "Size and arithmetic", "Input", "Output", "Running"):
-        assert group in command.stdout
-
-
-def spellings() -> list[str]:
-    command = typer.main.get_command(app).commands["segment"]  # type: ignore[attr-defined]
-    options = [parameter for parameter in command.params if parameter.param_type_name == "option"]
-    return sorted(itertools.chain.from_iterable([*option.opts, *option.secondary_opts] for option in options))
-
-
-@pytest.mark.parametrize("spelling", spellings())
-def test_each_option_is_described_in_the_readme(spelling: str) -> None:
-    assert re.search(rf"`[^`\n]*(?<![\w-]){re.escape(spelling)}(?![\w-])[^`\n]*`", README.read_text())
-
-
 # As a process of its own
 
 
@@ -448,7 +425,17 @@ finally:
 """
 
 
-@pytest.mark.parametrize("arguments", [("--help",), ("--version",), ("segment", "--help"), ("segment", "--nope")])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--help",),
+        ("--version",),
+        ("segment", "--help"),
+        ("evaluate", "--help"),
+        ("benchmark", "--help"),
+        ("segment", "--nope"),
+    ],
+)
 def test_help_loads_nothing_heavy(arguments: tuple[str, ...]) -> None:
     assert python("-c", HEAVY_AFTER, *arguments).stderr.splitlines()[-1] == "[]"
 

@@ -1,0 +1,71 @@
+"""k-means clustering of the colours around each pixel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+from sklearn.cluster import KMeans
+from threadpoolctl import threadpool_limits
+
+SAMPLE = 50_000
+"""Pixels that the clusters are fitted on at most: a third of a BSDS500 photo, and time that no larger photo exceeds."""
+CHUNK = 50_000
+"""Pixels that are labelled at a time: their windows are copied, 12 * window * window bytes a pixel."""
+
+
+def segment_by_kmeans(image: NDArray[np.uint8], *, clusters: int, window: int, seed: int) -> NDArray[np.int32]:
+    """Cluster the pixels of an RGB (H, W, 3) uint8 image by the colours in a window around each of them.
+
+    Lloyd's algorithm from a k-means++ start: Lloyd 1982, doi:10.1109/TIT.1982.1056489; Arthur and Vassilvitskii 2007,
+    "k-means++: the advantages of careful seeding". A larger image is clustered on a seeded sample of its pixels.
+
+    Parameters
+    ----------
+    image : (H, W, 3) uint8 array, RGB.
+    clusters : k; an image with fewer distinct windows has one cluster for each of them.
+    window : side in pixels, odd, of the window whose window * window * 3 colour values are a pixel's features.
+    seed : of the sample and of the start, 0 to 2**32 - 1.
+
+    Returns
+    -------
+    (H, W) int32 labels in 0..clusters-1.
+    """
+    height, width = image.shape[:2]
+    windows = pixel_windows(image, window)
+    pixels = height * width
+    sample = np.random.default_rng(seed).choice(pixels, SAMPLE, replace=False) if pixels > SAMPLE else np.arange(pixels)
+    features = _features(windows, sample)
+    # One thread: k-means adds up its threads' partial sums in any order, and equal runs must give equal labels.
+    with threadpool_limits(limits=1, user_api="openmp"):  # a setting of the calling thread alone
+        kmeans = KMeans(_distinct(features, clusters), n_init=1, random_state=seed).fit(features)
+    labels = np.empty(pixels, dtype=np.int32)
+    for start in range(0, pixels, CHUNK):
+        stop = min(start + CHUNK, pixels)
+        labels[start:stop] = kmeans.predict(_features(windows, np.arange(start, stop)))
+    return labels.reshape(height, width)
+
+
+def pixel_windows(image: NDArray[np.uint8], window: int) -> NDArray[np.uint8]:
+    """The `window` x `window` colours around each pixel, mirrored at the border: an (H, W, 3, window, window) view."""
+    reach = window // 2
+    padded = np.pad(image, ((reach, reach), (reach, reach), (0, 0)), mode="reflect")
+    return sliding_window_view(padded, (window, window), axis=(0, 1))
+
+
+def _features(windows: NDArray[np.uint8], pixels: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
+    """The windows of some pixels, counted in scan order, one flat row each."""
+    rows, columns = np.divmod(pixels, windows.shape[1])
+    return windows[rows, columns].reshape(len(pixels), -1).astype(np.float32)
+
+
+def _distinct(features: NDArray[np.float32], most: int) -> int:
+    """How many different rows there are, `most` at most: no more clusters than that can be told apart."""
+    seen: set[bytes] = set()
+    for row in features:
+        seen.add(row.tobytes())
+        if len(seen) == most:
+            break
+    return len(seen)

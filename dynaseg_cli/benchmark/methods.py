@@ -1,0 +1,114 @@
+"""Every method behind one signature: an image in, labels and seconds by stage out."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..baselines.felzenszwalb import segment_by_felzenszwalb
+from ..baselines.iic import segment_by_iic
+from ..baselines.kmeans import segment_by_kmeans
+from ..baselines.superpixel_cnn import segment_by_superpixel_cnn
+from ..config import FelzenszwalbConfig, IicConfig, KMeansConfig, SegmentConfig, SuperpixelCnnConfig
+from ..engine.device import resolve_device
+from ..engine.engine import Engine
+from ..errors import ImageError
+from ..method.reference import reference_segment
+from ..method.silhouette import silhouette_phase
+from ..regions.numbering import number_by_area
+from .variants import Variant
+
+MOST_LABELS = 1 << 16
+"""What a 16-bit PNG tells apart."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """What a method made of one image."""
+
+    labels: NDArray[np.uint8] | NDArray[np.uint16]
+    """(H, W), 0..K-1 by falling area."""
+    iterations: int | None
+    """None for a method that does not count any."""
+    stages: dict[str, float]
+    """Seconds of wall time by stage, in the order of the work."""
+
+    @property
+    def seconds(self) -> float:
+        return sum(self.stages.values())
+
+
+Method = Callable[[NDArray[np.uint8]], Labelled]
+"""From an RGB (H, W, 3) uint8 image."""
+
+
+def make_method(variant: Variant, device: str) -> Method:
+    """Prepare a method on a device (auto, cpu, cuda, cuda:N or mps); the classical ones compute on the CPU.
+
+    Raises
+    ------
+    DeviceUnavailableError
+        If the device does not exist on this machine.
+    """
+    config = variant.config
+    match config:
+        case SegmentConfig() if variant.method == "reference":
+            return partial(_by_reference, config)
+        case SegmentConfig():
+            return partial(_by_engine, Engine(config, device))
+        case KMeansConfig():
+            return partial(_by_function, partial(segment_by_kmeans, **dataclasses.asdict(config)))
+        case FelzenszwalbConfig():
+            return partial(_by_function, partial(segment_by_felzenszwalb, **dataclasses.asdict(config)))
+        case SuperpixelCnnConfig():
+            options = {**dataclasses.asdict(config), "device": resolve_device(device)}
+            return partial(_by_function, partial(segment_by_superpixel_cnn, **options))
+        case IicConfig():
+            options = {**dataclasses.asdict(config), "device": resolve_device(device)}
+            return partial(_by_function, partial(segment_by_iic, **options))
+
+
+def _by_engine(engine: Engine, image: NDArray[np.uint8]) -> Labelled:
+    started = time.perf_counter()
+    silhouette = engine.find_silhouette(image)
+    found = time.perf_counter()
+    result = engine.segment(image, silhouette)
+    return Labelled(
+        labels=result.labels,
+        iterations=result.fit.iterations,
+        stages={
+            "silhouette": found - started,
+            "fit": result.fit.seconds,
+            "label": result.seconds - result.fit.seconds,
+        },
+    )
+
+
+def _by_reference(config: SegmentConfig, image: NDArray[np.uint8]) -> Labelled:
+    if image.shape[:2] == (1, 1):
+        raise ImageError("the literal loop cannot normalise a single pixel")
+    started = time.perf_counter()
+    threshold = config.min_labels
+    if threshold == "auto":
+        threshold = silhouette_phase(image, config.seed).k
+    found = time.perf_counter()
+    result = reference_segment(image, config, threshold)
+    labels, _ = number_by_area(result.labels)
+    stages = {"silhouette": found - started, "fit": time.perf_counter() - found}
+    return Labelled(labels, len(result.losses), stages)
+
+
+def _by_function(segment: Callable[[NDArray[np.uint8]], NDArray[np.int32]], image: NDArray[np.uint8]) -> Labelled:
+    started = time.perf_counter()
+    raw = segment(image)
+    seconds = time.perf_counter() - started
+    if raw.max() >= MOST_LABELS:
+        raise ImageError(f"{int(raw.max()) + 1} labels, more than the {MOST_LABELS} that a 16-bit PNG tells apart")
+    labels, _ = number_by_area(raw)
+    return Labelled(labels, None, {"fit": seconds})

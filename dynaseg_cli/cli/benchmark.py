@@ -1,0 +1,153 @@
+"""``dynaseg benchmark``: methods side by side on the same images, in seconds and in quality."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..config import METHODS, BenchmarkConfig, EvaluateConfig, Protocol
+from .console import ExitCode, errors_as_exit_codes, say, stderr
+from .report_files import refuse_unwritable
+
+if TYPE_CHECKING:
+    from ..benchmark.benchmark import Benchmark
+
+_WHAT, _QUALITY, _RUN, _REPORT = "What to compare", "Quality", "Running", "Report"
+_DEFAULT = BenchmarkConfig()
+_EVALUATE = EvaluateConfig()
+
+
+def benchmark(
+    inputs: Annotated[
+        list[Path], typer.Argument(metavar="INPUT", help="Image files, and folders of them.", show_default=False)
+    ],
+    methods: Annotated[
+        str,
+        typer.Option(
+            metavar="LIST",
+            help=f"Methods, separated by commas: {', '.join(METHODS)}. Options follow a method after colons:"
+            " kmeans:clusters=8:window=7 or scf:max_size=240.",
+            rich_help_panel=_WHAT,
+        ),
+    ] = _DEFAULT.methods,
+    iterations: Annotated[
+        int | None,
+        typer.Option(
+            help="At most so many iterations, for every method that iterates.",
+            show_default="each method's own",
+            rich_help_panel=_WHAT,
+        ),
+    ] = None,
+    max_images: Annotated[
+        int, typer.Option(metavar="N", help="Only the first N images by name; 0 is all.", rich_help_panel=_WHAT)
+    ] = _DEFAULT.max_images,
+    ground_truth: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="GT",
+            help="Score against a ground truth, as evaluate does.",
+            show_default=False,
+            rich_help_panel=_QUALITY,
+        ),
+    ] = None,
+    protocol: Annotated[
+        Protocol, typer.Option(help="How to score, as in evaluate.", rich_help_panel=_QUALITY)
+    ] = _EVALUATE.protocol,
+    device: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|cpu|cuda|cuda:N|mps",
+            help="Where networks compute; kmeans, felzenszwalb and reference use the CPU.",
+            rich_help_panel=_RUN,
+        ),
+    ] = "auto",
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="OUT",
+            help="Keep the label maps, in OUT/METHOD/labels and color.",
+            show_default="not kept",
+            rich_help_panel=_REPORT,
+        ),
+    ] = None,
+    save: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.json", help="Write the figures to a file.", show_default=False, rich_help_panel=_REPORT
+        ),
+    ] = None,
+    markdown: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.md", help="Write the table as Markdown.", show_default=False, rich_help_panel=_REPORT
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the figures as JSON on stdout.", rich_help_panel=_REPORT)
+    ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Say nothing but errors.", rich_help_panel=_REPORT)
+    ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show tracebacks.", rich_help_panel=_REPORT)] = False,
+) -> None:
+    """Compare methods on the same images: seconds, and with a ground truth the metrics of evaluate.
+
+    Every method sees every image, in turns. Its seconds are the median over the images of the time from decoded pixels
+    to labels.
+    """
+    with errors_as_exit_codes(verbose), ExitStack() as stack:
+        from ..benchmark.benchmark import Benchmark
+        from ..benchmark.variants import parse_variants
+
+        config = BenchmarkConfig(methods=methods, max_images=max_images)
+        for option, path in (("--save", save), ("--markdown", markdown)):
+            if path is not None:
+                refuse_unwritable(option, path)
+        variants = parse_variants(config.methods, iterations)
+        folder = output or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dynaseg-benchmark-")))
+        work = Benchmark(
+            inputs,
+            variants,
+            folder,
+            truth=ground_truth,
+            evaluate=EvaluateConfig(protocol=protocol),
+            max_images=config.max_images,
+            device=device,
+        )
+        code = _run(work, save, markdown, as_json=as_json, quiet=quiet)
+    raise typer.Exit(code)
+
+
+def _run(work: Benchmark, save: Path | None, markdown: Path | None, *, as_json: bool, quiet: bool) -> ExitCode:
+    from ..batch.writing import write_atomically, write_json
+    from ..benchmark.markdown import markdown_table
+    from .metrics_table import metrics_table
+    from .progress import CountProgress
+
+    with CountProgress(work.steps, "steps", quiet=quiet) as progress:
+        for job, variant, reason in work.run():
+            if reason is not None:
+                say(f"failed: {job.source}, {variant.name}: {reason}", "red")
+            progress.advance(f"{job.source.name}, {variant.name}")
+    work.score()
+    document = work.document()
+    if not quiet:
+        for note in work.notes:
+            say(note, "yellow")
+        stderr.print(metrics_table("method", work.rows()))
+        say(f"{len(work.jobs)} images; seconds in the median of an image, on {document['device']}")
+    if save is not None:
+        write_json(save, document, indent=2)
+    if markdown is not None:
+        table = markdown_table(work.rows())
+        write_atomically(markdown, lambda stream: stream.write(table.encode()))
+    if as_json:
+        print(json.dumps(document, allow_nan=False))  # noqa: T201
+    return ExitCode.SOME_FAILED if work.failures else ExitCode.DONE

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from samples import files_below, photo_folder, read_pixels
+
+from dynaseg_cli.benchmark.benchmark import Benchmark
+from dynaseg_cli.benchmark.variants import parse_variants
+from dynaseg_cli.config import EvaluateConfig
+from dynaseg_cli.errors import UsageError
+from dynaseg_cli.evaluation.evaluate import Evaluation
+
+METHODS = "felzenszwalb:scale=50:min_size=9,kmeans:clusters=3:window=3"
+
+
+def benchmark(photos: Path, tmp_path: Path, methods: str = METHODS, **options: object) -> Benchmark:
+    return Benchmark([photos], parse_variants(methods), tmp_path / "out", **options)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    return photo_folder(tmp_path / "photos", "a.png", "b.png", "sub/c.png")
+
+
+@pytest.fixture
+def truth(tmp_path: Path) -> Path:
+    """Left and right halves, for each of the photos."""
+    halves = np.zeros((20, 24), dtype=np.uint8)
+    halves[:, 12:] = 1
+    for name in ("a", "b", "sub/c"):
+        (tmp_path / "truth" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(halves).save(tmp_path / "truth" / f"{name}.png")
+    return tmp_path / "truth"
+
+
+def test_every_method_sees_every_image_in_turns(photos: Path, tmp_path: Path) -> None:
+    work = benchmark(photos, tmp_path)
+    steps = [(job.name, variant.method, reason) for job, variant, reason in work.run()]
+    assert steps == [
+        ("a", "felzenszwalb", None),
+        ("a", "kmeans", None),
+        ("b", "kmeans", None),
+        ("b", "felzenszwalb", None),
+        ("sub/c", "felzenszwalb", None),
+        ("sub/c", "kmeans", None),
+    ]
+    assert work.steps == len(steps)
+    assert [len(report.seconds) for report in work.reports] == [3, 3]
+
+
+def test_results_are_written_as_segment_writes_them(photos: Path, tmp_path: Path) -> None:
+    work = benchmark(photos, tmp_path)
+    list(work.run())
+    assert set(files_below(tmp_path / "out")) == {
+        f"{variant}/{product}/{name}.png"
+        for variant in METHODS.split(",")
+        for product in ("labels", "color")
+        for name in ("a", "b", "sub/c")
+    }
+    labels = read_pixels(tmp_path / "out/kmeans:clusters=3:window=3/labels/a.png")
+    assert (labels.dtype, labels.shape, labels.max()) == (np.uint8, (20, 24), 2)
+
+
+def test_metrics_are_those_of_evaluate(photos: Path, truth: Path, tmp_path: Path) -> None:
+    work = benchmark(photos, tmp_path, truth=truth)
+    list(work.run())
+    work.score()
+    for report in work.reports:
+        evaluation = Evaluation(tmp_path / "out" / report.variant.name / "labels", truth, EvaluateConfig())
+        list(evaluation.run())
+        assert report.metrics == evaluation.metrics()
+        assert report.metrics["miou"]
+
+
+def test_figures_are_strict_json_with_the_work_behind_them(photos: Path, truth: Path, tmp_path: Path) -> None:
+    work = benchmark(photos, tmp_path, "scf:iterations=2:max_size=16:features=8:clusters=8", truth=truth)
+    list(work.run())
+    work.score()
+    document = json.loads(json.dumps(work.document(), allow_nan=False))
+    assert document["images"] == 3
+    assert document["device"].startswith("cpu (")
+    assert document["versions"]["scikit-image"]
+    (method,) = document["methods"]
+    assert (method["images"], method["iterations"], method["options"]["max_size"]) == (3, 2, 16)
+    assert set(method["stages"]) == {"silhouette", "fit", "label"}
+    assert method["seconds"]["total"] >= method["seconds"]["median"] > 0
+    assert set(method["metrics"]) == {"miou", "covering", "pri", "voi", "segments"}
+
+
+def test_damaged_image_fails_for_every_method_and_the_rest_goes_on(photos: Path, tmp_path: Path) -> None:
+    (photos / "a.png").write_bytes(b"nothing")
+    work = benchmark(photos, tmp_path)
+    reasons = [reason for _, _, reason in work.run()]
+    assert [reason is None for reason in reasons] == [False, False, True, True, True, True]
+    assert work.failures == 2
+    assert [len(report.seconds) for report in work.reports] == [2, 2]
+    assert work.document()["methods"][0]["failures"] == [{"path": str(photos / "a.png"), "reason": reasons[0]}]
+
+
+def test_only_the_first_images_by_name(photos: Path, tmp_path: Path) -> None:
+    work = benchmark(photos, tmp_path, max_images=2)
+    assert [job.name for job in work.jobs] == ["a", "b"]
+
+
+def test_images_without_ground_truth_are_refused_before_any_work(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    Image.new("L", (24, 20)).save(tmp_path / "other" / "z.png")
+    with pytest.raises(UsageError, match="none of the images has a ground truth"):
+        benchmark(photos, tmp_path, truth=tmp_path / "other")
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_has_figures_before_there_is_work(photos: Path, tmp_path: Path) -> None:
+    assert benchmark(photos, tmp_path).rows() == [
+        (name, {"seconds": None, "iterations": None}) for name in METHODS.split(",")
+    ]

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from dynaseg_cli.benchmark.variants import parse_variants
+from dynaseg_cli.config import METHODS, PRESETS, IicConfig, KMeansConfig, SegmentConfig
+from dynaseg_cli.errors import UsageError
+
+
+def test_method_alone_has_its_defaults() -> None:
+    for name, config in METHODS.items():
+        (variant,) = parse_variants(name)
+        assert (variant.name, variant.method, variant.config) == (name, name, config)
+
+
+def test_reference_is_the_paper() -> None:
+    assert METHODS["reference"] == PRESETS["paper"]
+
+
+def test_methods_named_for_a_weighting_have_it() -> None:
+    for mode in ("scf", "fsf", "fixed"):
+        config = METHODS[mode]
+        assert isinstance(config, SegmentConfig)
+        assert config == dataclasses.replace(SegmentConfig(), mode=mode)
+
+
+def test_options_follow_after_colons() -> None:
+    scf, kmeans = parse_variants("scf:max-size=240:alpha=25:min_labels=auto:literal=true, kmeans:clusters=8:window=7")
+    assert scf.name == "scf:max-size=240:alpha=25:min_labels=auto:literal=true"
+    assert scf.config == SegmentConfig(max_size=240, alpha=25.0, min_labels="auto", literal=True)
+    assert kmeans.config == KMeansConfig(clusters=8, window=7)
+
+
+def test_number_or_word_is_read_as_what_the_option_takes() -> None:
+    (variant,) = parse_variants("scf:min_labels=4:precision=bfloat16")
+    assert variant.config == SegmentConfig(min_labels=4, precision="bfloat16")
+
+
+def test_iterations_are_for_all_that_iterate_and_do_not_say_themselves() -> None:
+    scf, own, iic, kmeans = parse_variants("scf,scf:iterations=9,iic,kmeans", iterations=4)
+    assert (scf.config, own.config) == (SegmentConfig(iterations=4), SegmentConfig(iterations=9))
+    assert iic.config == IicConfig(iterations=4)
+    assert kmeans.config == KMeansConfig()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "at least one of scf"),
+        (" , ", "at least one of scf"),
+        ("scf,unet", "there is no unet; choose from scf, fsf"),
+        ("scf,scf", "names scf twice"),
+        ("kmeans:k=8", "'k=8' is no option=value of kmeans; its options are clusters, seed, window"),
+        ("kmeans:clusters", "'clusters' is no option=value"),
+        ("kmeans:clusters=", "kmeans: clusters cannot be ''"),
+        ("kmeans:clusters=2.5", "kmeans: clusters cannot be '2.5'"),
+        ("kmeans:window=4", "window must be odd, not 4"),
+        ("scf:mode=fsf", "'mode=fsf' is no option"),
+        ("scf:mu=5", "--mu belongs to --mode fixed"),
+        ("scf:precision=float16", "precision cannot be 'float16'"),
+        ("scf:literal=yes", "literal cannot be 'yes'"),
+        ("felzenszwalb:scale=0", "scale must be positive"),
+        ("felzenszwalb:sigma=-1", "sigma must not be negative"),
+        ("felzenszwalb:sigma=nan", "sigma must not be negative"),
+        ("felzenszwalb:min_size=-1", "min_size must be at least 0"),
+        ("superpixel-cnn:superpixels=0", "superpixels must be at least 1"),
+        ("iic:clusters=1", "clusters must be at least 2"),
+        ("iic:displacement=-1", "displacement must be at least 0"),
+    ],
+)
+def test_what_does_not_exist_is_refused_in_one_line(text: str, message: str) -> None:
+    with pytest.raises(UsageError) as refusal:
+        parse_variants(text)
+    assert message in str(refusal.value)
+    assert "\n" not in str(refusal.value)

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from samples import files_below, photo_folder
+from typer.testing import CliRunner, Result
+
+from dynaseg_cli.cli import app
+from dynaseg_cli.config import METHODS
+
+QUICK = "felzenszwalb:scale=50,kmeans:clusters=3:window=3"
+
+
+@pytest.fixture(autouse=True)
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    photo_folder(tmp_path / "truth", "a.png", "b.png")
+    for path in (tmp_path / "truth").iterdir():
+        Image.fromarray(np.tile(np.arange(24, dtype=np.uint8) // 12, (20, 1))).save(path)
+    return photo_folder(tmp_path / "photos", "a.png", "b.png")
+
+
+def benchmark(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, ["benchmark", *map(str, arguments), "--device", "cpu"])
+
+
+def test_table_on_stderr_and_nothing_on_stdout_or_disk(tmp_path: Path) -> None:
+    before = files_below(tmp_path)
+    result = benchmark("photos", "--methods", QUICK, "--ground-truth", "truth")
+    assert (result.exit_code, result.stdout) == (0, "")
+    header, first, *_ = result.stderr.splitlines()[1:]  # the first line says which protocol
+    assert header.split() == ["method", "s/image", "mIoU", "covering", "PRI", "VoI", "segments"]
+    assert first.startswith("felzenszwalb")
+    assert "2 images" in result.stderr
+    assert files_below(tmp_path) == before
+
+
+def test_one_json_document_on_stdout_and_the_same_in_a_file(tmp_path: Path) -> None:
+    result = benchmark("photos", "--methods", QUICK, "--json", "--save", "figures.json", "--markdown", "table.md", "-q")
+    assert (result.exit_code, result.stderr) == (0, "")
+    document = json.loads(result.stdout)
+    assert json.loads((tmp_path / "figures.json").read_text()) == document
+    assert [method["name"] for method in document["methods"]] == QUICK.split(",")
+    lines = (tmp_path / "table.md").read_text().splitlines()
+    assert [line.split("`")[1] for line in lines[2:]] == QUICK.split(",")
+
+
+def test_label_maps_are_kept_where_asked_for(tmp_path: Path) -> None:
+    assert benchmark("photos", "--methods", QUICK, "-o", "kept", "-q").exit_code == 0
+    assert "kept/kmeans:clusters=3:window=3/labels/a.png" in files_below(tmp_path)
+
+
+def test_failed_image_is_named_and_the_exit_code_tells(photos: Path) -> None:
+    (photos / "a.png").write_bytes(b"nothing")
+    result = benchmark("photos", "--methods", QUICK, "-q")
+    assert result.exit_code == 1
+    assert len(re.findall(r"^failed: photos/a.png, [^\n]+", result.stderr, re.MULTILINE)) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("nowhere",), "nowhere does not exist"),
+        (("photos", "--methods", "unet"), "there is no unet"),
+        (("photos", "--max-images", "-1"), "--max-images must be at least 0"),
+        (("photos", "--methods", QUICK, "--ground-truth", "photos/a.png"), "photos/a.png"),
+        (
+            ("photos", "--methods", QUICK, "--save", "nowhere/x.json"),
+            "--save nowhere/x.json: there is no folder nowhere",
+        ),
+        (("photos", "--methods", QUICK, "--markdown", "photos"), "--markdown photos is there already"),
+    ],
+)
+def test_unusable_input_is_one_line_and_nothing_is_started(arguments: tuple[str, ...], message: str) -> None:
+    result = benchmark(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_help_names_every_method() -> None:
+    text = " ".join(CliRunner().invoke(app, ["benchmark", "--help"]).output.replace("│", " ").split())
+    for method in METHODS:
+        assert method in text.replace("- ", "-")

@@ -1,0 +1,425 @@
+from __future__ import annotations
+
+import csv
+import errno
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from label_samples import save_all, save_labels
+from samples import files_below
+from typer.testing import CliRunner, Result
+
+from dynaseg_cli.cli import app, console
+from dynaseg_cli.config import EvaluateConfig
+from dynaseg_cli.evaluation.evaluate import Evaluation
+from dynaseg_cli.evaluation.headings import HEADINGS, written
+
+HALVES = [[0, 0, 1, 1]] * 2
+WHOLE = [[0, 0, 0, 0]] * 2
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Each test has a current folder of its own, and a terminal of the usual width."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(console.stderr, "width", 80)
+    return tmp_path
+
+
+@pytest.fixture
+def pairs(here: Path) -> Path:
+    """Three images scored perfectly, one at a half; named as from the current folder."""
+    save_all(here / "pred", a=HALVES, b=WHOLE)
+    save_all(here / "gt", a=HALVES, b=HALVES)
+    save_labels(here / "pred/sub/c.png", WHOLE)
+    save_labels(here / "gt/sub/c.png", WHOLE)
+    return here
+
+
+def evaluate(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, ["evaluate", *(str(argument) for argument in arguments)])
+
+
+def refused(result: Result) -> str:
+    """The one line that says why nothing was started."""
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert re.fullmatch(r"error: [^\n]+\n", result.stderr)
+    return result.stderr.removeprefix("error: ").rstrip("\n")
+
+
+def summary(result: Result) -> dict[str, Any]:
+    """The one JSON document on stdout."""
+    document = json.loads(result.stdout)
+    assert isinstance(document, dict)
+    return document
+
+
+def rows(result: Result, heading: str = "images") -> dict[str, list[str]]:
+    """The numbers of each row of a table, the heading's row included."""
+    lines = result.stderr.splitlines()
+    start = next(index for index, line in enumerate(lines) if line.startswith(heading))
+    found: dict[str, list[str]] = {}
+    for line in lines[start:]:
+        name, *numbers = re.split(r" {2,}", line.strip()) if line.strip() else [""]
+        found[name] = numbers
+    return found
+
+
+# What a run prints, writes and exits with
+
+
+@pytest.mark.usefixtures("pairs")
+def test_scores_are_a_table_on_stderr_and_nothing_on_stdout() -> None:
+    result = evaluate("pred", "gt")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "Protocol regions: one map an image" in result.stderr
+    assert rows(result) == {
+        "images": ["mIoU", "covering", "PRI", "VoI", "segments"],
+        "all 3": ["0.800", "0.833", "0.810", "0.33", "1"],
+        "from the worst:": [],
+        "b": ["0.500", "0.500", "0.429", "1.00", "1"],
+        "a": ["1.000", "1.000", "1.000", "0.00", "2"],
+        "sub/c": ["1.000", "1.000", "1.000", "0.00", "1"],
+    }
+
+
+@pytest.mark.usefixtures("pairs")
+def test_json_is_one_document_on_stdout() -> None:
+    result = evaluate("pred", "gt", "--json")
+    document = summary(result)
+    assert result.stdout.count("\n") == 1
+    assert (document["protocol"], document["images"]) == ("regions", 3)
+    assert document["metrics"]["miou"] == pytest.approx(4 / 5)
+    assert "mIoU" in result.stderr
+
+
+@pytest.mark.usefixtures("pairs")
+def test_quiet_run_says_nothing_but_its_data() -> None:
+    result = evaluate("pred", "gt", "-q")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
+    result = evaluate("pred", "gt", "--quiet", "--json")
+    assert (summary(result)["images"], result.stderr) == (3, "")
+
+
+@pytest.mark.parametrize("quiet", [(), ("-q",)], ids=["", "quiet"])
+def test_failed_image_is_named_with_its_reason_and_the_exit_code_is_1(pairs: Path, quiet: tuple[str, ...]) -> None:
+    (pairs / "pred/b.png").write_bytes(b"")
+    (pairs / "gt/sub/c.png").write_bytes(b"damaged")
+    result = evaluate("pred", "gt", "--json", *quiet)
+    assert result.exit_code == 1
+    assert "failed: pred/b.png: the file is empty\n" in result.stderr
+    assert "failed: gt/sub/c.png: damaged, or not a PNG file\n" in result.stderr
+    assert (summary(result)["images"], len(summary(result)["failures"])) == (1, 2)
+    if quiet:
+        assert len(result.stderr.splitlines()) == 2
+    else:
+        assert "1 of 3" in rows(result)
+
+
+def test_nothing_scored_is_no_table_but_every_reason(pairs: Path) -> None:
+    for path in (pairs / "pred").rglob("*.png"):
+        path.write_bytes(b"")
+    result = evaluate("pred", "gt", "--per-image", "scores.csv", "--json")
+    assert result.exit_code == 1
+    assert result.stderr.count("failed: ") == 3
+    assert "mIoU" not in result.stderr
+    assert set(summary(result)["metrics"].values()) == {None}
+    assert (pairs / "scores.csv").read_bytes() == b"image,miou,covering,pri,voi,segments\r\n"
+
+
+def test_files_without_a_partner_are_named_and_change_nothing_else(pairs: Path) -> None:
+    figures = summary(evaluate("pred", "gt", "--json"))["metrics"]
+    for number in range(7):
+        save_labels(pairs / f"pred/extra/{number}.png", WHOLE)
+    save_labels(pairs / "gt/missed.png", WHOLE)
+    result = evaluate("pred", "gt", "--json")
+    assert result.exit_code == 0
+    named = ", ".join(f"pred/extra/{number}.png" for number in range(5))
+    assert f"not scored, without a ground truth: {named} and 2 more\n" in result.stderr
+    assert "not scored, without a prediction: gt/missed.png\n" in result.stderr
+    assert summary(result)["metrics"] == figures
+    assert summary(result)["unmatched"] == {
+        "predictions": [f"pred/extra/{number}.png" for number in range(7)],
+        "ground_truth": ["gt/missed.png"],
+    }
+
+
+def test_one_image_is_a_table_of_one_row(pairs: Path) -> None:
+    result = evaluate("pred/b.png", "gt/b.png")
+    assert result.exit_code == 0
+    assert list(rows(result)) == ["images", "the image"]
+
+
+def test_ten_worst_are_named_the_worst_first(here: Path) -> None:
+    for number in range(12):
+        width = 2 + number
+        save_labels(here / f"gt/{number:02}.png", [[0] * width + [1] * (20 - width)] * 2)
+        save_labels(here / f"pred/{number:02}.png", [[0] * 2 + [1] * 18] * 2)
+    result = evaluate("pred", "gt")
+    assert list(rows(result)) == ["images", "all 12", "the 10 worst:", *(f"{number:02}" for number in range(11, 1, -1))]
+
+
+@pytest.mark.usefixtures("pairs")
+def test_options_reach_the_scores(here: Path) -> None:
+    def options(*arguments: str) -> dict[str, Any]:
+        document = summary(evaluate("pred", "gt", "--json", *arguments))
+        return {name: value for name, value in document["options"].items() if value != defaults[name]}
+
+    defaults = summary(evaluate("pred", "gt", "--json"))["options"]
+    assert options("--protocol", "bsds500") == {"protocol": "bsds500", "ignore_index": None}
+    assert options("--protocol", "classes", "--num-things", "1") == {"protocol": "classes", "num_things": 1}
+    assert options("--no-connected", "--resize") == {"connected": False, "resize": True}
+    assert options("--ignore-index", "none") == {"ignore_index": None}
+    assert options("--ignore-index", "0xE0E0C0") == {"ignore_index": 0xE0E0C0}
+    assert options("--ignore-index", "-1") == {"ignore_index": -1}
+    assert options("--ignore-index", "auto", "--center-crop", "2", "--max-pixels", "9") == {
+        "center_crop": 2,
+        "max_pixels": 9,
+    }
+
+
+# The table
+
+
+LONG = "a very long name " * 12
+
+
+@pytest.mark.parametrize("names", [("a", "b"), (LONG + "a", LONG + "b")], ids=["short", "long"])
+@pytest.mark.parametrize(
+    ("arguments", "columns"),
+    [
+        (("--protocol", "bsds500"), 8),
+        (("--protocol", "regions"), 5),
+        (("--protocol", "classes"), 6),
+        (("--protocol", "classes", "--num-things", "1"), 8),
+        (("--protocol", "coco-stuff27"), 8),
+    ],
+    ids=str,
+)
+def test_table_of_80_columns_has_every_heading_and_number_whole(
+    here: Path, names: tuple[str, ...], arguments: tuple[str, ...], columns: int
+) -> None:
+    checkers = (np.indices((80, 80)).sum(0) % 2 * 92).astype(np.uint8)  # 6,400 segments; person and a kind of stuff
+    for name in names:
+        save_labels(here / "pred" / f"{name}.png", checkers)
+        save_labels(here / "gt" / f"{name}.png", checkers)
+    result = evaluate("pred", "gt", "--json", *arguments)
+    assert result.exit_code == 0
+    lines = [line for line in result.stderr.splitlines() if not line.startswith("Protocol")]
+    assert max(map(len, lines)) <= 80
+    assert "…" not in result.stderr
+    metrics = {name: value for name, value in summary(result)["metrics"].items() if value is not None}
+    assert len(metrics) == columns
+    numbers = [written(name, value) for name, value in metrics.items()]
+    assert "6,400" in numbers
+    cells = [line.split()[-columns:] for line in lines]
+    assert cells.count(numbers) == 3  # the set's, and either image's
+    assert cells.count([HEADINGS[name] for name in metrics]) == 1
+
+
+def test_classes_are_shown_by_name(here: Path) -> None:
+    save_all(here / "pred", a=HALVES)
+    save_all(here / "gt", a=[[0, 0, 105, 105]] * 2)
+    assert rows(evaluate("pred", "gt", "--protocol", "coco-stuff27"), "class") == {
+        "class": ["mIoU"],
+        "person-things": ["1.000"],
+        "sky-stuff": ["1.000"],
+    }
+
+
+def test_labels_of_one_image_each_are_said_to_be_no_classes(pairs: Path) -> None:
+    (pairs / "pred/run.json").write_text('{"options": {}}')
+    result = evaluate("pred", "gt", "--protocol", "classes", "--json")
+    assert "The figures of classes mean nothing here" in result.stderr
+    assert "mean nothing here" in summary(result)["notes"][0]
+
+
+# Each image's metrics in a file
+
+
+@pytest.mark.parametrize("arguments", [("--protocol", "bsds500"), (), ("--protocol", "classes")], ids=" ".join)
+def test_each_image_is_a_line_of_the_file(pairs: Path, arguments: tuple[str, ...]) -> None:
+    (pairs / "pred/a.png").write_bytes(b"")
+    result = evaluate("pred", "gt", "--per-image", "scores.csv", "--json", *arguments)
+    assert result.exit_code == 1
+    with (pairs / "scores.csv").open(newline="") as stream:
+        lines = list(csv.DictReader(stream))
+    assert list(lines[0]) == ["image", *summary(result)["metrics"]]
+    assert [line.pop("image") for line in lines] == ["b", "sub/c"]
+    config = EvaluateConfig(protocol=summary(result)["protocol"])
+    evaluation = Evaluation(Path("pred"), Path("gt"), config)
+    list(evaluation.run())
+    for line, (_, row) in zip(lines, evaluation.per_image(), strict=True):
+        assert {name: float(text) if text else None for name, text in line.items()} == row
+
+
+def test_any_name_comes_back_from_the_file(here: Path) -> None:
+    names = sorted(["two\nlines", "re\rturn", "日本 語", 'a,"b"', " =1+1", "caf\udce9", "[red]x", "\x1b[31m"])
+    for name in names:
+        save_labels(here / "pred" / f"{name}.png", HALVES)
+        save_labels(here / "gt" / f"{name}.png", HALVES)
+    result = evaluate("pred", "gt", "--per-image", "scores.csv")
+    assert result.exit_code == 0
+    with (here / "scores.csv").open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
+        assert [line["image"] for line in csv.DictReader(stream)] == names
+    assert set(result.stderr) & set("\x1b\r\udce9") == set()
+    assert r"two\nlines" in result.stderr
+    assert "[red]x" in result.stderr
+
+
+def test_older_file_is_replaced_and_nothing_left_beside_it(pairs: Path) -> None:
+    (pairs / "scores.csv").write_text("old " * 1000)
+    before = set(files_below(pairs))
+    assert evaluate("pred", "gt", "--per-image", "scores.csv").exit_code == 0
+    assert set(files_below(pairs)) == before
+    assert (pairs / "scores.csv").read_text().startswith("image,")
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("gone/scores.csv", "there is no folder gone"),
+        ("gt", "gt is there already, and is no regular file"),
+        ("/dev/null", "/dev/null is there already, and is no regular file"),
+        ("gt/a.png/scores.csv", "cannot be written: Not a directory"),
+        ("x" * 300, "cannot be written: File name too long"),
+    ],
+    ids=lambda text: text[:20],
+)
+@pytest.mark.usefixtures("pairs")
+def test_file_that_cannot_be_written_is_refused_before_any_work(
+    path: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise AssertionError("work was done")
+
+    monkeypatch.setattr(Evaluation, "__init__", fail)
+    assert said in refused(evaluate("pred", "gt", "-q", "--per-image", path))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_folder_without_permission_is_refused_before_any_work(pairs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise AssertionError("work was done")
+
+    (pairs / "locked").mkdir(mode=0o500)
+    monkeypatch.setattr(Evaluation, "__init__", fail)
+    assert "locked does not allow it" in refused(evaluate("pred", "gt", "--per-image", "locked/scores.csv"))
+
+
+def test_full_disk_is_said_and_leaves_the_older_file(pairs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    (pairs / "scores.csv").write_text("old")
+    before = files_below(pairs)
+    monkeypatch.setattr(os, "fsync", fail)
+    result = evaluate("pred", "gt", "-q", "--per-image", "scores.csv")
+    assert result.exit_code != 0
+    assert result.stderr == "error: scores.csv cannot be written: No space left on device\n"
+    assert files_below(pairs) == before
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("pred", "gone"), "gone does not exist"),
+        (("gone", "gt"), "gone does not exist"),
+        (("x" * 300, "gt"), "File name too long"),
+        (("pred", "gt/a.png"), "gt/a.png is a file and the other a folder"),
+        (("pred/sub", "gt"), "no file of pred/sub has the name of one of gt"),
+        (("empty", "gt"), "no label files in empty"),
+        (("pred", "gt", "--num-things", "-1"), "--num-things must be at least 0"),
+        (("pred", "gt", "--num-things", "1", "--protocol", "regions"), "--num-things belongs to --protocol classes"),
+        (("pred", "gt", "--center-crop", "-1"), "--center-crop must be at least 0"),
+        (("pred", "gt", "--max-pixels", "0"), "--max-pixels must be at least 1"),
+        (("pred", "gt", "--image-list", "gone.txt"), "--image-list gone.txt: No such file or directory"),
+        (("pred", "gt", "--image-list", "gt"), "--image-list gt: Is a directory"),
+        (("pred", "gt", "--image-list", "nothing.txt"), "--image-list nothing.txt names no image"),
+        (("pred", "gt", "--image-list", "unknown.txt"), "1 images of the list have no ground truth, the first is z"),
+        (
+            ("pred/a.png", "gt/a.png", "--image-list", "unknown.txt"),
+            "--image-list chooses among the files of two folders",
+        ),
+    ],
+    ids=lambda value: " ".join(value)[:50] if isinstance(value, tuple) else "",
+)
+def test_wrong_usage_is_one_line_that_names_it(pairs: Path, arguments: tuple[str, ...], said: str) -> None:
+    (pairs / "empty").mkdir()
+    (pairs / "nothing.txt").write_text("\n \r\n")
+    (pairs / "unknown.txt").write_text("z\n")
+    before = files_below(pairs)
+    assert said in refused(evaluate(*arguments))
+    assert files_below(pairs) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("pred", "gt", "--protocl", "regions"), "--protocl"),
+        (("pred", "gt", "--nope"), "--nope"),
+        (("pred", "gt", "--protocol", "voc"), "--protocol"),
+        (("pred", "gt", "--ignore-index", "many"), "'many' is neither"),
+        (("pred", "gt", "--ignore-index", "1.5"), "'1.5' is neither"),
+        (("pred", "gt", "--ignore-index"), "--ignore-index"),
+        (("pred", "gt", "--center-crop", "wide"), "--center-crop"),
+        (("pred", "gt", "more"), "more"),
+        (("pred",), "GT"),
+        ((), "PRED"),
+    ],
+    ids=str,
+)
+@pytest.mark.usefixtures("pairs")
+def test_what_cannot_be_understood_is_named(arguments: tuple[str, ...], said: str) -> None:
+    result = evaluate(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert said in result.stderr
+
+
+@pytest.mark.parametrize("ending", [b"\n", b"\r\n"])
+def test_only_the_images_of_a_list_are_scored(pairs: Path, ending: bytes) -> None:
+    (pairs / "list.txt").write_bytes(ending.join([b"a", b"", b"images/c.jpg"]))
+    document = summary(evaluate("pred", "gt", "--image-list", "list.txt", "--json"))
+    assert (document["images"], document["metrics"]["miou"]) == (2, 1)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_interrupt_and_mistakes_of_ours_are_one_line(
+    pairs: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    def fail(*_: object) -> None:
+        raise error("ours")
+
+    assert pairs.is_dir()
+    monkeypatch.setattr(Evaluation, "metrics", fail)
+    result = evaluate("pred", "gt", "-q", "--json")
+    if error is KeyboardInterrupt:
+        assert (result.exit_code, result.stdout, result.stderr) == (130, "", "interrupted\n")
+    else:
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert result.stderr == "error: unexpected RuntimeError: ours (-v shows where)\n"
+        assert "Traceback" in evaluate("pred", "gt", "-q", "--json", "-v").stderr
+
+
+@pytest.mark.usefixtures("pairs")
+def test_command_as_a_process_of_its_own_needs_no_torch() -> None:
+    code = (
+        "import sys; from dynaseg_cli.cli import main\n"
+        "sys.argv = ['dynaseg', 'evaluate', 'pred', 'gt', '-q', '--json']\n"
+        "try:\n    main()\n"
+        "finally:\n    print(sorted({'torch', 'sklearn', 'matplotlib'} & set(sys.modules)), file=sys.stderr)\n"
+    )
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (process.returncode, process.stderr) == (0, "[]\n")
+    assert json.loads(process.stdout)["images"] == 3
