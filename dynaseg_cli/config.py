@@ -74,10 +74,10 @@ class SegmentConfig:
     """Seed of the initial weights and of the silhouette phase's sample."""
     blocks: int = 3
     """M: convolutional blocks of the feature extractor."""
-    features: int = 64
-    """p: channels of the feature map; the paper's 100 cost more than twice the time for no better regions."""
-    clusters: int = 64
-    """q: channels of the response map, the most labels an image can have; 100 in the paper."""
+    features: int = 100
+    """p: channels of the feature map."""
+    clusters: int = 100
+    """q: channels of the response map, the most labels an image can have."""
     learning_rate: float = 0.1
     momentum: float = 0.9
     weight_decay: float = 1e-4
@@ -203,10 +203,10 @@ class EvaluateConfig:
 
 @dataclass(frozen=True)
 class KMeansConfig:
-    """k-means clustering of the colours around each pixel."""
+    """k-means clustering of the colours around each pixel. Defaults: best Mean on 13 photos of BSDS500 train."""
 
     clusters: int = 5
-    window: int = 5
+    window: int = 1
     """Side in pixels, odd, of the window of colours that a pixel is described by."""
     seed: int = 0
 
@@ -219,13 +219,13 @@ class KMeansConfig:
 
 @dataclass(frozen=True)
 class FelzenszwalbConfig:
-    """Graph-based segmentation (Felzenszwalb and Huttenlocher 2004)."""
+    """Graph-based segmentation (Felzenszwalb, Huttenlocher 2004). Defaults: best Mean on 13 photos of BSDS500 train."""
 
     scale: float = 200.0
     """The greater, the larger the regions."""
     sigma: float = 0.8
     """Of the Gaussian that smooths the image first, in pixels."""
-    min_size: int = 50
+    min_size: int = 20
     """Pixels below which a region is merged into a neighbour."""
 
     def __post_init__(self) -> None:

@@ -79,11 +79,11 @@ def segment(
         ),
     ] = "default",
     features: Annotated[
-        int, typer.Option(help="p: channels of the feature map; 100 in the paper.", rich_help_panel=_METHOD)
+        int, typer.Option(help="p: channels of the feature map.", rich_help_panel=_METHOD)
     ] = _DEFAULT.features,
     clusters: Annotated[
         int,
-        typer.Option(help="q: the most labels an image can have; 100 in the paper.", rich_help_panel=_METHOD),
+        typer.Option(help="q: the most labels an image can have.", rich_help_panel=_METHOD),
     ] = _DEFAULT.clusters,
     seed: Annotated[
         int,
