@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import statistics
 from collections.abc import Iterator, Sequence
@@ -37,6 +38,8 @@ class MethodReport:
     """What one variant did, over the images so far."""
 
     variant: Variant
+    done: list[str] = field(default_factory=list)
+    """Names of the images that this run has labelled."""
     seconds: list[float] = field(default_factory=list)
     """Of wall time for each image, from decoded pixels to labels."""
     iterations: list[int] = field(default_factory=list)
@@ -46,7 +49,8 @@ class MethodReport:
     metrics: Row = field(default_factory=dict)
     """Against the ground truth, once everything is done."""
 
-    def add(self, labelled: Labelled) -> None:
+    def add(self, name: str, labelled: Labelled) -> None:
+        self.done.append(name)
         self.seconds.append(labelled.seconds)
         if labelled.iterations is not None:
             self.iterations.append(labelled.iterations)
@@ -104,7 +108,7 @@ class Benchmark:
         jobs = discover(inputs, [], output, self._batch).jobs
         self.jobs: list[Job] = jobs[:max_images] if max_images else jobs
         self.reports = [MethodReport(variant) for variant in variants]
-        self.output = output
+        self._output = output
         self.notes: list[str] = []
         """What a reader of the metrics must know, in whole sentences."""
         self._truth = truth
@@ -113,8 +117,14 @@ class Benchmark:
         self._methods: list[Method] = [make_method(variant, str(self._device)) for variant in variants]
         if truth is not None:
             known = label_files(truth)
-            if not any(job.name in known for job in self.jobs):
+            self._scorable = {job.name for job in self.jobs if job.name in known}
+            if not self._scorable:
                 raise UsageError(f"none of the images has a ground truth in {truth}: files pair by name")
+            if len(self._scorable) < len(self.jobs):
+                alone = [job.name for job in self.jobs if job.name not in known]
+                self.notes.append(
+                    f"Without a ground truth, and so without a score: {len(alone)} of the images, {alone[0]} first."
+                )
 
     @property
     def steps(self) -> int:
@@ -132,7 +142,8 @@ class Benchmark:
             image, reason = self._decode(job)
             if image is not None and not warm:
                 for method in self._methods:
-                    method(image[:WARM_UP, :WARM_UP])
+                    with contextlib.suppress(ImageError):  # it fails again, and is named, when its turn comes
+                        method(image[:WARM_UP, :WARM_UP])
                 warm = True
             # Each image is begun by another method: none is always the one that finds the caches cold.
             order = np.roll(np.arange(len(self.reports)), -number)
@@ -148,8 +159,10 @@ class Benchmark:
         if self._truth is None:
             return
         for report in self.reports:
-            if report.seconds:
-                evaluation = Evaluation(self._folder(report.variant), self._truth, self._evaluate)
+            # Not all that lies in the folder: an earlier run may have left more there.
+            names = [name for name in report.done if name in self._scorable]
+            if names:
+                evaluation = Evaluation(self._folder(report.variant), self._truth, self._evaluate, names)
                 for scored in evaluation.run():
                     if scored.reason is not None:
                         report.failures.append({"path": scored.pair.name, "reason": scored.reason})
@@ -174,7 +187,7 @@ class Benchmark:
         return [(report.variant.name, report.row()) for report in self.reports]
 
     def _folder(self, variant: Variant) -> Path:
-        return self.output / variant.name
+        return self._output / variant.name
 
     def _decode(self, job: Job) -> tuple[NDArray[np.uint8] | None, str | None]:
         try:
@@ -185,16 +198,18 @@ class Benchmark:
             return None, error.strerror or str(error)
 
     def _segment(self, job: Job, image: NDArray[np.uint8], report: MethodReport, method: Method) -> str | None:
+        folder = self._folder(report.variant)
         try:
             labelled = method(image)
+            write_labels(job.result(folder, "labels"), labelled.labels)
+            write_colors(job.result(folder, "color"), labelled.labels)
         except ImageError as error:
             return str(error)
         except MemoryError:
             return "out of memory"
-        folder = self._folder(report.variant)
-        write_labels(job.result(folder, "labels"), labelled.labels)
-        write_colors(job.result(folder, "color"), labelled.labels)
-        report.add(labelled)
+        except OSError as error:
+            return f"{error.strerror or error}: {error.filename}"
+        report.add(job.name, labelled)
         return None
 
 

@@ -118,3 +118,40 @@ def test_nothing_has_figures_before_there_is_work(photos: Path, tmp_path: Path) 
     assert benchmark(photos, tmp_path).rows() == [
         (name, {"seconds": None, "iterations": None}) for name in METHODS.split(",")
     ]
+
+
+def test_only_what_this_run_labelled_is_scored(photos: Path, truth: Path, tmp_path: Path) -> None:
+    """An earlier run with the same folder leaves more there; a failed image leaves what it had."""
+    alone = benchmark(photos, tmp_path / "new", truth=truth, max_images=2)
+    list(alone.run())
+    alone.score()
+    before = benchmark(photos, tmp_path, truth=truth)
+    list(before.run())
+    again = benchmark(photos, tmp_path, truth=truth, max_images=2)
+    list(again.run())
+    again.score()
+    assert [report.metrics for report in again.reports] == [report.metrics for report in alone.reports]
+
+
+def test_image_without_ground_truth_is_said_to_have_no_score(photos: Path, truth: Path, tmp_path: Path) -> None:
+    (truth / "b.png").unlink()
+    work = benchmark(photos, tmp_path, truth=truth)
+    list(work.run())
+    work.score()
+    assert work.notes[0] == "Without a ground truth, and so without a score: 1 of the images, b first."
+    assert work.reports[0].metrics["miou"]
+
+
+def test_method_that_cannot_do_the_first_image_goes_on_with_the_rest(photos: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (1, 1)).save(photos / "a.png")
+    work = benchmark(photos, tmp_path, "reference:iterations=2:features=8:clusters=8")
+    reasons = [reason for _, _, reason in work.run()]
+    assert [reason is None for reason in reasons] == [False, True, True]
+
+
+def test_results_that_cannot_be_written_are_failures(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("a file")
+    work = benchmark(photos, tmp_path)
+    reasons = [reason for _, _, reason in work.run()]
+    assert len(reasons) == work.failures == 6
+    assert all(reason and str(tmp_path / "out") in reason for reason in reasons)
