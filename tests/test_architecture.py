@@ -17,12 +17,13 @@ SHARED = {"config", "errors", ""}  # "" is the package itself: its version
 ROOMS: dict[str, set[str]] = {
     "errors": set(),
     "config": {"errors"},
+    "images": set(),
     "regions": set(),
-    "evaluation": {"regions", *SHARED},
+    "evaluation": {"images", "regions", *SHARED},
     "method": SHARED,
     "engine": {"method", "regions", *SHARED},
     "baselines": {"engine", "method", *SHARED},
-    "batch": {"engine", "method", "regions", *SHARED},
+    "batch": {"engine", "images", "method", "regions", *SHARED},
     "benchmark": {"baselines", "batch", "engine", "method", "regions", "evaluation", *SHARED},
     "cli": {"benchmark", "batch", "engine", "method", "regions", "evaluation", *SHARED},
 }
@@ -31,6 +32,7 @@ ROOMS: dict[str, set[str]] = {
 THIRD_PARTY: dict[str, set[str]] = {
     "errors": set(),
     "config": set(),
+    "images": {"PIL"},
     "regions": {"numpy", "scipy"},
     "evaluation": {"numpy", "scipy", "PIL"},
 }

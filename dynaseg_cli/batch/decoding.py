@@ -4,11 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import logging
-import threading
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import DecodeError
+from ..images import pillow_alone
 
 FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "BMP", "WEBP", "GIF", "PPM", "JPEG2000", "AVIF")
 """The formats that Pillow may open, where it was built with them.
@@ -24,8 +20,6 @@ FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "BMP", "WEBP", "GIF", "PPM", "JPEG2000"
 Not EPS and PDF, which run an interpreter on the file's content, and not TGA and the like, which take any bytes for an
 image.
 """
-
-_pillow = threading.Lock()
 
 
 def read_source(path: Path) -> tuple[bytes, str]:
@@ -50,7 +44,7 @@ def decode(content: bytes, max_pixels: int) -> NDArray[np.uint8]:
     if not content:
         raise DecodeError("the file is empty")
     try:
-        with _pillow_alone():
+        with pillow_alone():
             Image.init()
             image = Image.open(io.BytesIO(content), formats=[name for name in FORMATS if name in Image.OPEN])
             if image.width * image.height > max_pixels:
@@ -68,26 +62,6 @@ def decode(content: bytes, max_pixels: int) -> NDArray[np.uint8]:
     if rgb.size == 0:
         raise DecodeError("the image has no pixels")
     return rgb
-
-
-@contextmanager
-def _pillow_alone() -> Iterator[None]:
-    """Pillow for one thread at a time, without its own pixel limit, its warnings and its log.
-
-    All three belong to the whole process, hence the lock. `max_pixels` is checked on the header in place of Pillow's
-    limit, and what is wrong with a file is said once, by the error.
-    """
-    log = logging.getLogger("PIL")
-    with _pillow, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        level = log.level
-        log.setLevel(logging.CRITICAL)
-        try:
-            yield
-        finally:
-            log.setLevel(level)
-            Image.MAX_IMAGE_PIXELS = limit
 
 
 def _upright(image: Image.Image) -> Image.Image:

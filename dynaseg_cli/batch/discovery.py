@@ -12,13 +12,8 @@ from typing import Literal
 
 from ..config import BatchConfig
 from ..errors import UsageError
+from ..images import PHOTO_SUFFIXES
 from .job import EXTENSIONS, Job
-
-SUFFIXES = (
-    *(".apng", ".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png"),
-    *(".pnm", ".ppm", ".tif", ".tiff", ".webp"),
-)
-"""What a file in a folder must end in, in any case, to be taken for an image; one named by itself need not."""
 
 
 @dataclass
@@ -59,7 +54,7 @@ def discover(inputs: Sequence[Path], listed: Sequence[Path], output: Path, optio
     if not found.jobs and not found.unreadable:
         places = ", ".join(str(path) for path in inputs) or "the list"
         raise UsageError(
-            f"no images in {places}: looked for files ending in {' '.join(SUFFIXES)}"
+            f"no images in {places}: looked for files ending in {' '.join(PHOTO_SUFFIXES)}"
             + (" that --include and --exclude let through" if options.include or options.exclude else "")
         )
     found.jobs.sort(key=lambda job: job.name)
@@ -106,7 +101,7 @@ def _kind(path: Path) -> Literal["file", "folder", "other", "missing"]:
 
 
 def _looks_like_image(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES
+    return path.suffix.lower() in PHOTO_SUFFIXES
 
 
 def _selected(path: Path, options: BatchConfig) -> bool:

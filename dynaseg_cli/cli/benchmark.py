@@ -135,6 +135,7 @@ def _run(work: Benchmark, save: Path | None, markdown: Path | None, *, as_json: 
         for job, variant, reason in work.run():
             if reason is not None:
                 say(f"failed: {job.source}, {variant.name}: {reason}", "red")
+            progress.describe(job.source.name, f", {variant.name}")
             progress.advance(f"{job.source.name}, {variant.name}")
     work.score()
     document = work.document()

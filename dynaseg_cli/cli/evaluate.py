@@ -167,6 +167,7 @@ def _run(evaluation: Evaluation, per_image: Path | None, *, as_json: bool, quiet
         for scored in evaluation.run():
             if scored.reason is not None:
                 say(f"failed: {scored.reason}", "red")
+            progress.describe(scored.pair.name)
             progress.advance(scored.pair.name)
     if not quiet and evaluation.images:
         _show_scores(evaluation)

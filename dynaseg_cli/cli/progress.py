@@ -1,20 +1,13 @@
-"""Progress of a batch: live on a terminal, else a plain line now and then; failures at once, a table at the end."""
+"""Progress: live on a terminal, else a plain line now and then; failures at once, a table at the end."""
 
 from __future__ import annotations
 
 import statistics
 import time
 from types import TracebackType
+from typing import TypeVar
 
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    SpinnerColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -26,71 +19,32 @@ LINE_EVERY_S = 10.0
 """Seconds between the plain lines of a log."""
 NAME_WIDTH = 40
 
-
-class BatchProgress:
-    """Shows a running batch; a context manager around it. Quiet, it only names what failed."""
-
-    def __init__(self, summary: RunSummary, *, quiet: bool) -> None:
-        self._summary = summary
-        self._quiet = quiet
-        self._last_line = time.monotonic()
-        self._live: Progress | None = None
-        if stderr.is_terminal and not quiet:
-            self._live = _bar(TextColumn("{task.fields[pace]}", style="cyan"))
-            self._task = self._live.add_task("starting", total=summary.images, pace="")
-
-    def __enter__(self) -> BatchProgress:
-        if self._live is not None:
-            self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._live is not None:
-            self._live.stop()
-
-    def iterate(self, job: Job, iteration: int, labels: int) -> None:
-        """An iteration of the image at hand; called from the engine's thread."""
-        if self._live is not None:
-            progress = f"{_short(job.source.name)}  iteration {iteration}, {labels} labels"
-            self._live.update(self._task, description=progress)
-
-    def finish(self, outcome: Outcome) -> None:
-        """An image is finished; it is in the summary already."""
-        if outcome.status == "failed":
-            say(f"failed: {outcome.path}: {outcome.reason}", "red")
-        if self._live is not None:
-            self._live.update(self._task, completed=self._summary.finished, pace=self._pace())
-        elif not self._quiet and time.monotonic() - self._last_line >= LINE_EVERY_S:
-            self._last_line = time.monotonic()
-            say(f"{self._summary.finished}/{self._summary.images} images, {self._pace()}, last {outcome.path}")
-
-    def _pace(self) -> str:
-        worked = self._summary.done + len(self._summary.failures)
-        if not worked:
-            return ""
-        each = self._summary.seconds / worked
-        left = each * (self._summary.images - self._summary.finished)
-        rate = f"{1 / each:.1f} images/s" if each < 1 else f"{each:.1f} s an image"
-        return f"{rate}, {_duration(left)} left"
+Self = TypeVar("Self", bound="CountProgress")
 
 
 class CountProgress:
-    """Shows how many of a number of things are done; a context manager around them."""
+    """Shows how many of a number of things are done, and how fast; a context manager around them."""
 
     def __init__(self, total: int, of: str, *, quiet: bool) -> None:
         self._total = total
         self._of = of
         self._quiet = quiet
         self._done = 0
-        self._last_line = time.monotonic()
+        self._started = self._last_line = time.monotonic()
         self._live: Progress | None = None
         if stderr.is_terminal and not quiet:
-            self._live = _bar(TimeRemainingColumn())
-            self._task = self._live.add_task("", total=total)
+            self._live = Progress(
+                SpinnerColumn(),
+                BarColumn(bar_width=24),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[pace]}", style="cyan"),
+                TextColumn("{task.description}", markup=False),
+                console=stderr,
+                transient=True,
+            )
+            self._task = self._live.add_task("starting", total=total, pace="")
 
-    def __enter__(self) -> CountProgress:
+    def __enter__(self: Self) -> Self:
         if self._live is not None:
             self._live.start()
         return self
@@ -101,14 +55,52 @@ class CountProgress:
         if self._live is not None:
             self._live.stop()
 
+    def describe(self, name: str, doing: str = "") -> None:
+        """What is being worked on, on the live line; safe to call from any thread."""
+        if self._live is not None:
+            self._live.update(self._task, description=f"{_short(name)}{doing}")
+
     def advance(self, name: str) -> None:
         """One more is done, `name`."""
         self._done += 1
+        pace = self._pace(*self._work())
         if self._live is not None:
-            self._live.update(self._task, completed=self._done, description=_short(name))
+            self._live.update(self._task, completed=self._done, pace=pace)
         elif not self._quiet and time.monotonic() - self._last_line >= LINE_EVERY_S:
             self._last_line = time.monotonic()
-            say(f"{self._done}/{self._total} {self._of}, last {name}")
+            say(f"{self._done}/{self._total} {self._of}, {pace}, last {name}")
+
+    def _work(self) -> tuple[int, float]:
+        """How many took time, and the seconds they took."""
+        return self._done, time.monotonic() - self._started
+
+    def _pace(self, worked: int, seconds: float) -> str:
+        if not worked:
+            return ""
+        each = seconds / worked
+        rate = f"{1 / each:.1f} {self._of}/s" if each < 1 else f"{each:.1f} s each"
+        return f"{rate}, {_duration(each * (self._total - self._done))} left"
+
+
+class BatchProgress(CountProgress):
+    """Shows a running batch, names what failed, and counts what was complete already as no work."""
+
+    def __init__(self, summary: RunSummary, *, quiet: bool) -> None:
+        super().__init__(summary.images, "images", quiet=quiet)
+        self._summary = summary
+
+    def iterate(self, job: Job, iteration: int, labels: int) -> None:
+        """An iteration of the image at hand; called from the engine's thread."""
+        self.describe(job.source.name, f"  iteration {iteration}, {labels} labels")
+
+    def finish(self, outcome: Outcome) -> None:
+        """An image is finished; it is in the summary already."""
+        if outcome.status == "failed":
+            say(f"failed: {outcome.path}: {outcome.reason}", "red")
+        self.advance(outcome.path)
+
+    def _work(self) -> tuple[int, float]:
+        return self._summary.done + len(self._summary.failures), self._summary.seconds
 
 
 def show_summary(summary: RunSummary, products: str) -> None:
@@ -131,18 +123,6 @@ def show_summary(summary: RunSummary, products: str) -> None:
         table.add_row("labels per image", f"{statistics.median(summary.labels):.0f} in the median, {least} to {most}")
     stderr.print(table)
     say(f"{products} are in {summary.output}")
-
-
-def _bar(pace: ProgressColumn) -> Progress:
-    return Progress(
-        SpinnerColumn(),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        pace,
-        TextColumn("{task.description}", markup=False),
-        console=stderr,
-        transient=True,
-    )
 
 
 def _short(name: str) -> str:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import io
-import logging
 import math
 import re
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..errors import DecodeError
+from ..images import pillow_alone
 from .matlab import DAMAGE, Matrix, read_matlab
 
 IMAGE_FORMATS = {".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BMP", ".gif": "GIF", ".pgm": "PPM"}
@@ -85,7 +83,7 @@ def is_color(path: Path) -> bool:
     if file_format is None:
         return False
     try:
-        with _pillow_unlimited(), Image.open(path, formats=[file_format]) as image:
+        with pillow_alone(), Image.open(path, formats=[file_format]) as image:
             return image.mode in ("RGB", "RGBA")
     except Exception:  # unreadable: the reader says so
         return False
@@ -99,7 +97,7 @@ def _refuse_too_many(shape: tuple[int, ...], max_pixels: int, path: Path | None 
 
 def _read_image(content: bytes, file_format: str, max_pixels: int) -> LabelMap:
     try:
-        with _pillow_unlimited():
+        with pillow_alone():
             image = Image.open(io.BytesIO(content), formats=[file_format])
             _refuse_too_many((image.height, image.width), max_pixels)
             frames = getattr(image, "n_frames", 1)
@@ -112,22 +110,6 @@ def _read_image(content: bytes, file_format: str, max_pixels: int) -> LabelMap:
         raise
     except Exception as error:  # Pillow's decoders raise anything at all on damaged files
         raise DecodeError(f"damaged, or not a {file_format} file") from error
-
-
-@contextmanager
-def _pillow_unlimited() -> Iterator[None]:
-    """Pillow without its own pixel limit, in place of which `max_pixels` is checked, its warnings and its log."""
-    log = logging.getLogger("PIL")
-    level, limit = log.level, Image.MAX_IMAGE_PIXELS
-    log.setLevel(logging.CRITICAL)
-    Image.MAX_IMAGE_PIXELS = None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
-        log.setLevel(level)
 
 
 def _stored_white(image: Image.Image, content: bytes) -> int | None:

@@ -10,13 +10,8 @@ from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
 from ..errors import UsageError
+from ..images import PHOTO_SUFFIXES
 from .label_files import SUFFIXES
-
-PHOTO_SUFFIXES = (
-    *(".apng", ".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png"),
-    *(".pnm", ".ppm", ".tif", ".tiff", ".webp"),
-)
-"""What `segment --keep-extension` leaves in the name of a prediction."""
 
 
 @dataclass(frozen=True)

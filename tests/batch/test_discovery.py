@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from dynaseg_cli.batch.discovery import SUFFIXES, Discovery, discover
+from dynaseg_cli.batch.discovery import Discovery, discover
 from dynaseg_cli.config import BatchConfig
 from dynaseg_cli.errors import UsageError
+from dynaseg_cli.images import PHOTO_SUFFIXES
 
 
 @pytest.fixture
@@ -72,8 +73,8 @@ def test_suffix_counts_in_any_case_and_other_files_are_passed_over(photos: Path)
 
 
 def test_every_known_suffix_is_found(photos: Path) -> None:
-    touch(photos, *(f"image{index}{suffix}" for index, suffix in enumerate(SUFFIXES)))
-    assert len(find(photos).jobs) == len(SUFFIXES)
+    touch(photos, *(f"image{index}{suffix}" for index, suffix in enumerate(PHOTO_SUFFIXES)))
+    assert len(find(photos).jobs) == len(PHOTO_SUFFIXES)
 
 
 def test_file_named_by_itself_needs_no_suffix_and_goes_to_the_top(photos: Path) -> None:

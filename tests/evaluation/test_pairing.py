@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from dynaseg_cli.batch.discovery import SUFFIXES as PHOTOS
 from dynaseg_cli.errors import UsageError
-from dynaseg_cli.evaluation.pairing import PHOTO_SUFFIXES, pair_files
+from dynaseg_cli.evaluation.pairing import pair_files
 
 
 @pytest.fixture(autouse=True)
@@ -83,10 +82,6 @@ def test_extension_that_segment_kept_is_not_part_of_the_name() -> None:
         "f.jpg": "pred/f.jpg.png",
         "sub/b": "pred/sub/b.JPEG.png",
     }
-
-
-def test_every_extension_that_segment_can_keep_is_known() -> None:
-    assert set(PHOTO_SUFFIXES) == set(PHOTOS)
 
 
 def test_extension_of_no_photo_is_part_of_the_name() -> None:
