@@ -20,10 +20,10 @@ from ..regions.merging import merge_small_regions
 from ..regions.numbering import number_by_area
 from .device import compute_dtype, resolve_device
 from .fitting import Fit, OnIteration, fit_network
-from .labelling import label_image, to_input
+from .labelling import label_image_by_guide, to_input
 from .memory import is_out_of_memory, release_memory
 from .segmentation import FitLevel, FitRecord, Segmentation
-from .working_size import averaging_window, level_sizes, shrink, working_size
+from .working_size import level_sizes, shrink, working_size
 
 TILE_SIZE = {"cpu": 160, "mps": 512, "cuda": 1024}
 """Side in pixels of the tiles that are labelled at a time: small enough for a cache, large enough for a GPU."""
@@ -118,7 +118,7 @@ class Engine:
             return levels, self._fit(levels, threshold, on_iteration), time.perf_counter() - started
 
         def label(tile_size: int) -> NDArray[np.int16]:
-            return label_image(self._network, image, self.device, self.dtype, tile_size, window, on_tile)
+            return label_image_by_guide(self._network, image, fitted.labels, self.dtype, tile_size, on_tile)
 
         def on_tile() -> None:
             if on_iteration is not None:
@@ -130,7 +130,6 @@ class Engine:
         if (fitted_height, fitted_width) == (height, width):
             raw = fitted.labels.to(torch.int16).cpu().numpy()
         else:
-            window = averaging_window(width, fitted_width)
             raw = self._shrinking_on_out_of_memory(label, TILE_SIZE[self.device.type])
         record = FitRecord(
             width=fitted_width,

@@ -8,57 +8,116 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from ..method.network import SegmentationNetwork
+from .guided_filter import apply_coefficients, box_mean, guided_coefficients
+from .working_size import detail_size, guide_reach, shrink
+
+FILTER_RADIUS = 3
+"""Of the guided filter's windows, in working pixels."""
+FILTER_REGULARISATION = 1e-3
+"""Variance of colours in [0, 1] below which the guided filter sees no edge."""
 
 Tile = tuple[slice, slice]
+OnTile = Callable[[], None]
+"""Called before each tile; whatever it raises ends the work."""
 
 
 def label_image(
-    network: SegmentationNetwork,
-    image: NDArray[np.uint8],
-    device: torch.device,
-    dtype: torch.dtype,
-    tile_size: int,
-    window: int = 1,
-    on_tile: Callable[[], None] | None = None,
+    network: SegmentationNetwork, image: NDArray[np.uint8], device: torch.device, dtype: torch.dtype, tile_size: int
 ) -> NDArray[np.int16]:
-    """Raw labels in 0..q-1, (H, W) int16, of an RGB (H, W, 3) image by a network that was fitted on it, or smaller.
+    """Raw labels in 0..q-1, (H, W) int16, of an RGB (H, W, 3) image: the argmax of a fitted network's response to it.
 
-    The BatchNorms apply the statistics of the last training forward, so tiles agree with each other and with the
-    fit. A label is the argmax of r' averaged over `window` x `window` pixels, an odd number: detail finer than the
-    network was fitted on would else fragment the labels. Each tile is read with a halo as wide as the network and the
-    window see: only the true border of the image is zero-padded, as it is when the image is seen whole.
+    The BatchNorms apply the statistics of the last training forward, so tiles agree with each other and with the fit.
     """
-    halo = network.receptive_radius + window // 2
-    height, width = image.shape[:2]
-    labels = np.empty((height, width), dtype=np.int16)
-    network.eval()
-    with torch.inference_mode(), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-        for rows, columns in tiles(height, width, tile_size):
-            if on_tile is not None:
-                on_tile()
-            seen_rows = _grown(rows, halo, height)
-            seen_columns = _grown(columns, halo, width)
-            response = _averaged(network(to_input(image[seen_rows, seen_columns], device)), window)
-            inner = response[
-                :,
-                :,
-                rows.start - seen_rows.start : rows.stop - seen_rows.start,
-                columns.start - seen_columns.start : columns.stop - seen_columns.start,
-            ]
-            labels[rows, columns] = inner.max(1).indices[0].to(torch.int16).cpu().numpy()
+    labels = np.empty(image.shape[:2], dtype=np.int16)
+    with torch.inference_mode():
+        for rows, columns, response in _responses(network, image, device, dtype, tile_size):
+            labels[rows, columns] = response.max(1).indices[0].to(torch.int16).cpu().numpy()
     return labels
 
 
-def _averaged(response: Tensor, window: int) -> Tensor:
-    """Mean over `window` x `window` pixels, as far as they lie inside, first down and then across."""
-    if window == 1:
-        return response
-    reach = window // 2
-    down = functional.avg_pool2d(response, (window, 1), 1, (reach, 0), count_include_pad=False)
-    return functional.avg_pool2d(down, (1, window), 1, (0, reach), count_include_pad=False)
+def label_image_by_guide(
+    network: SegmentationNetwork,
+    image: NDArray[np.uint8],
+    fitted: Tensor,
+    dtype: torch.dtype,
+    tile_size: int,
+    on_tile: OnTile = lambda: None,
+) -> NDArray[np.int16]:
+    """Raw labels, (H, W) int16, of an RGB (H, W, 3) image by a network that was fitted on a smaller copy of it.
+
+    `fitted`, (h, w) int64 on the device, are the labels at the end of the fit; only these can appear. Detail finer
+    than the network was fitted on fragments its own labels, and labels of the fit's size have coarse edges. So the
+    response to the image in more detail (`detail_size`) is averaged over each working pixel, and a guided filter, with
+    the image as its guide, brings it to the image's size: a label is the argmax of the filtered response.
+    """
+    device = fitted.device
+    height, width = image.shape[:2]
+    with torch.inference_mode():
+        kept = torch.unique(fitted)
+        detailed = shrink(image, *detail_size(width, height, fitted.shape[1]))
+        response = _averaged_response(network, detailed, kept, fitted.shape, device, dtype, tile_size, on_tile)
+        guide = to_input(shrink(image, fitted.shape[1], fitted.shape[0]), device)
+        coefficients = guided_coefficients(guide, response, FILTER_RADIUS, FILTER_REGULARISATION)
+        reach = guide_reach(width, fitted.shape[1])
+        labels = np.empty((height, width), dtype=np.int16)
+        for rows, columns in tiles(height, width, tile_size):
+            on_tile()
+            seen, inner = _with_halo(rows, columns, reach, (height, width))
+            smooth = box_mean(to_input(image[seen], device), reach)[0][:, inner[0], inner[1]]
+            filtered = apply_coefficients(coefficients, smooth, rows, columns, (height, width))
+            labels[rows, columns] = kept[filtered.max(0).indices].to(torch.int16).cpu().numpy()
+    return labels
+
+
+def _averaged_response(
+    network: SegmentationNetwork,
+    image: NDArray[np.uint8],
+    kept: Tensor,
+    size: tuple[int, ...],
+    device: torch.device,
+    dtype: torch.dtype,
+    tile_size: int,
+    on_tile: OnTile,
+) -> Tensor:
+    """Channels `kept` of the response to an image, averaged over the area of each pixel of `size`: (1, K, h, w)."""
+    (height, width), (coarse_height, coarse_width) = image.shape[:2], size
+    down = torch.tensor(area_weights(height, coarse_height), device=device)
+    across = torch.tensor(area_weights(width, coarse_width), device=device)
+    average = torch.zeros((1, len(kept), coarse_height, coarse_width), device=device)
+    for rows, columns, response in _responses(network, image, device, dtype, tile_size):
+        on_tile()
+        ys = slice(rows.start * coarse_height // height, -(-rows.stop * coarse_height // height))
+        xs = slice(columns.start * coarse_width // width, -(-columns.stop * coarse_width // width))
+        average[..., ys, xs] += down[ys, rows] @ response[:, kept] @ across[xs, columns].T
+    return average
+
+
+def _responses(
+    network: SegmentationNetwork, image: NDArray[np.uint8], device: torch.device, dtype: torch.dtype, tile_size: int
+) -> Iterator[tuple[slice, slice, Tensor]]:
+    """The response map (1, q, r, c) to an image, tile by tile.
+
+    Each tile is read with a halo as wide as the network sees: only the true border of the image is zero-padded, as it
+    is when the image is seen whole.
+    """
+    network.eval()
+    height, width = image.shape[:2]
+    for rows, columns in tiles(height, width, tile_size):
+        seen, inner = _with_halo(rows, columns, network.receptive_radius, (height, width))
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            response = network(to_input(image[seen], device))
+        yield rows, columns, response[..., inner[0], inner[1]]
+
+
+def area_weights(fine: int, coarse: int) -> NDArray[np.float32]:
+    """(coarse, fine): the share that each of `fine` pixels in a row has in each of the `coarse` pixels over them."""
+    edges = np.arange(coarse + 1) * (fine / coarse)
+    pixels = np.arange(fine)
+    overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
+    weights: NDArray[np.float32] = (overlap.clip(0) * (coarse / fine)).astype(np.float32)
+    return weights
 
 
 def to_input(image: NDArray[np.uint8], device: torch.device) -> Tensor:
@@ -74,5 +133,8 @@ def tiles(height: int, width: int, size: int) -> Iterator[Tile]:
             yield slice(top, min(top + size, height)), slice(left, min(left + size, width))
 
 
-def _grown(span: slice, halo: int, length: int) -> slice:
-    return slice(max(span.start - halo, 0), min(span.stop + halo, length))
+def _with_halo(rows: slice, columns: slice, halo: int, size: tuple[int, int]) -> tuple[Tile, Tile]:
+    """The tile grown by `halo` as far as the image goes, and where in that the tile lies."""
+    seen = [slice(max(s.start - halo, 0), min(s.stop + halo, n)) for s, n in zip((rows, columns), size, strict=True)]
+    inner = [slice(s.start - g.start, s.stop - g.start) for s, g in zip((rows, columns), seen, strict=True)]
+    return (seen[0], seen[1]), (inner[0], inner[1])

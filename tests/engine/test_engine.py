@@ -14,7 +14,7 @@ from dynaseg_cli.config import PRESETS, Mode, SegmentConfig
 from dynaseg_cli.engine import engine as engine_module
 from dynaseg_cli.engine.engine import SMALLEST_SIZE, Engine
 from dynaseg_cli.engine.fitting import Fit, fit_network
-from dynaseg_cli.engine.labelling import label_image
+from dynaseg_cli.engine.labelling import label_image_by_guide
 from dynaseg_cli.engine.memory import is_out_of_memory
 from dynaseg_cli.errors import DeviceMemoryError, DeviceUnavailableError, DivergedError
 from dynaseg_cli.method.reference import reference_segment
@@ -330,13 +330,13 @@ def test_labelling_out_of_memory_is_retried_with_smaller_tiles(monkeypatch: pyte
     expected = Engine(config, "cpu").segment(wide)
     sizes: list[int] = []
 
-    def label(network: object, image: Image, device: object, dtype: object, size: int, *rest: object) -> object:
+    def label(network: object, image: Image, fitted: object, dtype: object, size: int, *rest: object) -> object:
         sizes.append(size)
         if len(sizes) <= 2:
             raise OUT_OF_MEMORY[0]
-        return label_image(network, image, device, dtype, size, *rest)
+        return label_image_by_guide(network, image, fitted, dtype, size, *rest)
 
-    monkeypatch.setattr(engine_module, "label_image", label)
+    monkeypatch.setattr(engine_module, "label_image_by_guide", label)
     monkeypatch.setitem(engine_module.TILE_SIZE, "cpu", 160)
     result = Engine(config, "cpu").segment(wide)
     assert sizes == [160, 80, 40]

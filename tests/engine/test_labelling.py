@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,17 @@ from numpy.typing import NDArray
 
 from dynaseg_cli.config import SegmentConfig
 from dynaseg_cli.engine.fitting import fit_network
-from dynaseg_cli.engine.labelling import label_image, tiles, to_input
+from dynaseg_cli.engine.guided_filter import apply_coefficients, guided_coefficients
+from dynaseg_cli.engine.labelling import (
+    FILTER_RADIUS,
+    FILTER_REGULARISATION,
+    area_weights,
+    label_image,
+    label_image_by_guide,
+    tiles,
+    to_input,
+)
+from dynaseg_cli.engine.working_size import shrink
 from dynaseg_cli.method.network import SegmentationNetwork
 
 CPU = torch.device("cpu")
@@ -30,8 +42,17 @@ def network(photo: NDArray[np.uint8]) -> SegmentationNetwork:
     return network
 
 
-def label(network: SegmentationNetwork, image: NDArray[np.uint8], tile_size: int, window: int = 1) -> NDArray[np.int16]:
-    return label_image(network, image, CPU, torch.float32, tile_size, window)
+def label(network: SegmentationNetwork, image: NDArray[np.uint8], tile_size: int) -> NDArray[np.int16]:
+    return label_image(network, image, CPU, torch.float32, tile_size)
+
+
+def label_by_guide(
+    network: SegmentationNetwork, image: NDArray[np.uint8], kept: Sequence[int] = range(32), tile_size: int = 10_000
+) -> NDArray[np.int16]:
+    """Labels of an image fitted at a quarter of its size, where the labels `kept` were left."""
+    height, width = image.shape[0] // 4, image.shape[1] // 4
+    fitted = torch.tensor(kept).repeat(height * width)[: height * width].view(height, width)
+    return label_image_by_guide(network, image, fitted, torch.float32, tile_size)
 
 
 @given(height=st.integers(1, 60), width=st.integers(1, 60), size=st.integers(1, 70))
@@ -58,25 +79,80 @@ def test_one_tile_is_the_argmax_of_the_network_in_evaluation_mode(
     assert (labels == expected).mean() >= 0.999
 
 
-@pytest.mark.parametrize("window", [1, 5])
 @pytest.mark.parametrize("tile_size", [8, 13, 64])
+@pytest.mark.parametrize("method", [label, label_by_guide])
 def test_tiles_agree_with_the_whole(
-    network: SegmentationNetwork, large: NDArray[np.uint8], tile_size: int, window: int
+    network: SegmentationNetwork, large: NDArray[np.uint8], method: Callable[..., NDArray[np.int16]], tile_size: int
 ) -> None:
-    whole = label(network, large, 10_000, window)
-    assert (label(network, large, tile_size, window) == whole).mean() >= 0.999
+    assert (method(network, large, tile_size=tile_size) == method(network, large, tile_size=10_000)).mean() >= 0.999
 
 
-def test_label_is_the_argmax_of_the_mean_response_in_the_window(
+def test_guided_label_is_the_argmax_of_the_filtered_response(
     network: SegmentationNetwork, large: NDArray[np.uint8]
 ) -> None:
+    """The image is 4 times the size of the fit: the network sees 2.5 times, the guide is averaged over 5 x 5 pixels."""
+    small = large[:36, :48]
+    kept = torch.tensor([3, 4, 7, 20, 31])
     with torch.no_grad():
-        response = network.eval()(to_input(large, CPU))[0].numpy()
-    labels = label(network, large, 64, window=5)
-    assert not np.array_equal(labels, label(network, large, 64))
-    for y, x in ((0, 0), (1, 30), (20, 20), (36, 50)):
-        mean = response[:, max(y - 2, 0) : y + 3, max(x - 2, 0) : x + 3].mean((1, 2))
-        assert labels[y, x] == mean.argmax()
+        response = network.eval()(to_input(shrink(small, 30, 22), CPU))[:, kept]
+    response = torch.einsum(
+        "yh,nqhw,xw->nqyx", torch.tensor(area_weights(22, 9)), response, torch.tensor(area_weights(30, 12))
+    )
+    guide = to_input(shrink(small, 12, 9), CPU)
+    coefficients = guided_coefficients(guide, response, FILTER_RADIUS, FILTER_REGULARISATION)
+    padded = np.pad(small.astype(float), ((2, 2), (2, 2), (0, 0)), constant_values=np.nan)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (5, 5), (0, 1))
+    smooth = torch.tensor(np.nanmean(windows, (-2, -1)) / 255).float().permute(2, 0, 1)
+    filtered = apply_coefficients(coefficients, smooth, slice(0, 36), slice(0, 48), (36, 48))
+    expected = kept[filtered.argmax(0)].numpy()
+    labels = label_by_guide(network, small, kept.tolist(), tile_size=16)
+    assert labels.shape == (36, 48)
+    assert labels.dtype == np.int16
+    assert len(np.unique(labels)) == 5
+    assert (labels == expected).mean() >= 0.999
+
+
+def test_only_labels_of_the_fit_appear(network: SegmentationNetwork, large: NDArray[np.uint8]) -> None:
+    assert len(np.unique(label(network, large, 64))) > 5
+    assert set(np.unique(label_by_guide(network, large, [5, 9]))) == {5, 9}
+    assert set(np.unique(label_by_guide(network, large, [9]))) == {9}
+
+
+def test_guided_labels_follow_an_edge_that_the_fit_could_not_place(network: SegmentationNetwork) -> None:
+    """A disc that the network was fitted on at a quarter of its size is labelled to the pixel."""
+    y, x = np.mgrid[:96, :96]
+    disc = (y - 50) ** 2 + (x - 45) ** 2 < 30**2
+    image = np.where(disc[..., None], np.uint8([200, 60, 40]), np.uint8([30, 90, 160]))
+    network.initialise(0)
+    fit = fit_network(network, [to_input(shrink(image, 24, 24), CPU)], SegmentConfig(iterations=30), 2, torch.float32)
+    labels = label_image_by_guide(network, image, fit.labels, torch.float32, 32)
+    inside, outside = (np.bincount(labels[part]).argmax() for part in (disc, ~disc))
+    assert inside != outside
+    wrong = (labels == inside) != disc
+    coarse = np.asarray(fit.labels == inside).repeat(4, 0).repeat(4, 1)
+    assert wrong.sum() < (coarse != disc).sum() / 4
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 40), (40, 1), (2, 400), (24, 24)])
+def test_narrow_images_are_labelled_by_guide(network: SegmentationNetwork, height: int, width: int) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    fitted = torch.arange(max(1, height // 4) * max(1, width // 4)).remainder(9).view(max(1, height // 4), -1)
+    labels = label_image_by_guide(network, image, fitted, torch.float32, 16)
+    assert labels.shape == (height, width)
+    assert set(np.unique(labels)) <= set(range(9))
+
+
+@given(fine=st.integers(1, 90), share=st.floats(0, 1))
+def test_area_weights_average_what_lies_behind_each_pixel(fine: int, share: float) -> None:
+    coarse = max(1, round(fine * share))
+    weights = area_weights(fine, coarse)
+    assert weights.shape == (coarse, fine)
+    np.testing.assert_allclose(weights.sum(1), 1, rtol=1e-5)
+    np.testing.assert_allclose(weights.sum(0), coarse / fine, rtol=1e-5)
+
+
+def test_area_weights_by_hand() -> None:
+    np.testing.assert_allclose(area_weights(5, 2), [[0.4, 0.4, 0.2, 0, 0], [0, 0, 0.2, 0.4, 0.4]], rtol=1e-6)
 
 
 @pytest.mark.parametrize("tile_size", [8, 13])
@@ -94,15 +170,17 @@ def test_image_may_be_read_only(network: SegmentationNetwork, photo: NDArray[np.
 
 
 def test_caller_hears_of_every_tile_and_can_stop(network: SegmentationNetwork, photo: NDArray[np.uint8]) -> None:
+    fitted = torch.arange(48).remainder(32).view(6, 8)
     heard: list[None] = []
-    label_image(network, photo, CPU, torch.float32, 16, 1, lambda: heard.append(None))
-    assert len(heard) == 2 * 2
+    label_image_by_guide(network, photo, fitted, torch.float32, 16, lambda: heard.append(None))
+    # Once when the network looks, at 15 x 20, and once when the photo guides, at 24 x 32.
+    assert len(heard) == 1 * 2 + 2 * 2
 
     def stop() -> None:
         raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        label_image(network, photo, CPU, torch.float32, 16, 1, stop)
+        label_image_by_guide(network, photo, fitted, torch.float32, 16, stop)
 
 
 def test_input_is_rgb_between_0_and_1_in_the_layout_the_convolutions_like() -> None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from dynaseg_cli.engine.working_size import averaging_window, level_sizes, shrink, working_size
+from dynaseg_cli.engine.working_size import detail_size, guide_reach, level_sizes, shrink, working_size
 
 SIDE = st.integers(1, 20_000)
 
@@ -70,7 +70,20 @@ def test_each_level_is_half_the_next_down_to_a_least_size(max_size: int, levels:
 
 
 @pytest.mark.parametrize(
-    ("width", "fitted", "expected"), [(481, 192, 9), (192, 96, 7), (200, 192, 5), (1000, 192, 17), (4000, 192, 17)]
+    ("width", "height", "fitted", "expected"),
+    [
+        (481, 321, 192, (480, 320)),
+        (300, 200, 192, (300, 200)),
+        (4000, 3000, 192, (480, 360)),
+        (20_000, 60, 192, (480, 1)),
+    ],
 )
-def test_window_covers_three_working_pixels_up_to_a_limit(width: int, fitted: int, expected: int) -> None:
-    assert averaging_window(width, fitted) == expected
+def test_network_looks_again_in_a_bounded_multiple_of_its_detail(
+    width: int, height: int, fitted: int, expected: tuple[int, int]
+) -> None:
+    assert detail_size(width, height, fitted) == expected
+
+
+@pytest.mark.parametrize(("width", "fitted", "expected"), [(200, 192, 0), (481, 192, 1), (192, 32, 3), (9000, 192, 8)])
+def test_guide_is_averaged_over_a_working_pixel_up_to_a_limit(width: int, fitted: int, expected: int) -> None:
+    assert guide_reach(width, fitted) == expected

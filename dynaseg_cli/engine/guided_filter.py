@@ -1,0 +1,80 @@
+"""The guided filter: a map computed at a small size becomes one at any size whose edges are the photo's own.
+
+He, Sun and Tang 2013, "Guided Image Filtering", doi:10.1109/TPAMI.2012.213, with a colour guide (section 3.5). In each
+window the map is fitted by a linear function of the photo's colours. The functions vary slowly, so they are found at
+the small size and interpolated; the photo at its own size puts the detail back (He and Sun 2015, "Fast Guided Filter",
+arXiv:1505.00996).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def box_mean(maps: Tensor, radius: int) -> Tensor:
+    """Mean of (1, C, H, W) maps over the pixels at most `radius` away along either axis, as far as they lie inside."""
+    if radius == 0:
+        return maps
+    side = 2 * radius + 1
+    down = functional.avg_pool2d(maps, (side, 1), 1, (radius, 0), count_include_pad=False)
+    return functional.avg_pool2d(down, (1, side), 1, (0, radius), count_include_pad=False)
+
+
+def guided_coefficients(guide: Tensor, maps: Tensor, radius: int, regularisation: float) -> Tensor:
+    """The linear function of the guide that each map is around each pixel.
+
+    Parameters
+    ----------
+    guide : (1, 3, h, w) float32, RGB in [0, 1].
+    maps : (1, C, h, w) float32, what is filtered.
+    radius : of the windows, in pixels.
+    regularisation : epsilon: where colours vary less than this (a variance), the map is averaged instead.
+
+    Returns
+    -------
+    (C, 4, h, w) float32: a for red, green and blue, and b. The filtered map is a . colour + b (equation 8).
+    """
+    channels, height, width = maps.shape[1:]
+    mean_guide = box_mean(guide, radius)[0]
+    mean_maps = box_mean(maps, radius)[0]
+    squares = (guide[0][:, None] * guide[0][None]).reshape(1, 9, height, width)
+    variance = box_mean(squares, radius)[0].reshape(3, 3, height, width) - mean_guide[:, None] * mean_guide[None]
+    regular = variance.permute(2, 3, 0, 1) + regularisation * torch.eye(3, device=guide.device)
+    products = (maps[0][:, None] * guide[0][None]).reshape(1, channels * 3, height, width)
+    means = mean_maps[:, None] * mean_guide[None]
+    covariance = box_mean(products, radius)[0].reshape(channels, 3, height, width) - means
+    a = torch.einsum("hwij,cjhw->cihw", torch.linalg.inv(regular), covariance)
+    b = mean_maps - (a * mean_guide).sum(1)
+    coefficients = torch.cat((a, b[:, None]), 1).reshape(1, channels * 4, height, width)
+    return box_mean(coefficients, radius).reshape(channels, 4, height, width)
+
+
+def apply_coefficients(
+    coefficients: Tensor, guide: Tensor, rows: slice, columns: slice, size: tuple[int, int]
+) -> Tensor:
+    """The filtered maps, (C, r, c) float32, at some rows and columns of a photo of `size` (height, width).
+
+    `coefficients`, (C, 4, h, w), are interpolated bilinearly, pixel centres aligned; `guide`, (3, r, c) in [0, 1], is
+    the photo at those rows and columns.
+    """
+    across = _interpolated(_interpolated(coefficients, -2, rows, size[0]), -1, columns, size[1])
+    filtered = across[:, 3]
+    for channel in range(3):
+        filtered = torch.addcmul(filtered, across[:, channel], guide[channel])
+    return filtered
+
+
+def _interpolated(coarse: Tensor, axis: int, span: slice, length: int) -> Tensor:
+    """Linear interpolation of an axis to the pixels `span` out of `length`."""
+    last = coarse.shape[axis] - 1
+    position = ((np.arange(span.start, span.stop) + 0.5) * ((last + 1) / length) - 0.5).clip(0, last)
+    below = np.floor(position).astype(np.int64)
+    weight = torch.tensor(position - below, dtype=coarse.dtype, device=coarse.device)
+    start, end = (
+        coarse.index_select(axis, torch.tensor(index, device=coarse.device))
+        for index in (below, np.minimum(below + 1, last))
+    )
+    return torch.lerp(start, end, weight if axis == -1 else weight[:, None])
