@@ -33,8 +33,8 @@ def test_defaults_reach_the_promised_quality_on_bsds500(bsds500: Path, tmp_path:
     run_dynaseg("segment", *photos, "-o", tmp_path, "--device", "cpu", "-q")
     scores = score_folder(tmp_path / "labels", bsds500 / "groundTruth" / "val")
     assert len(scores.segments) == 16
-    assert scores.mean >= 0.31, scores
-    assert scores.covering >= 0.33, scores
+    assert scores.mean >= 0.32, scores
+    assert scores.covering >= 0.34, scores
 
 
 def test_sample_images_take_less_than_one_and_a_half_gigabytes(tmp_path: Path) -> None:
