@@ -60,21 +60,19 @@ def apply_coefficients(
     `coefficients`, (C, 4, h, w), are interpolated bilinearly, pixel centres aligned; `guide`, (3, r, c) in [0, 1], is
     the photo at those rows and columns.
     """
-    across = _interpolated(_interpolated(coefficients, -2, rows, size[0]), -1, columns, size[1])
-    filtered = across[:, 3]
+    near_rows, down = _interpolation(coefficients.shape[2], rows, size[0])
+    near_columns, across = _interpolation(coefficients.shape[3], columns, size[1])
+    large = down.to(guide) @ coefficients[:, :, near_rows, near_columns] @ across.to(guide).T
+    filtered = large[:, 3]
     for channel in range(3):
-        filtered = torch.addcmul(filtered, across[:, channel], guide[channel])
+        filtered = torch.addcmul(filtered, large[:, channel], guide[channel])
     return filtered
 
 
-def _interpolated(coarse: Tensor, axis: int, span: slice, length: int) -> Tensor:
-    """Linear interpolation of an axis to the pixels `span` out of `length`."""
-    last = coarse.shape[axis] - 1
-    position = ((np.arange(span.start, span.stop) + 0.5) * ((last + 1) / length) - 0.5).clip(0, last)
+def _interpolation(coarse: int, span: slice, length: int) -> tuple[slice, Tensor]:
+    """Linear interpolation of `coarse` pixels to `span` of `length` pixels: those it needs, and (n, m) weights."""
+    position = ((np.arange(span.start, span.stop) + 0.5) * (coarse / length) - 0.5).clip(0, coarse - 1)
     below = np.floor(position).astype(np.int64)
-    weight = torch.tensor(position - below, dtype=coarse.dtype, device=coarse.device)
-    start, end = (
-        coarse.index_select(axis, torch.tensor(index, device=coarse.device))
-        for index in (below, np.minimum(below + 1, last))
-    )
-    return torch.lerp(start, end, weight if axis == -1 else weight[:, None])
+    near = np.arange(below[0], min(below[-1] + 2, coarse))
+    weights = (1 - abs(position[:, None] - near)).clip(0)
+    return slice(int(near[0]), int(near[-1]) + 1), torch.tensor(weights, dtype=torch.float32)
