@@ -8,11 +8,6 @@ from PIL import Image
 
 SMALLEST_LEVEL = 32
 """Longest side in pixels below which no level is fitted before the last."""
-DETAIL = 2.5
-"""The fitted network looks at the image again at so many times the size it was fitted at, at most: it costs as much for
-every larger photo, and 1.5 times instead loses .014 of best-overlap Mean (10 photos of BSDS500 train)."""
-WIDEST_REACH = 8
-"""Pixels to either side that are averaged at most, which bounds the cost of a pixel however large the photo."""
 
 
 def working_size(width: int, height: int, max_size: int) -> tuple[int, int]:
@@ -28,17 +23,6 @@ def level_sizes(max_size: int, levels: int) -> list[int]:
     """Longest sides of the levels, coarse to fine, each half the next: `max_size` is the last."""
     halvings = range(levels - 1, -1, -1)
     return [max_size >> n for n in halvings if n == 0 or max_size >> n >= SMALLEST_LEVEL]
-
-
-def detail_size(width: int, height: int, fitted_width: int) -> tuple[int, int]:
-    """Width and height at which a network labels an image that it was fitted on at `fitted_width`."""
-    scale = min(1.0, DETAIL * fitted_width / width)
-    return max(1, round(width * scale)), max(1, round(height * scale))
-
-
-def guide_reach(width: int, fitted_width: int) -> int:
-    """Pixels to either side in a window about as wide as a working pixel of an image fitted at `fitted_width`."""
-    return min(int(width / fitted_width / 2), WIDEST_REACH)
 
 
 def shrink(image: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:

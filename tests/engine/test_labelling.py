@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from dynaseg_cli.config import SegmentConfig
+from dynaseg_cli.engine import labelling
 from dynaseg_cli.engine.fitting import fit_network
-from dynaseg_cli.engine.guided_filter import apply_coefficients, guided_coefficients
+from dynaseg_cli.engine.guided_filter import apply_coefficients, box_mean, guided_coefficients
 from dynaseg_cli.engine.labelling import (
     FILTER_RADIUS,
     FILTER_REGULARISATION,
@@ -140,6 +141,42 @@ def test_narrow_images_are_labelled_by_guide(network: SegmentationNetwork, heigh
     labels = label_image_by_guide(network, image, fitted, torch.float32, 16)
     assert labels.shape == (height, width)
     assert set(np.unique(labels)) <= set(range(9))
+
+
+@pytest.mark.parametrize(
+    ("size", "fitted", "expected"),
+    [
+        ((321, 481), (128, 192), (320, 480)),
+        ((200, 300), (128, 192), (200, 300)),
+        ((300, 400), (24, 32), (60, 80)),
+        ((2, 9000), (1, 192), (1, 480)),
+        ((9000, 2), (192, 1), (480, 1)),
+    ],
+)
+def test_network_looks_again_in_a_bounded_multiple_of_its_detail(
+    monkeypatch: pytest.MonkeyPatch,
+    network: SegmentationNetwork,
+    size: tuple[int, int],
+    fitted: tuple[int, int],
+    expected: tuple[int, int],
+) -> None:
+    seen: list[torch.Size] = []
+    forward = SegmentationNetwork.forward
+    monkeypatch.setattr(SegmentationNetwork, "forward", lambda self, x: (seen.append(x.shape[2:]), forward(self, x))[1])
+    image = np.zeros((*size, 3), dtype=np.uint8)
+    label_image_by_guide(network, image, torch.zeros(fitted, dtype=torch.int64), torch.float32, 10_000)
+    assert seen == [expected]
+
+
+@pytest.mark.parametrize(("width", "fitted", "expected"), [(200, 192, 0), (481, 192, 1), (192, 32, 3), (9000, 192, 8)])
+def test_guide_is_averaged_over_a_working_pixel_up_to_a_limit(
+    monkeypatch: pytest.MonkeyPatch, network: SegmentationNetwork, width: int, fitted: int, expected: int
+) -> None:
+    reaches: set[int] = set()
+    monkeypatch.setattr(labelling, "box_mean", lambda maps, reach: (reaches.add(reach), box_mean(maps, reach))[1])
+    image = np.zeros((4, width, 3), dtype=np.uint8)
+    label_image_by_guide(network, image, torch.zeros((1, fitted), dtype=torch.int64), torch.float32, 1000)
+    assert reaches == {expected}
 
 
 @given(fine=st.integers(1, 90), share=st.floats(0, 1))

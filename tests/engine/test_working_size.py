@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from dynaseg_cli.engine.working_size import detail_size, guide_reach, level_sizes, shrink, working_size
+from dynaseg_cli.engine.working_size import level_sizes, shrink, working_size
 
 SIDE = st.integers(1, 20_000)
 
@@ -67,23 +67,3 @@ def test_image_of_the_right_size_is_left_as_it_is(photo: NDArray[np.uint8]) -> N
 )
 def test_each_level_is_half_the_next_down_to_a_least_size(max_size: int, levels: int, expected: list[int]) -> None:
     assert level_sizes(max_size, levels) == expected
-
-
-@pytest.mark.parametrize(
-    ("width", "height", "fitted", "expected"),
-    [
-        (481, 321, 192, (480, 320)),
-        (300, 200, 192, (300, 200)),
-        (4000, 3000, 192, (480, 360)),
-        (20_000, 60, 192, (480, 1)),
-    ],
-)
-def test_network_looks_again_in_a_bounded_multiple_of_its_detail(
-    width: int, height: int, fitted: int, expected: tuple[int, int]
-) -> None:
-    assert detail_size(width, height, fitted) == expected
-
-
-@pytest.mark.parametrize(("width", "fitted", "expected"), [(200, 192, 0), (481, 192, 1), (192, 32, 3), (9000, 192, 8)])
-def test_guide_is_averaged_over_a_working_pixel_up_to_a_limit(width: int, fitted: int, expected: int) -> None:
-    assert guide_reach(width, fitted) == expected
