@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -69,10 +70,22 @@ def apply_coefficients(
     return filtered
 
 
-def _interpolation(coarse: int, span: slice, length: int) -> tuple[slice, Tensor]:
-    """Linear interpolation of `coarse` pixels to `span` of `length` pixels: those it needs, and (n, m) weights."""
-    position = ((np.arange(span.start, span.stop) + 0.5) * (coarse / length) - 0.5).clip(0, coarse - 1)
-    below = np.floor(position).astype(np.int64)
-    near = np.arange(below[0], min(below[-1] + 2, coarse))
-    weights = (1 - abs(position[:, None] - near)).clip(0)
+def triangle_weights(
+    centres: NDArray[np.floating] | NDArray[np.integer], half_width: float, length: int
+) -> tuple[slice, Tensor]:
+    """Averages of a row of `length` pixels around some centres, nearer pixels weighing more, linearly.
+
+    Returns which m pixels in the row they need, and the (n, m) float32 weights of each for n ascending centres: 0 from
+    `half_width` away, 1 in sum over those that the row has. A half-width of 1 is linear interpolation.
+    """
+    first, last = np.floor(centres[0] - half_width) + 1, np.ceil(centres[-1] + half_width) - 1
+    near = np.arange(max(first, 0), min(last + 1, length))
+    weights = (1 - abs(centres[:, None] - near) / half_width).clip(0)
+    weights /= weights.sum(1, keepdims=True)
     return slice(int(near[0]), int(near[-1]) + 1), torch.tensor(weights, dtype=torch.float32)
+
+
+def _interpolation(coarse: int, span: slice, length: int) -> tuple[slice, Tensor]:
+    """Linear interpolation of `coarse` pixels to `span` of `length` pixels over the same extent."""
+    centres = (np.arange(span.start, span.stop) + 0.5) * (coarse / length) - 0.5
+    return triangle_weights(centres.clip(0, coarse - 1), 1, coarse)

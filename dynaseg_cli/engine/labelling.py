@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..method.network import SegmentationNetwork
-from .guided_filter import apply_coefficients, box_mean, guided_coefficients
+from .guided_filter import apply_coefficients, guided_coefficients, triangle_weights
 from .working_size import shrink, working_size
 
 FILTER_RADIUS = 3
@@ -57,7 +57,7 @@ def label_image_by_guide(
     than the network was fitted on fragments its own labels, and labels of the fit's size have coarse edges. So the
     response to the image in more detail (`DETAIL`) is averaged over each working pixel, and a guided filter, with
     the image as its guide, brings it to the image's size: a label is the argmax of the filtered response. The guide is
-    averaged over about a working pixel, else its noise would fragment the labels again.
+    averaged over about a working pixel (1-2-1 where one is 2.5 wide), else its noise would fragment the labels again.
     """
     device = fitted.device
     height, width = image.shape[:2]
@@ -72,11 +72,17 @@ def label_image_by_guide(
         labels = np.empty((height, width), dtype=np.int16)
         for rows, columns in tiles(height, width, tile_size):
             on_tile()
-            seen, inner = _with_halo(rows, columns, reach, (height, width))
-            smooth = box_mean(to_input(image[seen], device), reach)[0][:, inner[0], inner[1]]
+            smooth = _smoothed(image, rows, columns, reach, device)
             filtered = apply_coefficients(coefficients, smooth, rows, columns, (height, width))
             labels[rows, columns] = kept[filtered.max(0).indices].to(torch.int16).cpu().numpy()
     return labels
+
+
+def _smoothed(image: NDArray[np.uint8], rows: slice, columns: slice, reach: int, device: torch.device) -> Tensor:
+    """Rows and columns of an RGB image, (3, r, c) in [0, 1], averaged over `reach` pixels to each side."""
+    near_rows, down = triangle_weights(np.arange(rows.start, rows.stop), reach + 1, image.shape[0])
+    near_columns, across = triangle_weights(np.arange(columns.start, columns.stop), reach + 1, image.shape[1])
+    return down.to(device) @ to_input(image[near_rows, near_columns], device)[0] @ across.to(device).T
 
 
 def _averaged_response(

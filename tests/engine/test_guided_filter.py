@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from dynaseg_cli.engine.guided_filter import apply_coefficients, box_mean, guided_coefficients
+from dynaseg_cli.engine.guided_filter import apply_coefficients, box_mean, guided_coefficients, triangle_weights
 
 
 def windows(height: int, width: int, radius: int) -> NDArray[np.bool_]:
@@ -85,3 +85,21 @@ def test_coefficients_are_interpolated_bilinearly_wherever_the_tile_lies() -> No
     rows, columns = slice(11, 29), slice(20, 33)
     actual = apply_coefficients(coefficients, guide[:, rows, columns], rows, columns, (40, 33))
     torch.testing.assert_close(actual, expected[:, rows, columns])
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "half_width", "length", "near", "expected"),
+    [
+        (1, 4, 2, 5, slice(0, 5), [[1, 2, 1, 0, 0], [0, 1, 2, 1, 0], [0, 0, 1, 2, 1]]),
+        (0, 2, 3, 2, slice(0, 2), [[3, 2], [2, 3]]),
+        (4, 5, 2, 9, slice(3, 6), [[1, 2, 1]]),
+        (2, 4, 1, 4, slice(2, 4), [[1, 0], [0, 1]]),
+    ],
+)
+def test_triangle_weights_by_hand(
+    first: int, last: int, half_width: float, length: int, near: slice, expected: list[list[float]]
+) -> None:
+    pixels, weights = triangle_weights(np.arange(first, last), half_width, length)
+    assert pixels == near
+    shares = np.array(expected) / np.sum(expected, 1, keepdims=True)
+    np.testing.assert_allclose(weights.numpy(), shares, rtol=1e-6)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dynaseg_cli.config import SegmentConfig
 from dynaseg_cli.engine import labelling
 from dynaseg_cli.engine.fitting import fit_network
-from dynaseg_cli.engine.guided_filter import apply_coefficients, box_mean, guided_coefficients
+from dynaseg_cli.engine.guided_filter import apply_coefficients, guided_coefficients, triangle_weights
 from dynaseg_cli.engine.labelling import (
     FILTER_RADIUS,
     FILTER_REGULARISATION,
@@ -91,7 +91,7 @@ def test_tiles_agree_with_the_whole(
 def test_guided_label_is_the_argmax_of_the_filtered_response(
     network: SegmentationNetwork, large: NDArray[np.uint8]
 ) -> None:
-    """The image is 4 times the size of the fit: the network sees 2.5 times, the guide is averaged over 5 x 5 pixels."""
+    """The image is 4 times the size of the fit: the network sees 2.5 times, the guide is averaged with 1-2-3-2-1."""
     small = large[:36, :48]
     kept = torch.tensor([3, 4, 7, 20, 31])
     with torch.no_grad():
@@ -103,7 +103,9 @@ def test_guided_label_is_the_argmax_of_the_filtered_response(
     coefficients = guided_coefficients(guide, response, FILTER_RADIUS, FILTER_REGULARISATION)
     padded = np.pad(small.astype(float), ((2, 2), (2, 2), (0, 0)), constant_values=np.nan)
     windows = np.lib.stride_tricks.sliding_window_view(padded, (5, 5), (0, 1))
-    smooth = torch.tensor(np.nanmean(windows, (-2, -1)) / 255).float().permute(2, 0, 1)
+    weights = np.outer([1, 2, 3, 2, 1], [1, 2, 3, 2, 1])
+    average = np.nansum(windows * weights, (-2, -1)) / (~np.isnan(windows) * weights).sum((-2, -1))
+    smooth = torch.tensor(average / 255).float().permute(2, 0, 1)
     filtered = apply_coefficients(coefficients, smooth, slice(0, 36), slice(0, 48), (36, 48))
     expected = kept[filtered.argmax(0)].numpy()
     labels = label_by_guide(network, small, kept.tolist(), tile_size=16)
@@ -172,8 +174,13 @@ def test_network_looks_again_in_a_bounded_multiple_of_its_detail(
 def test_guide_is_averaged_over_a_working_pixel_up_to_a_limit(
     monkeypatch: pytest.MonkeyPatch, network: SegmentationNetwork, width: int, fitted: int, expected: int
 ) -> None:
-    reaches: set[int] = set()
-    monkeypatch.setattr(labelling, "box_mean", lambda maps, reach: (reaches.add(reach), box_mean(maps, reach))[1])
+    reaches: set[float] = set()
+
+    def recorded(centres: NDArray[np.integer], half_width: float, length: int) -> tuple[slice, torch.Tensor]:
+        reaches.add(half_width - 1)
+        return triangle_weights(centres, half_width, length)
+
+    monkeypatch.setattr(labelling, "triangle_weights", recorded)
     image = np.zeros((4, width, 3), dtype=np.uint8)
     label_image_by_guide(network, image, torch.zeros((1, fitted), dtype=torch.int64), torch.float32, 1000)
     assert reaches == {expected}
