@@ -12,8 +12,9 @@ from torch import Tensor
 from ..config import SegmentConfig
 from ..errors import DivergedError
 from ..method.network import SegmentationNetwork
-from .objective import Objective, banded_objective, literal_objective
+from .objective import Objective
 from .segmentation import StopReason
+from .training_step import BandedStep, LiteralStep, TrainingStep
 
 OnIteration = Callable[[int, int], None]
 """Called with the iteration (from 1) and q' after each one; whatever it raises ends the fit."""
@@ -38,7 +39,7 @@ class Fit:
         """Take over an iteration's labels and numbers, in one transfer from the device, and return q'."""
         changed = (objective.labels != self.labels).float().mean()
         self.labels = objective.labels
-        scalars = (objective.present, objective.loss.detach(), objective.similarity, objective.continuity, changed)
+        scalars = (objective.present, objective.loss, objective.similarity, objective.continuity, changed)
         present, loss, similarity, continuity, fraction = torch.stack([s.float() for s in scalars]).tolist()
         self.present.append(int(present))
         self.loss.append(loss)
@@ -75,19 +76,17 @@ def fit_network(
         weight_decay=config.weight_decay,
         fused=not config.literal and levels[0].device.type in ("cpu", "cuda"),
     )
-    evaluate = literal_objective if config.literal else banded_objective
     network.train()
     fit = Fit(torch.empty(0))
     for image, more in zip(levels, range(len(levels) - 1, -1, -1), strict=True):
         before = len(fit.present)
         end = before + (config.iterations - before) // 2 if more else config.iterations
+        step: TrainingStep = (LiteralStep if config.literal else BandedStep)(network, image, config, dtype)
         fit.labels = torch.full(image.shape[2:], -1, dtype=torch.int64, device=image.device)
         fewest, since_fewest = config.clusters + 1, 0
         fit.stop_reason = "iterations"
         while len(fit.present) < end:
-            with torch.autocast(image.device.type, dtype, enabled=dtype != torch.float32):
-                response = network(image)
-            objective = evaluate(response, config.mode, config.weight, threshold)
+            objective = step.evaluate(threshold)
             present = fit.record(objective)
             if on_iteration is not None:
                 on_iteration(len(fit.present), present)
@@ -103,8 +102,7 @@ def fit_network(
                 fit.stop_reason = "converged"
                 break
             if len(fit.present) < config.iterations:
-                optimiser.zero_grad()
-                objective.loss.backward()  # type: ignore[no-untyped-call]
+                step.backward()
                 optimiser.step()
         fit.iterations.append(len(fit.present) - before)
     return fit

@@ -1,24 +1,22 @@
-"""One optimisation step's labels, loss and gradient.
+"""Labels, losses and their gradient, of a response map that is read in bands of rows.
 
-`method.losses` and `method.weighting` say what is computed. `literal_objective` does it by them, operation for
-operation as the reference does. `banded_objective` does it in the order that memory likes: two passes over bands of
-rows small enough for the processor's cache, no intermediate of the size of the response map, no synchronisation.
+`method.losses` and `method.weighting` say what is computed. Here it is done in two passes, with no intermediate of the
+size of the response map and no synchronisation with the device.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..config import Mode
-from ..method.losses import continuity_loss, similarity_loss
 from ..method.weighting import continuity_weight
 
-BAND_BYTES = 1 << 20
-"""Response-map bytes a band on the CPU: what a core's second-level cache holds."""
+ReadRows = Callable[[slice], Tensor]
+"""Rows of the response map r', (r, W, q) float32."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +24,7 @@ class Objective:
     """What an iteration computed. Scalars stay on the device until the caller reads them."""
 
     loss: Tensor
-    """Total loss (eq. 7), differentiable, shape ()."""
+    """Total loss (eq. 7), shape ()."""
     similarity: Tensor
     continuity: Tensor
     present: Tensor
@@ -35,96 +33,71 @@ class Objective:
     """(H, W) int64, the argmax of every pixel."""
 
 
-def literal_objective(response: Tensor, mode: Mode, weight: float, threshold: int) -> Objective:
-    """Labels, q' and the loss of eq. 7 for a (1, q, H, W) float32 response map, in the reference's own operations.
+class BandedObjective:
+    """The loss of eq. 7 over (H, W, q) responses on a device, and its gradient."""
 
-    The optimisation amplifies the last bit of a sum to the third digit of the loss within ten iterations: only the same
-    operations in the same order reproduce the reference.
-    """
-    labels = response.detach().argmax(1)
-    present = _count_present(labels, response.shape[1])
-    similarity = similarity_loss(response, labels)
-    continuity = continuity_loss(response)
-    mu = continuity_weight(mode, weight, max(int(present), threshold))
-    return Objective(similarity + mu * continuity, similarity.detach(), continuity.detach(), present, labels[0])
-
-
-def banded_objective(response: Tensor, mode: Mode, weight: float, threshold: int) -> Objective:
-    """Labels, q' and the loss of eq. 7 for a (1, q, H, W) float32 response map in channels_last memory format."""
-    loss, similarity, continuity, present, labels = _Objective.apply(response, mode, weight, threshold)
-    return Objective(loss, similarity, continuity, present, labels)
-
-
-def _rows(pixels: Tensor) -> int:
-    """Rows of the (H, W, q) map that are worked on at a time."""
-    if pixels.device.type != "cpu":
-        return pixels.shape[0]
-    return max(1, BAND_BYTES // (pixels.shape[1] * pixels.shape[2] * pixels.element_size()))
-
-
-class _Objective(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, response: Tensor, mode: Mode, weight: float, threshold: int) -> tuple[Tensor, ...]:
-        pixels = response[0].permute(1, 2, 0)  # (H, W, q), a view
-        height, width, clusters = pixels.shape
-        labels = torch.empty((height, width), dtype=torch.int64, device=pixels.device)
-        log_partition = torch.empty((height, width, 1), device=pixels.device)
+    def __init__(self, height: int, width: int, clusters: int, device: torch.device) -> None:
+        self._shape = height, width, clusters
+        self._log_partition = torch.empty((height, width, 1), device=device)
+        self._minus_one = torch.full((1, 1, 1), -1.0, device=device)
         # MPS has no float64, and sees the map in one band: there are no partial sums to lose digits in.
-        exact = torch.float32 if pixels.device.type == "mps" else torch.float64
-        similarity = torch.zeros((), device=pixels.device, dtype=exact)
-        horizontal = torch.zeros_like(similarity)
-        vertical = torch.zeros_like(similarity)
-        rows = _rows(pixels)
-        for top in range(0, height, rows):
-            band = pixels[top : top + rows]
-            peak, labels[top : top + rows] = band.max(-1)  # several times faster than argmax on a CPU
+        self._exact = torch.float32 if device.type == "mps" else torch.float64
+
+    def evaluate(
+        self, response: ReadRows, bands: Iterator[slice], mode: Mode, weight: float, threshold: int
+    ) -> Objective:
+        """Labels, q' and the loss, mu counting no fewer labels than `threshold`."""
+        height, width, clusters = self._shape
+        device = self._log_partition.device
+        labels = torch.empty((height, width), dtype=torch.int64, device=device)
+        sums = torch.zeros(3, dtype=self._exact, device=device)
+        for rows in bands:
+            with_below = response(slice(rows.start, min(rows.stop + 1, height)))
+            band = with_below[: rows.stop - rows.start]
+            peak, labels[rows] = band.max(-1)  # several times faster than argmax on a CPU
             partition = torch.logsumexp(band, -1)
-            log_partition[top : top + rows, :, 0] = partition
-            similarity += (partition - peak).sum()  # eq. 1: the target is the argmax
-            horizontal += (band[:, 1:] - band[:, :-1]).abs_().sum()
-            below = pixels[top + 1 : top + rows + 1]
-            vertical += (below - band[: below.shape[0]]).abs_().sum()
-        similarity = (similarity / (height * width)).float()
-        continuity = (
-            horizontal / max(height * (width - 1) * clusters, 1) + vertical / max((height - 1) * width * clusters, 1)
-        ).float()
-        present = _count_present(labels, clusters)
-        mu = torch.as_tensor(
-            continuity_weight(mode, weight, present.clamp(min=threshold).float()), device=pixels.device
-        )
-        ctx.save_for_backward(response, labels, log_partition, mu)
-        ctx.mark_non_differentiable(similarity, continuity, present, labels)
-        return similarity + mu * continuity, similarity, continuity, present, labels
+            self._log_partition[rows, :, 0] = partition
+            sums[0] += (partition - peak).sum()  # eq. 1: the target is the argmax
+            sums[1] += (band[:, 1:] - band[:, :-1]).abs_().sum()
+            sums[2] += (with_below[1:] - with_below[:-1]).abs_().sum()
+        similarity = (sums[0] / (height * width)).float()
+        continuity = (sums[1] / self._pairs_across + sums[2] / self._pairs_down).float()
+        present = count_present(labels, clusters)
+        self._labels = labels
+        self._mu = torch.as_tensor(continuity_weight(mode, weight, present.clamp(min=threshold).float()), device=device)
+        return Objective(similarity + self._mu * continuity, similarity, continuity, present, labels)
 
-    @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        response, labels, log_partition, mu = ctx.saved_tensors
-        pixels = response[0].permute(1, 2, 0)
-        height, width, clusters = pixels.shape
-        result = torch.empty_like(response)
-        gradient = result[0].permute(1, 2, 0)
-        per_pixel = upstream[0] / (height * width)
-        across = upstream[0] * mu / max(height * (width - 1) * clusters, 1)
-        down = upstream[0] * mu / max((height - 1) * width * clusters, 1)
-        minus_one = gradient.new_full((1, 1, 1), -1.0)
-        rows = _rows(pixels)
-        for top in range(0, height, rows):
-            band = pixels[top : top + rows]
-            out = gradient[top : top + rows]
-            torch.sub(band, log_partition[top : top + rows], out=out)
-            out.exp_().scatter_add_(-1, labels[top : top + rows, :, None], minus_one.expand(band.shape[0], width, 1))
-            out *= per_pixel  # softmax minus the one-hot target
-            step = torch.sign(band[:, 1:] - band[:, :-1]).mul_(across)
-            out[:, 1:] += step
-            out[:, :-1] -= step
-            first, last = max(top - 1, 0), top + band.shape[0]  # the row above is written already
-            step = torch.sign(pixels[first + 1 : last] - pixels[first : last - 1]).mul_(down)
-            gradient[first + 1 : last] += step
-            gradient[first : last - 1] -= step
-        return result, None, None, None
+    def gradient(self, response: ReadRows, rows: slice) -> Tensor:
+        """Rows of the loss's gradient by the response map that was evaluated last, (r, W, q) float32."""
+        height, width, _ = self._shape
+        top, bottom = max(rows.start - 1, 0), min(rows.stop + 1, height)
+        around = response(slice(top, bottom))
+        band = around[rows.start - top : rows.stop - top]
+        result = (band - self._log_partition[rows]).exp_()
+        result.scatter_add_(-1, self._labels[rows, :, None], self._minus_one.expand(*band.shape[:2], 1))
+        result /= height * width  # softmax minus the one-hot target
+        step = (band[:, 1:] - band[:, :-1]).sign_().mul_(self._mu / self._pairs_across)
+        result[:, 1:] += step
+        result[:, :-1] -= step
+        step = (around[1:] - around[:-1]).sign_().mul_(self._mu / self._pairs_down)
+        # Steps lie between the rows: the first one is above the band where there is a row above.
+        above, below = rows.start - top, bottom - rows.stop
+        result[1 - above :] += step[: len(step) - below]
+        result[: len(result) - 1 + below] -= step[above:]
+        return result
+
+    @property
+    def _pairs_across(self) -> int:
+        height, width, clusters = self._shape
+        return max(height * (width - 1) * clusters, 1)
+
+    @property
+    def _pairs_down(self) -> int:
+        height, width, clusters = self._shape
+        return max((height - 1) * width * clusters, 1)
 
 
-def _count_present(labels: Tensor, clusters: int) -> Tensor:
+def count_present(labels: Tensor, clusters: int) -> Tensor:
     """How many of the `clusters` labels occur, without the sort of unique or the synchronisation of bincount."""
     slots = torch.zeros(clusters, dtype=torch.int64, device=labels.device)
     slots[labels.reshape(-1)] = 1

@@ -31,6 +31,14 @@ class SegmentationNetwork(nn.Module):
         self.response_norm = nn.BatchNorm2d(clusters, momentum=1.0)
 
     @property
+    def feature_convolutions(self) -> list[nn.Conv2d]:
+        return [layer for layer in self.convolutions if isinstance(layer, nn.Conv2d)]
+
+    @property
+    def feature_norms(self) -> list[nn.BatchNorm2d]:
+        return [norm for norm in self.norms if isinstance(norm, nn.BatchNorm2d)]
+
+    @property
     def receptive_radius(self) -> int:
         """How many pixels away an input pixel can still change an output pixel."""
         return len(self.convolutions)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import KMeans
+from sklearn.cluster import KMeans, kmeans_plusplus
 from threadpoolctl import threadpool_limits
 
 CANDIDATES = range(3, 27)
@@ -34,31 +35,36 @@ def silhouette_phase(image: NDArray[np.uint8], seed: int) -> Silhouette:
         pixels = pixels[np.random.default_rng(seed).choice(len(pixels), SAMPLE, replace=False)]
     sample = pixels.astype(np.float32)
     colours = len(np.unique(pixels, axis=0))
-    distances = _distances(sample)
-    scores: dict[int, float] = {}
-    # One thread: k-means adds up its threads' partial sums in any order, and equal runs must give equal bytes.
-    with threadpool_limits(limits=1, user_api="openmp"):  # a setting of the calling thread alone
-        for k in CANDIDATES:
-            if k > min(colours, len(sample) - 1):
-                break
-            labels = KMeans(k, n_init=1, random_state=seed).fit_predict(sample)
-            if len(np.unique(labels)) > 1:
-                scores[k] = mean_silhouette(distances, labels)
-    if not scores:
+    candidates = [k for k in CANDIDATES if k <= min(colours, len(sample) - 1)]
+    if not candidates:
         return Silhouette(colours, {})
-    return Silhouette(max(scores, key=lambda k: scores[k]), scores)
+    scores = mean_silhouettes(_distances(sample), _clusterings(sample, candidates, seed))
+    # With one cluster for all there is nothing to compare.
+    found = {k: score for k, score in zip(candidates, scores, strict=True) if score is not None}
+    return Silhouette(max(found, key=lambda k: found[k]), found) if found else Silhouette(colours, {})
 
 
-def mean_silhouette(distances: NDArray[np.float32], labels: NDArray[np.integer]) -> float:
-    """Mean over samples of (b - a) / max(a, b), Rousseeuw 1987, doi:10.1016/0377-0427(87)90125-7.
+def mean_silhouettes(distances: NDArray[np.float32], clusterings: Sequence[NDArray[np.integer]]) -> list[float | None]:
+    """Mean over samples of (b - a) / max(a, b), Rousseeuw 1987, doi:10.1016/0377-0427(87)90125-7, of each clustering.
 
     a is a sample's mean distance to the others of its cluster, b the least mean distance to another cluster; a sample
-    alone in its cluster counts 0. One distance matrix (n, n) serves every clustering of the same samples.
+    alone in its cluster counts 0, and a clustering into one is None. `distances`, (n, n), serves every clustering (n,)
+    of the same samples, and one matrix product all of them.
     """
-    index = np.unique(labels, return_inverse=True)[1]
-    member = np.eye(index.max() + 1, dtype=np.float32)[index]
-    sizes = member.sum(0)
-    totals = distances @ member  # (n, clusters): sum of distances from each sample to each cluster
+    indices = [np.unique(labels, return_inverse=True)[1] for labels in clusterings]
+    members = [np.eye(index.max() + 1, dtype=np.float32)[index] for index in indices]
+    totals = distances @ np.hstack(members)  # (n, clusters of all): sum of distances from each sample to each cluster
+    ends = np.cumsum([member.shape[1] for member in members])
+    return [
+        _mean_silhouette(part, member.sum(0), index)
+        for part, member, index in zip(np.split(totals, ends[:-1], axis=1), members, indices, strict=True)
+    ]
+
+
+def _mean_silhouette(totals: NDArray[np.float32], sizes: NDArray[np.float32], index: NDArray[np.intp]) -> float | None:
+    """Of the sums of distances (n, clusters) to clusters of these sizes, each sample in the cluster `index` says."""
+    if len(sizes) == 1:
+        return None
     rows = np.arange(len(index))
     own = sizes[index]
     within = totals[rows, index] / np.maximum(own - 1, 1)
@@ -70,9 +76,29 @@ def mean_silhouette(distances: NDArray[np.float32], labels: NDArray[np.integer])
     return float(np.where(own > 1, coefficient, 0).mean(dtype=np.float64))
 
 
+def _clusterings(sample: NDArray[np.float32], candidates: Sequence[int], seed: int) -> list[NDArray[np.integer]]:
+    """Labels (n,) by k-means for every k, in ascending order: each begins with the centres of the one before.
+
+    The centres that are new come from one run of k-means++, where each is drawn far from all before it.
+    """
+    seeds, _ = kmeans_plusplus(sample, candidates[-1], random_state=seed)
+    centres = seeds[:0]
+    labels: list[NDArray[np.integer]] = []
+    # One thread: k-means adds up its threads' partial sums in any order, and equal runs must give equal bytes.
+    with threadpool_limits(limits=1, user_api="openmp"):  # a setting of the calling thread alone
+        for k in candidates:
+            start = np.concatenate((centres, seeds[len(centres) : k]))
+            clustering = KMeans(k, init=start, n_init=1, random_state=seed).fit(sample)
+            centres = clustering.cluster_centers_
+            labels.append(clustering.labels_)
+    return labels
+
+
 def _distances(sample: NDArray[np.float32]) -> NDArray[np.float32]:
     """Euclidean distances between all rows of (n, 3) whole-numbered colours; exact, so twins are at distance 0."""
     squared = (sample**2).sum(1)
-    product = sample @ sample.T
-    distances: NDArray[np.float32] = np.sqrt(np.maximum(squared[:, None] + squared[None, :] - 2 * product, 0))
-    return distances
+    distances: NDArray[np.float32] = sample @ (-2 * sample.T)
+    distances += squared[:, None]
+    distances += squared
+    np.maximum(distances, 0, out=distances)
+    return np.sqrt(distances, out=distances)

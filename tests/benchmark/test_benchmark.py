@@ -77,7 +77,7 @@ def test_metrics_are_those_of_evaluate(photos: Path, truth: Path, tmp_path: Path
 
 
 def test_figures_are_strict_json_with_the_work_behind_them(photos: Path, truth: Path, tmp_path: Path) -> None:
-    work = benchmark(photos, tmp_path, "scf:iterations=2:max_size=16:features=8:clusters=8", truth=truth)
+    work = benchmark(photos, tmp_path, "scf:iterations=2:min_labels=1:max_size=16:features=8:clusters=8", truth=truth)
     list(work.run())
     work.score()
     document = json.loads(json.dumps(work.document(), allow_nan=False))

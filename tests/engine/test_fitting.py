@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from dynaseg_cli.config import SegmentConfig
 from dynaseg_cli.engine.fitting import Fit, OnIteration, fit_network
 from dynaseg_cli.engine.labelling import to_input
 from dynaseg_cli.engine.objective import Objective
+from dynaseg_cli.engine.training_step import BandedStep
 from dynaseg_cli.errors import DivergedError
 from dynaseg_cli.method.network import SegmentationNetwork
 
@@ -69,11 +69,12 @@ def test_only_a_new_low_renews_the_patience(monkeypatch: pytest.MonkeyPatch, pho
     counts = [9, 7, 8, 7, 6, 9, 8, 6, 5, 4]
     script = iter(counts)
 
-    def follow_script(response: Tensor, *options: object) -> Objective:
-        zero, labels = torch.zeros(()), torch.zeros(photo.shape[:2]).long()
-        return Objective(response.mean(), zero, zero, torch.tensor(next(script)), labels)
+    evaluate = BandedStep.evaluate
 
-    monkeypatch.setattr("dynaseg_cli.engine.fitting.banded_objective", follow_script)
+    def follow_script(step: BandedStep, threshold: int) -> Objective:
+        return dataclasses.replace(evaluate(step, threshold), present=torch.tensor(next(script)))
+
+    monkeypatch.setattr(BandedStep, "evaluate", follow_script)
     result = fit(photo, dataclasses.replace(CONFIG, iterations=10, patience=3))
     assert result.stop_reason == "converged"
     assert result.present == counts[:8]

@@ -11,7 +11,7 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import pairwise_distances, silhouette_score
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from dynaseg_cli.method.silhouette import CANDIDATES, SAMPLE, mean_silhouette, silhouette_phase
+from dynaseg_cli.method.silhouette import CANDIDATES, SAMPLE, mean_silhouettes, silhouette_phase
 
 
 def noisy_colours(colours: list[tuple[int, int, int]], height: int, width: int) -> NDArray[np.uint8]:
@@ -27,25 +27,34 @@ def test_mean_silhouette_equals_scikit_learn(clusters: int, seed: int) -> None:
     colours = generator.integers(0, 256, (60, 3)).astype(np.float32)
     labels = generator.integers(0, clusters, 60)
     distances = pairwise_distances(colours).astype(np.float32)
-    assert mean_silhouette(distances, labels) == pytest.approx(silhouette_score(colours, labels), abs=1e-5)
+    assert mean_silhouettes(distances, [labels]) == [pytest.approx(silhouette_score(colours, labels), abs=1e-5)]
 
 
 @pytest.mark.parametrize("labels", [[0, 1, 1, 1, 2, 2], [5, 0, 0, 9, 9, 3], [0, 0, 0, 0, 0, 7]])
 def test_mean_silhouette_equals_scikit_learn_with_singletons_and_gaps(labels: list[int]) -> None:
     colours = np.random.default_rng(0).integers(0, 256, (6, 3)).astype(np.float32)
     distances = pairwise_distances(colours).astype(np.float32)
-    assert mean_silhouette(distances, np.array(labels)) == pytest.approx(silhouette_score(colours, labels), abs=1e-5)
+    assert mean_silhouettes(distances, [np.array(labels)]) == [
+        pytest.approx(silhouette_score(colours, labels), abs=1e-5)
+    ]
 
 
 def test_mean_silhouette_is_worked_by_hand() -> None:
     points = np.array([[0.0], [2.0], [10.0]])
     distances = pairwise_distances(points).astype(np.float32)
     # a, b: (2, 10), (2, 8); the third is alone and counts 0
-    assert mean_silhouette(distances, np.array([0, 0, 1])) == pytest.approx((8 / 10 + 6 / 8 + 0) / 3)
+    assert mean_silhouettes(distances, [np.array([0, 0, 1])]) == [pytest.approx((8 / 10 + 6 / 8 + 0) / 3)]
+
+
+def test_clusterings_of_the_same_samples_are_judged_apart() -> None:
+    distances = pairwise_distances(np.array([[0.0], [2.0], [10.0]])).astype(np.float32)
+    together = mean_silhouettes(distances, [np.array([4, 4, 4]), np.array([0, 0, 1]), np.array([1, 0, 0])])
+    assert together[0] is None
+    assert together[1:] == [pytest.approx(31 / 60), pytest.approx((0 - 6 / 8 + 2 / 10) / 3)]
 
 
 def test_mean_silhouette_of_twins_in_two_clusters_is_zero() -> None:
-    assert mean_silhouette(np.zeros((4, 4), dtype=np.float32), np.array([0, 0, 1, 1])) == 0
+    assert mean_silhouettes(np.zeros((4, 4), dtype=np.float32), [np.array([0, 0, 1, 1])]) == [0]
 
 
 def test_five_separated_colours_give_five() -> None:

@@ -1,0 +1,176 @@
+"""The step by hand against the network, the method's formulas and autograd in float64."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dynaseg_cli.config import Mode, SegmentConfig
+from dynaseg_cli.engine import bands as bands_module
+from dynaseg_cli.engine import convolution as convolution_module
+from dynaseg_cli.engine.bands import band_rows
+from dynaseg_cli.engine.labelling import to_input
+from dynaseg_cli.engine.objective import Objective
+from dynaseg_cli.engine.training_step import BandedStep, LiteralStep, TrainingStep, surroundings
+from dynaseg_cli.method.losses import continuity_loss, similarity_loss
+from dynaseg_cli.method.network import SegmentationNetwork
+from dynaseg_cli.method.weighting import continuity_weight
+
+CONFIG = SegmentConfig(blocks=3, features=12, clusters=9)
+CPU = torch.device("cpu")
+THRESHOLD = 2
+
+
+def some_network(config: SegmentConfig) -> SegmentationNetwork:
+    """With scales and shifts as a few iterations might leave them: at 1 and 0 some mistakes would not show."""
+    network = SegmentationNetwork(config.blocks, config.features, config.clusters)
+    network.initialise(config.seed)
+    generator = torch.Generator().manual_seed(1)
+    for norm in (*network.feature_norms, network.response_norm):
+        torch.nn.init.uniform_(norm.weight, -0.5, 1.5, generator=generator)
+        torch.nn.init.uniform_(norm.bias, -0.5, 0.5, generator=generator)
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+@dataclass
+class Outcome:
+    """What an iteration makes of a network."""
+
+    loss: float
+    labels: Tensor
+    gradients: dict[str, Tensor]
+    statistics: dict[str, Tensor]
+
+    @classmethod
+    def of(cls, network: SegmentationNetwork, loss: Tensor, labels: Tensor) -> Outcome:
+        gradients = {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}
+        statistics = {name: buffer for name, buffer in network.named_buffers() if "running" in name}
+        return cls(loss.item(), labels, gradients, statistics)
+
+
+def by_definition(image: NDArray[np.uint8], config: SegmentConfig) -> Outcome:
+    network = some_network(config).double()
+    x = to_input(image, CPU).double()
+    for convolution, norm in zip(network.feature_convolutions, network.feature_norms, strict=True):
+        x = norm(torch.relu(convolution(x)))
+    response = network.response_norm(network.classifier(x))
+    labels = response.argmax(1)
+    mu = continuity_weight(config.mode, config.weight, max(len(labels.unique()), THRESHOLD))
+    loss = similarity_loss(response, labels) + mu * continuity_loss(response)
+    loss.backward()  # type: ignore[no-untyped-call]
+    return Outcome.of(network, loss, labels[0])
+
+
+def by_step(
+    image: NDArray[np.uint8], config: SegmentConfig, step: type[BandedStep] | type[LiteralStep], dtype: torch.dtype
+) -> Outcome:
+    network = some_network(config)
+    taken: TrainingStep = step(network, to_input(image, CPU), config, dtype)
+    for _ in range(2):  # the second must not remember the first
+        objective: Objective = taken.evaluate(THRESHOLD)
+        taken.backward()
+    return Outcome.of(network, objective.loss, objective.labels)
+
+
+def assert_same(actual: Outcome, expected: Outcome, tolerance: float) -> None:
+    assert actual.loss == pytest.approx(expected.loss, rel=tolerance)
+    assert actual.gradients.keys() == expected.gradients.keys()
+    for name, gradient in expected.gradients.items():
+        # The classifier's bias goes into a BatchNorm and has a gradient of 0: relative to what the others have.
+        difference = (actual.gradients[name].double() - gradient).norm() / max(gradient.norm().item(), 0.05)
+        assert difference < tolerance, name
+    for name, statistic in expected.statistics.items():
+        torch.testing.assert_close(actual.statistics[name].double(), statistic, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("step", [BandedStep, LiteralStep])
+@pytest.mark.parametrize("mode", ["scf", "fsf", "fixed"])
+@pytest.mark.parametrize("blocks", [1, 2, 3])
+def test_float32_is_the_definition(
+    photo: NDArray[np.uint8], step: type[BandedStep] | type[LiteralStep], mode: Mode, blocks: int
+) -> None:
+    config = dataclasses.replace(CONFIG, mode=mode, blocks=blocks)
+    expected = by_definition(photo, config)
+    actual = by_step(photo, config, step, torch.float32)
+    assert torch.equal(actual.labels, expected.labels)
+    assert_same(actual, expected, 2e-4)
+
+
+@pytest.mark.parametrize(("features", "clusters"), [(1, 2), (5, 30), (30, 5)])
+@pytest.mark.parametrize("size", [(1, 9), (9, 1), (2, 2), (7, 5), (24, 32)], ids=str)
+def test_any_size_and_number_of_channels(
+    photo: NDArray[np.uint8], size: tuple[int, int], features: int, clusters: int
+) -> None:
+    config = dataclasses.replace(CONFIG, features=features, clusters=clusters, blocks=2)
+    image = photo[: size[0], : size[1]]
+    assert_same(by_step(image, config, BandedStep, torch.float32), by_definition(image, config), 2e-3)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5, 23])
+@pytest.mark.parametrize("chunk", [1, 7, 10_000])
+def test_bands_and_chunks_change_nothing(
+    monkeypatch: pytest.MonkeyPatch, photo: NDArray[np.uint8], rows: int, chunk: int
+) -> None:
+    expected = by_definition(photo, CONFIG)
+    monkeypatch.setattr(bands_module, "BAND_BYTES", rows * 32 * 12 * 4)
+    monkeypatch.setattr(convolution_module, "CHUNK", chunk)
+    assert band_rows(32, 12, CPU) == rows
+    assert_same(by_step(photo, CONFIG, BandedStep, torch.float32), expected, 2e-4)
+
+
+def test_row_larger_than_a_band_is_a_band(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bands_module, "BAND_BYTES", 1)
+    assert band_rows(32, 12, CPU) == 1
+
+
+def test_bfloat16_is_the_definition_to_its_three_digits(photo: NDArray[np.uint8]) -> None:
+    expected = by_definition(photo, CONFIG)
+    actual = by_step(photo, CONFIG, BandedStep, torch.bfloat16)
+    assert (actual.labels == expected.labels).double().mean() > 0.97
+    by_autograd = by_step(photo, CONFIG, LiteralStep, torch.bfloat16)
+    assert actual.loss == pytest.approx(expected.loss, rel=0.02)
+    for name, gradient in expected.gradients.items():
+        errors = [(outcome.gradients[name].double() - gradient).norm() for outcome in (actual, by_autograd)]
+        assert errors[0] < 1.5 * errors[1] + 0.01 * gradient.norm(), name
+
+
+def test_constant_image_has_finite_gradients() -> None:
+    """Every variance is 0: nothing may come of rounding."""
+    image = np.full((6, 7, 3), 200, dtype=np.uint8)
+    actual = by_step(image, CONFIG, BandedStep, torch.float32)
+    assert all(gradient.isfinite().all() for gradient in actual.gradients.values())
+
+
+def test_nearly_constant_channels_keep_their_variance() -> None:
+    """Colours of 250 and 251: what mean squares would lose beside the square of the mean."""
+    image = np.full((24, 32, 3), 250, dtype=np.uint8)
+    image[::2, ::3] = 251
+    expected = by_definition(image, CONFIG).statistics
+    actual = by_step(image, CONFIG, BandedStep, torch.float32).statistics
+    for name in (name for name in expected if "var" in name):
+        torch.testing.assert_close(actual[name].double(), expected[name], rtol=1e-2, atol=1e-9)
+
+
+def test_gradients_have_the_layout_of_their_parameters(photo: NDArray[np.uint8]) -> None:
+    """The fused optimiser goes through both as they lie in memory."""
+    network = some_network(CONFIG)
+    BandedStep(network, to_input(photo, CPU), CONFIG, torch.float32)
+    for parameter in network.parameters():
+        assert parameter.grad is not None
+        assert parameter.grad.stride() == parameter.stride()
+
+
+def test_surroundings_are_rows_columns_colours() -> None:
+    image = torch.arange(1.0, 19).view(1, 3, 2, 3)
+    around = surroundings(image)
+    assert around.shape == (2, 3, 27)
+    windows = around.view(2, 3, 3, 3, 3)
+    assert torch.equal(windows[..., 1, 1, :], image[0].permute(1, 2, 0))
+    assert windows[0, 0, 0].abs().sum() == windows[0, 0, :, 0].abs().sum() == 0
+    assert torch.equal(windows[1, 1, 0, 2], image[0, :, 0, 2])
