@@ -25,7 +25,7 @@ from ..engine.device import describe_device, resolve_device
 from ..errors import ImageError, UsageError
 from ..evaluation.agreement import Row
 from ..evaluation.evaluate import Evaluation
-from ..evaluation.pairing import label_files
+from ..evaluation.pairing import composed, label_files
 from .methods import Labelled, Method, make_method
 from .variants import Variant
 
@@ -117,11 +117,11 @@ class Benchmark:
         self._methods: list[Method] = [make_method(variant, str(self._device)) for variant in variants]
         if truth is not None:
             known = label_files(truth)
-            self._scorable = {job.name for job in self.jobs if job.name in known}
+            self._scorable = {job.name for job in self.jobs if composed(job.name) in known}
             if not self._scorable:
                 raise UsageError(f"none of the images has a ground truth in {truth}: files pair by name")
             if len(self._scorable) < len(self.jobs):
-                alone = [job.name for job in self.jobs if job.name not in known]
+                alone = [job.name for job in self.jobs if job.name not in self._scorable]
                 self.notes.append(
                     f"Without a ground truth, and so without a score: {len(alone)} of the images, {alone[0]} first."
                 )

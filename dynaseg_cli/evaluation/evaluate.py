@@ -13,7 +13,7 @@ from ..errors import DecodeError, ImageError
 from . import coco_stuff
 from .agreement import Row
 from .class_scores import ClassScore, ClassScores
-from .label_files import LabelMap, is_color, read_annotations, read_label_map
+from .label_files import LabelMap, is_bsds500, is_color, read_annotations, read_label_map
 from .pairing import Pair, Pairing, pair_files
 from .region_scores import RegionScores
 from .resizing import center_crop, resized
@@ -135,8 +135,8 @@ class Evaluation:
                 truths = read_annotations(pair.truth, self.config.max_pixels)
             except DecodeError:
                 continue
-            if pair.truth.suffix.lower() == ".mat":
-                return "bsds500", "the ground truth is in .mat files"
+            if is_bsds500(pair.truth):
+                return "bsds500", "the ground truth is in .mat files with several annotators' maps"
             if coco_stuff.looks_like_stuffthingmap(pair.truth.stem, truths[0]):
                 return "coco-stuff27", "the ground truth is named and numbered as COCO-Stuff's stuffthingmaps"
             break

@@ -22,6 +22,8 @@ IMAGE_FORMATS = {".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BMP", 
 SUFFIXES = (*IMAGE_FORMATS, ".mat", ".npy")
 PGM_HEADER = re.compile(rb"P[25]" + rb"(?:\s|#[^\r\n]*[\r\n])+(\d+)" * 3)
 """Width, height and the value of white; P2 is written in digits, P5 in bytes."""
+_ANNOTATIONS = "groundTruth"
+"""BSDS500's variable: a cell for each annotator."""
 LARGEST = 2.0**53
 """From here on, floating point has no place for every whole number."""
 
@@ -75,6 +77,11 @@ def read_annotations(path: Path, max_pixels: int) -> list[LabelMap]:
             raise DecodeError(f"{path}: it has no pixels")
         _refuse_too_many(labels.shape, max_pixels, path)
     return maps
+
+
+def is_bsds500(path: Path) -> bool:
+    """Whether a file, one that `read_annotations` can read, holds annotations as BSDS500 lays them out."""
+    return path.suffix.lower() == ".mat" and _ANNOTATIONS in read_matlab(path.read_bytes())
 
 
 def is_color(path: Path) -> bool:
@@ -185,9 +192,9 @@ def _read_matlab(content: bytes) -> list[LabelMap]:
     if content[:10] == b"MATLAB 7.3":
         raise DecodeError("MATLAB 7.3 files are not read; save it with -v7")
     variables = read_matlab(content)
-    if "groundTruth" in variables:
+    if _ANNOTATIONS in variables:
         try:
-            maps = [_integers(cell.field("Segmentation")) for cell in variables["groundTruth"].cells()]
+            maps = [_integers(cell.field("Segmentation")) for cell in variables[_ANNOTATIONS].cells()]
         except DAMAGE as error:
             raise DecodeError("its groundTruth is damaged, or not laid out as BSDS500's") from error
         if not maps:

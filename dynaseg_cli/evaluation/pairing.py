@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -74,12 +75,12 @@ def labels_folder(prediction: Path) -> Path:
 
 
 def label_files(folder: Path) -> dict[str, Path]:
-    """Label files below a folder, by their path there without extension."""
+    """Label files below a folder, by their path there without extension, as `composed` writes it."""
     if _is_file(folder):
         raise UsageError(f"{folder} is a file and the other a folder: give two folders, or two files")
     found: dict[str, Path] = {}
     for path in _walk(folder):
-        name = path.relative_to(folder).as_posix().removesuffix(path.suffix)
+        name = composed(path.relative_to(folder).as_posix().removesuffix(path.suffix))
         other = found.setdefault(name, path)
         if other != path:
             raise UsageError(f"{other} and {path} are both named {name}; keep one of them in the folder")
@@ -88,16 +89,33 @@ def label_files(folder: Path) -> dict[str, Path]:
     return found
 
 
+def composed(name: str) -> str:
+    """A name with its accents as one character each (NFC): some systems store them apart, and mean the same name."""
+    return unicodedata.normalize("NFC", name)
+
+
 def _walk(folder: Path) -> Iterator[Path]:
     def surface(error: OSError) -> None:
         raise UsageError(f"{error.filename} cannot be listed: {error.strerror}")
 
-    for place, folders, files in os.walk(folder, onerror=surface):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+    for place, folders, files in os.walk(folder, onerror=surface, followlinks=True):
+        here = Path(place)
+        folders[:] = sorted(
+            name for name in folders if not name.startswith(".") and not _leads_back(here / name, folder)
+        )
         for file in sorted(files):
-            path = Path(place, file)
+            path = here / file
             if path.suffix.lower() in SUFFIXES and not file.startswith("."):
                 yield path
+
+
+def _leads_back(link: Path, top: Path) -> bool:
+    """Whether a folder below `top` is a link to one that was passed on the way to it, and so has no end."""
+    if not link.is_symlink():
+        return False
+    target = link.resolve()
+    passed = takewhile(lambda folder: folder != top, link.parents)
+    return any(folder.resolve() == target for folder in (*passed, top))
 
 
 def _is_file(path: Path) -> bool:
@@ -138,7 +156,7 @@ def _listed(lines: Sequence[str], truths: Iterable[str]) -> set[str]:
 
 def _meant(line: str, by_last: dict[str, list[str]]) -> str | None:
     """The name that shares the last part of a line's path, with or without extension, and most of the parts before."""
-    for written in (line, line.removesuffix(PurePosixPath(line).suffix)):
+    for written in map(composed, (line, line.removesuffix(PurePosixPath(line).suffix))):
         path = PurePosixPath(written)
         names = by_last.get(path.name, [])
         if path.as_posix() in names:

@@ -58,7 +58,7 @@ def only_note(evaluation: Evaluation) -> str:
 @pytest.mark.parametrize(
     ("name", "truth", "options", "protocol", "because"),
     [
-        ("a.mat", WHOLE, {}, "bsds500", "in .mat files"),
+        ("a.mat", WHOLE, {}, "bsds500", "several annotators"),
         ("a.png", WHOLE, {}, "regions", "regions of that image alone"),
         ("000000000139.png", WHOLE, {}, "coco-stuff27", "COCO-Stuff"),
         ("000000000139.png", [[0, 200, 0, 0]] * 2, {}, "regions", "regions of that image alone"),
@@ -77,6 +77,14 @@ def test_protocol_is_recognised_and_said_with_its_reason(
     assert only_note(evaluation).startswith(f"Protocol {protocol}: ")
     assert because in only_note(evaluation)
     assert "--protocol" in only_note(evaluation)
+
+
+def test_plain_matrix_in_a_mat_file_is_one_map_of_regions() -> None:
+    save_labels(Path("pred/a.png"), HALVES)
+    Path("gt").mkdir()
+    Path("gt/a.mat").write_bytes(matlab({"labels": np.array(HALVES)}))
+    evaluation = evaluated()
+    assert (evaluation.protocol, evaluation.metrics()["miou"]) == ("regions", 1)
 
 
 def test_first_ground_truth_that_can_be_read_decides() -> None:

@@ -142,6 +142,24 @@ def test_links_to_files_and_to_the_folder_itself_are_followed(here: Path) -> Non
     assert paired(truth="link") == {"a": ("pred/a.png", "link/a.png")}
 
 
+def test_links_to_folders_are_followed_as_far_as_they_lead_on(here: Path) -> None:
+    files("elsewhere", "deep/a.png", "b.png")
+    files("pred", "far/deep/a.png", "far/b.png", "near/deep/a.png", "near/b.png")
+    (here / "gt").mkdir()
+    for name in ("far", "near"):
+        (here / "gt" / name).symlink_to(here / "elsewhere")
+    (here / "elsewhere/deep/up").symlink_to(here / "gt")
+    assert paired()["far/deep/a"] == ("pred/far/deep/a.png", "gt/far/deep/a.png")
+    assert len(paired()) == 4
+
+
+def test_accents_stored_apart_and_together_are_one_name() -> None:
+    files("pred", "cafe\u0301/e\u0301te\u0301.png")
+    files("gt", "caf\u00e9/\u00e9t\u00e9.png")
+    for listed in ((), ("e\u0301te\u0301.jpg",), ("\u00e9t\u00e9",)):
+        assert set(paired(*listed)) == {"caf\u00e9/\u00e9t\u00e9"}
+
+
 # What cannot be paired
 
 
