@@ -131,12 +131,16 @@ def _run(work: Benchmark, save: Path | None, markdown: Path | None, *, as_json: 
     from .metrics_table import metrics_table
     from .progress import CountProgress
 
+    interrupted = False
     with CountProgress(work.steps, "steps", quiet=quiet) as progress:
-        for job, variant, reason in work.run():
-            if reason is not None:
-                say(f"failed: {job.source}, {variant.name}: {reason}", "red")
-            progress.describe(job.source.name, f", {variant.name}")
-            progress.advance(f"{job.source.name}, {variant.name}")
+        try:
+            for job, variant, reason in work.run():
+                if reason is not None:
+                    say(f"failed: {job.source}, {variant.name}: {reason}", "red")
+                progress.describe(job.source.name, f", {variant.name}")
+                progress.advance(f"{job.source.name}, {variant.name}")
+        except KeyboardInterrupt:
+            interrupted = True
     work.score()
     document = work.document()
     if not quiet:
@@ -151,4 +155,7 @@ def _run(work: Benchmark, save: Path | None, markdown: Path | None, *, as_json: 
         write_atomically(markdown, lambda stream: stream.write(table.encode()))
     if as_json:
         print(json.dumps(document, allow_nan=False))  # noqa: T201
+    if interrupted:
+        say("interrupted: the figures are of what was done so far; the last image may lack some methods", "yellow")
+        return ExitCode.INTERRUPTED
     return ExitCode.SOME_FAILED if work.failures else ExitCode.DONE

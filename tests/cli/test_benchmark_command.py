@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import itertools
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,9 @@ from PIL import Image
 from samples import files_below, photo_folder
 from typer.testing import CliRunner, Result
 
+from dynaseg_cli.batch.job import Job
+from dynaseg_cli.benchmark.benchmark import Benchmark
+from dynaseg_cli.benchmark.variants import Variant
 from dynaseg_cli.cli import app
 from dynaseg_cli.config import METHODS
 
@@ -60,6 +65,22 @@ def test_failed_image_is_named_and_the_exit_code_tells(photos: Path) -> None:
     result = benchmark("photos", "--methods", QUICK, "-q")
     assert result.exit_code == 1
     assert len(re.findall(r"^failed: photos/a.png, [^\n]+", result.stderr, re.MULTILINE)) == 2
+
+
+def test_interrupted_benchmark_keeps_the_figures_so_far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Benchmark.run
+
+    def interrupted(work: Benchmark) -> Iterator[tuple[Job, Variant, str | None]]:
+        yield from itertools.islice(run(work), 2)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Benchmark, "run", interrupted)
+    result = benchmark("photos", "--methods", QUICK, "--ground-truth", "truth", "--save", "figures.json", "--json")
+    assert result.exit_code == 130
+    assert result.stderr.splitlines()[-1].startswith("interrupted: the figures are of what was done so far")
+    document = json.loads(result.stdout)
+    assert json.loads((tmp_path / "figures.json").read_text()) == document
+    assert [(method["images"], method["metrics"]["miou"] > 0) for method in document["methods"]] == [(1, True)] * 2
 
 
 @pytest.mark.parametrize(
