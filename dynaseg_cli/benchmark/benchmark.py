@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import platform
-import statistics
+import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -26,53 +25,13 @@ from ..errors import ImageError, UsageError
 from ..evaluation.agreement import Row
 from ..evaluation.evaluate import Evaluation
 from ..evaluation.pairing import composed, label_files
-from .methods import Labelled, Method, make_method
+from .memory import peak_bytes, reset_peak
+from .methods import Method, make_method
+from .report import MethodReport, Run
 from .variants import Variant
 
 WARM_UP = 32
 """Side in pixels of the piece of the first image that each method is run on once, before anything is timed."""
-
-
-@dataclass
-class MethodReport:
-    """What one variant did, over the images so far."""
-
-    variant: Variant
-    done: list[str] = field(default_factory=list)
-    """Names of the images that this run has labelled."""
-    seconds: list[float] = field(default_factory=list)
-    """Of wall time for each image, from decoded pixels to labels."""
-    iterations: list[int] = field(default_factory=list)
-    stages: dict[str, list[float]] = field(default_factory=dict)
-    """Seconds for each image by stage."""
-    failures: list[dict[str, str]] = field(default_factory=list)
-    metrics: Row = field(default_factory=dict)
-    """Against the ground truth, once everything is done."""
-
-    def add(self, name: str, labelled: Labelled) -> None:
-        self.done.append(name)
-        self.seconds.append(labelled.seconds)
-        if labelled.iterations is not None:
-            self.iterations.append(labelled.iterations)
-        for stage, seconds in labelled.stages.items():
-            self.stages.setdefault(stage, []).append(seconds)
-
-    def row(self) -> Row:
-        """The line of the table: medians over the images, and the metrics."""
-        return {"seconds": _median(self.seconds), "iterations": _median(self.iterations), **self.metrics}
-
-    def document(self) -> dict[str, Any]:
-        return {
-            "name": self.variant.name,
-            "method": self.variant.method,
-            "options": asdict(self.variant.config),
-            "images": len(self.seconds),
-            "failures": self.failures,
-            "seconds": {"median": _median(self.seconds), "total": sum(self.seconds)},
-            "iterations": _median(self.iterations),
-            "stages": {stage: _median(seconds) for stage, seconds in self.stages.items()},
-            "metrics": self.metrics,
-        }
 
 
 class Benchmark:
@@ -86,6 +45,7 @@ class Benchmark:
     truth : ground truth as `evaluate` takes it, or None for seconds alone.
     evaluate : how to score against it.
     max_images : take only so many, the first by name; 0 takes all.
+    repeats : how often each method labels each image, the methods in reverse order every other time (A B B A).
     device : auto, cpu, cuda, cuda:N or mps; the classical methods compute on the CPU.
 
     Raises
@@ -102,6 +62,7 @@ class Benchmark:
         truth: Path | None = None,
         evaluate: EvaluateConfig | None = None,
         max_images: int = 0,
+        repeats: int = 1,
         device: str = "auto",
     ) -> None:
         self._batch = BatchConfig()
@@ -113,8 +74,13 @@ class Benchmark:
         """What a reader of the metrics must know, in whole sentences."""
         self._truth = truth
         self._evaluate = evaluate or EvaluateConfig()
+        self._repeats = repeats
         self._device = resolve_device(device)
-        self._methods: list[Method] = [make_method(variant, str(self._device)) for variant in variants]
+        self._methods: list[Method] = []
+        for report in self.reports:
+            started = time.perf_counter()
+            self._methods.append(make_method(report.variant, str(self._device)))
+            report.preparation = time.perf_counter() - started
         if truth is not None:
             known = label_files(truth)
             self._scorable = {job.name for job in self.jobs if composed(job.name) in known}
@@ -129,30 +95,40 @@ class Benchmark:
     @property
     def steps(self) -> int:
         """How many times `run` yields."""
-        return len(self.jobs) * len(self.reports)
+        return len(self.jobs) * len(self.reports) * self._repeats
 
     @property
     def failures(self) -> int:
         return sum(len(report.failures) for report in self.reports)
 
     def run(self) -> Iterator[tuple[Job, Variant, str | None]]:
-        """Every image by every method; the third is why it failed."""
+        """Every image by every method, as often as was asked; the third is why it failed."""
         warm = False
         for number, job in enumerate(self.jobs):
+            started = time.perf_counter()
             image, reason = self._decode(job)
+            decode_seconds = time.perf_counter() - started
             if image is not None and not warm:
-                for method in self._methods:
-                    with contextlib.suppress(ImageError):  # it fails again, and is named, when its turn comes
-                        method(image[:WARM_UP, :WARM_UP])
+                self._warm_up(image[:WARM_UP, :WARM_UP])
                 warm = True
             # Each image is begun by another method: none is always the one that finds the caches cold.
             order = np.roll(np.arange(len(self.reports)), -number)
-            for index in order:
-                report = self.reports[index]
-                failed = reason if image is None else self._segment(job, image, report, self._methods[index])
-                if failed is not None:
-                    report.failures.append({"path": str(job.source), "reason": failed})
-                yield job, report.variant, failed
+            for repeat in range(self._repeats):
+                for index in order[:: -1 if repeat % 2 else 1]:
+                    report = self.reports[index]
+                    failed = reason
+                    if image is not None:
+                        failed = self._segment(job, image, report, self._methods[index], repeat, decode_seconds)
+                    if failed is not None:
+                        report.failures.append({"path": str(job.source), "reason": failed})
+                    yield job, report.variant, failed
+
+    def _warm_up(self, image: NDArray[np.uint8]) -> None:
+        for report, method in zip(self.reports, self._methods, strict=True):
+            started = time.perf_counter()
+            with contextlib.suppress(ImageError):  # it fails again, and is named, when its turn comes
+                method(image)
+            report.preparation += time.perf_counter() - started
 
     def score(self) -> None:
         """Compare what `run` wrote with the ground truth."""
@@ -179,12 +155,18 @@ class Benchmark:
             "cpu": describe_device(torch.device("cpu")),
             "platform": platform.platform(),
             "versions": {**versions(), "scikit-image": _version("scikit-image")},
-            "methods": [report.document() for report in self.reports],
+            "repeats": self._repeats,
+            "methods": [report.document(self._reference) for report in self.reports],
         }
 
     def rows(self) -> list[tuple[str, Row]]:
         """The table: a line for each method."""
-        return [(report.variant.name, report.row()) for report in self.reports]
+        return [(report.variant.name, report.row(self._reference)) for report in self.reports]
+
+    @property
+    def _reference(self) -> MethodReport | None:
+        """What the others' seconds are compared with, if it was asked for."""
+        return next((report for report in self.reports if report.variant.method == "reference"), None)
 
     def _folder(self, variant: Variant) -> Path:
         return self._output / variant.name
@@ -197,10 +179,21 @@ class Benchmark:
         except OSError as error:
             return None, error.strerror or str(error)
 
-    def _segment(self, job: Job, image: NDArray[np.uint8], report: MethodReport, method: Method) -> str | None:
+    def _segment(
+        self,
+        job: Job,
+        image: NDArray[np.uint8],
+        report: MethodReport,
+        method: Method,
+        repeat: int,
+        decode_seconds: float,
+    ) -> str | None:
         folder = self._folder(report.variant)
+        reset_peak(self._device)
         try:
             labelled = method(image)
+            host, device = peak_bytes(self._device)
+            started = time.perf_counter()
             write_labels(job.result(folder, "labels"), labelled.labels)
             write_colors(job.result(folder, "color"), labelled.labels)
         except ImageError as error:
@@ -209,12 +202,19 @@ class Benchmark:
             return "out of memory"
         except OSError as error:
             return f"{error.strerror or error}: {error.filename}"
-        report.add(job.name, labelled)
+        report.runs.append(
+            Run(
+                image=job.name,
+                repeat=repeat,
+                iterations=labelled.iterations,
+                stages=labelled.stages,
+                decode=decode_seconds,
+                write=time.perf_counter() - started,
+                host_bytes=host,
+                device_bytes=device,
+            )
+        )
         return None
-
-
-def _median(values: Sequence[float]) -> float | None:
-    return statistics.median(values) if values else None
 
 
 def _version(package: str) -> str | None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..config import METHODS, BenchmarkConfig, EvaluateConfig, Protocol
+from ..errors import UsageError
 from .console import ExitCode, errors_as_exit_codes, say, stderr
 from .report_files import refuse_unwritable
 
@@ -20,12 +21,19 @@ if TYPE_CHECKING:
 _WHAT, _QUALITY, _RUN, _REPORT = "What to compare", "Quality", "Running", "Report"
 _DEFAULT = BenchmarkConfig()
 _EVALUATE = EvaluateConfig()
+SYNTHETIC_IMAGES = 2
+"""Made without INPUT, unless --max-images says how many."""
 
 
 def benchmark(
     inputs: Annotated[
-        list[Path], typer.Argument(metavar="INPUT", help="Image files, and folders of them.", show_default=False)
-    ],
+        list[Path] | None,
+        typer.Argument(
+            metavar="INPUT",
+            help="Image files, and folders of them; without any, images are made.",
+            show_default=False,
+        ),
+    ] = None,
     methods: Annotated[
         str,
         typer.Option(
@@ -46,6 +54,20 @@ def benchmark(
     max_images: Annotated[
         int, typer.Option(metavar="N", help="Only the first N images by name; 0 is all.", rich_help_panel=_WHAT)
     ] = _DEFAULT.max_images,
+    size: Annotated[
+        str,
+        typer.Option(
+            metavar="WxH", help="Width and height of the images that are made without INPUT.", rich_help_panel=_WHAT
+        ),
+    ] = "x".join(map(str, _DEFAULT.size)),
+    repeats: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            help="Runs of each method on each image, in reverse order every other time.",
+            rich_help_panel=_RUN,
+        ),
+    ] = _DEFAULT.repeats,
     ground_truth: Annotated[
         Path | None,
         typer.Option(
@@ -99,30 +121,44 @@ def benchmark(
 ) -> None:
     """Compare methods on the same images: seconds, and with a ground truth the metrics of evaluate.
 
-    Every method sees every image, in turns. Its seconds are the median over the images of the time from decoded pixels
-    to labels.
+    Every method sees every image, in turns. Its seconds are the median of the time from decoded pixels to labels. With
+    "reference" among them, the others are compared with it run by run.
     """
     with errors_as_exit_codes(verbose), ExitStack() as stack:
         from ..benchmark.benchmark import Benchmark
+        from ..benchmark.synthetic import write_synthetic_photos
         from ..benchmark.variants import parse_variants
 
-        config = BenchmarkConfig(methods=methods, max_images=max_images)
+        config = BenchmarkConfig(methods=methods, max_images=max_images, repeats=repeats, size=_read_size(size))
+        if not inputs and ground_truth is not None:
+            raise UsageError("--ground-truth needs INPUT: images that are made have none")
         for option, path in (("--save", save), ("--markdown", markdown)):
             if path is not None:
                 refuse_unwritable(option, path)
         variants = parse_variants(config.methods, iterations)
         folder = output or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dynaseg-benchmark-")))
+        if not inputs:
+            made = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dynaseg-synthetic-")))
+            write_synthetic_photos(made, config.max_images or SYNTHETIC_IMAGES, *config.size)
         work = Benchmark(
-            inputs,
+            inputs or [made],
             variants,
             folder,
             truth=ground_truth,
             evaluate=EvaluateConfig(protocol=protocol),
             max_images=config.max_images,
+            repeats=config.repeats,
             device=device,
         )
         code = _run(work, save, markdown, as_json=as_json, quiet=quiet)
     raise typer.Exit(code)
+
+
+def _read_size(text: str) -> tuple[int, int]:
+    width, _, height = text.lower().partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise UsageError(f"--size must be a width and a height such as 481x321, not {text}")
+    return int(width), int(height)
 
 
 def _run(work: Benchmark, save: Path | None, markdown: Path | None, *, as_json: bool, quiet: bool) -> ExitCode:
@@ -147,7 +183,7 @@ def _run(work: Benchmark, save: Path | None, markdown: Path | None, *, as_json: 
         for note in work.notes:
             say(note, "yellow")
         stderr.print(metrics_table("method", work.rows()))
-        say(f"{len(work.jobs)} images; seconds in the median of an image, on {document['device']}")
+        say(f"{len(work.jobs)} images; seconds in the median of a run, on {document['device']}")
     if save is not None:
         write_json(save, document, indent=2)
     if markdown is not None:

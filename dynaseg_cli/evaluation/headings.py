@@ -9,6 +9,8 @@ from .agreement import Row
 HEADINGS = {
     "seconds": "s/image",
     "iterations": "iter.",
+    "ms_per_iteration": "ms/iter.",
+    "reference_ratio": "x ref./iter.",
     "miou_all": "All",
     "miou_fine": "Fine",
     "miou_coarse": "Coarse",
@@ -37,6 +39,6 @@ def written(metric: str, value: float | None) -> str:
         return ""
     if metric in ("segments", "iterations"):
         return f"{value:,.0f}"
-    if metric == "seconds":
+    if metric in ("seconds", "ms_per_iteration", "reference_ratio"):
         return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:.0f}"
     return f"{value:.2f}" if metric == "voi" else f"{value:.3f}"

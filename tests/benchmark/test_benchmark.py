@@ -49,7 +49,41 @@ def test_every_method_sees_every_image_in_turns(photos: Path, tmp_path: Path) ->
         ("sub/c", "kmeans", None),
     ]
     assert work.steps == len(steps)
-    assert [len(report.seconds) for report in work.reports] == [3, 3]
+    assert [len(report.runs) for report in work.reports] == [3, 3]
+
+
+def test_repeats_go_there_and_back(photos: Path, tmp_path: Path) -> None:
+    work = benchmark(photos, tmp_path, max_images=2, repeats=3)
+    steps = [(job.name, variant.method) for job, variant, _ in work.run()]
+    there, back = ["felzenszwalb", "kmeans"], ["kmeans", "felzenszwalb"]
+    assert [name for name, _ in steps] == ["a"] * 6 + ["b"] * 6
+    assert [method for _, method in steps] == there + back + there + back + there + back
+    assert work.steps == len(steps)
+    assert [(report.done, len(report.runs)) for report in work.reports] == [(["a", "b"], 6)] * 2
+
+
+def test_repeats_are_scored_once(photos: Path, truth: Path, tmp_path: Path) -> None:
+    figures = []
+    for repeats in (1, 2):
+        work = benchmark(photos, tmp_path, truth=truth, repeats=repeats)
+        list(work.run())
+        work.score()
+        figures.append([report.metrics for report in work.reports])
+    assert figures[0] == figures[1]
+
+
+def test_others_are_compared_with_the_reference_run_by_run(photos: Path, tmp_path: Path) -> None:
+    small = "iterations=2:min_labels=1:features=8:clusters=8"
+    work = benchmark(photos, tmp_path, f"scf:{small}:max_size=16,reference:{small},kmeans", max_images=2, repeats=2)
+    list(work.run())
+    scf, reference, kmeans = work.document()["methods"]
+    assert reference["ratio_to_reference"]["seconds"] == {"median": 1, "least": 1, "most": 1}
+    assert scf["ratio_to_reference"]["ms_per_iteration"]["median"] > 0
+    assert kmeans["ratio_to_reference"]["ms_per_iteration"]["median"] is None
+    assert kmeans["ratio_to_reference"]["seconds"]["most"] >= kmeans["ratio_to_reference"]["seconds"]["least"] > 0
+    rows = dict(work.rows())
+    assert rows[f"reference:{small}"]["reference_ratio"] == 1
+    assert rows["kmeans"]["reference_ratio"] is None
 
 
 def test_results_are_written_as_segment_writes_them(photos: Path, tmp_path: Path) -> None:
@@ -86,8 +120,14 @@ def test_figures_are_strict_json_with_the_work_behind_them(photos: Path, truth: 
     assert document["versions"]["scikit-image"]
     (method,) = document["methods"]
     assert (method["images"], method["iterations"], method["options"]["max_size"]) == (3, 2, 16)
-    assert set(method["stages"]) == {"silhouette", "fit", "label"}
-    assert method["seconds"]["total"] >= method["seconds"]["median"] > 0
+    assert list(method["stages"]) == ["decode", "silhouette", "fit", "label", "write"]
+    assert method["seconds"]["total"] >= method["seconds"]["most"] >= method["seconds"]["median"] > 0
+    assert method["ms_per_iteration"]["least"] > 0
+    assert method["preparation_seconds"] > 0
+    assert 0 < method["images_per_second"] < 1 / method["seconds"]["median"]
+    assert method["peak_bytes"]["host"] is None or method["peak_bytes"]["host"] > 1e7
+    assert method["peak_bytes"]["device"] is None
+    assert method["ratio_to_reference"]["seconds"]["median"] is None
     assert set(method["metrics"]) == {"miou", "covering", "pri", "voi", "segments"}
 
 
@@ -97,7 +137,7 @@ def test_damaged_image_fails_for_every_method_and_the_rest_goes_on(photos: Path,
     reasons = [reason for _, _, reason in work.run()]
     assert [reason is None for reason in reasons] == [False, False, True, True, True, True]
     assert work.failures == 2
-    assert [len(report.seconds) for report in work.reports] == [2, 2]
+    assert [len(report.runs) for report in work.reports] == [2, 2]
     assert work.document()["methods"][0]["failures"] == [{"path": str(photos / "a.png"), "reason": reasons[0]}]
 
 
@@ -116,7 +156,8 @@ def test_images_without_ground_truth_are_refused_before_any_work(photos: Path, t
 
 def test_nothing_has_figures_before_there_is_work(photos: Path, tmp_path: Path) -> None:
     assert benchmark(photos, tmp_path).rows() == [
-        (name, {"seconds": None, "iterations": None}) for name in METHODS.split(",")
+        (name, dict.fromkeys(("seconds", "iterations", "ms_per_iteration", "reference_ratio")))
+        for name in METHODS.split(",")
     ]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from samples import files_below, photo_folder
+from samples import files_below, photo_folder, read_pixels
 from typer.testing import CliRunner, Result
 
 from dynaseg_cli.batch.job import Job
@@ -55,6 +55,18 @@ def test_one_json_document_on_stdout_and_the_same_in_a_file(tmp_path: Path) -> N
     assert [line.split("`")[1] for line in lines[2:]] == QUICK.split(",")
 
 
+def test_without_input_images_are_made_and_not_kept(tmp_path: Path) -> None:
+    before = files_below(tmp_path)
+    result = benchmark("--methods", QUICK, "--size", "40X30", "--repeats", "2", "--json")
+    assert result.exit_code == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert (document["images"], document["repeats"]) == (2, 2)
+    assert files_below(tmp_path) == before
+    result = benchmark("--methods", "kmeans", "--size", "40x30", "--max-images", "1", "-o", "kept", "-q")
+    assert result.exit_code == 0
+    assert read_pixels(tmp_path / "kept/kmeans/labels/synthetic-000.png").shape == (30, 40)
+
+
 def test_label_maps_are_kept_where_asked_for(tmp_path: Path) -> None:
     assert benchmark("photos", "--methods", QUICK, "-o", "kept", "-q").exit_code == 0
     assert "kept/kmeans:clusters=3:window=3/labels/a.png" in files_below(tmp_path)
@@ -89,6 +101,10 @@ def test_interrupted_benchmark_keeps_the_figures_so_far(tmp_path: Path, monkeypa
         (("nowhere",), "nowhere does not exist"),
         (("photos", "--methods", "unet"), "there is no unet"),
         (("photos", "--max-images", "-1"), "--max-images must be at least 0"),
+        (("photos", "--repeats", "0"), "--repeats must be at least 1"),
+        (("--size", "481"), "--size must be a width and a height such as 481x321, not 481"),
+        (("--size", "0x20"), "--size: a side must be at least 1, not 0"),
+        (("--ground-truth", "truth"), "--ground-truth needs INPUT"),
         (("photos", "--methods", QUICK, "--ground-truth", "photos/a.png"), "photos/a.png"),
         (
             ("photos", "--methods", QUICK, "--save", "nowhere/x.json"),

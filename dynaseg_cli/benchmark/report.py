@@ -1,0 +1,125 @@
+"""What was measured of one method: every run, and the figures that a table and a JSON document give of them."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from ..evaluation.agreement import Row
+from .variants import Variant
+
+
+@dataclass(frozen=True)
+class Run:
+    """One image labelled by one method, once."""
+
+    image: str
+    repeat: int
+    iterations: int | None
+    """None for a method that does not count any."""
+    stages: dict[str, float]
+    """Seconds of wall time by stage, from decoded pixels to labels."""
+    decode: float
+    write: float
+    """Seconds to read the image before, and to write label map and colours after."""
+    host_bytes: int | None
+    """Most memory resident in the process meanwhile."""
+    device_bytes: int | None
+
+    @property
+    def seconds(self) -> float:
+        """From decoded pixels to labels."""
+        return sum(self.stages.values())
+
+    @property
+    def ms_per_iteration(self) -> float | None:
+        return 1000 * self.stages["fit"] / self.iterations if self.iterations else None
+
+
+@dataclass
+class MethodReport:
+    """What one variant did, over the runs so far."""
+
+    variant: Variant
+    preparation: float = 0.0
+    """Seconds to make the method ready and to run it on a small piece of an image: what only a first image pays."""
+    runs: list[Run] = field(default_factory=list)
+    failures: list[dict[str, str]] = field(default_factory=list)
+    metrics: Row = field(default_factory=dict)
+    """Against the ground truth, once everything is done."""
+
+    @property
+    def done(self) -> list[str]:
+        """Names of the images that this run has labelled."""
+        return list(dict.fromkeys(run.image for run in self.runs))
+
+    def row(self, reference: MethodReport | None) -> Row:
+        """The line of the table: medians over the runs, and the metrics. Ratios are to the `reference`."""
+        per_iteration, _ = self._ratios(reference)
+        return {
+            "seconds": _median(run.seconds for run in self.runs),
+            "iterations": _median(run.iterations for run in self.runs),
+            "ms_per_iteration": _median(run.ms_per_iteration for run in self.runs),
+            "reference_ratio": _median(per_iteration),
+            **self.metrics,
+        }
+
+    def document(self, reference: MethodReport | None) -> dict[str, Any]:
+        """The figures as JSON."""
+        runs = self.runs
+        per_iteration, of_seconds = self._ratios(reference)
+        from_disk = _median(run.decode + run.seconds + run.write for run in runs)
+        stages = {stage: [run.stages[stage] for run in runs] for stage in (runs[0].stages if runs else ())}
+        return {
+            "name": self.variant.name,
+            "method": self.variant.method,
+            "options": asdict(self.variant.config),
+            "images": len(self.done),
+            "failures": self.failures,
+            "seconds": {**_spread(run.seconds for run in runs), "total": sum(run.seconds for run in runs)},
+            "images_per_second": 1 / from_disk if from_disk else None,
+            "preparation_seconds": self.preparation,
+            "iterations": _median(run.iterations for run in runs),
+            "ms_per_iteration": _spread(run.ms_per_iteration for run in runs),
+            "ratio_to_reference": {"ms_per_iteration": _spread(per_iteration), "seconds": _spread(of_seconds)},
+            "stages": {
+                "decode": _median(run.decode for run in runs),
+                **{stage: _median(seconds) for stage, seconds in stages.items()},
+                "write": _median(run.write for run in runs),
+            },
+            "peak_bytes": {
+                "host": max((run.host_bytes for run in runs if run.host_bytes is not None), default=None),
+                "device": max((run.device_bytes for run in runs if run.device_bytes is not None), default=None),
+            },
+            "metrics": self.metrics,
+        }
+
+    def _ratios(self, reference: MethodReport | None) -> tuple[list[float], list[float]]:
+        """How many times as long the reference took, an iteration and in all, run by run on the same image."""
+        if reference is None:
+            return [], []
+        theirs = {(run.image, run.repeat): run for run in reference.runs}
+        pairs = [(theirs[run.image, run.repeat], run) for run in self.runs if (run.image, run.repeat) in theirs]
+        of_seconds = [their.seconds / own.seconds for their, own in pairs]
+        per_iteration = [
+            their.ms_per_iteration / own.ms_per_iteration
+            for their, own in pairs
+            if their.ms_per_iteration and own.ms_per_iteration
+        ]
+        return per_iteration, of_seconds
+
+
+def _median(values: Iterable[float | None]) -> float | None:
+    known = _known(values)
+    return statistics.median(known) if known else None
+
+
+def _spread(values: Iterable[float | None]) -> dict[str, float | None]:
+    known = _known(values)
+    return {"median": _median(known), "least": min(known, default=None), "most": max(known, default=None)}
+
+
+def _known(values: Iterable[float | None]) -> Sequence[float]:
+    return [value for value in values if value is not None]

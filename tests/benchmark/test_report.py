@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import pytest
+
+from dynaseg_cli.benchmark.report import MethodReport, Run
+from dynaseg_cli.benchmark.variants import parse_variants
+
+
+def report(method: str, *runs: Run) -> MethodReport:
+    (variant,) = parse_variants(method)
+    return MethodReport(variant, runs=list(runs))
+
+
+def run(image: str, repeat: int, iterations: int | None, fit: float, **stages: float) -> Run:
+    return Run(
+        image, repeat, iterations, {"fit": fit, **stages}, 0.25, 0.75, host_bytes=repeat * 100, device_bytes=None
+    )
+
+
+def test_ratios_are_of_the_same_image_and_repeat() -> None:
+    reference = report("reference", run("a", 0, 10, 40.0), run("a", 1, 10, 60.0), run("b", 0, 10, 1000.0))
+    engine = report(
+        "scf", run("a", 0, 5, 1.0, label=1.0), run("a", 1, 5, 2.0, label=1.0), run("c", 0, 1, 1.0, label=1.0)
+    )
+    ratios = engine.document(reference)["ratio_to_reference"]
+    assert ratios["ms_per_iteration"] == pytest.approx({"median": 17.5, "least": 15, "most": 20})  # 4000/200, 6000/400
+    assert ratios["seconds"] == pytest.approx({"median": 20, "least": 20, "most": 20})  # 40/2, 60/3
+    assert engine.row(reference)["reference_ratio"] == pytest.approx(17.5)
+
+
+def test_figures_worked_by_hand() -> None:
+    document = report(
+        "scf", run("a", 0, 4, 2.0, label=1.0), run("a", 1, 4, 6.0, label=1.0), run("b", 0, 8, 4.0, label=2.0)
+    )
+    figures = document.document(None)
+    assert figures["images"] == 2
+    assert figures["seconds"] == {"median": 6, "least": 3, "most": 7, "total": 16}
+    assert figures["images_per_second"] == pytest.approx(1 / 7)  # decoding and writing take another second
+    assert figures["ms_per_iteration"] == {"median": 500, "least": 500, "most": 1500}
+    assert figures["stages"] == {"decode": 0.25, "fit": 4, "label": 1, "write": 0.75}
+    assert figures["peak_bytes"] == {"host": 100, "device": None}
+
+
+def test_method_without_iterations_has_no_time_for_one() -> None:
+    kmeans = report("kmeans", run("a", 0, None, 2.0))
+    assert kmeans.document(None)["ms_per_iteration"]["median"] is None
+    assert kmeans.row(report("reference", run("a", 0, 10, 40.0)))["reference_ratio"] is None
