@@ -303,11 +303,11 @@ class BenchmarkConfig:
     """Take only so many images, the first by name; 0 takes all."""
     repeats: int = 1
     """Runs of each method on each image."""
-    size: tuple[int, int] = (481, 321)
-    """Width and height in pixels of the synthetic images that stand in for photos."""
+    sizes: tuple[tuple[int, int], ...] = ((481, 321),)
+    """Widths and heights in pixels of the synthetic images that stand in for photos."""
 
     def __post_init__(self) -> None:
         _at_least("--max-images", self.max_images, 0)
         _at_least("--repeats", self.repeats, 1)
-        for side in self.size:
+        for side in (side for size in self.sizes for side in size):
             _at_least("--size: a side", side, 1)

@@ -205,6 +205,7 @@ class Benchmark:
         report.runs.append(
             Run(
                 image=job.name,
+                pixels=labelled.labels.size,
                 repeat=repeat,
                 iterations=labelled.iterations,
                 stages=labelled.stages,

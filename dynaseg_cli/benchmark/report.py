@@ -16,6 +16,7 @@ class Run:
     """One image labelled by one method, once."""
 
     image: str
+    pixels: int
     repeat: int
     iterations: int | None
     """None for a method that does not count any."""
@@ -55,6 +56,17 @@ class MethodReport:
         """Names of the images that this run has labelled."""
         return list(dict.fromkeys(run.image for run in self.runs))
 
+    @property
+    def stages(self) -> dict[str, float | None]:
+        """Median seconds of each stage, in the order of the work."""
+        runs = self.runs
+        names = runs[0].stages if runs else {}
+        return {
+            "decode": _median(run.decode for run in runs),
+            **{name: _median(run.stages[name] for run in runs) for name in names},
+            "write": _median(run.write for run in runs),
+        }
+
     def row(self, reference: MethodReport | None) -> Row:
         """The line of the table: medians over the runs, and the metrics. Ratios are to the `reference`."""
         per_iteration, _ = self._ratios(reference)
@@ -71,7 +83,6 @@ class MethodReport:
         runs = self.runs
         per_iteration, of_seconds = self._ratios(reference)
         from_disk = _median(run.decode + run.seconds + run.write for run in runs)
-        stages = {stage: [run.stages[stage] for run in runs] for stage in (runs[0].stages if runs else ())}
         return {
             "name": self.variant.name,
             "method": self.variant.method,
@@ -84,11 +95,7 @@ class MethodReport:
             "iterations": _median(run.iterations for run in runs),
             "ms_per_iteration": _spread(run.ms_per_iteration for run in runs),
             "ratio_to_reference": {"ms_per_iteration": _spread(per_iteration), "seconds": _spread(of_seconds)},
-            "stages": {
-                "decode": _median(run.decode for run in runs),
-                **{stage: _median(seconds) for stage, seconds in stages.items()},
-                "write": _median(run.write for run in runs),
-            },
+            "stages": self.stages,
             "peak_bytes": {
                 "host": max((run.host_bytes for run in runs if run.host_bytes is not None), default=None),
                 "device": max((run.device_bytes for run in runs if run.device_bytes is not None), default=None),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,11 @@ REGIONS = 24
 """About what a person sees in a photo of BSDS500."""
 
 
-def write_synthetic_photos(folder: Path, count: int, width: int, height: int) -> None:
-    """Write `count` PNG images, equal on every machine, into a folder that exists."""
-    for number in range(count):
-        Image.fromarray(synthetic_photo(width, height, number)).save(folder / f"synthetic-{number:03}.png")
+def write_synthetic_photos(folder: Path, count: int, sizes: Iterable[tuple[int, int]]) -> None:
+    """Write `count` PNG images of each (width, height), equal on every machine, into a folder that exists."""
+    for width, height in sizes:
+        for number in range(count):
+            Image.fromarray(synthetic_photo(width, height, number)).save(folder / f"{width}x{height}-{number:03}.png")
 
 
 def synthetic_photo(width: int, height: int, seed: int) -> NDArray[np.uint8]:

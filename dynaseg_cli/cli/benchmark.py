@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 _WHAT, _QUALITY, _RUN, _REPORT = "What to compare", "Quality", "Running", "Report"
 _DEFAULT = BenchmarkConfig()
 _EVALUATE = EvaluateConfig()
+_SIZES = ",".join(f"{width}x{height}" for width, height in _DEFAULT.sizes)
 SYNTHETIC_IMAGES = 2
-"""Made without INPUT, unless --max-images says how many."""
+"""Made of each size without INPUT."""
 
 
 def benchmark(
@@ -57,9 +58,11 @@ def benchmark(
     size: Annotated[
         str,
         typer.Option(
-            metavar="WxH", help="Width and height of the images that are made without INPUT.", rich_help_panel=_WHAT
+            metavar="WxH,...",
+            help="Width and height of the images that are made without INPUT; several, separated by commas.",
+            rich_help_panel=_WHAT,
         ),
-    ] = "x".join(map(str, _DEFAULT.size)),
+    ] = _SIZES,
     repeats: Annotated[
         int,
         typer.Option(
@@ -111,6 +114,15 @@ def benchmark(
             metavar="FILE.md", help="Write the table as Markdown.", show_default=False, rich_help_panel=_REPORT
         ),
     ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.png",
+            help="Draw seconds by stage, and against the images' sizes if these differ (needs matplotlib).",
+            show_default=False,
+            rich_help_panel=_REPORT,
+        ),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the figures as JSON on stdout.", rich_help_panel=_REPORT)
     ] = False,
@@ -126,20 +138,23 @@ def benchmark(
     """
     with errors_as_exit_codes(verbose), ExitStack() as stack:
         from ..benchmark.benchmark import Benchmark
+        from ..benchmark.plot import refuse_without_matplotlib
         from ..benchmark.synthetic import write_synthetic_photos
         from ..benchmark.variants import parse_variants
 
-        config = BenchmarkConfig(methods=methods, max_images=max_images, repeats=repeats, size=_read_size(size))
+        config = BenchmarkConfig(methods=methods, max_images=max_images, repeats=repeats, sizes=_read_sizes(size))
         if not inputs and ground_truth is not None:
             raise UsageError("--ground-truth needs INPUT: images that are made have none")
-        for option, path in (("--save", save), ("--markdown", markdown)):
+        if plot is not None:
+            refuse_without_matplotlib()
+        for option, path in (("--save", save), ("--markdown", markdown), ("--plot", plot)):
             if path is not None:
                 refuse_unwritable(option, path)
         variants = parse_variants(config.methods, iterations)
         folder = output or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dynaseg-benchmark-")))
         if not inputs:
             made = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dynaseg-synthetic-")))
-            write_synthetic_photos(made, config.max_images or SYNTHETIC_IMAGES, *config.size)
+            write_synthetic_photos(made, SYNTHETIC_IMAGES, config.sizes)
         work = Benchmark(
             inputs or [made],
             variants,
@@ -150,20 +165,23 @@ def benchmark(
             repeats=config.repeats,
             device=device,
         )
-        code = _run(work, save, markdown, as_json=as_json, quiet=quiet)
+        code = _run(work, save, markdown, plot, as_json=as_json, quiet=quiet)
     raise typer.Exit(code)
 
 
-def _read_size(text: str) -> tuple[int, int]:
-    width, _, height = text.lower().partition("x")
-    if not (width.isdecimal() and height.isdecimal()):
+def _read_sizes(text: str) -> tuple[tuple[int, int], ...]:
+    sizes = [size.lower().partition("x") for size in text.split(",")]
+    if not all(width.isdecimal() and height.isdecimal() for width, _, height in sizes):
         raise UsageError(f"--size must be a width and a height such as 481x321, not {text}")
-    return int(width), int(height)
+    return tuple((int(width), int(height)) for width, _, height in sizes)
 
 
-def _run(work: Benchmark, save: Path | None, markdown: Path | None, *, as_json: bool, quiet: bool) -> ExitCode:
+def _run(
+    work: Benchmark, save: Path | None, markdown: Path | None, plot: Path | None, *, as_json: bool, quiet: bool
+) -> ExitCode:
     from ..batch.writing import write_atomically, write_json
     from ..benchmark.markdown import markdown_table
+    from ..benchmark.plot import draw
     from .metrics_table import metrics_table
     from .progress import CountProgress
 
@@ -189,6 +207,8 @@ def _run(work: Benchmark, save: Path | None, markdown: Path | None, *, as_json: 
     if markdown is not None:
         table = markdown_table(work.rows())
         write_atomically(markdown, lambda stream: stream.write(table.encode()))
+    if plot is not None:
+        write_atomically(plot, lambda stream: draw(work.reports, stream, document["device"]))
     if as_json:
         print(json.dumps(document, allow_nan=False))  # noqa: T201
     if interrupted:

@@ -13,7 +13,7 @@ def report(method: str, *runs: Run) -> MethodReport:
 
 def run(image: str, repeat: int, iterations: int | None, fit: float, **stages: float) -> Run:
     return Run(
-        image, repeat, iterations, {"fit": fit, **stages}, 0.25, 0.75, host_bytes=repeat * 100, device_bytes=None
+        image, 600, repeat, iterations, {"fit": fit, **stages}, 0.25, 0.75, host_bytes=repeat * 100, device_bytes=None
     )
 
 

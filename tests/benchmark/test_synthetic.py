@@ -37,7 +37,7 @@ def test_any_size(size: tuple[int, int]) -> None:
     assert synthetic_photo(*size, 0).shape == (size[1], size[0], 3)
 
 
-def test_files_are_images_of_that_size(tmp_path: Path) -> None:
-    write_synthetic_photos(tmp_path, 2, 30, 20)
-    assert set(files_below(tmp_path)) == {"synthetic-000.png", "synthetic-001.png"}
-    assert read_pixels(tmp_path / "synthetic-001.png").shape == (20, 30, 3)
+def test_files_are_images_of_each_size(tmp_path: Path) -> None:
+    write_synthetic_photos(tmp_path, 2, [(30, 20), (9, 9)])
+    assert set(files_below(tmp_path)) == {f"{size}-00{number}.png" for size in ("30x20", "9x9") for number in (0, 1)}
+    assert read_pixels(tmp_path / "30x20-001.png").shape == (20, 30, 3)

@@ -13,6 +13,7 @@ from samples import files_below, photo_folder, read_pixels
 from typer.testing import CliRunner, Result
 
 from dynaseg_cli.batch.job import Job
+from dynaseg_cli.benchmark import plot
 from dynaseg_cli.benchmark.benchmark import Benchmark
 from dynaseg_cli.benchmark.variants import Variant
 from dynaseg_cli.cli import app
@@ -64,7 +65,30 @@ def test_without_input_images_are_made_and_not_kept(tmp_path: Path) -> None:
     assert files_below(tmp_path) == before
     result = benchmark("--methods", "kmeans", "--size", "40x30", "--max-images", "1", "-o", "kept", "-q")
     assert result.exit_code == 0
-    assert read_pixels(tmp_path / "kept/kmeans/labels/synthetic-000.png").shape == (30, 40)
+    assert read_pixels(tmp_path / "kept/kmeans/labels/40x30-000.png").shape == (30, 40)
+
+
+@pytest.mark.parametrize(("sizes", "wide"), [("40x30", False), ("40x30,20x20", True)])
+def test_plot_is_a_picture_with_a_second_part_where_sizes_differ(tmp_path: Path, sizes: str, wide: bool) -> None:
+    result = benchmark("--methods", QUICK, "--size", sizes, "--plot", "figures.png", "-q")
+    assert result.exit_code == 0, result.stderr
+    height, width, _ = read_pixels(tmp_path / "figures.png").shape
+    assert (width > 2000) == wide
+    assert height > 300
+
+
+def test_plot_of_nothing_is_an_empty_picture(photos: Path, tmp_path: Path) -> None:
+    for photo in photos.iterdir():
+        photo.write_bytes(b"nothing")
+    assert benchmark("photos", "--methods", QUICK, "--plot", "figures.png", "-q").exit_code == 1
+    assert (tmp_path / "figures.png").is_file()
+
+
+def test_plot_without_matplotlib_is_refused_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plot, "find_spec", lambda name: None)
+    result = benchmark("--methods", QUICK, "--plot", "figures.png")
+    assert result.exit_code == 2
+    assert result.stderr == "error: --plot needs matplotlib: pip install 'dynaseg[plot]'\n"
 
 
 def test_label_maps_are_kept_where_asked_for(tmp_path: Path) -> None:
