@@ -68,7 +68,7 @@ def benchmark(
         typer.Option(
             metavar="N",
             help="Runs of each method on each image, in reverse order every other time.",
-            rich_help_panel=_RUN,
+            rich_help_panel=_WHAT,
         ),
     ] = _DEFAULT.repeats,
     ground_truth: Annotated[
@@ -133,8 +133,8 @@ def benchmark(
 ) -> None:
     """Compare methods on the same images: seconds, and with a ground truth the metrics of evaluate.
 
-    Every method sees every image, in turns. Its seconds are the median of the time from decoded pixels to labels. With
-    "reference" among them, the others are compared with it run by run.
+    Every method sees every image, in turns. Seconds go from decoded pixels to
+    labels. Where reference is among the methods, the others are compared with it.
     """
     with errors_as_exit_codes(verbose), ExitStack() as stack:
         from ..benchmark.benchmark import Benchmark
