@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 """Okabe and Ito's, which the colour-blind tell apart."""
-STAGES = ("decode", "silhouette", "fit", "label", "write")
 
 
 def refuse_without_matplotlib() -> None:
@@ -44,7 +43,9 @@ def _draw_stages(axes: Axes, reports: Sequence[MethodReport]) -> None:
     names = [report.variant.name for report in reports]
     ends = [0.0] * len(reports)
     stages = [report.stages for report in reports]
-    for color, stage in zip(COLORS, STAGES, strict=False):
+    # In the order of the method that has most of them.
+    names_of_stages = dict.fromkeys(name for of in sorted(stages, key=len, reverse=True) for name in of)
+    for color, stage in zip(COLORS, names_of_stages, strict=False):
         seconds = [of.get(stage) or 0.0 for of in stages]
         if any(seconds):
             axes.barh(names, seconds, left=ends, color=color, label=stage)
@@ -55,7 +56,7 @@ def _draw_stages(axes: Axes, reports: Sequence[MethodReport]) -> None:
     axes.margins(x=0.15)
     axes.set_xlabel("seconds an image, median of each stage")
     if reports:
-        axes.legend(frameon=False, ncols=len(STAGES), loc="lower center", bbox_to_anchor=(0.5, 1))
+        axes.legend(frameon=False, ncols=len(names_of_stages), loc="lower center", bbox_to_anchor=(0.5, 1))
     axes.spines[["top", "right"]].set_visible(False)
 
 
@@ -76,8 +77,6 @@ def _draw_sizes(axes: Axes, reports: Sequence[MethodReport]) -> None:
         }
         axes.plot([size / 1e6 for size in medians], list(medians.values()), color=color, label=report.variant.name)
     axes.set(xscale="log", yscale="log", xlabel="megapixels", ylabel="seconds an image; the line is the median")
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_major_formatter("{x:g}")
     axes.grid(which="both", alpha=0.2)
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)

@@ -56,13 +56,14 @@ def benchmark(
         int, typer.Option(metavar="N", help="Only the first N images by name; 0 is all.", rich_help_panel=_WHAT)
     ] = _DEFAULT.max_images,
     size: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="WxH,...",
             help="Width and height of the images that are made without INPUT; several, separated by commas.",
+            show_default=_SIZES,
             rich_help_panel=_WHAT,
         ),
-    ] = _SIZES,
+    ] = None,
     repeats: Annotated[
         int,
         typer.Option(
@@ -142,7 +143,11 @@ def benchmark(
         from ..benchmark.synthetic import write_synthetic_photos
         from ..benchmark.variants import parse_variants
 
-        config = BenchmarkConfig(methods=methods, max_images=max_images, repeats=repeats, sizes=_read_sizes(size))
+        config = BenchmarkConfig(
+            methods=methods, max_images=max_images, repeats=repeats, sizes=_read_sizes(size or _SIZES)
+        )
+        if inputs and size is not None:
+            raise UsageError("--size is of the images that are made without INPUT; leave out one of them")
         if not inputs and ground_truth is not None:
             raise UsageError("--ground-truth needs INPUT: images that are made have none")
         if plot is not None:
@@ -196,7 +201,7 @@ def _run(
         except KeyboardInterrupt:
             interrupted = True
     work.score()
-    document = work.document()
+    document = {**work.document(), "interrupted": interrupted}
     if not quiet:
         for note in work.notes:
             say(note, "yellow")

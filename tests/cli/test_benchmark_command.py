@@ -61,7 +61,7 @@ def test_without_input_images_are_made_and_not_kept(tmp_path: Path) -> None:
     result = benchmark("--methods", QUICK, "--size", "40X30", "--repeats", "2", "--json")
     assert result.exit_code == 0, result.stderr
     document = json.loads(result.stdout)
-    assert (document["images"], document["repeats"]) == (2, 2)
+    assert (document["images"], document["repeats"], document["interrupted"]) == (2, 2, False)
     assert files_below(tmp_path) == before
     result = benchmark("--methods", "kmeans", "--size", "40x30", "--max-images", "1", "-o", "kept", "-q")
     assert result.exit_code == 0
@@ -115,6 +115,7 @@ def test_interrupted_benchmark_keeps_the_figures_so_far(tmp_path: Path, monkeypa
     assert result.exit_code == 130
     assert result.stderr.splitlines()[-1].startswith("interrupted: the figures are of what was done so far")
     document = json.loads(result.stdout)
+    assert document["interrupted"]
     assert json.loads((tmp_path / "figures.json").read_text()) == document
     assert [(method["images"], method["metrics"]["miou"] > 0) for method in document["methods"]] == [(1, True)] * 2
 
@@ -129,6 +130,7 @@ def test_interrupted_benchmark_keeps_the_figures_so_far(tmp_path: Path, monkeypa
         (("--size", "481"), "--size must be a width and a height such as 481x321, not 481"),
         (("--size", "0x20"), "--size: a side must be at least 1, not 0"),
         (("--ground-truth", "truth"), "--ground-truth needs INPUT"),
+        (("photos", "--size", "40x30"), "--size is of the images that are made without INPUT"),
         (("photos", "--methods", QUICK, "--ground-truth", "photos/a.png"), "photos/a.png"),
         (
             ("photos", "--methods", QUICK, "--save", "nowhere/x.json"),
