@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -10,7 +9,6 @@ from typing import TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ..config import SegmentConfig
 from ..errors import DeviceMemoryError
@@ -19,7 +17,7 @@ from ..method.silhouette import Silhouette, silhouette_phase
 from ..regions.merging import merge_small_regions
 from ..regions.numbering import number_by_area
 from .device import compute_dtype, resolve_device
-from .fitting import Fit, OnIteration, fit_network
+from .fitting import Fit, Fitter, OnIteration
 from .labelling import label_image_by_guide, to_input
 from .memory import is_out_of_memory, release_memory
 from .segmentation import FitLevel, FitRecord, Segmentation
@@ -58,7 +56,7 @@ class Engine:
         network.initialise(self.config.seed)
         layout = torch.contiguous_format if self.config.literal else torch.channels_last
         self._network = network.to(self.device, memory_format=layout)  # type: ignore[call-overload]
-        self._initial = copy.deepcopy(self._network.state_dict())
+        self._fitter = Fitter(self._network, self.config, self.dtype)
 
     def find_silhouette(self, image: NDArray[np.uint8]) -> Silhouette | None:
         """The silhouette phase of an image, None where the options fix the stop threshold. Safe in any thread."""
@@ -156,13 +154,7 @@ class Engine:
         if levels[-1].shape[:2] == (1, 1):
             # A BatchNorm over one pixel is undefined; one pixel has one label.
             return Fit(torch.zeros((1, 1), dtype=torch.int64), "threshold", [1], [1], [0.0], [0.0], [0.0], [1.0])
-        self._network.load_state_dict(self._initial)
-        inputs = [self._to_input(level) for level in levels]
-        return fit_network(self._network, inputs, self.config, threshold, self.dtype, on_iteration)
-
-    def _to_input(self, image: NDArray[np.uint8]) -> Tensor:
-        tensor = to_input(image, self.device)
-        return tensor.contiguous() if self.config.literal else tensor
+        return self._fitter.fit([to_input(level, self.device) for level in levels], threshold, on_iteration)
 
     def _shrinking_on_out_of_memory(self, work: Callable[[int], Result], size: int) -> Result:
         """Do `work(size)`; out of memory, free what it held and try again at half the size."""

@@ -1,8 +1,8 @@
-"""The optimisation of the network on one image (III-A, III-C), and when it stops."""
+"""The optimisation of the network on one image (III-A, III-C)."""
 
 from __future__ import annotations
 
-import math
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -12,12 +12,13 @@ from torch import Tensor
 from ..config import SegmentConfig
 from ..errors import DivergedError
 from ..method.network import SegmentationNetwork
-from .objective import Objective
+from .iteration import Iteration
 from .segmentation import StopReason
 from .training_step import BandedStep, LiteralStep, TrainingStep
+from .trajectory import Status, Trajectory
 
 OnIteration = Callable[[int, int], None]
-"""Called with the iteration (from 1) and q' after each one; whatever it raises ends the fit."""
+"""Called with the iteration (from 1) and q' as the work goes on; whatever it raises ends the fit."""
 
 
 @dataclass
@@ -35,74 +36,94 @@ class Fit:
     continuity: list[float] = field(default_factory=list)
     changed: list[float] = field(default_factory=list)
 
-    def record(self, objective: Objective) -> int:
-        """Take over an iteration's labels and numbers, in one transfer from the device, and return q'."""
-        changed = (objective.labels != self.labels).float().mean()
-        self.labels = objective.labels
-        scalars = (objective.present, objective.loss, objective.similarity, objective.continuity, changed)
-        present, loss, similarity, continuity, fraction = torch.stack([s.float() for s in scalars]).tolist()
-        self.present.append(int(present))
-        self.loss.append(loss)
-        self.similarity.append(similarity)
-        self.continuity.append(continuity)
-        self.changed.append(fraction)
-        return self.present[-1]
+    def add_level(self, trajectory: Trajectory) -> None:
+        """Take over what a level's iterations found."""
+        records = trajectory.records()
+        self.labels = trajectory.labels
+        self.iterations.append(len(records))
+        self.present += [int(row[0]) for row in records]
+        for _, loss, similarity, continuity, changed in records:
+            self.loss.append(loss)
+            self.similarity.append(similarity)
+            self.continuity.append(continuity)
+            self.changed.append(changed)
 
 
-def fit_network(
-    network: SegmentationNetwork,
-    levels: Sequence[Tensor],
-    config: SegmentConfig,
-    threshold: int,
-    dtype: torch.dtype,
-    on_iteration: OnIteration | None = None,
-) -> Fit:
-    """Optimise `network` on (1, 3, h, w) float32 images, one after another, until a stop rule holds on each.
+class Fitter:
+    """Optimises one network on image after image, every time from the weights it was given with.
 
-    The levels are one image at growing sizes: most of the labels vanish on the small ones, at a fraction of the cost.
-    A level ends when no more than `threshold` labels are left (III-C.2), when q' has reached no new low for
-    `config.patience` iterations in a row, or after T iterations in all; a level that is not the last takes at most half
-    of those left.
-
-    Raises
-    ------
-    DivergedError
-        If the loss is no longer a finite number.
+    Parameters
+    ----------
+    network : float32, on its device.
+    dtype : arithmetic of the feature maps.
     """
-    optimiser = torch.optim.SGD(
-        network.parameters(),
-        config.learning_rate,
-        config.momentum,
-        weight_decay=config.weight_decay,
-        fused=not config.literal and levels[0].device.type in ("cpu", "cuda"),
-    )
-    network.train()
-    fit = Fit(torch.empty(0))
-    for image, more in zip(levels, range(len(levels) - 1, -1, -1), strict=True):
-        before = len(fit.present)
-        end = before + (config.iterations - before) // 2 if more else config.iterations
-        step: TrainingStep = (LiteralStep if config.literal else BandedStep)(network, image, config, dtype)
-        fit.labels = torch.full(image.shape[2:], -1, dtype=torch.int64, device=image.device)
-        fewest, since_fewest = config.clusters + 1, 0
-        fit.stop_reason = "iterations"
-        while len(fit.present) < end:
-            objective = step.evaluate(threshold)
-            present = fit.record(objective)
-            if on_iteration is not None:
-                on_iteration(len(fit.present), present)
-            if not math.isfinite(fit.loss[-1]):
+
+    def __init__(self, network: SegmentationNetwork, config: SegmentConfig, dtype: torch.dtype) -> None:
+        self._network = network
+        self._config = config
+        self._dtype = dtype
+        self._initial = copy.deepcopy(network.state_dict())
+        self._momenta = [torch.zeros_like(parameter) for parameter in network.parameters()]
+
+    def fit(self, levels: Sequence[Tensor], threshold: int, on_iteration: OnIteration | None = None) -> Fit:
+        """Optimise the network on (1, 3, h, w) float32 images, one after another, until a stop rule holds on each.
+
+        The levels are one image at growing sizes: most of the labels vanish on the small ones, at a fraction of the
+        cost. A level ends as `Trajectory` says; one that is not the last takes at most half of the iterations left.
+
+        Raises
+        ------
+        DivergedError
+            If the loss is no longer a finite number.
+        """
+        self._network.load_state_dict(self._initial)
+        self._network.train()
+        for momentum in self._momenta:
+            momentum.zero_()
+        fit = Fit(torch.empty(0))
+        for image, more in zip(levels, range(len(levels) - 1, -1, -1), strict=True):
+            before = sum(fit.iterations)
+            left = self._config.iterations - before
+            limit = left // 2 if more else left
+            if limit == 0:
+                fit.iterations.append(0)
+                continue
+
+            def watch(status: Status, before: int = before) -> None:
+                if on_iteration is not None:
+                    on_iteration(before + status.iterations, status.present)
+
+            iteration = self._iteration(*image.shape[2:])
+            end = iteration.run(image, threshold, limit, watch)
+            fit.add_level(iteration.trajectory)
+            if end == "diverged":
                 raise DivergedError(
-                    f"the loss became {fit.loss[-1]} in iteration {len(fit.present)}; try --precision float32"
+                    f"the loss became {fit.loss[-1]} in iteration {len(fit.loss)}; try --precision float32"
                 )
-            fewest, since_fewest = (present, 0) if present < fewest else (fewest, since_fewest + 1)
-            if present <= threshold:
-                fit.stop_reason = "threshold"
-                break
-            if config.patience and since_fewest >= config.patience:
-                fit.stop_reason = "converged"
-                break
-            if len(fit.present) < config.iterations:
-                step.backward()
-                optimiser.step()
-        fit.iterations.append(len(fit.present) - before)
-    return fit
+            fit.stop_reason = end
+        return fit
+
+    def _iteration(self, height: int, width: int) -> Iteration:
+        step: TrainingStep
+        if self._config.literal:
+            step = LiteralStep(self._network, self._config, self._dtype)
+        else:
+            step = BandedStep(self._network, height, width, self._config, self._dtype)
+        trajectory = Trajectory(height, width, self._config, self._momenta[0].device)
+        return Iteration(step, self._optimiser(trajectory), trajectory)
+
+    def _optimiser(self, trajectory: Trajectory) -> torch.optim.Optimizer:
+        config = self._config
+        fused = not config.literal and trajectory.ended.device.type in ("cpu", "cuda")
+        optimiser = torch.optim.SGD(
+            self._network.parameters(),
+            config.learning_rate,
+            config.momentum,
+            weight_decay=config.weight_decay,
+            fused=fused,
+        )
+        for parameter, momentum in zip(self._network.parameters(), self._momenta, strict=True):
+            optimiser.state[parameter]["momentum_buffer"] = momentum
+        if fused:  # what tells it, on the device, to leave everything as it is
+            optimiser.found_inf = trajectory.ended  # type: ignore[attr-defined]
+        return optimiser

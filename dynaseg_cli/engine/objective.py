@@ -6,7 +6,6 @@ size of the response map and no synchronisation with the device.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -14,9 +13,8 @@ from torch import Tensor
 
 from ..config import Mode
 from ..method.weighting import continuity_weight
-
-ReadRows = Callable[[slice], Tensor]
-"""Rows of the response map r', (r, W, q) float32."""
+from .bands import bands
+from .normalisation import Normalisation
 
 
 @dataclass(frozen=True)
@@ -34,25 +32,34 @@ class Objective:
 
 
 class BandedObjective:
-    """The loss of eq. 7 over (H, W, q) responses on a device, and its gradient."""
+    """The loss of eq. 7 of a response map r', (H, W, q), and its gradient.
 
-    def __init__(self, height: int, width: int, clusters: int, device: torch.device) -> None:
-        self._shape = height, width, clusters
-        self._log_partition = torch.empty((height, width, 1), device=device)
+    Parameters
+    ----------
+    response : its output is r'.
+    rows : of a band.
+    mode, weight : the weighting and its constant, alpha or mu.
+    """
+
+    def __init__(self, response: Normalisation, rows: int, mode: Mode, weight: float) -> None:
+        self._response = response
+        self._rows = rows
+        self._mode: Mode = mode
+        self._weight = weight
+        device = response.activation.device
+        self._log_partition = torch.empty((*response.activation.shape[:2], 1), device=device)
         self._minus_one = torch.full((1, 1, 1), -1.0, device=device)
         # MPS has no float64, and sees the map in one band: there are no partial sums to lose digits in.
         self._exact = torch.float32 if device.type == "mps" else torch.float64
 
-    def evaluate(
-        self, response: ReadRows, bands: Iterator[slice], mode: Mode, weight: float, threshold: int
-    ) -> Objective:
-        """Labels, q' and the loss, mu counting no fewer labels than `threshold`."""
-        height, width, clusters = self._shape
+    def evaluate(self, threshold: Tensor) -> Objective:
+        """Labels, q' and the loss, mu counting no fewer labels than `threshold`, int64 of shape ()."""
+        height, width, clusters = self._response.activation.shape
         device = self._log_partition.device
         labels = torch.empty((height, width), dtype=torch.int64, device=device)
         sums = torch.zeros(3, dtype=self._exact, device=device)
-        for rows in bands:
-            with_below = response(slice(rows.start, min(rows.stop + 1, height)))
+        for rows in bands(height, self._rows):
+            with_below = self._response.output(slice(rows.start, min(rows.stop + 1, height)))
             band = with_below[: rows.stop - rows.start]
             peak, labels[rows] = band.max(-1)  # several times faster than argmax on a CPU
             partition = torch.logsumexp(band, -1)
@@ -64,14 +71,14 @@ class BandedObjective:
         continuity = (sums[1] / self._pairs_across + sums[2] / self._pairs_down).float()
         present = count_present(labels, clusters)
         self._labels = labels
-        self._mu = torch.as_tensor(continuity_weight(mode, weight, present.clamp(min=threshold).float()), device=device)
+        self._mu = mu_on_device(self._mode, self._weight, torch.maximum(present, threshold))
         return Objective(similarity + self._mu * continuity, similarity, continuity, present, labels)
 
-    def gradient(self, response: ReadRows, rows: slice) -> Tensor:
+    def gradient(self, rows: slice) -> Tensor:
         """Rows of the loss's gradient by the response map that was evaluated last, (r, W, q) float32."""
-        height, width, _ = self._shape
+        height, width, _ = self._response.activation.shape
         top, bottom = max(rows.start - 1, 0), min(rows.stop + 1, height)
-        around = response(slice(top, bottom))
+        around = self._response.output(slice(top, bottom))
         band = around[rows.start - top : rows.stop - top]
         result = (band - self._log_partition[rows]).exp_()
         result.scatter_add_(-1, self._labels[rows, :, None], self._minus_one.expand(*band.shape[:2], 1))
@@ -88,13 +95,19 @@ class BandedObjective:
 
     @property
     def _pairs_across(self) -> int:
-        height, width, clusters = self._shape
+        height, width, clusters = self._response.activation.shape
         return max(height * (width - 1) * clusters, 1)
 
     @property
     def _pairs_down(self) -> int:
-        height, width, clusters = self._shape
+        height, width, clusters = self._response.activation.shape
         return max((height - 1) * width * clusters, 1)
+
+
+def mu_on_device(mode: Mode, weight: float, labels: Tensor) -> Tensor:
+    """mu for a number of labels that is on the device and stays there: float32 of shape ()."""
+    mu = continuity_weight(mode, weight, labels.float())
+    return mu if isinstance(mu, Tensor) else torch.full_like(labels, mu, dtype=torch.float32)
 
 
 def count_present(labels: Tensor, clusters: int) -> Tensor:

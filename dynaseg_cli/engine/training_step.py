@@ -26,8 +26,16 @@ from .pointwise import Pointwise
 
 
 class TrainingStep(Protocol):
-    def evaluate(self, threshold: int) -> Objective:
-        """Labels and loss of the network as it is; its running statistics become those of this pass."""
+    """Made once for a network and a size; any number of images of this size can be loaded one after another."""
+
+    def load(self, image: Tensor) -> None:
+        """Take the image to work on, (1, 3, H, W) float32 in [0, 1]."""
+
+    def evaluate(self, threshold: Tensor) -> Objective:
+        """Labels and loss of the network as it is; its running statistics become those of this pass.
+
+        `threshold`, int64 of shape (): the weight of the continuity loss counts no fewer labels.
+        """
 
     def backward(self) -> None:
         """Set the gradients of the network's parameters to those of the loss evaluated last."""
@@ -40,20 +48,23 @@ class LiteralStep:
     operations in the same order reproduce the reference.
     """
 
-    def __init__(self, network: SegmentationNetwork, image: Tensor, config: SegmentConfig, dtype: torch.dtype) -> None:
+    def __init__(self, network: SegmentationNetwork, config: SegmentConfig, dtype: torch.dtype) -> None:
         self._network = network
-        self._image = image
         self._config = config
         self._dtype = dtype
 
-    def evaluate(self, threshold: int) -> Objective:
+    def load(self, image: Tensor) -> None:
+        self._image = image.contiguous()
+
+    def evaluate(self, threshold: Tensor) -> Objective:
         with torch.autocast(self._image.device.type, self._dtype, enabled=self._dtype != torch.float32):
             response = self._network(self._image)
         labels = response.detach().argmax(1)
         present = count_present(labels, response.shape[1])
         similarity = similarity_loss(response, labels)
         continuity = continuity_loss(response)
-        mu = continuity_weight(self._config.mode, self._config.weight, max(int(present), threshold))
+        # On the host, in double precision: a mu of float32 would differ in the last bit for some alpha.
+        mu = continuity_weight(self._config.mode, self._config.weight, max(int(present), int(threshold)))
         self._loss = similarity + mu * continuity
         return Objective(self._loss.detach(), similarity.detach(), continuity.detach(), present, labels[0])
 
@@ -63,30 +74,32 @@ class LiteralStep:
 
 
 class BandedStep:
-    """The same by hand, without autograd.
+    """The same by hand, without autograd and without a synchronisation with the device.
 
     Parameters
     ----------
-    network : float32, its parameters' gradients are replaced.
-    image : (1, 3, H, W) float32 in [0, 1].
+    network : float32, on the device; its parameters' gradients are overwritten in place.
+    height, width : of the images.
     dtype : arithmetic and storage of the feature maps, float32 or bfloat16; everything else is float32.
     """
 
-    def __init__(self, network: SegmentationNetwork, image: Tensor, config: SegmentConfig, dtype: torch.dtype) -> None:
-        self._config = config
-        self._height, width = image.shape[2:]
+    def __init__(
+        self, network: SegmentationNetwork, height: int, width: int, config: SegmentConfig, dtype: torch.dtype
+    ) -> None:
+        self._height = height
+        device = network.classifier.weight.device
         features, clusters = network.classifier.in_channels, network.classifier.out_channels
-        self._rows = band_rows(width, max(features, clusters), image.device)
+        self._rows = band_rows(width, max(features, clusters), device)
         for parameter in network.parameters():
-            parameter.grad = torch.zeros_like(parameter)
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
 
         def new_map(channels: int, of: torch.dtype, border: int = 0) -> Tensor:
-            size = (self._height + 2 * border, width + 2 * border, channels)
-            return torch.zeros(size, dtype=of, device=image.device)
+            return torch.zeros((height + 2 * border, width + 2 * border, channels), dtype=of, device=device)
 
         first, *others = network.feature_convolutions
         # The image never changes: with the 3 x 3 pixels around each at hand, the first convolution is a matrix product.
-        self._around = surroundings(image).to(dtype)
+        self._around = new_map(27, dtype)
         self._first = Pointwise(first, dtype)
         behind = new_map(features, dtype, border=1)
         self._convolutions = [Convolution(layer, behind) for layer in others]
@@ -96,10 +109,13 @@ class BandedStep:
         self._norms = [Normalisation(norm, new_map(features, dtype), gradient) for norm in network.feature_norms]
         response, gradient = new_map(clusters, torch.float32), new_map(clusters, torch.float32)
         self._response_norm = Normalisation(network.response_norm, response, gradient, relu=False)
-        self._objective = BandedObjective(self._height, width, clusters, image.device)
+        self._objective = BandedObjective(self._response_norm, self._rows, config.mode, config.weight)
+
+    def load(self, image: Tensor) -> None:
+        self._around.copy_(surroundings(image))
 
     @torch.no_grad()
-    def evaluate(self, threshold: int) -> Objective:
+    def evaluate(self, threshold: Tensor) -> Objective:
         for layer in self._layers:
             layer.begin()
         norm = self._norms[0]
@@ -120,9 +136,7 @@ class BandedStep:
         for rows in self._bands():
             response.add(rows, self._classifier.output(norm.output(rows)).float())
         response.finish()
-        return self._objective.evaluate(
-            response.output, self._bands(), self._config.mode, self._config.weight, threshold
-        )
+        return self._objective.evaluate(threshold)
 
     @torch.no_grad()
     def backward(self) -> None:
@@ -131,7 +145,7 @@ class BandedStep:
         response, norm = self._response_norm, self._norms[-1]
         response.begin_gradient()
         for rows in self._bands():
-            response.add_gradient(rows, self._objective.gradient(response.output, rows))
+            response.add_gradient(rows, self._objective.gradient(rows))
         response.finish_gradient()
         norm.begin_gradient()
         for rows in self._bands():

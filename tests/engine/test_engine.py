@@ -13,7 +13,7 @@ from scipy.optimize import linear_sum_assignment
 from dynaseg_cli.config import PRESETS, Mode, SegmentConfig
 from dynaseg_cli.engine import engine as engine_module
 from dynaseg_cli.engine.engine import SMALLEST_SIZE, Engine
-from dynaseg_cli.engine.fitting import Fit, fit_network
+from dynaseg_cli.engine.fitting import Fit, Fitter
 from dynaseg_cli.engine.labelling import label_image_by_guide
 from dynaseg_cli.engine.memory import is_out_of_memory
 from dynaseg_cli.errors import DeviceMemoryError, DeviceUnavailableError, DivergedError
@@ -280,13 +280,14 @@ def test_divergence_has_a_name(photo: Image) -> None:
 
 
 def fit_failing(times: int, error: Exception, widths: list[int]) -> Callable[..., Fit]:
-    """`fit_network`, but the first `times` calls raise; the width of every call's image is noted."""
+    """`Fitter.fit`, but the first `times` calls raise; the width of every call's image is noted."""
+    original = Fitter.fit
 
-    def fit(network: object, levels: list[torch.Tensor], *options: object) -> Fit:
+    def fit(fitter: Fitter, levels: list[torch.Tensor], *options: object) -> Fit:
         widths.append(levels[-1].shape[3])
         if len(widths) <= times:
             raise error
-        return fit_network(network, levels, *options)
+        return original(fitter, levels, *options)
 
     return fit
 
@@ -300,7 +301,7 @@ def test_fit_out_of_memory_is_retried_at_half_the_size(
 ) -> None:
     expected = Engine(dataclasses.replace(QUICK, max_size=48), "cpu").segment(wide)
     widths: list[int] = []
-    monkeypatch.setattr(engine_module, "fit_network", fit_failing(1, error, widths))
+    monkeypatch.setattr(Fitter, "fit", fit_failing(1, error, widths))
     result = Engine(QUICK, "cpu").segment(wide)
     assert widths == [96, 48]
     assert (result.fit.width, result.fit.height) == (48, 12)
@@ -309,7 +310,7 @@ def test_fit_out_of_memory_is_retried_at_half_the_size(
 
 def test_fit_out_of_memory_at_every_size_is_an_error_that_says_so(monkeypatch: pytest.MonkeyPatch, wide: Image) -> None:
     widths: list[int] = []
-    monkeypatch.setattr(engine_module, "fit_network", fit_failing(99, OUT_OF_MEMORY[0], widths))
+    monkeypatch.setattr(Fitter, "fit", fit_failing(99, OUT_OF_MEMORY[0], widths))
     with pytest.raises(DeviceMemoryError, match=f"cpu is out of memory even at a working size of {SMALLEST_SIZE}"):
         Engine(QUICK, "cpu").segment(wide)
     assert widths == [96, 48, SMALLEST_SIZE]
@@ -319,7 +320,7 @@ def test_engine_serves_the_next_image_after_one_too_large(monkeypatch: pytest.Mo
     expected = Engine(QUICK, "cpu").segment(photo)
     engine = Engine(QUICK, "cpu")
     with monkeypatch.context() as patch:
-        patch.setattr(engine_module, "fit_network", fit_failing(99, OUT_OF_MEMORY[0], []))
+        patch.setattr(Fitter, "fit", fit_failing(99, OUT_OF_MEMORY[0], []))
         with pytest.raises(DeviceMemoryError):
             engine.segment(photo)
     assert np.array_equal(engine.segment(photo).labels, expected.labels)
@@ -346,7 +347,7 @@ def test_labelling_out_of_memory_is_retried_with_smaller_tiles(monkeypatch: pyte
 @pytest.mark.parametrize("error", [RuntimeError("shapes differ"), ValueError("memory"), InterruptedError()], ids=repr)
 def test_any_other_error_surfaces(monkeypatch: pytest.MonkeyPatch, wide: Image, error: Exception) -> None:
     widths: list[int] = []
-    monkeypatch.setattr(engine_module, "fit_network", fit_failing(99, error, widths))
+    monkeypatch.setattr(Fitter, "fit", fit_failing(99, error, widths))
     with pytest.raises(type(error)) as raised:
         Engine(QUICK, "cpu").segment(wide)
     assert raised.value is error

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from dynaseg_cli.config import SegmentConfig
-from dynaseg_cli.engine.fitting import Fit, OnIteration, fit_network
+from dynaseg_cli.engine.fitting import Fit, Fitter, OnIteration
 from dynaseg_cli.engine.labelling import to_input
 from dynaseg_cli.engine.objective import Objective
 from dynaseg_cli.engine.training_step import BandedStep
@@ -29,7 +29,7 @@ def fit(
     image: NDArray[np.uint8], config: SegmentConfig, threshold: int = 1, on_iteration: OnIteration | None = None
 ) -> Fit:
     x = to_input(image, torch.device("cpu"))
-    return fit_network(new_network(config), [x], config, threshold, torch.float32, on_iteration)
+    return Fitter(new_network(config), config, torch.float32).fit([x], threshold, on_iteration)
 
 
 def lengths(result: Fit) -> set[int]:
@@ -71,7 +71,7 @@ def test_only_a_new_low_renews_the_patience(monkeypatch: pytest.MonkeyPatch, pho
 
     evaluate = BandedStep.evaluate
 
-    def follow_script(step: BandedStep, threshold: int) -> Objective:
+    def follow_script(step: BandedStep, threshold: torch.Tensor) -> Objective:
         return dataclasses.replace(evaluate(step, threshold), present=torch.tensor(next(script)))
 
     monkeypatch.setattr(BandedStep, "evaluate", follow_script)
@@ -88,19 +88,19 @@ def test_no_patience_never_stops_early(photo: NDArray[np.uint8]) -> None:
 
 def test_levels_are_fitted_one_after_another(photo: NDArray[np.uint8]) -> None:
     levels = [to_input(image, torch.device("cpu")) for image in (photo[::2, ::2], photo)]
-    result = fit_network(new_network(CONFIG), levels, CONFIG, 1, torch.float32)
+    result = Fitter(new_network(CONFIG), CONFIG, torch.float32).fit(levels, 1)
     assert result.iterations == [3, 3]
     assert lengths(result) == {6}
     assert result.labels.shape == photo.shape[:2]
     assert [result.changed[0], result.changed[3]] == [1, 1]
-    alone = fit_network(new_network(CONFIG), levels[:1], CONFIG, 1, torch.float32)
+    alone = Fitter(new_network(CONFIG), CONFIG, torch.float32).fit(levels[:1], 1)
     assert result.loss[:3] == alone.loss[:3]
 
 
 def test_a_stop_ends_a_level_and_the_last_one_says_why(photo: NDArray[np.uint8]) -> None:
     levels = [to_input(image, torch.device("cpu")) for image in (photo[::2, ::2], photo)]
     config = dataclasses.replace(STANDING_STILL, iterations=40, patience=3)
-    result = fit_network(new_network(config), levels, config, 1, torch.float32)
+    result = Fitter(new_network(config), config, torch.float32).fit(levels, 1)
     assert result.iterations == [4, 4]
     assert result.stop_reason == "converged"
 
@@ -108,7 +108,7 @@ def test_a_stop_ends_a_level_and_the_last_one_says_why(photo: NDArray[np.uint8])
 def test_one_iteration_is_spent_on_the_first_level(photo: NDArray[np.uint8]) -> None:
     levels = [to_input(image, torch.device("cpu")) for image in (photo[::2, ::2], photo)]
     config = dataclasses.replace(CONFIG, iterations=1)
-    result = fit_network(new_network(config), levels, config, 1, torch.float32)
+    result = Fitter(new_network(config), config, torch.float32).fit(levels, 1)
     assert result.iterations == [0, 1]
 
 
@@ -133,7 +133,7 @@ def test_changed_is_the_fraction_of_pixels_that_moved(photo: NDArray[np.uint8]) 
 def test_network_is_left_as_the_last_iteration_saw_it(photo: NDArray[np.uint8]) -> None:
     network = new_network(CONFIG)
     x = to_input(photo, torch.device("cpu"))
-    result = fit_network(network, [x], CONFIG, 1, torch.float32)
+    result = Fitter(network, CONFIG, torch.float32).fit([x], 1)
     with torch.no_grad():
         assert torch.equal(network.train()(x).argmax(1)[0], result.labels)
 
@@ -142,7 +142,7 @@ def test_loss_that_is_not_a_number_ends_the_fit(photo: NDArray[np.uint8]) -> Non
     x = to_input(photo, torch.device("cpu"))
     x[0, 0, 0, 0] = float("nan")
     with pytest.raises(DivergedError, match="loss became nan in iteration 1"):
-        fit_network(new_network(CONFIG), [x], CONFIG, 1, torch.float32)
+        Fitter(new_network(CONFIG), CONFIG, torch.float32).fit([x], 1)
 
 
 def test_learning_rate_that_overflows_ends_the_fit(photo: NDArray[np.uint8]) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dynaseg_cli.config import SegmentConfig
 from dynaseg_cli.engine import labelling
-from dynaseg_cli.engine.fitting import fit_network
+from dynaseg_cli.engine.fitting import Fitter
 from dynaseg_cli.engine.guided_filter import apply_coefficients, guided_coefficients, triangle_weights
 from dynaseg_cli.engine.labelling import (
     FILTER_RADIUS,
@@ -39,7 +39,7 @@ def network(photo: NDArray[np.uint8]) -> SegmentationNetwork:
     """Fitted for a few iterations on the photo."""
     network = SegmentationNetwork(blocks=3, features=32, clusters=32)
     network.initialise(0)
-    fit_network(network, [to_input(photo, CPU)], SegmentConfig(iterations=5), 1, torch.float32)
+    Fitter(network, SegmentConfig(iterations=5), torch.float32).fit([to_input(photo, CPU)], 1)
     return network
 
 
@@ -127,7 +127,7 @@ def test_guided_labels_follow_an_edge_that_the_fit_could_not_place(network: Segm
     disc = (y - 50) ** 2 + (x - 45) ** 2 < 30**2
     image = np.where(disc[..., None], np.uint8([200, 60, 40]), np.uint8([30, 90, 160]))
     network.initialise(0)
-    fit = fit_network(network, [to_input(shrink(image, 24, 24), CPU)], SegmentConfig(iterations=30), 2, torch.float32)
+    fit = Fitter(network, SegmentConfig(iterations=30), torch.float32).fit([to_input(shrink(image, 24, 24), CPU)], 2)
     labels = label_image_by_guide(network, image, fit.labels, torch.float32, 32)
     inside, outside = (np.bincount(labels[part]).argmax() for part in (disc, ~disc))
     assert inside != outside

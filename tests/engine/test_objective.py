@@ -8,6 +8,7 @@ from torch import Tensor
 
 from dynaseg_cli.config import PAPER_WEIGHT, Mode
 from dynaseg_cli.engine.bands import bands
+from dynaseg_cli.engine.normalisation import Normalisation
 from dynaseg_cli.engine.objective import BandedObjective, Objective
 from dynaseg_cli.method.losses import continuity_loss, similarity_loss
 from dynaseg_cli.method.weighting import continuity_weight
@@ -32,15 +33,25 @@ def plain_objective(response: Tensor, mode: Mode, weight: float, threshold: int)
     return expected, torch.autograd.grad(loss, leaf)[0]
 
 
+class AsItIs(Normalisation):
+    """A response map that no BatchNorm has changed."""
+
+    def __init__(self, response: Tensor) -> None:
+        self.activation = response
+
+    def output(self, rows: slice) -> Tensor:
+        return self.activation[rows]
+
+
 def banded(
     response: Tensor, mode: Mode = "scf", weight: float = 50.0, threshold: int = 2, rows: int = 100
 ) -> tuple[Objective, Tensor]:
     """The objective of (1, q, H, W) and its gradient, so many rows at a time."""
     pixels = response.detach()[0].permute(1, 2, 0)
-    height, width, clusters = pixels.shape
-    objective = BandedObjective(height, width, clusters, torch.device("cpu"))
-    result = objective.evaluate(pixels.__getitem__, bands(height, rows), mode, weight, threshold)
-    gradient = torch.cat([objective.gradient(pixels.__getitem__, band) for band in bands(height, rows)])
+    height = pixels.shape[0]
+    objective = BandedObjective(AsItIs(pixels), rows, mode, weight)
+    result = objective.evaluate(torch.tensor(threshold))
+    gradient = torch.cat([objective.gradient(band) for band in bands(height, rows)])
     return result, gradient.permute(2, 0, 1)[None]
 
 

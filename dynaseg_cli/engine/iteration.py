@@ -1,0 +1,48 @@
+"""The loop over the iterations on one image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from .training_step import TrainingStep
+from .trajectory import End, Status, Trajectory, read_status
+
+Watch = Callable[[Status], None]
+"""Called with the status whenever the host knows it; what it raises ends the loop."""
+
+
+class Iteration:
+    """Response, labels, loss and what the trajectory makes of them; then gradients and an update of the network.
+
+    Made for one size, and run on any number of images of this size.
+    """
+
+    def __init__(self, step: TrainingStep, optimiser: torch.optim.Optimizer, trajectory: Trajectory) -> None:
+        self._step = step
+        self._optimiser = optimiser
+        self.trajectory = trajectory
+
+    def run(self, image: Tensor, threshold: int, limit: int, watch: Watch) -> End:
+        """Iterate on (1, 3, H, W) until the trajectory ends."""
+        self._step.load(image)
+        self.trajectory.begin(threshold, limit)
+        return self._loop(watch)
+
+    def _loop(self, watch: Watch) -> End:
+        while True:
+            self._look()
+            status = read_status(self.trajectory.status())
+            watch(status)
+            if status.end is not None:
+                return status.end
+            self._improve()
+
+    def _look(self) -> None:
+        self.trajectory.take(self._step.evaluate(self.trajectory.threshold))
+
+    def _improve(self) -> None:
+        self._step.backward()
+        self._optimiser.step()
