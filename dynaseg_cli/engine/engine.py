@@ -16,6 +16,7 @@ from ..method.network import SegmentationNetwork
 from ..method.silhouette import Silhouette, silhouette_phase
 from ..regions.merging import merge_small_regions
 from ..regions.numbering import number_by_area
+from .alignment import align_features
 from .device import compute_dtype, resolve_device
 from .fitting import Fit, Fitter, OnIteration
 from .labelling import label_image_by_guide, to_input
@@ -25,6 +26,8 @@ from .working_size import level_sizes, shrink, working_size
 
 TILE_SIZE = {"cpu": 160, "mps": 512, "cuda": 1024}
 """Side in pixels of the tiles that are labelled at a time: small enough for a cache, large enough for a GPU."""
+FEATURE_MULTIPLE = 8
+"""Of the channels that a GPU's matrix units take at once."""
 SMALLEST_SIZE = 32
 """Out of memory, the longest side is halved no further than to this; tiles neither."""
 
@@ -54,6 +57,8 @@ class Engine:
         self.dtype = compute_dtype(self.device, self.config.precision)
         network = SegmentationNetwork(self.config.blocks, self.config.features, self.config.clusters)
         network.initialise(self.config.seed)
+        if self.device.type == "cuda" and not self.config.literal:
+            network = align_features(network, FEATURE_MULTIPLE)
         layout = torch.contiguous_format if self.config.literal else torch.channels_last
         self._network = network.to(self.device, memory_format=layout)  # type: ignore[call-overload]
         self._fitter = Fitter(self._network, self.config, self.dtype)
@@ -170,5 +175,6 @@ class Engine:
                         " free memory on it or choose another --device"
                     ) from None
             # Outside the handler: the error no longer keeps the failed attempt's tensors alive.
+            self._fitter.forget()
             release_memory(self.device)
             size = max(SMALLEST_SIZE, size // 2)

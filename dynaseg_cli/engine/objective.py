@@ -113,5 +113,4 @@ def mu_on_device(mode: Mode, weight: float, labels: Tensor) -> Tensor:
 def count_present(labels: Tensor, clusters: int) -> Tensor:
     """How many of the `clusters` labels occur, without the sort of unique or the synchronisation of bincount."""
     slots = torch.zeros(clusters, dtype=torch.int64, device=labels.device)
-    slots[labels.reshape(-1)] = 1
-    return slots.sum()
+    return slots.index_fill_(0, labels.flatten(), 1).sum()

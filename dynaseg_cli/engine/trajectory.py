@@ -64,6 +64,11 @@ class Trajectory:
         self._fewest.fill_(self._most)
         self.labels.fill_(-1)
 
+    def halt(self) -> None:
+        """As if it had ended: nothing is recorded until it begins."""
+        self.ended.fill_(1)
+        self._end.fill_(ENDS.index("iterations"))
+
     def take(self, objective: Objective) -> None:
         """Record an iteration, and note whether it was the last."""
         going = self._end == 0

@@ -1,0 +1,226 @@
+"""The captured loop, with a recording that a CPU can replay, against the plain one; and on CUDA, for real."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from dynaseg_cli.config import SegmentConfig
+from dynaseg_cli.engine import captured as captured_module
+from dynaseg_cli.engine import fitting as fitting_module
+from dynaseg_cli.engine.captured import REPLAYS
+from dynaseg_cli.engine.fitting import Fit, Fitter, OnIteration
+from dynaseg_cli.engine.labelling import to_input
+from dynaseg_cli.engine.training_step import BandedStep
+from dynaseg_cli.engine.trajectory import Status, Trajectory, read_status
+from dynaseg_cli.errors import DivergedError
+from dynaseg_cli.method.network import SegmentationNetwork
+
+CONFIG = SegmentConfig(iterations=40, patience=6, blocks=2, features=12, clusters=16)
+CPU = torch.device("cpu")
+
+
+@dataclass
+class Recordings:
+    """What was recorded by stand-ins, and how often it was replayed."""
+
+    count: int = 0
+    replays: int = 0
+
+
+@pytest.fixture
+def recordings(monkeypatch: pytest.MonkeyPatch) -> Recordings:
+    """Lets a CPU pretend to capture: a graph that calls what it was given, mail that is there at once."""
+    recordings = Recordings()
+
+    class CallingGraph:
+        def __init__(self, work: Callable[[], None], device: torch.device) -> None:
+            recordings.count += 1
+            self._work = work
+            work()  # the rehearsal; a recording computes nothing
+
+        def replay(self) -> None:
+            recordings.replays += 1
+            self._work()
+
+    class InstantMail:
+        def __init__(self, device: torch.device) -> None:
+            self._content = torch.empty(3, dtype=torch.int64)
+
+        def send(self, status: Tensor) -> None:
+            self._content.copy_(status)
+
+        def read(self) -> Status:
+            return read_status(self._content)
+
+    monkeypatch.setattr(captured_module, "CudaGraph", CallingGraph)
+    monkeypatch.setattr(captured_module, "Mail", InstantMail)
+    monkeypatch.setattr(fitting_module, "captures", lambda device, config: True)
+    return recordings
+
+
+def new_fitter(config: SegmentConfig) -> Fitter:
+    network = SegmentationNetwork(config.blocks, config.features, config.clusters)
+    network.initialise(config.seed)
+    return Fitter(network.to(memory_format=torch.channels_last), config, torch.float32)  # type: ignore[call-overload]
+
+
+def plain(monkeypatch: pytest.MonkeyPatch, config: SegmentConfig, levels: list[Tensor], threshold: int) -> Fit:
+    with monkeypatch.context() as patch:
+        patch.setattr(fitting_module, "captures", lambda device, config: False)
+        return new_fitter(config).fit(levels, threshold)
+
+
+def assert_same(actual: Fit, expected: Fit) -> None:
+    assert torch.equal(actual.labels, expected.labels)
+    for name in ("stop_reason", "iterations", "present", "loss", "similarity", "continuity", "changed"):
+        assert getattr(actual, name) == getattr(expected, name), name
+
+
+def levels_of(photo: NDArray[np.uint8]) -> list[Tensor]:
+    return [to_input(image, CPU) for image in (photo[::2, ::2], photo)]
+
+
+ENDINGS = {
+    "converged": (CONFIG, 1),
+    "threshold": (dataclasses.replace(CONFIG, patience=0), 6),
+    "iterations": (dataclasses.replace(CONFIG, iterations=7, patience=0), 1),
+}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_it_gives_what_the_plain_loop_gives(
+    monkeypatch: pytest.MonkeyPatch, recordings: Recordings, photo: NDArray[np.uint8], ending: str
+) -> None:
+    config, threshold = ENDINGS[ending]
+    expected = plain(monkeypatch, config, levels_of(photo), threshold)
+    assert expected.stop_reason == ending
+    fitter = new_fitter(config)
+    for _ in range(2):
+        assert_same(fitter.fit(levels_of(photo), threshold), expected)
+        # The replays after the end have left the network alone.
+        with torch.no_grad():
+            labels = fitter._network.train()(levels_of(photo)[1]).argmax(1)[0]
+        assert torch.equal(labels, expected.labels)
+    assert recordings.count == 2
+    assert recordings.replays <= 2 * (sum(expected.iterations) + 2 * 3 * REPLAYS)
+
+
+def test_every_size_is_recorded_once_and_remembers_nothing(
+    monkeypatch: pytest.MonkeyPatch, recordings: Recordings, photo: NDArray[np.uint8]
+) -> None:
+    images = [to_input(image, CPU) for image in (photo, photo[:16], photo[:, ::-1].copy(), photo[8:])]
+    fitter = new_fitter(CONFIG)
+    for image, threshold in zip(images, (1, 5, 2, 1), strict=True):
+        assert_same(fitter.fit([image], threshold), plain(monkeypatch, CONFIG, [image], threshold))
+    assert recordings.count == 2
+
+
+def test_portraits_use_the_recordings_of_landscapes(
+    monkeypatch: pytest.MonkeyPatch, recordings: Recordings, photo: NDArray[np.uint8]
+) -> None:
+    portrait = np.ascontiguousarray(photo.transpose(1, 0, 2))
+    config = dataclasses.replace(CONFIG, iterations=5)
+    expected = plain(monkeypatch, config, levels_of(portrait), 1)
+    fitter = new_fitter(config)
+    fitter.fit(levels_of(photo), 1)
+    fit = fitter.fit(levels_of(portrait), 1)
+    assert recordings.count == 2
+    assert fit.labels.shape == portrait.shape[:2]
+    np.testing.assert_allclose(fit.loss, expected.loss, rtol=1e-3)
+    assert (fit.labels == expected.labels).double().mean() > 0.98
+    # The network is left as it applies to the portrait as it lies.
+    with torch.no_grad():
+        labels = fitter._network.train()(levels_of(portrait)[1]).argmax(1)[0]
+    assert (labels == fit.labels).double().mean() > 0.99
+
+
+def test_recordings_are_given_up_for_others_and_on_demand(
+    monkeypatch: pytest.MonkeyPatch, recordings: Recordings, photo: NDArray[np.uint8]
+) -> None:
+    monkeypatch.setattr(fitting_module, "CAPTURED_PIXELS", 24 * 32 + 16 * 32)
+    config = dataclasses.replace(CONFIG, iterations=1)
+    fitter = new_fitter(config)
+    whole, upper, small = (to_input(image, CPU) for image in (photo, photo[:16], photo[:8]))
+    for image, count in ((whole, 1), (upper, 2), (whole, 2), (small, 3), (whole, 3), (small, 3), (upper, 4)):
+        fitter.fit([image], 1)
+        assert recordings.count == count
+    fitter.forget()
+    fitter.fit([upper], 1)
+    assert recordings.count == 5
+
+
+def test_an_image_larger_than_all_that_is_kept_is_fitted(
+    monkeypatch: pytest.MonkeyPatch, recordings: Recordings, photo: NDArray[np.uint8]
+) -> None:
+    monkeypatch.setattr(fitting_module, "CAPTURED_PIXELS", 10)
+    assert new_fitter(CONFIG).fit(levels_of(photo), 1).stop_reason == "converged"
+
+
+def test_divergence_ends_it(recordings: Recordings, photo: NDArray[np.uint8]) -> None:
+    with pytest.raises(DivergedError, match="in iteration 2"):
+        new_fitter(dataclasses.replace(CONFIG, learning_rate=1e38)).fit(levels_of(photo)[1:], 1)
+
+
+def test_the_caller_hears_how_far_it_is_and_can_end_it(recordings: Recordings, photo: NDArray[np.uint8]) -> None:
+    heard: list[tuple[int, int]] = []
+    watch: OnIteration = lambda iteration, present: heard.append((iteration, present))  # noqa: E731
+    config = dataclasses.replace(CONFIG, iterations=30, patience=0)
+    fit = new_fitter(config).fit(levels_of(photo)[1:], 1, watch)
+    assert [iteration for iteration, _ in heard] == [8, 16, 24, 30]
+    assert [present for _, present in heard] == [fit.present[iteration - 1] for iteration, _ in heard]
+
+    def stop(iteration: int, present: int) -> None:
+        raise InterruptedError("enough")
+
+    fitter = new_fitter(config)
+    with pytest.raises(InterruptedError, match="enough"):
+        fitter.fit(levels_of(photo)[1:], 1, stop)
+    assert_same(fitter.fit(levels_of(photo)[1:], 1), fit)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_an_iteration_on_cuda_never_waits_for_the_device(dtype: torch.dtype) -> None:
+    """On tensors that have a device and a shape, but no values: whoever asks for one is found out."""
+    with FakeTensorMode():
+        cuda = torch.device("cuda")
+        with torch.device(cuda):
+            network = SegmentationNetwork(3, 104, 100)
+        step = BandedStep(network, 24, 32, CONFIG, dtype)
+        trajectory = Trajectory(24, 32, CONFIG, cuda)
+        step.load(torch.zeros(1, 3, 24, 32, device=cuda))
+        trajectory.begin(3, 40)
+        trajectory.take(step.evaluate(trajectory.threshold))
+        step.backward()
+        assert trajectory.status().device.type == "cuda"
+        with pytest.raises(Exception, match=r"aten\._local_scalar_dense|data-dependent|DataDependent"):
+            trajectory.records()
+
+
+@pytest.mark.requires_cuda
+def test_cuda_graph_gives_what_the_plain_loop_on_cuda_gives(
+    monkeypatch: pytest.MonkeyPatch, photo: NDArray[np.uint8]
+) -> None:
+    def on_cuda(image: NDArray[np.uint8]) -> list[Tensor]:
+        return [level.cuda() for level in levels_of(image)]
+
+    def cuda_fitter() -> Fitter:
+        network = SegmentationNetwork(CONFIG.blocks, CONFIG.features, CONFIG.clusters)
+        network.initialise(CONFIG.seed)
+        return Fitter(network.cuda().to(memory_format=torch.channels_last), CONFIG, torch.float32)  # type: ignore[call-overload]
+
+    fitter = cuda_fitter()
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False, deterministic=True):
+        for image in (photo, photo[:, ::-1].copy(), photo[:16], photo):
+            fit = fitter.fit(on_cuda(image), 1)
+            with monkeypatch.context() as patch:
+                patch.setattr(fitting_module, "captures", lambda device, config: False)
+                assert_same(fit, cuda_fitter().fit(on_cuda(image), 1))
