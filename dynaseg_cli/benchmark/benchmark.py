@@ -205,7 +205,8 @@ class Benchmark:
         report.runs.append(
             Run(
                 image=job.name,
-                pixels=labelled.labels.size,
+                width=labelled.labels.shape[1],
+                height=labelled.labels.shape[0],
                 repeat=repeat,
                 iterations=labelled.iterations,
                 stages=labelled.stages,

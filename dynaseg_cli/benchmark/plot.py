@@ -1,20 +1,24 @@
-"""The figures of a benchmark as a picture: seconds by stage, and seconds against the size of the images."""
+"""The figures of a benchmark as a picture: seconds by stage; seconds and memory against the size of the images."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, BinaryIO
+from itertools import cycle
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..errors import UsageError
-from .report import MethodReport
+from .report import MethodReport, Run, peak_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 """Okabe and Ito's, which the colour-blind tell apart."""
+
+
+Points = list[tuple[float, float]]
 
 
 def refuse_without_matplotlib() -> None:
@@ -29,12 +33,14 @@ def draw(reports: Sequence[MethodReport], stream: BinaryIO, title: str) -> None:
 
     measured = [report for report in reports if report.runs]
     sizes = {run.pixels for report in measured for run in report.runs}
-    columns = 2 if len(sizes) > 1 else 1
-    figure = Figure(figsize=(7 * columns, 1.8 + 0.45 * max(len(measured), 4 * columns)), layout="constrained")
+    columns = 3 if len(sizes) > 1 else 1
+    height = 1.8 + 0.45 * max(len(measured), 8 if columns > 1 else 4)
+    figure = Figure(figsize=(6 * columns + 1, height), layout="constrained")
     axes = figure.subplots(1, columns, squeeze=False)[0]
     _draw_stages(axes[0], measured)
-    if columns == 2:
-        _draw_sizes(axes[1], measured)
+    if columns > 1:
+        _draw_seconds_of_sizes(axes[1], measured)
+        _draw_memory_of_sizes(axes[2], measured)
     figure.suptitle(title, fontsize="small")
     figure.savefig(stream, format="png", dpi=150)
 
@@ -60,23 +66,46 @@ def _draw_stages(axes: Axes, reports: Sequence[MethodReport]) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _draw_sizes(axes: Axes, reports: Sequence[MethodReport]) -> None:
-    for index, report in enumerate(reports):
-        color = COLORS[index % len(COLORS)]
-        axes.plot(
-            [run.pixels / 1e6 for run in report.runs],
-            [run.seconds for run in report.runs],
-            "o",
-            color=color,
-            alpha=0.4,
-            markersize=4,
-        )
-        medians = {
-            size: statistics.median(run.seconds for run in report.runs if run.pixels == size)
-            for size in sorted({run.pixels for run in report.runs})
-        }
-        axes.plot([size / 1e6 for size in medians], list(medians.values()), color=color, label=report.variant.name)
-    axes.set(xscale="log", yscale="log", xlabel="megapixels", ylabel="seconds an image; the line is the median")
+def _draw_seconds_of_sizes(axes: Axes, reports: Sequence[MethodReport]) -> None:
+    lines: list[Points] = []
+    for color, report in zip(cycle(COLORS), reports, strict=False):
+        _plot(axes, [(run.pixels / 1e6, run.seconds) for run in report.runs], "o", color=color, alpha=0.4)
+        lines.append([(size, statistics.median(run.seconds for run in runs)) for size, runs in _by_size(report.runs)])
+        _plot(axes, lines[-1], "-", color=color, label=report.variant.name)
+    _finish_sizes(axes, lines, "seconds an image; the line is the median")
+
+
+def _draw_memory_of_sizes(axes: Axes, reports: Sequence[MethodReport]) -> None:
+    lines: list[Points] = []
+    for color, report in zip(cycle(COLORS), reports, strict=False):
+        peaks = [(size, peak_bytes(runs)) for size, runs in _by_size(report.runs)]
+        for place, style, suffix in (("host", "o-", ""), ("device", "s--", ", device")):
+            known = [(size, peak / 1e9) for size, of in peaks if (peak := of[place])]
+            if known:
+                lines.append(known)
+                _plot(axes, known, style, color=color, label=report.variant.name + suffix)
+    _finish_sizes(axes, lines, "most memory in GB, libraries included")
+
+
+def _plot(axes: Axes, points: Points, style: str, **options: Any) -> None:
+    axes.plot([x for x, _ in points], [y for _, y in points], style, markersize=4, **options)
+
+
+def _finish_sizes(axes: Axes, lines: Sequence[Points], what: str) -> None:
+    """Logarithmic axes, where equal steps are equal factors, and for comparison what grows as the pixels do."""
+    axes.set(xscale="log", yscale="log", xlabel="megapixels", ylabel=what)
     axes.grid(which="both", alpha=0.2)
-    axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
+    points = [point for line in lines for point in line]
+    if not points:
+        return
+    least, (most, highest) = min(x for x, _ in points), max(points)
+    guide = [(least, highest * least / most), (most, highest)]
+    _plot(axes, guide, ":", color="grey", zorder=0, label="in proportion to the pixels")
+    axes.legend(frameon=False)
+
+
+def _by_size(runs: Sequence[Run]) -> list[tuple[float, list[Run]]]:
+    """The runs by the megapixels of their images."""
+    sizes = sorted({run.pixels for run in runs})
+    return [(size / 1e6, [run for run in runs if run.pixels == size]) for size in sizes]

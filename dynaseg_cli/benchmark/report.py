@@ -16,7 +16,8 @@ class Run:
     """One image labelled by one method, once."""
 
     image: str
-    pixels: int
+    width: int
+    height: int
     repeat: int
     iterations: int | None
     """None for a method that does not count any."""
@@ -28,6 +29,10 @@ class Run:
     host_bytes: int | None
     """Most memory resident in the process meanwhile."""
     device_bytes: int | None
+
+    @property
+    def pixels(self) -> int:
+        return self.width * self.height
 
     @property
     def seconds(self) -> float:
@@ -57,15 +62,18 @@ class MethodReport:
         return list(dict.fromkeys(run.image for run in self.runs))
 
     @property
+    def sizes(self) -> list[tuple[int, int]]:
+        """Widths and heights of the images, the smallest first."""
+        sizes = {(run.width, run.height) for run in self.runs}
+        return sorted(sizes, key=lambda size: (size[0] * size[1], size))
+
+    def runs_of_size(self, width: int, height: int) -> list[Run]:
+        return [run for run in self.runs if (run.width, run.height) == (width, height)]
+
+    @property
     def stages(self) -> dict[str, float | None]:
         """Median seconds of each stage, in the order of the work."""
-        runs = self.runs
-        names = runs[0].stages if runs else {}
-        return {
-            "decode": _median(run.decode for run in runs),
-            **{name: _median(run.stages[name] for run in runs) for name in names},
-            "write": _median(run.write for run in runs),
-        }
+        return _stages(self.runs)
 
     def row(self, reference: MethodReport | None) -> Row:
         """The line of the table: medians over the runs, and the metrics. Ratios are to the `reference`."""
@@ -96,10 +104,8 @@ class MethodReport:
             "ms_per_iteration": _spread(run.ms_per_iteration for run in runs),
             "ratio_to_reference": {"ms_per_iteration": _spread(per_iteration), "seconds": _spread(of_seconds)},
             "stages": self.stages,
-            "peak_bytes": {
-                "host": max((run.host_bytes for run in runs if run.host_bytes is not None), default=None),
-                "device": max((run.device_bytes for run in runs if run.device_bytes is not None), default=None),
-            },
+            "peak_bytes": peak_bytes(runs),
+            "sizes": [_size_document(self.runs_of_size(*size)) for size in self.sizes],
             "metrics": self.metrics,
         }
 
@@ -116,6 +122,36 @@ class MethodReport:
             if their.ms_per_iteration and own.ms_per_iteration
         ]
         return per_iteration, of_seconds
+
+
+def peak_bytes(runs: Sequence[Run]) -> dict[str, int | None]:
+    """The most memory that any of the runs had."""
+    return {
+        "host": max((run.host_bytes for run in runs if run.host_bytes is not None), default=None),
+        "device": max((run.device_bytes for run in runs if run.device_bytes is not None), default=None),
+    }
+
+
+def _size_document(runs: Sequence[Run]) -> dict[str, Any]:
+    """What images of one size cost."""
+    return {
+        "width": runs[0].width,
+        "height": runs[0].height,
+        "images": len({run.image for run in runs}),
+        "seconds": _spread(run.seconds for run in runs),
+        "iterations": _median(run.iterations for run in runs),
+        "stages": _stages(runs),
+        "peak_bytes": peak_bytes(runs),
+    }
+
+
+def _stages(runs: Sequence[Run]) -> dict[str, float | None]:
+    names = runs[0].stages if runs else {}
+    return {
+        "decode": _median(run.decode for run in runs),
+        **{name: _median(run.stages[name] for run in runs) for name in names},
+        "write": _median(run.write for run in runs),
+    }
 
 
 def _median(values: Iterable[float | None]) -> float | None:

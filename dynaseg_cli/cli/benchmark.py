@@ -119,7 +119,8 @@ def benchmark(
         Path | None,
         typer.Option(
             metavar="FILE.png",
-            help="Draw seconds by stage, and against the images' sizes if these differ (needs matplotlib).",
+            help="Draw seconds by stage and, if the images' sizes differ, seconds and memory against these"
+            " (needs matplotlib).",
             show_default=False,
             rich_help_panel=_REPORT,
         ),

@@ -13,7 +13,16 @@ def report(method: str, *runs: Run) -> MethodReport:
 
 def run(image: str, repeat: int, iterations: int | None, fit: float, **stages: float) -> Run:
     return Run(
-        image, 600, repeat, iterations, {"fit": fit, **stages}, 0.25, 0.75, host_bytes=repeat * 100, device_bytes=None
+        image,
+        30,
+        20,
+        repeat,
+        iterations,
+        {"fit": fit, **stages},
+        0.25,
+        0.75,
+        host_bytes=repeat * 100,
+        device_bytes=None,
     )
 
 
@@ -45,3 +54,24 @@ def test_method_without_iterations_has_no_time_for_one() -> None:
     kmeans = report("kmeans", run("a", 0, None, 2.0))
     assert kmeans.document(None)["ms_per_iteration"]["median"] is None
     assert kmeans.row(report("reference", run("a", 0, 10, 40.0)))["reference_ratio"] is None
+
+
+def test_cost_is_given_for_each_size_of_image() -> None:
+    wide, small = (
+        Run("wide", 30, 20, 0, 4, {"fit": 4.0}, 0.25, 0.75, host_bytes=900, device_bytes=70),
+        Run("small", 9, 9, 0, 2, {"fit": 1.0}, 0.25, 0.25, host_bytes=500, device_bytes=None),
+    )
+    again = Run("wide", 30, 20, 1, 4, {"fit": 8.0}, 0.25, 0.25, host_bytes=700, device_bytes=80)
+    first, second = report("scf", wide, small, again).document(None)["sizes"]
+    assert first == {
+        "width": 9,
+        "height": 9,
+        "images": 1,
+        "seconds": {"median": 1, "least": 1, "most": 1},
+        "iterations": 2,
+        "stages": {"decode": 0.25, "fit": 1, "write": 0.25},
+        "peak_bytes": {"host": 500, "device": None},
+    }
+    assert (second["width"], second["height"], second["images"]) == (30, 20, 1)
+    assert second["seconds"] == {"median": 6, "least": 4, "most": 8}
+    assert second["peak_bytes"] == {"host": 900, "device": 80}
