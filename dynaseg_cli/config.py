@@ -303,6 +303,8 @@ class BenchmarkConfig:
     """Take only so many images, the first by name; 0 takes all."""
     repeats: int = 1
     """Runs of each method on each image."""
+    stream: bool = True
+    """Time this tool's own methods as `segment` runs them, too."""
     sizes: tuple[tuple[int, int], ...] = ((481, 321),)
     """Widths and heights in pixels of the synthetic images that stand in for photos."""
 

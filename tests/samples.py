@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -52,3 +53,11 @@ def read_pixels(path: Path, mode: str | None = None) -> NDArray[Any]:
     """The pixels of an image file, in its own mode or another."""
     with Image.open(path) as image:
         return np.array(image.convert(mode) if mode else image)
+
+
+def stand_in_for_python(monkeypatch: pytest.MonkeyPatch, folder: Path, script: str) -> None:
+    """Have a shell script run wherever a process of Python's own is started."""
+    path = folder / "python"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(path))

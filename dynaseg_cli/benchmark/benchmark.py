@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import platform
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,9 @@ from ..batch.discovery import discover
 from ..batch.job import Job
 from ..batch.outcome import versions
 from ..batch.writing import write_colors, write_labels
-from ..config import BatchConfig, EvaluateConfig
+from ..config import BatchConfig, EvaluateConfig, SegmentConfig
 from ..engine.device import describe_device, resolve_device
+from ..engine.memory import release_memory
 from ..errors import ImageError, UsageError
 from ..evaluation.agreement import Row
 from ..evaluation.evaluate import Evaluation
@@ -28,6 +29,7 @@ from ..evaluation.pairing import composed, label_files
 from .memory import peak_bytes, reset_peak
 from .methods import Method, make_method
 from .report import MethodReport, Run
+from .stream import Stream, steps_of_stream
 from .variants import Variant
 
 WARM_UP = 32
@@ -35,7 +37,10 @@ WARM_UP = 32
 
 
 class Benchmark:
-    """Methods against each other on the same images. Everything is decided when it is made; `run` does the work.
+    """Methods against each other on the same images. Everything is decided when it is made.
+
+    `run` does the work. After it, `stream` times this tool as `segment` runs it, and `score` compares with the ground
+    truth.
 
     Parameters
     ----------
@@ -98,6 +103,11 @@ class Benchmark:
         return len(self.jobs) * len(self.reports) * self._repeats
 
     @property
+    def stream_steps(self) -> int:
+        """How many times `stream` yields where no image fails."""
+        return len(self._streamed) * steps_of_stream(len(self.jobs), str(self._device)) if self.jobs else 0
+
+    @property
     def failures(self) -> int:
         return sum(len(report.failures) for report in self.reports)
 
@@ -129,6 +139,29 @@ class Benchmark:
             with contextlib.suppress(ImageError):  # it fails again, and is named, when its turn comes
                 method(image)
             report.preparation += time.perf_counter() - started
+
+    def stream(self) -> Generator[tuple[Job, Variant, str | None], None, None]:
+        """Every one of this tool's own methods on the images that it has labelled, each in a process of its own; the
+        third is why it failed, which ends that method's stream. Closing the iterator ends the process.
+        """
+        for report, config in self._streamed:
+            jobs = [job for job in self.jobs if job.name in set(report.done)]
+            if not jobs:
+                continue
+            report.stream = Stream(config, jobs, str(self._device))
+            release_memory(self._device)  # the other process needs it
+            with contextlib.closing(report.stream.run(self._output)) as steps:
+                for job, why in steps:
+                    reason = None if why is None else f"as a stream: {why}"
+                    if reason is not None:
+                        report.failures.append({"path": str(job.source), "reason": reason})
+                    yield job, report.variant, reason
+
+    @property
+    def _streamed(self) -> list[tuple[MethodReport, SegmentConfig]]:
+        """The methods that `segment` has."""
+        own = [report for report in self.reports if report.variant.method != "reference"]
+        return [(report, report.variant.config) for report in own if isinstance(report.variant.config, SegmentConfig)]
 
     def score(self) -> None:
         """Compare what `run` wrote with the ground truth."""
@@ -162,6 +195,15 @@ class Benchmark:
     def rows(self) -> list[tuple[str, Row]]:
         """The table: a line for each method."""
         return [(report.variant.name, report.row(self._reference)) for report in self.reports]
+
+    def tables(self) -> list[list[tuple[str, Row]]]:
+        """The same in the width of a terminal: speed, and where there are metrics these apart, beside the seconds."""
+        speed = [(report.variant.name, report.speed(self._reference)) for report in self.reports]
+        quality = [
+            (report.variant.name, {"seconds": row["seconds"], **report.metrics})
+            for report, (_, row) in zip(self.reports, speed, strict=True)
+        ]
+        return [speed, quality] if any(report.metrics for report in self.reports) else [speed]
 
     @property
     def _reference(self) -> MethodReport | None:

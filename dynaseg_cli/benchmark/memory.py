@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import resource
+import sys
 from pathlib import Path
 
 import torch
@@ -25,3 +27,12 @@ def peak_bytes(device: torch.device) -> tuple[int | None, int | None]:
         lines = (_PROCESS / "status").read_text().splitlines()
         host = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), None)
     return host, torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+
+
+def peak_bytes_of_process(device: torch.device) -> tuple[int | None, int | None]:
+    """Most bytes resident in this process (Linux, macOS) and allocated on a CUDA device, since the process began."""
+    host, on_device = peak_bytes(device)
+    if host is None and sys.platform == "darwin":
+        # Bytes there. Linux counts KiB, and begins with what the process had that started this one.
+        host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return host, on_device

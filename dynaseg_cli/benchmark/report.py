@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..evaluation.agreement import Row
+from .stream import Stream
 from .variants import Variant
 
 
@@ -53,6 +54,8 @@ class MethodReport:
     """Seconds to make the method ready and to run it on a small piece of an image: what only a first image pays."""
     runs: list[Run] = field(default_factory=list)
     failures: list[dict[str, str]] = field(default_factory=list)
+    stream: Stream | None = None
+    """As `segment` runs it, where that was timed."""
     metrics: Row = field(default_factory=dict)
     """Against the ground truth, once everything is done."""
 
@@ -77,20 +80,24 @@ class MethodReport:
 
     def row(self, reference: MethodReport | None) -> Row:
         """The line of the table: medians over the runs, and the metrics. Ratios are to the `reference`."""
+        return {**self.speed(reference), **self.metrics}
+
+    def speed(self, reference: MethodReport | None) -> Row:
+        """The part of the table's line that is no metric."""
         per_iteration, _ = self._ratios(reference)
         return {
             "seconds": _median(run.seconds for run in self.runs),
             "iterations": _median(run.iterations for run in self.runs),
             "ms_per_iteration": _median(run.ms_per_iteration for run in self.runs),
             "reference_ratio": _median(per_iteration),
-            **self.metrics,
+            "images_per_second": self.stream.images_per_second if self.stream else None,
+            "first_image_seconds": self.stream.first_image_seconds if self.stream else None,
         }
 
     def document(self, reference: MethodReport | None) -> dict[str, Any]:
         """The figures as JSON."""
         runs = self.runs
         per_iteration, of_seconds = self._ratios(reference)
-        from_disk = _median(run.decode + run.seconds + run.write for run in runs)
         return {
             "name": self.variant.name,
             "method": self.variant.method,
@@ -98,7 +105,8 @@ class MethodReport:
             "images": len(self.done),
             "failures": self.failures,
             "seconds": {**_spread(run.seconds for run in runs), "total": sum(run.seconds for run in runs)},
-            "images_per_second": 1 / from_disk if from_disk else None,
+            "images_per_second": self.stream.images_per_second if self.stream else None,
+            "stream": self.stream.document() if self.stream else None,
             "preparation_seconds": self.preparation,
             "iterations": _median(run.iterations for run in runs),
             "ms_per_iteration": _spread(run.ms_per_iteration for run in runs),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import tempfile
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -92,6 +93,14 @@ def benchmark(
             rich_help_panel=_RUN,
         ),
     ] = "auto",
+    stream: Annotated[
+        bool,
+        typer.Option(
+            help="Time scf, fsf and fixed as segment runs them, too: from disk to disk, in a process of their own,"
+            " over up to 32 of the images, in several passes if these are few.",
+            rich_help_panel=_RUN,
+        ),
+    ] = _DEFAULT.stream,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -137,6 +146,7 @@ def benchmark(
 
     Every method sees every image, in turns. Seconds go from decoded pixels to
     labels. Where reference is among the methods, the others are compared with it.
+    Then scf, fsf and fixed are timed as segment runs them, from disk to disk.
     """
     with errors_as_exit_codes(verbose), ExitStack() as stack:
         from ..benchmark.benchmark import Benchmark
@@ -145,7 +155,7 @@ def benchmark(
         from ..benchmark.variants import parse_variants
 
         config = BenchmarkConfig(
-            methods=methods, max_images=max_images, repeats=repeats, sizes=_read_sizes(size or _SIZES)
+            methods=methods, max_images=max_images, repeats=repeats, stream=stream, sizes=_read_sizes(size or _SIZES)
         )
         if inputs and size is not None:
             raise UsageError("--size is of the images that are made without INPUT; leave out one of them")
@@ -171,7 +181,7 @@ def benchmark(
             repeats=config.repeats,
             device=device,
         )
-        code = _run(work, save, markdown, plot, as_json=as_json, quiet=quiet)
+        code = _run(work, save, markdown, plot, stream=config.stream, as_json=as_json, quiet=quiet)
     raise typer.Exit(code)
 
 
@@ -183,7 +193,14 @@ def _read_sizes(text: str) -> tuple[tuple[int, int], ...]:
 
 
 def _run(
-    work: Benchmark, save: Path | None, markdown: Path | None, plot: Path | None, *, as_json: bool, quiet: bool
+    work: Benchmark,
+    save: Path | None,
+    markdown: Path | None,
+    plot: Path | None,
+    *,
+    stream: bool,
+    as_json: bool,
+    quiet: bool,
 ) -> ExitCode:
     from ..batch.writing import write_atomically, write_json
     from ..benchmark.markdown import markdown_table
@@ -192,9 +209,10 @@ def _run(
     from .progress import CountProgress
 
     interrupted = False
-    with CountProgress(work.steps, "steps", quiet=quiet) as progress:
+    total = work.steps + (work.stream_steps if stream else 0)
+    with CountProgress(total, "steps", quiet=quiet) as progress, closing(work.stream()) as streamed:
         try:
-            for job, variant, reason in work.run():
+            for job, variant, reason in chain(work.run(), streamed if stream else ()):
                 if reason is not None:
                     say(f"failed: {job.source}, {variant.name}: {reason}", "red")
                 progress.describe(job.source.name, f", {variant.name}")
@@ -206,15 +224,18 @@ def _run(
     if not quiet:
         for note in work.notes:
             say(note, "yellow")
-        stderr.print(metrics_table("method", work.rows()))
+        for table in work.tables():
+            stderr.print(metrics_table("method", table))
         say(f"{len(work.jobs)} images; seconds in the median of a run, on {document['device']}")
+        if any(report.stream for report in work.reports):
+            say("images/s and first image s: as segment runs, from disk to disk, in a process of its own")
     if save is not None:
         write_json(save, document, indent=2)
     if markdown is not None:
-        table = markdown_table(work.rows())
-        write_atomically(markdown, lambda stream: stream.write(table.encode()))
+        text = markdown_table(work.rows())
+        write_atomically(markdown, lambda file: file.write(text.encode()))
     if plot is not None:
-        write_atomically(plot, lambda stream: draw(work.reports, stream, document["device"]))
+        write_atomically(plot, lambda file: draw(work.reports, file, document["device"]))
     if as_json:
         print(json.dumps(document, allow_nan=False))  # noqa: T201
     if interrupted:

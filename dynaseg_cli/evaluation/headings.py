@@ -11,6 +11,8 @@ HEADINGS = {
     "iterations": "iter.",
     "ms_per_iteration": "ms/iter.",
     "reference_ratio": "x ref./iter.",
+    "images_per_second": "images/s",
+    "first_image_seconds": "first image s",
     "miou_all": "All",
     "miou_fine": "Fine",
     "miou_coarse": "Coarse",
@@ -39,6 +41,8 @@ def written(metric: str, value: float | None) -> str:
         return ""
     if metric in ("segments", "iterations"):
         return f"{value:,.0f}"
-    if metric in ("seconds", "ms_per_iteration", "reference_ratio"):
+    if metric == "images_per_second" and value < 1:
+        return f"{value:.3f}"
+    if metric in ("seconds", "ms_per_iteration", "reference_ratio", "images_per_second", "first_image_seconds"):
         return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:.0f}"
     return f"{value:.2f}" if metric == "voi" else f"{value:.3f}"

@@ -14,6 +14,14 @@ from dynaseg_cli.config import EvaluateConfig
 from dynaseg_cli.errors import UsageError
 from dynaseg_cli.evaluation.evaluate import Evaluation
 
+FIGURES = (
+    "seconds",
+    "iterations",
+    "ms_per_iteration",
+    "reference_ratio",
+    "images_per_second",
+    "first_image_seconds",
+)
 METHODS = "felzenszwalb:scale=50:min_size=9,kmeans:clusters=3:window=3"
 
 
@@ -124,7 +132,10 @@ def test_figures_are_strict_json_with_the_work_behind_them(photos: Path, truth: 
     assert method["seconds"]["total"] >= method["seconds"]["most"] >= method["seconds"]["median"] > 0
     assert method["ms_per_iteration"]["least"] > 0
     assert method["preparation_seconds"] > 0
-    assert 0 < method["images_per_second"] < 1 / method["seconds"]["median"]
+    assert (method["images_per_second"], method["stream"]) == (None, None)
+    (size,) = method["sizes"]
+    assert (size["width"], size["height"], size["images"]) == (24, 20, 3)
+    assert size["stages"] == method["stages"]
     assert method["peak_bytes"]["host"] is None or method["peak_bytes"]["host"] > 1e7
     assert method["peak_bytes"]["device"] is None
     assert method["ratio_to_reference"]["seconds"]["median"] is None
@@ -155,10 +166,7 @@ def test_images_without_ground_truth_are_refused_before_any_work(photos: Path, t
 
 
 def test_nothing_has_figures_before_there_is_work(photos: Path, tmp_path: Path) -> None:
-    assert benchmark(photos, tmp_path).rows() == [
-        (name, dict.fromkeys(("seconds", "iterations", "ms_per_iteration", "reference_ratio")))
-        for name in METHODS.split(",")
-    ]
+    assert benchmark(photos, tmp_path).rows() == [(name, dict.fromkeys(FIGURES)) for name in METHODS.split(",")]
 
 
 def test_only_what_this_run_labelled_is_scored(photos: Path, truth: Path, tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def test_figures_worked_by_hand() -> None:
     figures = document.document(None)
     assert figures["images"] == 2
     assert figures["seconds"] == {"median": 6, "least": 3, "most": 7, "total": 16}
-    assert figures["images_per_second"] == pytest.approx(1 / 7)  # decoding and writing take another second
+    assert (figures["images_per_second"], figures["stream"]) == (None, None)  # that is for the stream to measure
     assert figures["ms_per_iteration"] == {"median": 500, "least": 500, "most": 1500}
     assert figures["stages"] == {"decode": 0.25, "fit": 4, "label": 1, "write": 0.75}
     assert figures["peak_bytes"] == {"host": 100, "device": None}

@@ -1,24 +1,31 @@
 from __future__ import annotations
 
+import io
 import itertools
 import json
+import os
 import re
+import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from samples import files_below, photo_folder, read_pixels
+from rich.console import Console
+from samples import files_below, photo_folder, read_pixels, stand_in_for_python
 from typer.testing import CliRunner, Result
 
 from dynaseg_cli.batch.job import Job
 from dynaseg_cli.benchmark import plot
 from dynaseg_cli.benchmark.benchmark import Benchmark
-from dynaseg_cli.benchmark.variants import Variant
+from dynaseg_cli.benchmark.variants import Variant, parse_variants
 from dynaseg_cli.cli import app
+from dynaseg_cli.cli.metrics_table import metrics_table
 from dynaseg_cli.config import METHODS
 
+OWN = "scf:iterations=2:min_labels=3:max_size=16:features=8:clusters=8"
 QUICK = "felzenszwalb:scale=50,kmeans:clusters=3:window=3"
 
 
@@ -39,9 +46,10 @@ def test_table_on_stderr_and_nothing_on_stdout_or_disk(tmp_path: Path) -> None:
     before = files_below(tmp_path)
     result = benchmark("photos", "--methods", QUICK, "--ground-truth", "truth")
     assert (result.exit_code, result.stdout) == (0, "")
-    header, first, *_ = result.stderr.splitlines()[1:]  # the first line says which protocol
-    assert header.split() == ["method", "s/image", "mIoU", "covering", "PRI", "VoI", "segments"]
-    assert first.startswith("felzenszwalb")
+    lines = result.stderr.splitlines()[1:]  # the first one says which protocol
+    assert lines[0].split() == ["method", "s/image"]
+    assert lines[3].split() == ["method", "s/image", "mIoU", "covering", "PRI", "VoI", "segments"]
+    assert lines[4].startswith("felzenszwalb")
     assert "2 images" in result.stderr
     assert files_below(tmp_path) == before
 
@@ -118,6 +126,89 @@ def test_interrupted_benchmark_keeps_the_figures_so_far(tmp_path: Path, monkeypa
     assert document["interrupted"]
     assert json.loads((tmp_path / "figures.json").read_text()) == document
     assert [(method["images"], method["metrics"]["miou"] > 0) for method in document["methods"]] == [(1, True)] * 2
+
+
+def test_own_methods_are_timed_as_segment_runs_them(tmp_path: Path) -> None:
+    before = files_below(tmp_path)
+    result = benchmark("photos", "--methods", f"{OWN},kmeans", "--json", "-o", "kept")
+    assert result.exit_code == 0, result.stderr
+    own, kmeans = json.loads(result.stdout)["methods"]
+    assert own["stream"]["images"] == 8
+    assert own["stream"]["images_per_second"] == own["images_per_second"] > 0
+    assert own["stream"]["first_image_seconds"] > own["seconds"]["least"]
+    assert (kmeans["stream"], kmeans["images_per_second"]) == (None, None)
+    header = result.stderr.splitlines()[0]
+    assert header.split("  ")[-3:] == ["images/s", "first image s", ""]
+    assert {name.split("/")[1] for name in set(files_below(tmp_path)) - set(before)} == {OWN, "kmeans"}
+    assert {path.name for path in (tmp_path / "kept").iterdir()} == {OWN, "kmeans"}
+
+
+def test_stream_is_left_out_where_it_is_not_wanted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in_for_python(monkeypatch, tmp_path, "exit 1")
+    result = benchmark("photos", "--methods", OWN, "--no-stream", "--json")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["methods"][0]["stream"] is None
+    assert "images/s" not in result.stderr
+
+
+def test_stream_that_breaks_is_named_and_the_other_figures_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in_for_python(monkeypatch, tmp_path, "echo 'RuntimeError: a mistake' >&2; exit 1")
+    result = benchmark("photos", "--methods", OWN, "--json", "-q")
+    reason = "as a stream: the process ended early, exit code 1: RuntimeError: a mistake"
+    assert result.exit_code == 1
+    assert result.stderr == f"failed: photos/a.png, {OWN}: {reason}\n"
+    (method,) = json.loads(result.stdout)["methods"]
+    assert method["failures"] == [{"path": "photos/a.png", "reason": reason}]
+    assert method["images_per_second"] is None
+    assert method["seconds"]["median"] > 0
+
+
+def test_images_that_fail_are_not_streamed(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in_for_python(monkeypatch, tmp_path, "exit 1")
+    for photo in photos.iterdir():
+        photo.write_bytes(b"nothing")
+    result = benchmark("photos", "--methods", OWN, "-q")
+    assert result.exit_code == 1
+    assert len(result.stderr.splitlines()) == 2
+    assert "as a stream" not in result.stderr
+
+
+def test_interrupted_stream_ends_its_process_and_keeps_the_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = {"finished": time.monotonic() + 5, "reason": None, "host_bytes": 1, "device_bytes": None}
+    script = f"echo $$ > pid; echo '{json.dumps(line)}'; kill -INT $PPID; exec sleep 60"
+    stand_in_for_python(monkeypatch, tmp_path, script)
+    # A shell may have made this process ignore SIGINT.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        result = benchmark("photos", "--methods", OWN, "--json")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert result.exit_code == 130
+    assert result.stderr.splitlines()[-1].startswith("interrupted: the figures are of what was done so far")
+    document = json.loads(result.stdout)
+    assert document["interrupted"]
+    assert document["methods"][0]["images"] == 2
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
+def test_tables_fit_a_hundred_columns_with_every_figure_there_can_be(photos: Path, tmp_path: Path) -> None:
+    work = Benchmark([photos], parse_variants("superpixel-cnn,reference,scf"), tmp_path / "out")
+    metrics = ("miou_all", "miou_fine", "miou_coarse", "miou_mean", "covering", "pri", "voi", "segments")
+    for report in work.reports:
+        report.metrics = dict.fromkeys(metrics, 1234.5)
+    speed, quality = work.tables()
+    for table in ([(name, dict.fromkeys(row, 1234.5)) for name, row in speed], quality):
+        screen = Console(width=100, file=io.StringIO())
+        screen.print(metrics_table("method", table))
+        lines = screen.file.getvalue().splitlines()  # type: ignore[attr-defined]
+        assert len(lines) == 1 + 3, "a line was folded"
+        assert max(len(line) for line in lines) <= 100
+        assert "…" not in lines[0]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,41 @@
+"""What runs in the process that `Stream` times: the batch as `segment` runs it, a line on stdout for each outcome."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from ..batch.job import Job
+from ..batch.planning import Plan
+from ..batch.runner import run_batch
+from ..config import BatchConfig, SegmentConfig
+from ..engine.engine import Engine
+from .memory import peak_bytes_of_process
+
+
+def main() -> None:
+    """Read a request as JSON from stdin, run it, and write after each image when that was and the memory so far."""
+    # Ctrl-C is sent to both processes; the one that waits for this one decides, and ends it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with os.fdopen(os.dup(sys.stdout.fileno()), "w") as lines:
+        # What a library prints must not come between the lines.
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+        request = json.load(sys.stdin)
+        plan = Plan(
+            jobs=[Job(Path(source), name) for source, name in request["jobs"]],
+            output=Path(request["output"]),
+            segment=SegmentConfig(**request["options"]),
+            batch=BatchConfig(fail_fast=True),
+            unlistable=[],
+            links_out=0,
+        )
+        engine = Engine(plan.segment, request["device"])
+        for outcome in run_batch(plan, engine):
+            finished = time.monotonic()
+            host, device = peak_bytes_of_process(engine.device)
+            line = {"finished": finished, "reason": outcome.reason, "host_bytes": host, "device_bytes": device}
+            print(json.dumps(line), file=lines, flush=True)
