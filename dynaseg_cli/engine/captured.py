@@ -23,8 +23,8 @@ class CapturedIteration(Iteration):
     their algorithms and the kernels are compiled.
     """
 
-    def __init__(self, step: TrainingStep, optimiser: torch.optim.Optimizer, trajectory: Trajectory) -> None:
-        super().__init__(step, optimiser, trajectory)
+    def __init__(self, step: TrainingStep, update: Callable[[], None], trajectory: Trajectory) -> None:
+        super().__init__(step, update, trajectory)
         trajectory.halt()
         self._graph = CudaGraph(self._look_and_improve, trajectory.ended.device)
         self._mail, self._next_mail = (Mail(trajectory.ended.device) for _ in range(2))

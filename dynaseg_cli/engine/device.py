@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import platform
 from pathlib import Path
 
@@ -50,6 +51,11 @@ def compute_dtype(device: torch.device, precision: Precision) -> torch.dtype:
     if precision == "auto":
         return torch.bfloat16 if _has_bfloat16_units(device) else torch.float32
     return torch.bfloat16 if precision == "bfloat16" else torch.float32
+
+
+def has_triton(device: torch.device) -> bool:
+    """Whether kernels for the device can be made where it is. Triton is looked for, not imported."""
+    return device.type == "cuda" and importlib.util.find_spec("triton") is not None
 
 
 def _has_bfloat16_units(device: torch.device) -> bool:

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
+from torch.optim.sgd import sgd
 
 from ..config import SegmentConfig
 from ..errors import DivergedError
 from ..method.network import SegmentationNetwork
 from .captured import CapturedIteration
+from .device import has_triton
 from .iteration import Iteration
+from .memory import is_out_of_memory
 from .segmentation import StopReason
 from .training_step import BandedStep, LiteralStep, TrainingStep
 from .trajectory import Status, Trajectory
+
+_log = logging.getLogger(__name__)
 
 CAPTURED_PIXELS = 1 << 20
 """Of all sizes that are kept recorded for the next image of their size, some 3 kB of device memory a pixel."""
@@ -70,6 +77,7 @@ class Fitter:
         self._initial = copy.deepcopy(network.state_dict())
         self._device = network.classifier.weight.device
         self._captures = captures(self._device, config)
+        self._kernels = has_triton(self._device)
         self._momenta = [torch.zeros_like(parameter) for parameter in network.parameters()]
         self._captured: OrderedDict[tuple[int, int], CapturedIteration] = OrderedDict()
 
@@ -134,40 +142,67 @@ class Fitter:
             convolution.weight.copy_(convolution.weight.transpose(2, 3).clone())
 
     def _iteration(self, height: int, width: int) -> Iteration:
+        size = height, width
+        if size in self._captured:
+            self._captured.move_to_end(size)
+            return self._captured[size]
+        while self._captured and sum(h * w for h, w in (*self._captured, size)) > CAPTURED_PIXELS:
+            self._captured.popitem(last=False)
+        iteration = self._new_iteration(height, width)
+        if isinstance(iteration, CapturedIteration):
+            self._captured[size] = iteration
+        return iteration
+
+    def _new_iteration(self, height: int, width: int) -> Iteration:
         if not self._captures:
             return Iteration(*self._parts(height, width))
-        size = height, width
-        if size not in self._captured:
-            while self._captured and sum(h * w for h, w in (*self._captured, size)) > CAPTURED_PIXELS:
-                self._captured.popitem(last=False)
-            self._captured[size] = CapturedIteration(*self._parts(height, width))
-        self._captured.move_to_end(size)
-        return self._captured[size]
+        try:
+            return CapturedIteration(*self._parts(height, width))
+        except Exception as error:
+            # Kernels and graph are for speed alone: whatever a driver or a missing compiler makes of them costs that.
+            if is_out_of_memory(error):
+                raise
+            lost = "fused kernels" if self._kernels else "a captured graph"
+            _log.warning("%s: without %s, and slower for it: %s", self._device, lost, error)
+            if self._kernels:
+                self._kernels = False
+            else:
+                self._captures = False
+        return self._new_iteration(height, width)
 
-    def _parts(self, height: int, width: int) -> tuple[TrainingStep, torch.optim.Optimizer, Trajectory]:
-        step: TrainingStep
-        if self._config.literal:
-            step = LiteralStep(self._network, self._config, self._dtype)
-        else:
-            step = BandedStep(self._network, height, width, self._config, self._dtype)
+    def _parts(self, height: int, width: int) -> tuple[TrainingStep, Callable[[], None], Trajectory]:
         trajectory = Trajectory(height, width, self._config, self._device)
-        return step, self._optimiser(trajectory), trajectory
+        return self._step(height, width), partial(self._update, trajectory.ended), trajectory
 
-    def _optimiser(self, trajectory: Trajectory) -> torch.optim.Optimizer:
-        config = self._config
+    def _step(self, height: int, width: int) -> TrainingStep:
+        if self._config.literal:
+            return LiteralStep(self._network, self._config, self._dtype)
+        if self._kernels:
+            from .fused_step import FusedStep  # noqa: PLC0415 - imports Triton, which only CUDA needs
+
+            return FusedStep(self._network, height, width, self._config, self._dtype)
+        return BandedStep(self._network, height, width, self._config, self._dtype)
+
+    @torch.no_grad()
+    def _update(self, ended: Tensor) -> None:
+        """One step of stochastic gradient descent; the fused one leaves everything as it is where `ended` is 1."""
+        config, parameters = self._config, list(self._network.parameters())
         fused = not config.literal and self._device.type in ("cpu", "cuda")
-        optimiser = torch.optim.SGD(
-            self._network.parameters(),
-            config.learning_rate,
-            config.momentum,
-            weight_decay=config.weight_decay,
+        # Not the class around this function: making one imports torch's compiler, a second before the first image.
+        sgd(
+            parameters,
+            [parameter.grad for parameter in parameters if parameter.grad is not None],
+            [*self._momenta],
             fused=fused,
+            foreach=False if fused else None,
+            found_inf=ended if fused else None,
+            weight_decay=config.weight_decay,
+            momentum=config.momentum,
+            lr=config.learning_rate,
+            dampening=0,
+            nesterov=False,
+            maximize=False,
         )
-        for parameter, momentum in zip(self._network.parameters(), self._momenta, strict=True):
-            optimiser.state[parameter]["momentum_buffer"] = momentum
-        if fused:  # what tells it, on the device, to leave everything as it is
-            optimiser.found_inf = trajectory.ended  # type: ignore[attr-defined]
-        return optimiser
 
 
 def captures(device: torch.device, config: SegmentConfig) -> bool:

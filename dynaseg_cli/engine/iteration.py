@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
 from .training_step import TrainingStep
@@ -18,11 +17,15 @@ class Iteration:
     """Response, labels, loss and what the trajectory makes of them; then gradients and an update of the network.
 
     Made for one size, and run on any number of images of this size.
+
+    Parameters
+    ----------
+    update : changes the network by its parameters' gradients, and nothing once the trajectory has ended.
     """
 
-    def __init__(self, step: TrainingStep, optimiser: torch.optim.Optimizer, trajectory: Trajectory) -> None:
+    def __init__(self, step: TrainingStep, update: Callable[[], None], trajectory: Trajectory) -> None:
         self._step = step
-        self._optimiser = optimiser
+        self._update = update
         self.trajectory = trajectory
 
     def run(self, image: Tensor, threshold: int, limit: int, watch: Watch) -> End:
@@ -45,4 +48,4 @@ class Iteration:
 
     def _improve(self) -> None:
         self._step.backward()
-        self._optimiser.step()
+        self._update()

@@ -90,9 +90,7 @@ class BandedStep:
         device = network.classifier.weight.device
         features, clusters = network.classifier.in_channels, network.classifier.out_channels
         self._rows = band_rows(width, max(features, clusters), device)
-        for parameter in network.parameters():
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
+        prepare_gradients(network)
 
         def new_map(channels: int, of: torch.dtype, border: int = 0) -> Tensor:
             return torch.zeros((height + 2 * border, width + 2 * border, channels), dtype=of, device=device)
@@ -168,6 +166,13 @@ class BandedStep:
 
     def _bands(self) -> Iterator[slice]:
         return bands(self._height, self._rows)
+
+
+def prepare_gradients(network: SegmentationNetwork) -> None:
+    """See that every parameter has a gradient of its own layout, in memory that stays the same."""
+    for parameter in network.parameters():
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
 
 
 def surroundings(image: Tensor) -> Tensor:

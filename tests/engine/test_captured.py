@@ -187,6 +187,53 @@ def test_the_caller_hears_how_far_it_is_and_can_end_it(recordings: Recordings, p
     assert_same(fitter.fit(levels_of(photo)[1:], 1), fit)
 
 
+def test_where_no_graph_can_be_captured_the_plain_loop_goes_on(
+    monkeypatch: pytest.MonkeyPatch, recordings: Recordings, photo: NDArray[np.uint8], caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(work: Callable[[], None], device: torch.device) -> None:
+        work()
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    expected = plain(monkeypatch, CONFIG, levels_of(photo), 1)
+    monkeypatch.setattr(captured_module, "CudaGraph", refuse)
+    fitter = new_fitter(CONFIG)
+    for _ in range(2):
+        assert_same(fitter.fit(levels_of(photo), 1), expected)
+    assert [record.message for record in caplog.records] == [
+        "cpu: without a captured graph, and slower for it: operation not permitted when stream is capturing"
+    ]
+
+
+def test_where_kernels_cannot_run_plain_operations_are_captured(
+    monkeypatch: pytest.MonkeyPatch, recordings: Recordings, photo: NDArray[np.uint8], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A CPU is such a place."""
+    pytest.importorskip("triton", reason="no Triton for this platform")
+    expected = plain(monkeypatch, CONFIG, levels_of(photo), 1)
+    monkeypatch.setattr(fitting_module, "has_triton", lambda device: True)
+    assert_same(new_fitter(CONFIG).fit(levels_of(photo), 1), expected)
+    assert recordings.count == 3  # of which one came to nothing
+    assert len(caplog.records) == 1
+    assert caplog.records[0].message.startswith("cpu: without fused kernels, and slower for it: ")
+
+
+def test_no_memory_for_a_graph_is_not_the_end_of_graphs(
+    monkeypatch: pytest.MonkeyPatch, recordings: Recordings, photo: NDArray[np.uint8]
+) -> None:
+    calling = captured_module.CudaGraph
+    fitter = new_fitter(CONFIG)
+
+    def lack(work: Callable[[], None], device: torch.device) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(captured_module, "CudaGraph", lack)
+    with pytest.raises(torch.OutOfMemoryError):
+        fitter.fit(levels_of(photo), 1)
+    monkeypatch.setattr(captured_module, "CudaGraph", calling)
+    fitter.fit(levels_of(photo), 1)
+    assert recordings.count == 2
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_an_iteration_on_cuda_never_waits_for_the_device(dtype: torch.dtype) -> None:
     """On tensors that have a device and a shape, but no values: whoever asks for one is found out."""

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -79,3 +82,14 @@ def test_cpu_is_described_with_its_threads() -> None:
     description = describe_device(torch.device("cpu"))
     assert description.startswith("cpu (")
     assert f"{torch.get_num_threads()} threads" in description
+
+
+def test_a_cpu_never_imports_triton() -> None:
+    code = (
+        "import sys, numpy, torch\n"
+        "before = 'triton' in sys.modules\n"
+        "from dynaseg_cli import Engine, SegmentConfig\n"
+        "Engine(SegmentConfig(iterations=2), 'cpu').segment(numpy.zeros((20, 20, 3), numpy.uint8))\n"
+        "assert before == ('triton' in sys.modules) == False"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,105 @@
+"""The step for CUDA against network, formulas and autograd: on a CUDA device, and elsewhere under Triton's interpreter.
+
+The interpreter must be chosen before Triton is imported: a process of its own runs this file again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from test_training_step import CONFIG, THRESHOLD, Outcome, assert_same, by_definition, by_step, some_network
+
+from dynaseg_cli.config import Mode, SegmentConfig
+from dynaseg_cli.engine import fitting as fitting_module
+from dynaseg_cli.engine.fitting import Fitter
+from dynaseg_cli.engine.labelling import to_input
+from dynaseg_cli.engine.training_step import LiteralStep
+from dynaseg_cli.method.network import SegmentationNetwork
+
+pytest.importorskip("triton", reason="no Triton for this platform: the step for CUDA is not tested")
+
+from dynaseg_cli.engine.fused_step import FusedStep
+
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+DEVICE = torch.device("cpu" if INTERPRETED else "cuda")
+
+
+def on_device(test: Callable[..., None]) -> Callable[..., None]:
+    return test if INTERPRETED else pytest.mark.requires_cuda(test)
+
+
+def by_fused_step(image: NDArray[np.uint8], config: SegmentConfig, dtype: torch.dtype) -> Outcome:
+    network = some_network(config).to(DEVICE)
+    step = FusedStep(network, *image.shape[:2], config, dtype)
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False, deterministic=True):
+        for other in (image[::-1].copy(), image):  # the second must not remember the first
+            step.load(to_input(other, DEVICE))
+            objective = step.evaluate(torch.tensor(THRESHOLD, device=DEVICE))
+            step.backward()
+    return Outcome.of(network.cpu(), objective.loss.cpu(), objective.labels.cpu())
+
+
+@on_device
+@pytest.mark.parametrize("mode", ["scf", "fsf", "fixed"])
+def test_float32_is_the_definition(photo: NDArray[np.uint8], mode: Mode) -> None:
+    config = dataclasses.replace(CONFIG, mode=mode)
+    expected = by_definition(photo, config)
+    actual = by_fused_step(photo, config, torch.float32)
+    assert torch.equal(actual.labels, expected.labels)
+    assert_same(actual, expected, 2e-4)
+
+
+@on_device
+@pytest.mark.parametrize(("blocks", "features", "clusters"), [(1, 8, 16), (2, 24, 30), (4, 3, 5)])
+@pytest.mark.parametrize("size", [(1, 9), (9, 1), (7, 5)], ids=str)
+def test_any_size_and_number_of_channels(
+    photo: NDArray[np.uint8], size: tuple[int, int], blocks: int, features: int, clusters: int
+) -> None:
+    config = dataclasses.replace(CONFIG, blocks=blocks, features=features, clusters=clusters)
+    image = photo[: size[0], : size[1]]
+    assert_same(by_fused_step(image, config, torch.float32), by_definition(image, config), 2e-3)
+
+
+@on_device
+def test_bfloat16_is_no_further_from_the_definition_than_autograd(photo: NDArray[np.uint8]) -> None:
+    expected = by_definition(photo, CONFIG)
+    actual = by_fused_step(photo, CONFIG, torch.bfloat16)
+    by_autograd = by_step(photo, CONFIG, LiteralStep, torch.bfloat16)
+    assert (actual.labels == expected.labels).double().mean() > 0.97
+    assert actual.loss == pytest.approx(expected.loss, rel=0.02)
+    for name, gradient in expected.gradients.items():
+        errors = [(outcome.gradients[name].double() - gradient).norm() for outcome in (actual, by_autograd)]
+        assert errors[0] < 1.5 * errors[1] + 0.01 * gradient.norm(), name
+
+
+@on_device
+def test_a_fit_is_that_of_the_plain_operations(monkeypatch: pytest.MonkeyPatch, photo: NDArray[np.uint8]) -> None:
+    config = dataclasses.replace(CONFIG, iterations=4, patience=0, features=16)
+
+    def losses(kernels: bool) -> list[float]:
+        monkeypatch.setattr(fitting_module, "has_triton", lambda device: kernels)
+        network = SegmentationNetwork(config.blocks, config.features, config.clusters)
+        network.initialise(config.seed)
+        fitter = Fitter(network.to(DEVICE, memory_format=torch.channels_last), config, torch.float32)  # type: ignore[call-overload]
+        return fitter.fit([to_input(photo[:12, :16], DEVICE)], 1).loss
+
+    np.testing.assert_allclose(losses(kernels=True), losses(kernels=False), rtol=1e-4)
+
+
+@pytest.mark.skipif(INTERPRETED, reason="this is the process under the interpreter")
+def test_interpreted_step_is_the_definition() -> None:
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert " passed" in run.stdout
