@@ -51,29 +51,28 @@ class CapturedIteration(Iteration):
 
 
 class CudaGraph:
-    """What `work` does on a CUDA device, recorded. It must neither wait for the device nor depend on its values.
+    """What `work` does on the current CUDA device, recorded. It must neither wait for it nor depend on its values.
 
     Recording calls `work` twice, the first time for real.
     """
 
     def __init__(self, work: Callable[[], None], device: torch.device) -> None:
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.device(device):
-            work()
-            # Not `torch.cuda.graph`, which waits for the device, collects garbage and empties the cache every time.
-            stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-            stream.wait_stream(torch.cuda.current_stream(device))
-            with torch.cuda.stream(stream):
-                # Other threads may use the device meanwhile.
-                self._graph.capture_begin(capture_error_mode="thread_local")
-                try:
-                    work()
-                except BaseException:
-                    with contextlib.suppress(RuntimeError):
-                        self._graph.capture_end()
-                    raise
-                self._graph.capture_end()
-            torch.cuda.current_stream(device).wait_stream(stream)
+        work()
+        # Not `torch.cuda.graph`, which waits for the device, collects garbage and empties the cache every time.
+        stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(stream):
+            # Other threads may use the device meanwhile.
+            self._graph.capture_begin(capture_error_mode="thread_local")
+            try:
+                work()
+            except BaseException:
+                with contextlib.suppress(RuntimeError):
+                    self._graph.capture_end()
+                raise
+            self._graph.capture_end()
+        torch.cuda.current_stream(device).wait_stream(stream)
 
     def replay(self) -> None:
         self._graph.replay()

@@ -54,8 +54,8 @@ def compute_dtype(device: torch.device, precision: Precision) -> torch.dtype:
 
 
 def has_triton(device: torch.device) -> bool:
-    """Whether kernels for the device can be made where it is. Triton is looked for, not imported."""
-    return device.type == "cuda" and importlib.util.find_spec("triton") is not None
+    """Whether kernels for the device can be made where it is: an NVIDIA one. Triton is looked for, not imported."""
+    return device.type == "cuda" and torch.version.cuda is not None and importlib.util.find_spec("triton") is not None
 
 
 def _has_bfloat16_units(device: torch.device) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import TypeVar
 
 import numpy as np
@@ -97,8 +98,9 @@ class Engine:
             silhouette = self.find_silhouette(image)
         threshold = silhouette.k if silhouette is not None else self.config.min_labels
         assert isinstance(threshold, int)
-        # float32 means float32, not TF32, and equal runs give equal labels.
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False, deterministic=True):
+        # float32 means float32, not TF32, and equal runs give equal labels. Kernels start on the current device.
+        on_device = torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext()
+        with on_device, torch.backends.cudnn.flags(enabled=True, allow_tf32=False, deterministic=True):
             raw, record = self._fit_and_label(image, threshold, silhouette, on_iteration)
         if self.config.min_region > 1:
             raw = merge_small_regions(raw, image, self.config.min_region)

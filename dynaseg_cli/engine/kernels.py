@@ -5,11 +5,9 @@ border do, as long as its rows are a whole number of pixels apart. All arithmeti
 map are finished in float64. Every call can be captured in a CUDA graph: it waits for nothing, and what it launches
 follows from shapes alone.
 
-The bytes of a result are the same run after run and on every device: a pass sums over its own share of the pixels, so
-many of them that a second, small kernel can add the shares, in a fixed order. No atomics. Height and width are plain
-arguments of the kernels, so that photos of all sizes share what was compiled for the first.
-
-Named after what they compute, the functions without and with `finish` come in pairs:
+The bytes of a result are the same run after run: no atomics, but each program sums over its share of the pixels, and a
+second, small kernel, `finish_...`, adds up the shares in a fixed order. Height and width are plain arguments of the
+kernels, so that photos of all sizes share what was compiled for the first.
 
     measure, finish_statistics, normalise                               a BatchNorm, forward
     measure_gradient, finish_gradient, input_gradient, finish_sum       and backward
@@ -18,6 +16,7 @@ Named after what they compute, the functions without and with `finish` come in p
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -39,6 +38,9 @@ ROWS = tl.constexpr(512)
 """Shares that a finishing kernel adds up at a time."""
 GROUP = tl.constexpr(8)
 """Channels that a program of a finishing kernel adds up: 32 bytes, the least a memory transfer brings."""
+
+LARGE = tl.constexpr(2.0**64)
+LOG2E = tl.constexpr(1 / math.log(2))
 
 
 @dataclass(frozen=True)
@@ -159,8 +161,7 @@ def input_gradient(gradient: Tensor, activation: Activation, coefficients: Tenso
     partials = z.new_empty((shares, 1, channels), dtype=torch.float32)
     _input_gradient[(shares,)](
         gradient, z, activation.bias, coefficients, out, partials, height * width, width, *_layout(gradient),
-        *_layout(z), *_layout(out), channels, _padded(channels), pixels_at_a_time, activation.relu,
-        **LAUNCH,
+        *_layout(z), *_layout(out), channels, _padded(channels), pixels_at_a_time, activation.relu, **LAUNCH,
     )  # fmt: skip
     return partials
 
@@ -178,13 +179,14 @@ def evaluate_objective(
 
     Parameters
     ----------
-    z : (H, W, C), and C may exceed the number of clusters.
+    z : (H, W, C) float32 or bfloat16, and C may exceed the number of clusters.
     scale, shift : (C,) float32.
-    labels : (H, W) int64, set to the argmax, the first of equals.
-    log_partition : (H, W) float32, set to the logarithm of the sum of exp(r).
+    labels : (H, W) int64, contiguous, set to the argmax, the first of equals.
+    log_partition : (H, W) float32, contiguous, set to the logarithm of the sum of exp(r).
     slots : (clusters,) int32, set to 1 for the labels that occur and to 0 for the others.
 
-    Returns (shares, 3) float32: sums of log_partition - max r, and of the absolute differences of r across and down.
+    Returns (shares, 2) float32: sums of log_partition - max r, and of the absolute differences of neighbours, each as a
+    part of all those in its direction.
     """
     height, width, channels = z.shape
     strips, bands, rows = _strips_and_bands(height, width, channels)
@@ -258,9 +260,12 @@ def _layout(pixels: Tensor) -> tuple[int | None, int]:
 
     None where nothing is skipped, which spares a division for each pixel.
     """
+    height, width, channels = pixels.shape
     row, pixel, channel = pixels.stride()
-    skipped, rest = divmod(row - pixels.shape[1] * pixel, pixel)
-    assert channel == 1 and rest == 0
+    if width == 1:  # PyTorch may say anything of the step to a second one
+        pixel = channels if row % channels == 0 else row
+    skipped, rest = divmod(row - width * pixel, pixel)
+    assert (channel == 1 or channels == 1) and (rest == 0 or height == 1)
     return skipped or None, pixel
 
 
@@ -285,7 +290,7 @@ def _tile(channels: int) -> int:
 
 def _tiles(*maps: Tensor) -> int:
     """Tiles of these maps that a program asks for at once."""
-    bytes_of_a_tile = 8 * sum(pixels.element_size() for pixels in maps)  # in each thread
+    bytes_of_a_tile = 8 * sum(pixels.element_size() for pixels in maps)  # to each thread
     return 1 << (BYTES_UNDER_WAY // bytes_of_a_tile).bit_length() - 1
 
 
@@ -303,10 +308,8 @@ def _pairs_down(height: int, width: int, clusters: int) -> int:
     return max((height - 1) * width * clusters, 1)
 
 
-# Arguments that Triton would otherwise compile anew for, at every size that 16 divides or that is 1.
-SIZES = [
-    "pixels", "height", "width", "rows", "shares", "skipped", "gradient_skipped", "out_skipped",
-]  # fmt: skip
+SIZES = ["pixels", "height", "width", "rows", "shares", "skipped", "gradient_skipped", "out_skipped"]
+"""Arguments for which Triton would otherwise compile anew when they are 1, or when 16 divides them."""
 
 
 @triton.jit
@@ -321,9 +324,10 @@ def _starts(pixel, width, skipped, stride: tl.constexpr):
 @triton.jit
 def _by_channel(values, channel, channels: tl.constexpr):
     """(1, padded) float32 of (C,), or None."""
-    if values is None:
-        return None
-    return tl.load(values + channel, mask=channel < channels, other=0.0).to(tl.float32)[None, :]
+    found = None
+    if values is not None:
+        found = tl.load(values + channel, mask=channel < channels, other=0.0).to(tl.float32)[None, :]
+    return found
 
 
 @triton.jit
@@ -338,9 +342,18 @@ def _activate(z, bias, relu: tl.constexpr):
 
 
 @triton.jit
+def _exp(x):
+    """Without the instructions by which tl.exp keeps what is below 1e-38 from becoming 0."""
+    return tl.exp2(x * LOG2E)
+
+
+@triton.jit
 def _sign(a, b):
-    """Of a - b, in two instructions rather than six: all that is not between -1e-19 and 1e-19 is cut to -1 or 1."""
-    return tl.clamp((a - b) * 18446744073709551616.0, -1.0, 1.0)
+    """Of a - b, in two instructions rather than six: what is not between -1e-19 and 1e-19 is cut to -1 or 1.
+
+    A power of two rounds nothing: equals differ by 0, and the compiler may take the product and the difference as one.
+    """
+    return tl.clamp(a * LARGE - b * LARGE, -1.0, 1.0)
 
 
 @triton.jit(do_not_specialize=SIZES)
@@ -560,8 +573,10 @@ def _evaluate_objective(
         apart += by_pair_across * tl.abs(right.to(tl.float32) - value)
         apart += by_pair_down * tl.abs(below.to(tl.float32) - value)
         response = value * factor + offset
-        peak, label = tl.max(response, 1, return_indices=True)
-        over_peak = tl.log(tl.sum(tl.exp(response - peak[:, None]), 1))
+        peak = tl.max(response, 1)
+        # The first of equals; and a label even if they are no numbers, which equal nothing.
+        label = tl.min(tl.where(response == peak[:, None], channel[None, :], clusters - 1), 1)
+        over_peak = tl.log(tl.sum(_exp(response - peak[:, None]), 1))
         excess += tl.where(x < width, over_peak, 0.0)
         seen |= (channel[None, :] == label[:, None]) & there
         tl.store(labels + pixel, label.to(tl.int64), mask=x < width)
@@ -646,7 +661,7 @@ def _objective_gradient(
         label = tl.load(labels + pixel, mask=x < width, other=-1).to(tl.int32)
         partition = tl.load(log_partition + pixel, mask=x < width, other=float("inf"))
         value = here.to(tl.float32)
-        g = tl.exp(value * factor + offset - partition[:, None])
+        g = _exp(value * factor + offset - partition[:, None])
         g = (g - tl.where(channel[None, :] == label[:, None], 1.0, 0.0)) * by_pixel
         across = _sign(value, left.to(tl.float32)) + _sign(value, right.to(tl.float32))
         to_below = _sign(below.to(tl.float32), value)

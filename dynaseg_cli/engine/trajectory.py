@@ -47,7 +47,7 @@ class Trajectory:
         self.threshold = number()
         """int64, shape ()."""
         self.ended = torch.zeros((), device=device)
-        """float32, shape (), 1 from the end on: a fused optimiser of torch's changes nothing while its found_inf is 1."""
+        """float32, shape (), 1 from the end on: while its found_inf is 1, a fused optimiser changes nothing."""
         self.labels = torch.zeros((height, width), dtype=torch.int64, device=device)
         """(H, W), the raw argmax of the last iteration, in 0..q-1."""
         self._limit, self._end, self._iterations = number(), number(), number()

@@ -186,6 +186,15 @@ def test_channels_that_are_part_of_wider_pixels() -> None:
 
 
 @on_device
+@pytest.mark.parametrize(
+    ("size", "strides"), [((9, 1, 4), (4, 77, 1)), ((1, 9, 4), (77, 4, 1)), ((7, 13, 1), (13, 1, 77))], ids=str
+)
+def test_any_stride_along_an_axis_of_one(size: tuple[int, int, int], strides: tuple[int, int, int]) -> None:
+    z, gradient = (random(200, seed=seed).as_strided(size, strides) for seed in (0, 4))
+    assert_batch_norm_is_the_definition(Activation(z, None), gradient, torch.float32)
+
+
+@on_device
 @pytest.mark.parametrize("shares", [1, 3, 100], ids=str)
 def test_however_many_programs_share_the_pixels(monkeypatch: pytest.MonkeyPatch, shares: int) -> None:
     """Few, and each goes over many tiles, the last of them in part."""
@@ -505,14 +514,13 @@ class H100:
 
 
 @pytest.fixture
-def compiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
-    """Kernels, by their names, that the launchers compiled since; none is launched."""
-    found: dict[str, Any] = {}
+def compiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> set[Any]:
+    """What the launchers compiled since; none of it is launched."""
+    found: set[Any] = set()
     run = JITFunction.run
 
     def compile_only(self: Any, *args: Any, grid: Any, warmup: bool, **options: Any) -> None:
-        kernel = run(self, *args, grid=grid, warmup=True, **options)
-        assert found.setdefault(self.__name__, kernel) is kernel, f"{self.__name__} was compiled a second time"
+        found.add(run(self, *args, grid=grid, warmup=True, **options))
 
     monkeypatch.setattr(JITFunction, "run", compile_only)
     monkeypatch.setattr(driver, "_active", H100())
@@ -522,6 +530,7 @@ def compiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
 
 
 def call_every_kernel(height: int, width: int, dtype: torch.dtype) -> None:
+    """For features and a response of that type."""
     channels, clusters = 104, 100
     norm = Norm(random(channels), random(channels))
     activation = Activation(torch.empty((height, width, channels), dtype=dtype), random(channels))
@@ -530,6 +539,17 @@ def call_every_kernel(height: int, width: int, dtype: torch.dtype) -> None:
     norm.forward(activation, out)
     norm.backward(gradient, activation, out)
     evaluated(activation.z, norm.weight, norm.bias, clusters, "scf", 50.0, 2, norm["mean"], gradient)
+
+
+def call_every_kernel_of_a_response(height: int, width: int, dtype: torch.dtype) -> None:
+    """Without bias and ReLU, and with a gradient in float32, which becomes one in bfloat16."""
+    norm = Norm(random(104), random(104))
+    activation = Activation(torch.empty((height, width, 104), dtype=dtype), None, relu=False)
+    gradient = torch.empty(activation.z.shape)
+    for mode in ("fsf", "fixed"):
+        evaluated(activation.z, norm.weight, norm.bias, 100, mode, 5.0, 2, norm["mean"], gradient)
+    norm.forward(activation, torch.empty_like(gradient))
+    norm.backward(gradient, activation, torch.empty_like(gradient, dtype=torch.bfloat16))
 
 
 def resources(kernel: Any) -> tuple[int, int]:
@@ -547,30 +567,33 @@ def resources(kernel: Any) -> tuple[int, int]:
 
 
 @without_device
+@pytest.mark.parametrize("call", [call_every_kernel, call_every_kernel_of_a_response])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_compiled_for_an_h100_every_kernel_keeps_to_its_registers(compiled: dict[str, Any], dtype: torch.dtype) -> None:
-    call_every_kernel(321, 481, dtype)
-    assert len(compiled) == 10
-    for name, kernel in compiled.items():
+def test_compiled_for_an_h100_every_kernel_keeps_to_its_registers(
+    compiled: set[Any], dtype: torch.dtype, call: Callable[[int, int, torch.dtype], None]
+) -> None:
+    call(321, 481, dtype)
+    assert len({kernel.name for kernel in compiled}) == 10
+    for kernel in compiled:
         registers, spilled = resources(kernel)
-        assert spilled == 0, name
+        assert spilled == 0, kernel.name
         # What has many programs has four of them on a processor, which has 65,536 registers.
-        assert "finish" in name or 4 * registers * 32 * kernel.metadata.num_warps <= 65536, name
+        assert "finish" in kernel.name or 4 * registers * 32 * kernel.metadata.num_warps <= 65536, kernel.name
 
 
 @without_device
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_maps_are_read_and_written_16_bytes_at_a_time(compiled: dict[str, Any], dtype: torch.dtype) -> None:
+def test_maps_are_read_and_written_16_bytes_at_a_time(compiled: set[Any], dtype: torch.dtype) -> None:
     call_every_kernel(321, 481, dtype)
     wide = re.compile(r"(ld|st)\.global[.\w:]*\.v4\.b32")
     narrow = re.compile(r"(ld|st)\.global[.\w:]*\.v2\.b(16|32)|(ld|st)\.global[.\w:]*\.b16")
-    for name, kernel in compiled.items():
-        if "finish" not in name:
-            assert wide.search(kernel.asm["ptx"]) and not narrow.search(kernel.asm["ptx"]), name
+    for kernel in compiled:
+        if "finish" not in kernel.name:
+            assert wide.search(kernel.asm["ptx"]) and not narrow.search(kernel.asm["ptx"]), kernel.name
 
 
 @without_device
-def test_photos_of_all_sizes_share_what_is_compiled(compiled: dict[str, Any]) -> None:
+def test_photos_of_all_sizes_share_what_is_compiled(compiled: set[Any]) -> None:
     for size in [(321, 481), (320, 480), (481, 321), (16, 16), (1, 9), (9, 1), (1, 16), (2, 1)]:
         call_every_kernel(*size, torch.bfloat16)
     assert len(compiled) == 10
