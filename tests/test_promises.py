@@ -53,6 +53,19 @@ def test_defaults_reach_the_promised_quality_on_bsds500(bsds500: Path, tmp_path:
     assert scores.covering >= 0.34, scores
 
 
+@pytest.mark.requires_cuda
+@pytest.mark.requires_bsds500
+def test_cuda_segments_as_well_as_the_cpu(bsds500: Path, tmp_path: Path) -> None:
+    photos = sorted((bsds500 / "images" / "val").glob("*.jpg"))[:20]
+    for device in ("cpu", "cuda"):
+        run_dynaseg("segment", *photos, "-o", tmp_path / device, "--device", device, "-q")
+    by_cpu, by_cuda = (
+        score_folder(tmp_path / device / "labels", bsds500 / "groundTruth" / "val") for device in ("cpu", "cuda")
+    )
+    assert by_cuda.mean == pytest.approx(by_cpu.mean, abs=0.005)
+    assert by_cuda.covering == pytest.approx(by_cpu.covering, abs=0.01)
+
+
 def test_sample_images_take_less_than_one_and_a_half_gigabytes(tmp_path: Path) -> None:
     peak = run_dynaseg("segment", SAMPLES, "-o", tmp_path, "--device", "cpu", "-q", "--iterations", 12)
     assert peak < 1.5e9

@@ -385,7 +385,8 @@ def test_cuda_gives_what_the_cpu_gives(patches: Image, mode: Mode) -> None:
 
 
 @pytest.mark.requires_cuda
-def test_cuda_gives_equal_results_for_equal_runs(photo: Image) -> None:
-    first, again = (run_engine(photo, PAPER, "cuda") for _ in range(2))
+@pytest.mark.parametrize("config", [PAPER, QUICK], ids=["paper", "default"])
+def test_cuda_gives_equal_results_for_equal_runs(photo: Image, config: SegmentConfig) -> None:
+    first, again = (run_engine(photo, config, "cuda") for _ in range(2))
     assert first.losses == again.losses
     assert np.array_equal(first.labels, again.labels)
