@@ -168,9 +168,14 @@ def _as_image(pixels: Tensor) -> Tensor:
     return pixels.permute(2, 0, 1)[None]
 
 
+def _as_pixels(image: Tensor) -> Tensor:
+    """(1, C, H, W) as (H, W, C); nothing is copied if the library kept to channels-last order, as cuDNN does."""
+    return image[0].permute(1, 2, 0).contiguous()
+
+
 def _convolved(x: Tensor, weight: Tensor) -> Tensor:
     """(H, W, K) of (H, W, C)."""
-    return functional.conv2d(_as_image(x), weight, padding=1)[0].permute(1, 2, 0)
+    return _as_pixels(functional.conv2d(_as_image(x), weight, padding=1))
 
 
 def _convolved_back(gradient: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -178,7 +183,7 @@ def _convolved_back(gradient: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor
     by_input, by_weight, _ = torch.ops.aten.convolution_backward(
         _as_image(gradient), _as_image(x), weight, None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1, [True, True, False]
     )
-    return by_input[0].permute(1, 2, 0), by_weight
+    return _as_pixels(by_input), by_weight
 
 
 def _product(gradient: Tensor, x: Tensor) -> Tensor:

@@ -54,6 +54,9 @@ class Trajectory:
         self._present, self._fewest, self._since_fewest = number(), number(), number()
         # One row more: where that is written which is computed after the end.
         self._records = torch.zeros((config.iterations + 1, 5), device=device)
+        # Numbers that are on the device: to bring one there would make the host wait.
+        self._last_row = number().fill_(config.iterations)
+        self._codes = torch.arange(len(ENDS), device=device).unbind()
 
     def begin(self, threshold: int, limit: int) -> None:
         """Start anew; `limit` is at most `config.iterations`."""
@@ -75,7 +78,7 @@ class Trajectory:
         present = objective.present
         changed = (objective.labels != self.labels).float().mean()
         scalars = (present, objective.loss, objective.similarity, objective.continuity, changed)
-        row = torch.where(going, self._iterations, len(self._records) - 1)
+        row = torch.where(going, self._iterations, self._last_row)
         self._records.index_copy_(0, row[None], torch.stack([scalar.float() for scalar in scalars])[None])
         self.labels.copy_(torch.where(going, objective.labels, self.labels))
         self._present.copy_(torch.where(going, present, self._present))
@@ -83,10 +86,11 @@ class Trajectory:
         self._since_fewest.add_(1).mul_(present >= self._fewest)
         self._fewest.copy_(torch.minimum(self._fewest, present))
         # The first rule that holds, by its place in ENDS; 0 if none does.
-        end = 3 * (self._iterations >= self._limit)
-        end = torch.where(self._since_fewest >= self._patience, 2, end)
-        end = torch.where(present <= self.threshold, 1, end)
-        end = torch.where(objective.loss.isfinite(), end, 4)
+        going_on, threshold, converged, iterations, diverged = self._codes
+        end = torch.where(self._iterations >= self._limit, iterations, going_on)
+        end = torch.where(self._since_fewest >= self._patience, converged, end)
+        end = torch.where(present <= self.threshold, threshold, end)
+        end = torch.where(objective.loss.isfinite(), end, diverged)
         self._end.copy_(torch.where(going, end, self._end))
         self.ended.copy_(self._end != 0)
 

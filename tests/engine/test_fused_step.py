@@ -10,11 +10,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from test_captured import NothingFromTheHost
 from test_training_step import CONFIG, THRESHOLD, Outcome, assert_same, by_definition, by_step, some_network
 
 from dynaseg_cli.config import Mode, SegmentConfig
@@ -25,6 +27,9 @@ from dynaseg_cli.engine.training_step import LiteralStep
 from dynaseg_cli.method.network import SegmentationNetwork
 
 pytest.importorskip("triton", reason="no Triton for this platform: the step for CUDA is not tested")
+
+from torch._subclasses.fake_tensor import FakeTensorMode
+from triton.runtime.jit import JITFunction
 
 from dynaseg_cli.engine.fused_step import FusedStep
 
@@ -92,6 +97,26 @@ def test_a_fit_is_that_of_the_plain_operations(monkeypatch: pytest.MonkeyPatch, 
         return fitter.fit([to_input(photo[:12, :16], DEVICE)], 1).loss
 
     np.testing.assert_allclose(losses(kernels=True), losses(kernels=False), rtol=1e-4)
+
+
+@pytest.mark.skipif(INTERPRETED, reason="the interpreter launches nothing")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_an_iteration_never_waits_for_the_device(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype) -> None:
+    """With the launches left out: see the test of this name for the plain step."""
+    launches: list[JITFunction[Any]] = []
+    monkeypatch.setattr(JITFunction, "__getitem__", lambda kernel, grid: lambda *_, **__: launches.append(kernel))
+    with FakeTensorMode():
+        cuda = torch.device("cuda")
+        with torch.device(cuda):
+            network = SegmentationNetwork(3, 104, 100)
+        step = FusedStep(network, 24, 32, CONFIG, dtype)
+        step.load(torch.zeros(1, 3, 24, 32, device=cuda))
+        threshold = torch.zeros((), dtype=torch.int64, device=cuda)
+        with NothingFromTheHost():
+            objective = step.evaluate(threshold)
+            step.backward()
+        assert objective.labels.device.type == "cuda"
+    assert len(launches) == 3 * 3 + 2 + 2 + 1 + 3 + 3 * 4
 
 
 @pytest.mark.skipif(INTERPRETED, reason="this is the process under the interpreter")
