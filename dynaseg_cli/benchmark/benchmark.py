@@ -197,13 +197,15 @@ class Benchmark:
         return [(report.variant.name, report.row(self._reference)) for report in self.reports]
 
     def tables(self) -> list[list[tuple[str, Row]]]:
-        """The same in the width of a terminal: speed, and where there are metrics these apart, beside the seconds."""
-        speed = [(report.variant.name, report.speed(self._reference)) for report in self.reports]
+        """More in the width of a terminal: speed, where seconds and memory go, and metrics, if any, beside seconds."""
+        names = [report.variant.name for report in self.reports]
+        speed = [report.speed(self._reference) for report in self.reports]
+        costs = [report.costs(self._reference) for report in self.reports]
         quality = [
-            (report.variant.name, {"seconds": row["seconds"], **report.metrics})
-            for report, (_, row) in zip(self.reports, speed, strict=True)
+            {"seconds": row["seconds"], **report.metrics} for report, row in zip(self.reports, speed, strict=True)
         ]
-        return [speed, quality] if any(report.metrics for report in self.reports) else [speed]
+        scored = any(report.metrics for report in self.reports)
+        return [list(zip(names, table, strict=True)) for table in (speed, costs, *([quality] if scored else []))]
 
     @property
     def _reference(self) -> MethodReport | None:

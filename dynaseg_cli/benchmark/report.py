@@ -94,6 +94,17 @@ class MethodReport:
             "first_image_seconds": self.stream.first_image_seconds if self.stream else None,
         }
 
+    def costs(self, reference: MethodReport | None) -> Row:
+        """Where seconds and memory go, and how far the ratios to the `reference` spread."""
+        ratios = _spread(self._ratios(reference)[0])
+        bytes_of = peak_bytes(self.runs)
+        return {
+            **{f"{stage}_seconds": seconds for stage, seconds in self.stages.items()},
+            **{f"{memory}_gigabytes": None if peak is None else peak / 1e9 for memory, peak in bytes_of.items()},
+            "least_reference_ratio": ratios["least"],
+            "most_reference_ratio": ratios["most"],
+        }
+
     def document(self, reference: MethodReport | None) -> dict[str, Any]:
         """The figures as JSON."""
         runs = self.runs

@@ -226,7 +226,9 @@ def _run(
             say(note, "yellow")
         for table in work.tables():
             stderr.print(metrics_table("method", table))
-        say(f"{len(work.jobs)} images; seconds in the median of a run, on {document['device']}")
+        versions = ", ".join(f"{package} {document['versions'][package]}" for package in ("torch", "python"))
+        say(f"{len(work.jobs)} images; seconds in the median of a run, on {document['device']}, {versions}")
+        say("decode to write: seconds by stage; host and device GB: the most memory meanwhile")
         if any(report.stream for report in work.reports):
             say("images/s and first image s: as segment runs, from disk to disk, in a process of its own")
     if save is not None:

@@ -13,6 +13,15 @@ HEADINGS = {
     "reference_ratio": "x ref./iter.",
     "images_per_second": "images/s",
     "first_image_seconds": "first image s",
+    "decode_seconds": "decode",
+    "silhouette_seconds": "silhouette",
+    "fit_seconds": "fit",
+    "label_seconds": "label",
+    "write_seconds": "write",
+    "host_gigabytes": "host GB",
+    "device_gigabytes": "device GB",
+    "least_reference_ratio": "x least",
+    "most_reference_ratio": "x most",
     "miou_all": "All",
     "miou_fine": "Fine",
     "miou_coarse": "Coarse",
@@ -41,8 +50,8 @@ def written(metric: str, value: float | None) -> str:
         return ""
     if metric in ("segments", "iterations"):
         return f"{value:,.0f}"
-    if metric == "images_per_second" and value < 1:
+    if value < 1 and (metric == "images_per_second" or metric.endswith("_seconds")):
         return f"{value:.3f}"
-    if metric in ("seconds", "ms_per_iteration", "reference_ratio", "images_per_second", "first_image_seconds"):
+    if metric.endswith(("seconds", "ratio", "gigabytes")) or metric in ("ms_per_iteration", "images_per_second"):
         return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:.0f}"
     return f"{value:.2f}" if metric == "voi" else f"{value:.3f}"

@@ -75,3 +75,18 @@ def test_cost_is_given_for_each_size_of_image() -> None:
     assert (second["width"], second["height"], second["images"]) == (30, 20, 1)
     assert second["seconds"] == {"median": 6, "least": 4, "most": 8}
     assert second["peak_bytes"] == {"host": 900, "device": 80}
+
+
+def test_costs_are_stages_memory_and_the_spread_of_the_ratio() -> None:
+    reference = report("reference", run("a", 0, 10, 40.0), run("a", 1, 10, 60.0))
+    engine = report("scf", run("a", 0, 5, 1.0, label=1.0), run("a", 1, 5, 2.0, label=3.0))
+    assert engine.costs(reference) == {
+        "decode_seconds": 0.25,
+        "fit_seconds": 1.5,
+        "label_seconds": 2,
+        "write_seconds": 0.75,
+        "host_gigabytes": 1e-7,
+        "device_gigabytes": None,
+        "least_reference_ratio": pytest.approx(15),
+        "most_reference_ratio": pytest.approx(20),
+    }
