@@ -7,8 +7,10 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 from typing import IO, Any
@@ -105,10 +107,14 @@ class Stream:
             # The same code as here, wherever it was imported from.
             code = f"import sys; sys.path[:] = {sys.path!r}; from {__package__}.stream_process import main; main()"
             self._started = time.monotonic()
-            with subprocess.Popen(
-                [sys.executable, "-c", code], stdin=request, stdout=subprocess.PIPE, stderr=errors, text=True
-            ) as process:
+            with (
+                _interrupts_held() as release,
+                subprocess.Popen(
+                    [sys.executable, "-c", code], stdin=request, stdout=subprocess.PIPE, stderr=errors, text=True
+                ) as process,
+            ):
                 try:
+                    release()
                     yield from self._read(process, errors)
                 finally:
                     process.kill()
@@ -133,6 +139,27 @@ def steps_of_stream(images: int, device: str) -> int:
     """How often a stream of `images` different ones yields. Those that count are whole passes: each counts alike."""
     images = min(images, MOST_IMAGES)
     return UNCOUNTED[_kind(device)] + images * -(-COUNTED[_kind(device)] // images)
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[Callable[[], None]]:
+    """Ctrl-C waits until what is yielded is called: a process that is being started is not left behind."""
+    if threading.current_thread() is not threading.main_thread():  # it never interrupts another
+        yield lambda: None
+        return
+    held: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, frame: held.append(number))
+
+    def release() -> None:
+        signal.signal(signal.SIGINT, handler)
+        if held:
+            held.clear()
+            signal.raise_signal(signal.SIGINT)
+
+    try:
+        yield release
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 def _kind(device: str) -> str:

@@ -44,6 +44,8 @@ class FusedStep:
         self._around = torch.zeros((height, width, _widened(27)), dtype=dtype, device=device)
         self._norms = [FusedNormalisation(norm, norm.num_features) for norm in network.feature_norms]
         self._response_norm = FusedNormalisation(network.response_norm, _widened(self._classifier.out_channels))
+        # The classifier's product adds its own bias.
+        self._no_bias = torch.zeros(self._response_norm.channels, device=device)
         self._scalars = torch.zeros(4, device=device)
         self._present = torch.zeros((), dtype=torch.int64, device=device)
         self._labels = torch.zeros((height, width), dtype=torch.int64, device=device)
@@ -66,6 +68,7 @@ class FusedStep:
         for index, (convolution, norm) in enumerate(layers):
             if index:
                 z = _convolved(self._outputs[-1], self._weights[index - 1])
+            assert convolution.bias is not None
             activation = Activation(z, convolution.bias)
             norm.measure(activation)
             output = torch.empty_like(z)
@@ -75,7 +78,8 @@ class FusedStep:
         response = self._response_norm
         assert self._classifier.bias is not None
         bias = _padded(self._classifier.bias, response.channels).to(self._dtype)
-        self._response = Activation(functional.linear(self._outputs[-1], self._classifying, bias), None, relu=False)
+        z = functional.linear(self._outputs[-1], self._classifying, bias)
+        self._response = Activation(z, self._no_bias, relu=False)
         response.measure(self._response)
         partials = kernels.evaluate_objective(
             self._response.z, response.scale, response.shift, len(self._slots), self._labels, self._log_partition,

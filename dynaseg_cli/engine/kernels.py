@@ -49,8 +49,8 @@ class Activation:
 
     z: Tensor
     """(H, W, C) float32 or bfloat16."""
-    bias: Tensor | None
-    """(C,), or None where z has it already. A convolution by cuDNN would add it in a pass of its own."""
+    bias: Tensor
+    """(C,). A convolution by cuDNN would add it in a pass of its own."""
     relu: bool = True
 
 
@@ -323,18 +323,13 @@ def _starts(pixel, width, skipped, stride: tl.constexpr):
 
 @triton.jit
 def _by_channel(values, channel, channels: tl.constexpr):
-    """(1, padded) float32 of (C,), or None."""
-    found = None
-    if values is not None:
-        found = tl.load(values + channel, mask=channel < channels, other=0.0).to(tl.float32)[None, :]
-    return found
+    """(1, padded) float32 of (C,)."""
+    return tl.load(values + channel, mask=channel < channels, other=0.0).to(tl.float32)[None, :]
 
 
 @triton.jit
 def _activate(z, bias, relu: tl.constexpr):
-    a = z.to(tl.float32)
-    if bias is not None:
-        a += bias
+    a = z.to(tl.float32) + bias
     if relu:
         # As PyTorch has it: a network that diverged must not look like one that did not.
         a = tl.maximum(a, 0.0, propagate_nan=tl.PropagateNan.ALL)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from rich.console import Console
 from samples import files_below, photo_folder, read_pixels, stand_in_for_python
@@ -48,9 +49,11 @@ def test_table_on_stderr_and_nothing_on_stdout_or_disk(tmp_path: Path) -> None:
     assert (result.exit_code, result.stdout) == (0, "")
     lines = result.stderr.splitlines()[1:]  # the first one says which protocol
     assert lines[0].split() == ["method", "s/image"]
-    assert lines[3].split() == ["method", "s/image", "mIoU", "covering", "PRI", "VoI", "segments"]
-    assert lines[4].startswith("felzenszwalb")
+    assert lines[3].split()[:4] == ["method", "decode", "fit", "write"]
+    assert lines[6].split() == ["method", "s/image", "mIoU", "covering", "PRI", "VoI", "segments"]
+    assert all(lines[number].startswith("felzenszwalb") for number in (1, 4, 7))
     assert "2 images" in result.stderr
+    assert f"torch {torch.__version__.partition('+')[0]}" in result.stderr
     assert files_below(tmp_path) == before
 
 

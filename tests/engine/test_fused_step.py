@@ -9,7 +9,6 @@ import dataclasses
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -28,17 +27,11 @@ from dynaseg_cli.method.network import SegmentationNetwork
 
 pytest.importorskip("triton", reason="no Triton for this platform: the step for CUDA is not tested")
 
+from test_kernels import DEVICE, INTERPRETED, interpreted, on_device
 from torch._subclasses.fake_tensor import FakeTensorMode
 from triton.runtime.jit import JITFunction
 
 from dynaseg_cli.engine.fused_step import FusedStep
-
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-DEVICE = torch.device("cpu" if INTERPRETED else "cuda")
-
-
-def on_device(test: Callable[..., None]) -> Callable[..., None]:
-    return test if INTERPRETED else pytest.mark.requires_cuda(test)
 
 
 def by_fused_step(image: NDArray[np.uint8], config: SegmentConfig, dtype: torch.dtype) -> Outcome:
@@ -119,7 +112,7 @@ def test_an_iteration_never_waits_for_the_device(monkeypatch: pytest.MonkeyPatch
     assert len(launches) == 3 * 3 + 2 + 2 + 1 + 3 + 3 * 4
 
 
-@pytest.mark.skipif(INTERPRETED, reason="this is the process under the interpreter")
+@interpreted
 def test_interpreted_step_is_the_definition() -> None:
     environment = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
     run = subprocess.run(
