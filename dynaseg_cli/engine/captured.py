@@ -12,7 +12,7 @@ from .iteration import Iteration, Watch
 from .training_step import TrainingStep
 from .trajectory import End, Status, Trajectory, read_status
 
-REPLAYS = 8
+REPLAYS = 4
 """Iterations that are given to the device at a time. After the end at most twice as many more do nothing."""
 
 

@@ -164,14 +164,15 @@ class Engine:
         return self._fitter.fit([to_input(level, self.device) for level in levels], threshold, on_iteration)
 
     def _shrinking_on_out_of_memory(self, work: Callable[[int], Result], size: int) -> Result:
-        """Do `work(size)`; out of memory, free what it held and try again at half the size."""
+        """Do `work(size)`; out of memory, free what was held and try again, at half the size if that was nothing."""
         while True:
+            kept = self._fitter.keeps_memory
             try:
                 return work(size)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                if size <= SMALLEST_SIZE:
+                if size <= SMALLEST_SIZE and not kept:
                     raise DeviceMemoryError(
                         f"{self.device} is out of memory even at a working size of {size} pixels;"
                         " free memory on it or choose another --device"
@@ -179,4 +180,6 @@ class Engine:
             # Outside the handler: the error no longer keeps the failed attempt's tensors alive.
             self._fitter.forget()
             release_memory(self.device)
-            size = max(SMALLEST_SIZE, size // 2)
+            # What was kept of other images is no reason to treat this one otherwise.
+            if not kept:
+                size = max(SMALLEST_SIZE, size // 2)

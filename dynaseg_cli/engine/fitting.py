@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,7 +18,7 @@ from ..method.network import SegmentationNetwork
 from .captured import CapturedIteration
 from .device import has_triton
 from .iteration import Iteration
-from .memory import is_out_of_memory
+from .memory import is_out_of_memory, release_memory
 from .segmentation import StopReason
 from .training_step import BandedStep, LiteralStep, TrainingStep
 from .trajectory import Status, Trajectory
@@ -27,7 +26,7 @@ from .trajectory import Status, Trajectory
 _log = logging.getLogger(__name__)
 
 CAPTURED_PIXELS = 1 << 20
-"""Of all sizes that are kept recorded for the next image of their size, some 3 kB of device memory a pixel."""
+"""Of all sizes that are kept captured for the next image of their size, some 3 kB of device memory a pixel."""
 
 OnIteration = Callable[[int, int], None]
 """Called with the iteration (from 1) and q' as the work goes on; whatever it raises ends the fit."""
@@ -79,7 +78,7 @@ class Fitter:
         self._captures = captures(self._device, config)
         self._kernels = has_triton(self._device)
         self._momenta = [torch.zeros_like(parameter) for parameter in network.parameters()]
-        self._captured: OrderedDict[tuple[int, int], CapturedIteration] = OrderedDict()
+        self._captured: dict[tuple[int, int], CapturedIteration] = {}
 
     def fit(self, levels: Sequence[Tensor], threshold: int, on_iteration: OnIteration | None = None) -> Fit:
         """Optimise the network on (1, 3, h, w) float32 images, one after another, until a stop rule holds on each.
@@ -108,9 +107,16 @@ class Fitter:
         fit.labels = fit.labels.T
         return fit
 
+    @property
+    def keeps_memory(self) -> bool:
+        """Whether there is something to `forget`."""
+        return bool(self._captured)
+
     def forget(self) -> None:
         """Give up the memory that is kept for images to come."""
-        self._captured.clear()
+        if self._captured:
+            self._captured.clear()
+            release_memory(self._device)
 
     def _fit(self, levels: Sequence[Tensor], threshold: int, on_iteration: OnIteration | None) -> Fit:
         fit = Fit(torch.empty(0))
@@ -144,17 +150,18 @@ class Fitter:
     def _iteration(self, height: int, width: int) -> Iteration:
         size = height, width
         if size in self._captured:
-            self._captured.move_to_end(size)
             return self._captured[size]
-        while self._captured and sum(h * w for h, w in (*self._captured, size)) > CAPTURED_PIXELS:
-            self._captured.popitem(last=False)
+        if sum(h * w for h, w in (*self._captured, size)) > CAPTURED_PIXELS:
+            # All at once: to destroy one graph may free what another on the same stream works with.
+            self.forget()
         iteration = self._new_iteration(height, width)
         if isinstance(iteration, CapturedIteration):
             self._captured[size] = iteration
         return iteration
 
     def _new_iteration(self, height: int, width: int) -> Iteration:
-        if not self._captures:
+        # So many pixels keep a device busy without a graph, whose memory comes on top.
+        if not self._captures or height * width > CAPTURED_PIXELS:
             return Iteration(*self._parts(height, width))
         try:
             return CapturedIteration(*self._parts(height, width))

@@ -169,7 +169,7 @@ def _padded(values: Tensor, length: int) -> Tensor:
 
 def _as_image(pixels: Tensor) -> Tensor:
     """(H, W, C) as (1, C, H, W) in channels-last order."""
-    return pixels.permute(2, 0, 1)[None]
+    return pixels[None].permute(0, 3, 1, 2)
 
 
 def _as_pixels(image: Tensor) -> Tensor:

@@ -47,7 +47,8 @@ def guided_coefficients(guide: Tensor, maps: Tensor, radius: int, regularisation
     products = (maps[0][:, None] * guide[0][None]).reshape(1, channels * 3, height, width)
     means = mean_maps[:, None] * mean_guide[None]
     covariance = box_mean(products, radius)[0].reshape(channels, 3, height, width) - means
-    a = torch.einsum("hwij,cjhw->cihw", torch.linalg.inv(regular), covariance)
+    inverse, _ = torch.linalg.inv_ex(regular)  # there is one, and `inv` would wait for the device to see it
+    a = torch.einsum("hwij,cjhw->cihw", inverse, covariance)
     b = mean_maps - (a * mean_guide).sum(1)
     coefficients = torch.cat((a, b[:, None]), 1).reshape(1, channels * 4, height, width)
     return box_mean(coefficients, radius).reshape(channels, 4, height, width)

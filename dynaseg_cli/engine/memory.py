@@ -11,10 +11,9 @@ def is_out_of_memory(error: Exception) -> bool:
     """Whether an error means that an allocation failed, on any device."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    # The CPU's allocator raises a plain RuntimeError.
-    return isinstance(error, RuntimeError) and (
-        "can't allocate memory" in str(error) or "not enough memory" in str(error)
-    )
+    # The CPU's allocator raises a plain RuntimeError, and so does what asks a CUDA device for memory by itself.
+    signs = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
 
 
 def release_memory(device: torch.device) -> None:

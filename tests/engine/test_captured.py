@@ -19,6 +19,8 @@ from dynaseg_cli.config import SegmentConfig
 from dynaseg_cli.engine import captured as captured_module
 from dynaseg_cli.engine import fitting as fitting_module
 from dynaseg_cli.engine.captured import REPLAYS
+from dynaseg_cli.engine.device import has_triton
+from dynaseg_cli.engine.engine import Engine
 from dynaseg_cli.engine.fitting import Fit, Fitter, OnIteration
 from dynaseg_cli.engine.labelling import to_input
 from dynaseg_cli.engine.training_step import BandedStep
@@ -152,19 +154,42 @@ def test_recordings_are_given_up_for_others_and_on_demand(
     config = dataclasses.replace(CONFIG, iterations=1)
     fitter = new_fitter(config)
     whole, upper, small = (to_input(image, CPU) for image in (photo, photo[:16], photo[:8]))
-    for image, count in ((whole, 1), (upper, 2), (whole, 2), (small, 3), (whole, 3), (small, 3), (upper, 4)):
+    for image, count in ((whole, 1), (upper, 2), (whole, 2), (small, 3), (whole, 4), (small, 4), (upper, 5)):
         fitter.fit([image], 1)
         assert recordings.count == count
     fitter.forget()
+    assert not fitter.keeps_memory
     fitter.fit([upper], 1)
-    assert recordings.count == 5
+    assert recordings.count == 6
 
 
-def test_an_image_larger_than_all_that_is_kept_is_fitted(
+def test_an_image_larger_than_all_that_is_kept_is_fitted_without_a_graph(
     monkeypatch: pytest.MonkeyPatch, recordings: Recordings, photo: NDArray[np.uint8]
 ) -> None:
-    monkeypatch.setattr(fitting_module, "CAPTURED_PIXELS", 10)
-    assert new_fitter(CONFIG).fit(levels_of(photo), 1).stop_reason == "converged"
+    monkeypatch.setattr(fitting_module, "CAPTURED_PIXELS", 24 * 32 - 1)
+    expected = plain(monkeypatch, CONFIG, levels_of(photo), 1)
+    assert_same(new_fitter(CONFIG).fit(levels_of(photo), 1), expected)
+    assert recordings.count == 1
+
+
+def test_out_of_memory_what_is_kept_of_other_images_goes_before_size(
+    monkeypatch: pytest.MonkeyPatch, recordings: Recordings, photo: NDArray[np.uint8]
+) -> None:
+    config = dataclasses.replace(CONFIG, iterations=4, min_labels=2, max_size=0, levels=1, precision="float32")
+    engine = Engine(config, "cpu")
+    expected = engine.segment(photo)
+    fit, widths = Fitter.fit, []
+
+    def lack_once(fitter: Fitter, levels: list[Tensor], *options: Any) -> Fit:
+        widths.append(levels[-1].shape[3])
+        if len(widths) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return fit(fitter, levels, *options)
+
+    monkeypatch.setattr(Fitter, "fit", lack_once)
+    result = engine.segment(photo)
+    assert widths == [32, 32]
+    assert np.array_equal(result.labels, expected.labels)
 
 
 def test_divergence_ends_it(recordings: Recordings, photo: NDArray[np.uint8]) -> None:
@@ -177,7 +202,7 @@ def test_the_caller_hears_how_far_it_is_and_can_end_it(recordings: Recordings, p
     watch: OnIteration = lambda iteration, present: heard.append((iteration, present))  # noqa: E731
     config = dataclasses.replace(CONFIG, iterations=30, patience=0)
     fit = new_fitter(config).fit(levels_of(photo)[1:], 1, watch)
-    assert [iteration for iteration, _ in heard] == [8, 16, 24, 30]
+    assert [iteration for iteration, _ in heard] == [*range(REPLAYS, 30, REPLAYS), 30]
     assert [present for _, present in heard] == [fit.present[iteration - 1] for iteration, _ in heard]
 
     def stop(iteration: int, present: int) -> None:
@@ -267,21 +292,25 @@ def test_an_iteration_on_cuda_never_waits_for_the_device(dtype: torch.dtype) -> 
 
 
 @pytest.mark.requires_cuda
+@pytest.mark.parametrize(("features", "dtype"), [(12, torch.float32), (104, torch.float32), (104, torch.bfloat16)])
 def test_cuda_graph_gives_what_the_plain_loop_on_cuda_gives(
-    monkeypatch: pytest.MonkeyPatch, photo: NDArray[np.uint8]
+    monkeypatch: pytest.MonkeyPatch, photo: NDArray[np.uint8], features: int, dtype: torch.dtype
 ) -> None:
-    def on_cuda(image: NDArray[np.uint8]) -> list[Tensor]:
-        return [level.cuda() for level in levels_of(image)]
+    config = dataclasses.replace(CONFIG, features=features)
 
     def cuda_fitter() -> Fitter:
-        network = SegmentationNetwork(CONFIG.blocks, CONFIG.features, CONFIG.clusters)
-        network.initialise(CONFIG.seed)
-        return Fitter(network.cuda().to(memory_format=torch.channels_last), CONFIG, torch.float32)  # type: ignore[call-overload]
+        network = SegmentationNetwork(config.blocks, config.features, config.clusters)
+        network.initialise(config.seed)
+        return Fitter(network.cuda().to(memory_format=torch.channels_last), config, dtype)  # type: ignore[call-overload]
 
     fitter = cuda_fitter()
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False, deterministic=True):
         for image in (photo, photo[:, ::-1].copy(), photo[:16], photo):
-            fit = fitter.fit(on_cuda(image), 1)
+            levels = [level.cuda() for level in levels_of(image)]
+            fit = fitter.fit(levels, 1)
+            # It has not fallen back to the plain loop, or to plain operations.
+            assert fitter.keeps_memory
+            assert fitter._kernels == has_triton(torch.device("cuda"))
             with monkeypatch.context() as patch:
                 patch.setattr(fitting_module, "captures", lambda device, config: False)
-                assert_same(fit, cuda_fitter().fit(on_cuda(image), 1))
+                assert_same(fit, cuda_fitter().fit(levels, 1))

@@ -354,6 +354,20 @@ def test_any_other_error_surfaces(monkeypatch: pytest.MonkeyPatch, wide: Image, 
     assert widths == [96]
 
 
+@pytest.mark.parametrize(
+    ("message", "recognised"),
+    [
+        ("CUDA error: out of memory", True),
+        ("Triton Error [CUDA]: out of memory", True),
+        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", True),
+        ("cuDNN error: CUDNN_STATUS_ALLOC_FAILED", True),
+        ("CUDA error: an illegal memory access was encountered", False),
+    ],
+)
+def test_what_asks_a_device_for_memory_by_itself_is_recognised_by_its_words(message: str, recognised: bool) -> None:
+    assert is_out_of_memory(RuntimeError(message)) == recognised
+
+
 def test_real_failure_of_the_cpu_allocator_is_recognised() -> None:
     with pytest.raises(RuntimeError) as raised:
         torch.empty(1 << 60, dtype=torch.uint8)
