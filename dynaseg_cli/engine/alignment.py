@@ -6,6 +6,13 @@ import torch
 
 from ..method.network import SegmentationNetwork
 
+CHANNEL_MULTIPLE = 8
+"""Of a GPU's maps: its matrix units take so many at once, and a pixel of bfloat16 begins where 16 bytes do."""
+
+
+def rounded_up(channels: int, multiple: int) -> int:
+    return -(-channels // multiple) * multiple
+
 
 def align_features(network: SegmentationNetwork, multiple: int) -> SegmentationNetwork:
     """The same network with p rounded up to a multiple.
@@ -14,7 +21,7 @@ def align_features(network: SegmentationNetwork, multiple: int) -> SegmentationN
     they stay so, and nothing else ever notices them.
     """
     classifier = network.classifier
-    features = -(-classifier.in_channels // multiple) * multiple
+    features = rounded_up(classifier.in_channels, multiple)
     aligned = SegmentationNetwork(len(network.convolutions), features, classifier.out_channels)
     theirs = network.state_dict()
     with torch.no_grad():

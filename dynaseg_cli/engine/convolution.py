@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .layout import as_image, as_pixels
+
 CHUNK = 4096
 """Pixels whose share in the weight gradient is computed at a time: about what a core's second-level cache holds."""
 
@@ -80,8 +82,8 @@ class Convolution:
 
     def _library_gradient(self, rows: slice) -> Tensor:
         """(9, K, C), the share of rows in the weight gradient."""
-        x = self._input[rows.start : rows.stop + 2].permute(2, 0, 1)[None]
-        gradient = self._gradient[rows.start + 1 : rows.stop + 1, 1:-1].permute(2, 0, 1)[None]
+        x = as_image(self._input[rows.start : rows.stop + 2])
+        gradient = as_image(self._gradient[rows.start + 1 : rows.stop + 1, 1:-1])
         weight: Tensor
         _, weight, _ = torch.ops.aten.convolution_backward(
             gradient, x, self._weight, None, [1, 1], [0, 0], [1, 1], False, [0, 0], 1, [False, True, False]
@@ -105,5 +107,4 @@ class Convolution:
 
 
 def _convolved(padded: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    result = functional.conv2d(padded.permute(2, 0, 1)[None], weight, bias)
-    return result[0].permute(1, 2, 0)
+    return as_pixels(functional.conv2d(as_image(padded), weight, bias))

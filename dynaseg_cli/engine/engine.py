@@ -17,7 +17,7 @@ from ..method.network import SegmentationNetwork
 from ..method.silhouette import Silhouette, silhouette_phase
 from ..regions.merging import merge_small_regions
 from ..regions.numbering import number_by_area
-from .alignment import align_features
+from .alignment import CHANNEL_MULTIPLE, align_features
 from .device import compute_dtype, resolve_device
 from .fitting import Fit, Fitter, OnIteration
 from .labelling import label_image_by_guide, to_input
@@ -27,8 +27,6 @@ from .working_size import level_sizes, shrink, working_size
 
 TILE_SIZE = {"cpu": 160, "mps": 512, "cuda": 1024}
 """Side in pixels of the tiles that are labelled at a time: small enough for a cache, large enough for a GPU."""
-FEATURE_MULTIPLE = 8
-"""Of the channels that a GPU's matrix units take at once."""
 SMALLEST_SIZE = 32
 """Out of memory, the longest side is halved no further than to this; tiles neither."""
 
@@ -59,7 +57,7 @@ class Engine:
         network = SegmentationNetwork(self.config.blocks, self.config.features, self.config.clusters)
         network.initialise(self.config.seed)
         if self.device.type == "cuda" and not self.config.literal:
-            network = align_features(network, FEATURE_MULTIPLE)
+            network = align_features(network, CHANNEL_MULTIPLE)
         layout = torch.contiguous_format if self.config.literal else torch.channels_last
         self._network = network.to(self.device, memory_format=layout)  # type: ignore[call-overload]
         self._fitter = Fitter(self._network, self.config, self.dtype)

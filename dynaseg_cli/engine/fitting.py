@@ -193,11 +193,12 @@ class Fitter:
     @torch.no_grad()
     def _update(self, ended: Tensor) -> None:
         """One step of stochastic gradient descent; the fused one leaves everything as it is where `ended` is 1."""
-        config, parameters = self._config, [*self._network.parameters()]
+        config = self._config
+        parameters: list[Tensor] = [*self._network.parameters()]
         fused = not config.literal and self._device.type in ("cpu", "cuda")
         # Not the class around this function: making one imports torch's compiler, a second before the first image.
         sgd(
-            [*parameters],
+            parameters,
             [parameter.grad for parameter in parameters if parameter.grad is not None],
             [*self._momenta],
             fused=fused,

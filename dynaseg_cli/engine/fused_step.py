@@ -12,22 +12,17 @@ from torch.nn import functional
 from ..config import SegmentConfig
 from ..method.network import SegmentationNetwork
 from . import kernels
+from .alignment import CHANNEL_MULTIPLE, rounded_up
 from .kernels import Activation
+from .layout import as_image, as_pixels
 from .objective import Objective
 from .training_step import prepare_gradients, surroundings
-
-WIDTH_MULTIPLE = 8
-"""Channels of a map are a multiple of this: a pixel of bfloat16 begins where 16 bytes do."""
 
 
 class FusedStep:
     """See `TrainingStep`. Nothing waits for the device: it can be captured in a CUDA graph.
 
-    Parameters
-    ----------
-    network : float32, on the device; its parameters' gradients are overwritten in place.
-    height, width : of the images.
-    dtype : arithmetic and storage of the feature maps, float32 or bfloat16; everything else is float32.
+    The parameters are those of `BandedStep`.
     """
 
     def __init__(
@@ -35,15 +30,16 @@ class FusedStep:
     ) -> None:
         self._config = config
         self._dtype = dtype
-        self._size = height, width
         self._first, *self._convolutions = network.feature_convolutions
         self._classifier = network.classifier
         prepare_gradients(network)
         device = self._classifier.weight.device
         # The image never changes: with the 3 x 3 pixels around each at hand, the first convolution is a matrix product.
-        self._around = torch.zeros((height, width, _widened(27)), dtype=dtype, device=device)
+        self._around = torch.zeros((height, width, rounded_up(27, CHANNEL_MULTIPLE)), dtype=dtype, device=device)
         self._norms = [FusedNormalisation(norm, norm.num_features) for norm in network.feature_norms]
-        self._response_norm = FusedNormalisation(network.response_norm, _widened(self._classifier.out_channels))
+        self._response_norm = FusedNormalisation(
+            network.response_norm, rounded_up(self._classifier.out_channels, CHANNEL_MULTIPLE)
+        )
         # The classifier's product adds its own bias.
         self._no_bias = torch.zeros(self._response_norm.channels, device=device)
         self._scalars = torch.zeros(4, device=device)
@@ -157,37 +153,24 @@ class FusedNormalisation:
         module.bias.grad.copy_(by_bias[:features])
 
 
-def _widened(channels: int) -> int:
-    return -(-channels // WIDTH_MULTIPLE) * WIDTH_MULTIPLE
-
-
 def _padded(values: Tensor, length: int) -> Tensor:
     """With zeros after the last along the first axis."""
     missing = length - len(values)
     return functional.pad(values, (0, 0) * (values.ndim - 1) + (0, missing)) if missing else values
 
 
-def _as_image(pixels: Tensor) -> Tensor:
-    """(H, W, C) as (1, C, H, W) in channels-last order."""
-    return pixels[None].permute(0, 3, 1, 2)
-
-
-def _as_pixels(image: Tensor) -> Tensor:
-    """(1, C, H, W) as (H, W, C); nothing is copied if the library kept to channels-last order, as cuDNN does."""
-    return image[0].permute(1, 2, 0).contiguous()
-
-
 def _convolved(x: Tensor, weight: Tensor) -> Tensor:
     """(H, W, K) of (H, W, C)."""
-    return _as_pixels(functional.conv2d(_as_image(x), weight, padding=1))
+    # Nothing is copied if the library kept to channels-last order, as cuDNN does.
+    return as_pixels(functional.conv2d(as_image(x), weight, padding=1)).contiguous()
 
 
 def _convolved_back(gradient: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """The gradients by the input, (H, W, C), and by the weight."""
     by_input, by_weight, _ = torch.ops.aten.convolution_backward(
-        _as_image(gradient), _as_image(x), weight, None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1, [True, True, False]
+        as_image(gradient), as_image(x), weight, None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1, [True, True, False]
     )
-    return _as_pixels(by_input), by_weight
+    return as_pixels(by_input).contiguous(), by_weight
 
 
 def _product(gradient: Tensor, x: Tensor) -> Tensor:

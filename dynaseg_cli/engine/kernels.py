@@ -427,6 +427,16 @@ def _rows(first, shares, within):
     return row, (row < shares) & within[None, :]
 
 
+@triton.jit
+def _added(values, stride, shares, within):
+    """(GROUP,) float64, the sums over the shares of what lies behind each of (GROUP,) pointers, a stride apart."""
+    totals = tl.zeros((ROWS, GROUP), tl.float64)
+    for first in range(0, shares, ROWS):
+        row, there = _rows(first, shares, within)
+        totals += tl.load(values[None, :] + row * stride, mask=there, other=0.0)
+    return tl.sum(totals, 0)
+
+
 @triton.jit(do_not_specialize=SIZES)
 def _normalise(
     z, bias, scale, shift, out, pixels, width, skipped, stride: tl.constexpr, out_skipped, out_stride: tl.constexpr,
@@ -475,14 +485,8 @@ def _finish_gradient(
 ):  # fmt: skip
     channel = tl.program_id(0) * GROUP + tl.arange(0, GROUP)
     within = channel < channels
-    totals = tl.zeros((ROWS, GROUP), tl.float64)
-    projections = tl.zeros((ROWS, GROUP), tl.float64)
-    for first in range(0, shares, ROWS):
-        row, there = _rows(first, shares, within)
-        at = partials + row * 2 * channels + channel[None, :]
-        totals += tl.load(at, mask=there, other=0.0)
-        projections += tl.load(at + channels, mask=there, other=0.0)
-    total, projected = tl.sum(totals, 0), tl.sum(projections, 0)
+    total = _added(partials + channel, 2 * channels, shares, within)
+    projected = _added(partials + channels + channel, 2 * channels, shares, within)
     inverted = tl.load(inverse + channel, mask=within, other=0.0).to(tl.float64)
     by_gradient = tl.load(scale + channel, mask=within, other=0.0).to(tl.float64)
     centre = tl.load(mean + channel, mask=within, other=0.0)
@@ -527,11 +531,7 @@ def _input_gradient(
 def _finish_sum(partials, out, shares, channels: tl.constexpr):
     channel = tl.program_id(0) * GROUP + tl.arange(0, GROUP)
     within = channel < channels
-    totals = tl.zeros((ROWS, GROUP), tl.float64)
-    for first in range(0, shares, ROWS):
-        row, there = _rows(first, shares, within)
-        totals += tl.load(partials + row * channels + channel[None, :], mask=there, other=0.0)
-    tl.store(out + channel, tl.sum(totals, 0), mask=within)
+    tl.store(out + channel, _added(partials + channel, channels, shares, within), mask=within)
 
 
 @triton.jit(do_not_specialize=SIZES)

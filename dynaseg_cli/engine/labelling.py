@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..method.network import SegmentationNetwork
 from .guided_filter import apply_coefficients, guided_coefficients, triangle_weights
+from .layout import as_image
 from .working_size import shrink, working_size
 
 FILTER_RADIUS = 3
@@ -137,7 +138,7 @@ def area_weights(fine: int, coarse: int) -> NDArray[np.float32]:
 def to_input(image: NDArray[np.uint8], device: torch.device) -> Tensor:
     """An RGB (H, W, 3) uint8 image as the network's (1, 3, H, W) float32 input in [0, 1], channels last."""
     pixels = torch.tensor(np.ascontiguousarray(image), device=device)
-    return pixels.permute(2, 0, 1)[None].float().div_(255)
+    return as_image(pixels).float().div_(255)
 
 
 def tiles(height: int, width: int, size: int) -> Iterator[Tile]:

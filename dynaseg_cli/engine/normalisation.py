@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from .layout import as_image
+
 
 class Normalisation:
     """y = gamma (a - mean) / sqrt(var + eps) + beta over (H, W, C), where a = relu(z), or z itself.
@@ -41,7 +43,7 @@ class Normalisation:
         a = self.activation[rows]
         a.copy_(z.relu_() if self._relu else z)
         if a.device.type == "cpu":
-            mean, variance = torch.batch_norm_update_stats(_as_image(a), self._unread, self._unread, 1.0)
+            mean, variance = torch.batch_norm_update_stats(as_image(a), self._unread, self._unread, 1.0)
         else:
             variance, mean = torch.var_mean(a.float(), (0, 1), correction=0)
         self._bands.append((a.shape[0] * a.shape[1], mean, variance))
@@ -77,8 +79,8 @@ class Normalisation:
         if a.device.type == "cpu":
             # With an inverse deviation of 1 the gradient by gamma is the sum of g (a - mean).
             _, projected, total = torch.ops.aten.native_batch_norm_backward(
-                _as_image(g),
-                _as_image(a),
+                as_image(g),
+                as_image(a),
                 None,
                 self._unread,
                 self._unread,
@@ -110,8 +112,3 @@ class Normalisation:
         by_gradient, by_activation, constant = self._coefficients
         result = torch.addcmul(constant, activation, by_activation).addcmul_(self._gradient[rows], by_gradient)
         return torch.ops.aten.threshold_backward(result, activation, 0.0) if self._relu else result
-
-
-def _as_image(rows: Tensor) -> Tensor:
-    """(r, W, C) as the (1, C, r, W) in channels-last order that the library's BatchNorm is fast at."""
-    return rows.permute(2, 0, 1)[None]
