@@ -44,7 +44,7 @@ def discover(inputs: Sequence[Path], listed: Sequence[Path], output: Path, optio
             if path.resolve() == output.resolve():
                 raise UsageError(f"{path} is both input and output; name another folder with -o")
             files = _walk(path, output, options, found)
-            found.jobs += (Job(file, _name(file.relative_to(path), options)) for file in files)
+            found.jobs += (Job(str(file), _name(file.relative_to(path), options)) for file in files)
         else:
             found.jobs.append(Job(_regular(path), _name(Path(path.name), options)))
     for path in listed:
@@ -113,7 +113,7 @@ def _selected(path: Path, options: BatchConfig) -> bool:
     return (not options.include or matches(options.include)) and not matches(options.exclude)
 
 
-def _regular(path: Path) -> Path:
+def _regular(path: Path) -> str:
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
@@ -124,7 +124,7 @@ def _regular(path: Path) -> Path:
         raise UsageError(f"{path} is a folder: give it as INPUT, a list names files")
     if not S_ISREG(mode):
         raise UsageError(f"{path} is not a regular file")
-    return path
+    return str(path)
 
 
 def _name(relative: Path, options: BatchConfig) -> str:
@@ -137,9 +137,9 @@ def _unique(jobs: list[Job]) -> list[Job]:
     by_name: dict[str, Job] = {}
     for job in jobs:
         other = by_name.setdefault(job.name, job)
-        if other.source != job.source and not other.source.samefile(job.source):
+        if other.path != job.path and not other.source.samefile(job.source):
             raise UsageError(
-                f"{other.source} and {job.source} would both be written as {job.name}.png;"
+                f"{other.path} and {job.path} would both be written as {job.name}.png;"
                 " --keep-extension tells them apart if their extensions differ, else run them separately"
             )
     folders = {str(folder): job for job in by_name.values() for folder in PurePosixPath(job.name + ".png").parents}
@@ -148,7 +148,7 @@ def _unique(jobs: list[Job]) -> list[Job]:
             below = folders.get(job.name + extension)
             if below is not None:
                 raise UsageError(
-                    f"{job.source} would be written as {job.name}{extension}, which is a folder for {below.source};"
+                    f"{job.path} would be written as {job.name}{extension}, which is a folder for {below.path};"
                     " rename one of them or run them separately"
                 )
     return list(by_name.values())

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ..config import Product
 
 EXTENSIONS: dict[Product, str] = {"labels": ".png", "color": ".png", "stats": ".json"}
 
 
-@dataclass(frozen=True)
-class Job:
-    """`source` is the image file; `name` is where its results go below each product's folder, without extension.
+class Job(NamedTuple):
+    """`path` is the image file; `name` is where its results go below each product's folder, without extension.
 
-    The name is text, not a path: the stem of ``..jpg`` is ``.``, which a path would swallow.
+    The name is text, not a path: the stem of ``..jpg`` is ``.``, which a path would swallow. The rest is as small and
+    as quickly made as can be: a folder may hold a million images.
     """
 
-    source: Path
+    path: str
     name: str
+
+    @property
+    def source(self) -> Path:
+        """The image file."""
+        return Path(self.path)
 
     def result(self, output: Path, product: Product) -> Path:
         """The file that a product of this job is written to: ``OUT/labels/sub/cat.png``."""

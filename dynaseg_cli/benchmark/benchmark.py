@@ -130,7 +130,7 @@ class Benchmark:
                     if image is not None:
                         failed = self._segment(job, image, report, self._methods[index], repeat, decode_seconds)
                     if failed is not None:
-                        report.failures.append({"path": str(job.source), "reason": failed})
+                        report.failures.append({"path": job.path, "reason": failed})
                     yield job, report.variant, failed
 
     def _warm_up(self, image: NDArray[np.uint8]) -> None:
@@ -154,7 +154,7 @@ class Benchmark:
                 for job, why in steps:
                     reason = None if why is None else f"as a stream: {why}"
                     if reason is not None:
-                        report.failures.append({"path": str(job.source), "reason": reason})
+                        report.failures.append({"path": job.path, "reason": reason})
                     yield job, report.variant, reason
 
     @property

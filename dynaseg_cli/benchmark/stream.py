@@ -50,7 +50,7 @@ class Stream:
         self._uncounted = UNCOUNTED[_kind(device)]
         self._steps = steps_of_stream(len(jobs), device)
         self._jobs = [
-            Job(images[number % len(images)].source, f"{number // len(images)}/{images[number % len(images)].name}")
+            Job(images[number % len(images)].path, f"{number // len(images)}/{images[number % len(images)].name}")
             for number in range(self._steps + AHEAD)
         ]
         self._started = 0.0
@@ -101,7 +101,7 @@ class Stream:
             TemporaryFile("w+", errors="replace") as errors,
         ):
             options = dataclasses.asdict(self._config)
-            jobs = [(str(job.source), job.name) for job in self._jobs]
+            jobs = [(job.path, job.name) for job in self._jobs]
             json.dump({"options": options, "device": self._device, "output": folder, "jobs": jobs}, request)
             request.seek(0)
             # The same code as here, wherever it was imported from.

@@ -26,7 +26,7 @@ def main() -> None:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
         request = json.load(sys.stdin)
         plan = Plan(
-            jobs=[Job(Path(source), name) for source, name in request["jobs"]],
+            jobs=[Job(path, name) for path, name in request["jobs"]],
             output=Path(request["output"]),
             segment=SegmentConfig(**request["options"]),
             batch=BatchConfig(fail_fast=True),

@@ -214,7 +214,7 @@ def _run(
         try:
             for job, variant, reason in chain(work.run(), streamed if stream else ()):
                 if reason is not None:
-                    say(f"failed: {job.source}, {variant.name}: {reason}", "red")
+                    say(f"failed: {job.path}, {variant.name}: {reason}", "red")
                 progress.describe(job.source.name, f", {variant.name}")
                 progress.advance(f"{job.source.name}, {variant.name}")
         except KeyboardInterrupt:

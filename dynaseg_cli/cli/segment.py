@@ -291,7 +291,7 @@ def _run(plan: Plan, device: str, *, as_json: bool, quiet: bool) -> ExitCode:
 
 def _show_plan(plan: Plan, as_json: bool) -> ExitCode:
     jobs = [
-        {"path": str(job.source), "results": [str(job.result(plan.output, product)) for product in plan.batch.save]}
+        {"path": job.path, "results": [str(job.result(plan.output, product)) for product in plan.batch.save]}
         for job in plan.jobs
     ]
     failures = [{"path": outcome.path, "reason": outcome.reason} for outcome in plan.unlistable]

@@ -14,7 +14,7 @@ from dynaseg_cli.batch.resume import is_complete, read_stats, refuse_other_optio
 from dynaseg_cli.config import Product
 from dynaseg_cli.errors import UsageError
 
-JOB = Job(Path("photos/sub/cat.jpg"), "sub/cat")
+JOB = Job("photos/sub/cat.jpg", "sub/cat")
 HASH = "ab" * 32
 ALL: tuple[Product, ...] = ("labels", "color", "stats")
 
@@ -107,5 +107,5 @@ def test_option_that_one_version_lacks_counts_as_different(output: Path) -> None
 
 
 def test_results_of_other_images_do_not_matter(output: Path) -> None:
-    other = Job(Path("photos/dog.jpg"), "dog")
+    other = Job("photos/dog.jpg", "dog")
     refuse_other_options([other], output, dataclasses.replace(TINY, seed=7))

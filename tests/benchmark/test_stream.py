@@ -18,7 +18,7 @@ from dynaseg_cli.config import SegmentConfig
 @pytest.fixture
 def jobs(tmp_path: Path) -> list[Job]:
     photo_folder(tmp_path / "photos", "a.png", "b.png", "sub/c.png")
-    return [Job(tmp_path / "photos" / f"{name}.png", name) for name in ("a", "b", "sub/c")]
+    return [Job(str(tmp_path / "photos" / f"{name}.png"), name) for name in ("a", "b", "sub/c")]
 
 
 def outcomes(*seconds: float, then: str = "") -> str:
@@ -77,8 +77,8 @@ def test_image_that_fails_ends_the_stream_with_its_reason(jobs: list[Job], tmp_p
     jobs[1].source.write_bytes(b"nothing")
     stream = Stream(TINY, jobs, "cpu")
     (first, second) = stream.run(tmp_path / "out")
-    assert first == (Job(jobs[0].source, "0/a"), None)
-    assert second == (Job(jobs[1].source, "0/b"), "not an image of a known format, or damaged at its start")
+    assert first == (Job(jobs[0].path, "0/a"), None)
+    assert second == (Job(jobs[1].path, "0/b"), "not an image of a known format, or damaged at its start")
     assert stream.first_image_seconds
     assert stream.images_per_second is None
     assert list((tmp_path / "out").iterdir()) == []
@@ -175,7 +175,7 @@ def test_only_the_first_images_are_streamed_each_under_names_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stand_in_for_python(monkeypatch, tmp_path, outcomes(*range(200)))
-    many = [Job(tmp_path / f"{number}.png", f"{number:03}") for number in range(100)]
+    many = [Job(str(tmp_path / f"{number}.png"), f"{number:03}") for number in range(100)]
     steps = [job for job, _ in Stream(TINY, many, "cuda:0").run(tmp_path / "out")]
     assert len(steps) == 12 + 2 * MOST_IMAGES
     assert {job.source for job in steps} == {job.source for job in many[:MOST_IMAGES]}
