@@ -14,6 +14,7 @@ from .errors import UsageError
 
 Mode = Literal["scf", "fsf", "fixed"]
 Precision = Literal["auto", "float32", "bfloat16"]
+Executor = Literal["local", "ray"]
 Preset = Literal["default", "paper"]
 Product = Literal["labels", "color", "stats"]
 Protocol = Literal["auto", "bsds500", "regions", "classes", "coco-stuff27"]
@@ -168,6 +169,37 @@ class BatchConfig:
             raise UsageError(f"--save needs at least one of {', '.join(get_args(Product))}")
         for product in self.save:
             _choice("--save", product, get_args(Product))
+
+
+@dataclass(frozen=True)
+class WorkersConfig:
+    """Who does the work of a batch, and where. Of this, device and threads alone change how results round."""
+
+    device: str = "auto"
+    """auto, cpu, cuda (every one there is), mps, or CUDA devices by their numbers: cuda:0,cuda:2."""
+    executor: Executor = "local"
+    """local: on this machine. ray: on the nodes of a Ray cluster."""
+    workers: int | None = None
+    """Processes that segment images; None is one a device, 0 none but the calling one."""
+    threads: int | None = None
+    """Threads of each worker on the CPU; None shares the cores out."""
+    timeout: float = 120.0
+    """Seconds after which an image that is still being read or written is given up."""
+    ray_address: str | None = None
+    """Of a running cluster; None starts one on this machine."""
+
+    def __post_init__(self) -> None:
+        _choice("--executor", self.executor, get_args(Executor))
+        if self.workers is not None:
+            _at_least("--workers", self.workers, 0)
+        if self.threads is not None:
+            _at_least("--threads", self.threads, 1)
+        if not self.timeout > 0:
+            raise UsageError(f"--timeout must be a positive number of seconds, not {self.timeout}")
+        if self.executor == "local" and self.ray_address is not None:
+            raise UsageError("--ray-address belongs to --executor ray")
+        if self.executor == "ray" and self.workers == 0:
+            raise UsageError("--workers must be at least 1 with --executor ray")
 
 
 @dataclass(frozen=True)

@@ -33,3 +33,11 @@ class DivergedError(ImageError):
 
 class InterruptedWorkError(DynasegError):
     """The work at hand was dropped because the run is being stopped."""
+
+
+class WorkerError(DynasegError):
+    """The processes that do the work cannot go on. `traceback` is theirs, where a mistake in the program is why."""
+
+    def __init__(self, message: str, traceback: str = "") -> None:
+        super().__init__(message)
+        self.traceback = traceback

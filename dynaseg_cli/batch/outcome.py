@@ -1,19 +1,18 @@
-"""What became of each image, and of the whole run: `outcomes.jsonl` and `run.json`."""
+"""What became of each image: `outcomes.jsonl`."""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
-import platform
 import time
-from dataclasses import dataclass, field
-from importlib.metadata import version
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from types import TracebackType
+from typing import Literal
 
-from .. import __version__
-from ..config import SegmentConfig
-from .writing import write_json
+from .claims import LOG_NAME, open_log
 
 Status = Literal["done", "skipped", "failed"]
 
@@ -32,81 +31,46 @@ class Outcome:
     """Wall time in the engine."""
 
 
-def append_outcome(output: Path, outcome: Outcome) -> None:
-    """Add a line to ``OUT/outcomes.jsonl`` in one write, after ending a line that a killed run left half-written."""
-    path = output / "outcomes.jsonl"
-    entry = {key: value for key, value in vars(outcome).items() if value is not None}
-    line = json.dumps({**entry, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")}) + "\n"
-    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
-    try:
-        size = os.fstat(descriptor).st_size
-        if size and os.pread(descriptor, 1, size - 1) != b"\n":
-            line = "\n" + line
-        os.write(descriptor, line.encode())
-    finally:
-        os.close(descriptor)
+class OutcomeLog:
+    """``OUT/outcomes.jsonl``, to which every process that works on the folder adds a line an outcome.
 
+    The file is opened once: see `Claims` for why it must not be closed meanwhile.
+    """
 
-@dataclass
-class RunSummary:
-    """Counts of a run as its outcomes come in."""
+    def __init__(self, output: Path) -> None:
+        self._path = output / LOG_NAME
+        self._descriptor: int | None = None
 
-    output: Path
-    images: int
-    """Images that the run was asked for."""
-    done: int = 0
-    skipped: int = 0
-    failures: list[Outcome] = field(default_factory=list)
-    labels: list[int] = field(default_factory=list)
-    """Labels of each written image."""
-    started: float = field(default_factory=time.monotonic)
+    def __enter__(self) -> OutcomeLog:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
 
     def add(self, outcome: Outcome) -> None:
-        if outcome.status == "failed":
-            self.failures.append(outcome)
-        elif outcome.status == "skipped":
-            self.skipped += 1
-        else:
-            self.done += 1
-            assert outcome.num_labels is not None
-            self.labels.append(outcome.num_labels)
+        """Append a line in one write, after ending a line that a killed run left half-written.
 
-    @property
-    def finished(self) -> int:
-        return self.done + self.skipped + len(self.failures)
-
-    @property
-    def seconds(self) -> float:
-        return time.monotonic() - self.started
-
-    def document(self, config: SegmentConfig, device: str, *, interrupted: bool = False) -> dict[str, Any]:
-        """What ``run.json`` holds and ``--json`` prints."""
-        return {
-            "output": str(self.output),
-            "images": self.images,
-            "done": self.done,
-            "skipped": self.skipped,
-            "failed": len(self.failures),
-            "interrupted": interrupted,
-            "seconds": round(self.seconds, 3),
-            "failures": [{"path": failure.path, "reason": failure.reason} for failure in self.failures],
-            "options": config.as_options(),
-            "versions": versions(),
-            "device": device,
-        }
-
-    def write(self, config: SegmentConfig, device: str, *, interrupted: bool = False) -> dict[str, Any]:
-        """Write ``OUT/run.json`` and return its document."""
-        document = self.document(config, device, interrupted=interrupted)
-        write_json(self.output / "run.json", document, indent=2)
-        return document
-
-
-def versions() -> dict[str, str]:
-    """Versions of this package and of what its results depend on."""
-    packages = ("torch", "numpy", "scikit-learn", "scipy", "pillow")
-    return {
-        "dynaseg": __version__,
-        "python": platform.python_version(),
-        **{package: version(package) for package in packages},
-    }
+        Raises
+        ------
+        OSError
+            If the file cannot be opened or written.
+        """
+        entry = {key: value for key, value in vars(outcome).items() if value is not None}
+        line = json.dumps({**entry, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")}) + "\n"
+        if self._descriptor is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._descriptor = open_log(self._path)
+        # Between machines an append may overwrite another's, and without a lock sees an old end of the file.
+        with contextlib.suppress(OSError):
+            fcntl.lockf(self._descriptor, fcntl.LOCK_EX, 1)
+        try:
+            size = os.fstat(self._descriptor).st_size
+            if size and os.pread(self._descriptor, 1, size - 1) != b"\n":
+                line = "\n" + line
+            os.write(self._descriptor, line.encode())
+        finally:
+            with contextlib.suppress(OSError):
+                fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from queue import SimpleQueue
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -18,20 +18,39 @@ def work_ahead(
     """Yield `function(item)` for all items in their order, computed by `workers` threads.
 
     At most `ahead` items are taken from `items` before their results are asked for: memory stays bounded, and the
-    stage waits for whoever takes its results. Where the iteration is broken off, `stop` is set, so that a `function`
-    that looks at it returns soon. However it ends, the threads are waited for.
+    stage waits for whoever takes its results. A result that is ready does not wait for an item that is not: `items` may
+    block. Where the iteration is broken off, `stop` is set, so that a `function`, and `items`, that look at it return
+    soon. However it ends, the threads are waited for.
     """
     executor = ThreadPoolExecutor(workers)
-    pending: deque[Future[Result]] = deque()
+    futures: SimpleQueue[Future[Result] | None] = SimpleQueue()
+    room = threading.Semaphore(ahead)
+
+    def feed() -> None:
+        try:
+            remaining = iter(items)
+            while room.acquire() and not stop.is_set():
+                futures.put(executor.submit(function, next(remaining)))
+        except StopIteration:
+            pass
+        except BaseException as error:
+            failed: Future[Result] = Future()
+            failed.set_exception(error)
+            futures.put(failed)
+        finally:
+            futures.put(None)
+
+    feeder = threading.Thread(target=feed)
+    feeder.start()
     try:
-        for item in items:
-            pending.append(executor.submit(function, item))
-            if len(pending) >= ahead:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
+        while (future := futures.get()) is not None:
+            result = future.result()
+            room.release()
+            yield result
     except BaseException:
         stop.set()
         raise
     finally:
+        room.release()
         executor.shutdown(wait=True, cancel_futures=True)
+        feeder.join()

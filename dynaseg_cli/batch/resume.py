@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import Product, SegmentConfig
-from ..errors import UsageError
+from ..errors import ImageError, UsageError
 from .job import Job
 
 Stats = dict[str, Any]
@@ -27,31 +27,47 @@ def read_stats(path: Path) -> Stats | None:
 
 def refuse_other_options(jobs: Iterable[Job], output: Path, config: SegmentConfig) -> None:
     """Raise a UsageError if any job has a result that was made with other options, naming those that differ."""
-    options = config.as_options()
     for job in jobs:
         path = job.result(output, "stats")
-        stats = read_stats(path)
-        if stats is None:
-            continue
-        before = stats["options"]
-        differing = [
-            f"{name.replace('_', '-')} was {before.get(name)}, now {options.get(name)}"
-            for name in sorted(options.keys() | before.keys())
-            if before.get(name) != options.get(name)
-        ]
+        differing = _differing_options(read_stats(path), config)
         if differing:
-            raise UsageError(
-                f"{path} was made with other options ({'; '.join(differing)});"
-                " use --overwrite to redo it or another output folder"
-            )
+            raise UsageError(_made_otherwise(path, differing))
 
 
 def is_complete(job: Job, output: Path, sha256: str, config: SegmentConfig, save: Iterable[Product]) -> bool:
-    """Whether all products of a job are there, made from this very content with these options."""
-    stats = read_stats(job.result(output, "stats"))
-    if stats is None or stats["options"] != config.as_options():
+    """Whether all products of a job are there, made from this very content.
+
+    Raises
+    ------
+    ImageError
+        If they were made with other options, which is for a person to decide about.
+    """
+    path = job.result(output, "stats")
+    stats = read_stats(path)
+    if stats is None:
         return False
+    differing = _differing_options(stats, config)
+    if differing:
+        raise ImageError(_made_otherwise(path, differing))
     source = stats.get("source")
     if not isinstance(source, dict) or source.get("sha256") != sha256:
         return False
     return all(job.result(output, product).is_file() for product in save)
+
+
+def _differing_options(stats: Stats | None, config: SegmentConfig) -> list[str]:
+    if stats is None:
+        return []
+    options, before = config.as_options(), stats["options"]
+    return [
+        f"{name.replace('_', '-')} was {before.get(name)}, now {options.get(name)}"
+        for name in sorted(options.keys() | before.keys())
+        if before.get(name) != options.get(name)
+    ]
+
+
+def _made_otherwise(path: Path, differing: list[str]) -> str:
+    return (
+        f"{path} was made with other options ({'; '.join(differing)});"
+        " use --overwrite to redo it or another output folder"
+    )

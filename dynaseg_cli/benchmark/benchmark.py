@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ..batch.decoding import decode, read_source
 from ..batch.discovery import discover
 from ..batch.job import Job
-from ..batch.outcome import versions
+from ..batch.summary import versions
 from ..batch.writing import write_colors, write_labels
 from ..config import BatchConfig, EvaluateConfig, SegmentConfig
 from ..engine.device import describe_device, resolve_device

@@ -10,8 +10,7 @@ import time
 from pathlib import Path
 
 from ..batch.job import Job
-from ..batch.planning import Plan
-from ..batch.runner import run_batch
+from ..batch.stages import run_stream
 from ..config import BatchConfig, SegmentConfig
 from ..engine.engine import Engine
 from .memory import peak_bytes_of_process
@@ -25,17 +24,11 @@ def main() -> None:
         # What a library prints must not come between the lines.
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
         request = json.load(sys.stdin)
-        plan = Plan(
-            jobs=[Job(path, name) for path, name in request["jobs"]],
-            output=Path(request["output"]),
-            segment=SegmentConfig(**request["options"]),
-            batch=BatchConfig(fail_fast=True),
-            unlistable=[],
-            links_out=0,
-        )
-        engine = Engine(plan.segment, request["device"])
-        for outcome in run_batch(plan, engine):
+        jobs = [Job(path, name) for path, name in request["jobs"]]
+        engine = Engine(SegmentConfig(**request["options"]), request["device"])
+        for _, outcome in run_stream(jobs, Path(request["output"]), BatchConfig(), engine):
             finished = time.monotonic()
             host, device = peak_bytes_of_process(engine.device)
+            assert outcome is not None, "nobody else works in a temporary folder"
             line = {"finished": finished, "reason": outcome.reason, "host_bytes": host, "device_bytes": device}
             print(json.dumps(line), file=lines, flush=True)

@@ -11,7 +11,8 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from ..errors import DynasegError, UsageError
+from ..errors import DynasegError, UsageError, WorkerError
+from .signals import Terminated, sigterm_raises
 
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -23,6 +24,7 @@ class ExitCode(IntEnum):
     SOME_FAILED = 1
     UNUSABLE = 2
     INTERRUPTED = 130
+    TERMINATED = 143
 
 
 def printable(text: str) -> str:
@@ -47,19 +49,25 @@ def errors_as_exit_codes(verbose: bool) -> Iterator[None]:
     handler = _Handler()
     package.addHandler(handler)
     try:
-        yield
+        with sigterm_raises():
+            yield
+    except Terminated:
+        say("terminated", "yellow")
+        raise typer.Exit(ExitCode.TERMINATED) from None
     except KeyboardInterrupt:
         say("interrupted", "yellow")
         raise typer.Exit(ExitCode.INTERRUPTED) from None
     except typer.Exit:
         raise
     except Exception as error:
+        traceback = error.traceback if isinstance(error, WorkerError) else ""
         if verbose:
             stderr.print_exception()
-        if isinstance(error, DynasegError):
-            say(f"error: {error}", "red")
-        else:
-            say(f"error: unexpected {type(error).__name__}: {error}" + ("" if verbose else " (-v shows where)"), "red")
+            for line in traceback.splitlines():
+                say(line)
+        text = str(error) if isinstance(error, DynasegError) else f"unexpected {type(error).__name__}: {error}"
+        hidden = not verbose and (traceback or not isinstance(error, DynasegError))
+        say(f"error: {text}" + (" (-v shows where)" if hidden else ""), "red")
         unusable = isinstance(error, UsageError)
         raise typer.Exit(ExitCode.UNUSABLE if unusable else ExitCode.SOME_FAILED) from None
     finally:

@@ -12,7 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ..batch.job import Job
-from ..batch.outcome import Outcome, RunSummary
+from ..batch.outcome import Outcome
+from ..batch.summary import RunSummary
 from .console import printable, say, stderr
 
 LINE_EVERY_S = 10.0
@@ -122,7 +123,7 @@ def show_summary(summary: RunSummary, products: str) -> None:
         least, most = min(summary.labels), max(summary.labels)
         table.add_row("labels per image", f"{statistics.median(summary.labels):.0f} in the median, {least} to {most}")
     stderr.print(table)
-    say(f"{products} are in {summary.output}")
+    say(f"{products} are in {summary.plan.output}")
 
 
 def _short(name: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import signal
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -12,7 +13,18 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from ..config import PAPER_WEIGHT, PRESETS, BatchConfig, Mode, Precision, Preset, Product, SegmentConfig
+from ..config import (
+    PAPER_WEIGHT,
+    PRESETS,
+    BatchConfig,
+    Executor,
+    Mode,
+    Precision,
+    Preset,
+    Product,
+    SegmentConfig,
+    WorkersConfig,
+)
 from ..errors import UsageError
 from .console import ExitCode, errors_as_exit_codes, say
 
@@ -23,6 +35,7 @@ _METHOD, _STOP, _SIZE = "Method", "When to stop", "Size and arithmetic"
 _INPUT, _OUTPUT, _RUN = "Input", "Output", "Running"
 _DEFAULT = SegmentConfig()
 _BATCH = BatchConfig()
+_WORKERS = WorkersConfig()
 
 
 def _min_labels(text: str) -> str | int:
@@ -209,11 +222,53 @@ def segment(
     device: Annotated[
         str,
         typer.Option(
-            metavar="auto|cpu|cuda|cuda:N|mps",
-            help="Where to compute; auto takes CUDA, then MPS, then the CPU.",
+            metavar="auto|cpu|cuda|cuda:N,...|mps",
+            help="Where to compute; auto takes CUDA, then MPS, then the CPU. auto and cuda take every CUDA device.",
             rich_help_panel=_RUN,
         ),
-    ] = "auto",
+    ] = _WORKERS.device,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Processes that segment images; 0 does it in this one.",
+            show_default="one a device",
+            rich_help_panel=_RUN,
+        ),
+    ] = _WORKERS.workers,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="CPU threads of each worker.",
+            show_default="cores / workers",
+            rich_help_panel=_RUN,
+        ),
+    ] = _WORKERS.threads,
+    timeout: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS",
+            help="Give up an image that takes longer to be read, or to be written.",
+            rich_help_panel=_RUN,
+        ),
+    ] = _WORKERS.timeout,
+    executor: Annotated[
+        Executor,
+        typer.Option(
+            help="Where workers run: on this machine, or on a Ray cluster (pip install 'dynaseg[ray]').",
+            rich_help_panel=_RUN,
+        ),
+    ] = _WORKERS.executor,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Of a running Ray cluster; without it, one is started on this machine.",
+            show_default=False,
+            rich_help_panel=_RUN,
+        ),
+    ] = _WORKERS.ray_address,
     fail_fast: Annotated[
         bool, typer.Option("--fail-fast", help="Stop at the first image that fails.", rich_help_panel=_RUN)
     ] = _BATCH.fail_fast,
@@ -246,46 +301,49 @@ def segment(
             overwrite=overwrite,
             fail_fast=fail_fast,
         )
+        where = WorkersConfig(
+            device=device,
+            executor=executor,
+            workers=workers,
+            threads=threads,
+            timeout=timeout,
+            ray_address=ray_address,
+        )
         listed = _read_list(files_from, b"\0" if null else b"\n") if files_from else []
         if not inputs and not files_from:
             raise UsageError("nothing to do: name image files or folders, or give --files-from")
         plan = plan_batch(inputs or [], output or _default_output(inputs or [], files_from), config, batch, listed)
-        code = _show_plan(plan, as_json) if dry_run else _run(plan, device, as_json=as_json, quiet=quiet)
+        code = _show_plan(plan, as_json) if dry_run else _run(plan, where, as_json=as_json, quiet=quiet)
     raise typer.Exit(code)
 
 
-def _run(plan: Plan, device: str, *, as_json: bool, quiet: bool) -> ExitCode:
-    from ..batch.outcome import RunSummary
-    from ..batch.runner import run_batch
-    from ..engine.device import describe_device
-    from ..engine.engine import Engine
+def _run(plan: Plan, workers: WorkersConfig, *, as_json: bool, quiet: bool) -> ExitCode:
+    from ..batch.runner import dispatcher_of
+    from ..batch.summary import RunSummary
     from .progress import BatchProgress, show_summary
+    from .signals import first_signal_calls
 
-    summary = RunSummary(plan.output, len(plan.jobs) + len(plan.unlistable))
-    engine = Engine(plan.segment, device)
-    where = describe_device(engine.device)
+    summary = RunSummary(plan)
     if plan.links_out and not quiet:
         say(f"{plan.links_out} symbolic links were not followed (--follow-symlinks does)", "yellow")
-    interrupted = False
     with BatchProgress(summary, quiet=quiet) as progress:
-        try:
-            with closing(run_batch(plan, engine, progress.iterate)) as outcomes:
-                for outcome in outcomes:
-                    summary.add(outcome)
-                    progress.finish(outcome)
-        except KeyboardInterrupt:
-            interrupted = True
+        dispatcher = dispatcher_of(plan, workers, progress.iterate)
+        with first_signal_calls(dispatcher.stop) as signals, closing(dispatcher.run()) as outcomes:
+            for outcome in outcomes:
+                summary.add(outcome)
+                progress.finish(outcome)
+    interrupted = bool(signals)
     try:
-        summary.write(plan.segment, where, interrupted=interrupted)
+        summary.write(dispatcher.device, interrupted=interrupted)
     except OSError as error:
         say(f"error: {plan.output}/run.json cannot be written: {error.strerror}", "red")
     if not quiet:
         show_summary(summary, ", ".join(plan.batch.save))
     if as_json:
-        print(json.dumps(summary.document(plan.segment, where, interrupted=interrupted)))  # noqa: T201
+        print(json.dumps(summary.document(dispatcher.device, interrupted=interrupted)))  # noqa: T201
     if interrupted:
         say("interrupted; the same command continues", "yellow")
-        return ExitCode.INTERRUPTED
+        return ExitCode.TERMINATED if signals[0] == signal.SIGTERM else ExitCode.INTERRUPTED
     return ExitCode.SOME_FAILED if summary.failures else ExitCode.DONE
 
 

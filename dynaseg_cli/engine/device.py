@@ -29,6 +29,22 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(wanted)
 
 
+def resolve_devices(names: str) -> list[str]:
+    """Turn auto, cpu, cuda, mps, or several such as cuda:0,cuda:2 into devices that exist, each once.
+
+    auto and cuda are every CUDA device; without any, auto is what it is for `resolve_device`.
+
+    Raises
+    ------
+    DeviceUnavailableError
+        If there is no such device.
+    """
+    if names in ("auto", "cuda"):
+        every = [name for name in available_devices() if name.startswith("cuda")]
+        return every or [str(resolve_device(names))]
+    return list(dict.fromkeys(str(resolve_device(name.strip())) for name in names.split(",")))
+
+
 def available_devices() -> list[str]:
     """Names of the devices of this machine, the preferred one first."""
     devices = [f"cuda:{index}" for index in range(torch.cuda.device_count())] if torch.cuda.is_available() else []

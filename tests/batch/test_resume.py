@@ -12,7 +12,7 @@ from samples import TINY
 from dynaseg_cli.batch.job import Job
 from dynaseg_cli.batch.resume import is_complete, read_stats, refuse_other_options
 from dynaseg_cli.config import Product
-from dynaseg_cli.errors import UsageError
+from dynaseg_cli.errors import ImageError, UsageError
 
 JOB = Job("photos/sub/cat.jpg", "sub/cat")
 HASH = "ab" * 32
@@ -37,8 +37,9 @@ def test_image_of_other_content_is_not_complete(output: Path) -> None:
     assert not is_complete(JOB, output, "cd" * 32, TINY, ALL)
 
 
-def test_image_made_with_other_options_is_not_complete(output: Path) -> None:
-    assert not is_complete(JOB, output, HASH, dataclasses.replace(TINY, seed=1), ALL)
+def test_image_made_with_other_options_is_for_a_person_to_decide_about(output: Path) -> None:
+    with pytest.raises(ImageError, match=r"seed was 0, now 1.*--overwrite"):
+        is_complete(JOB, output, HASH, dataclasses.replace(TINY, seed=1), ALL)
 
 
 @pytest.mark.parametrize("product", ALL)
@@ -62,7 +63,7 @@ def test_result_that_is_not_asked_for_may_be_lacking(output: Path) -> None:
         b"{}",
         b'{"options": 3}',
         b"\xff\xfe",
-        b'{"options": {}, "source": []}',
+        json.dumps({"options": TINY.as_options(), "source": []}).encode(),
     ],
     ids=["empty", "half", "list", "null", "bare", "no options", "binary", "no source"],
 )

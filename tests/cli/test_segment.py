@@ -19,7 +19,9 @@ from dynaseg_cli.cli import app
 from dynaseg_cli.config import SegmentConfig
 from dynaseg_cli.engine.device import available_devices
 
-QUICK = ("--iterations", "2", "--max-size", "16", "--min-labels", "3", "--precision", "float32", "--device", "cpu")
+FIT = ("--iterations", "2", "--max-size", "16", "--min-labels", "3", "--precision", "float32", "--device", "cpu")
+QUICK = (*FIT, "--workers", "0")
+"""In this process: starting another takes seconds."""
 RUN_KEYS = {"output", "images", "done", "skipped", "failed", "seconds", "failures", "options", "versions", "device"}
 
 
@@ -386,13 +388,19 @@ def test_mistake_of_ours_is_one_line_and_a_traceback_only_when_asked(
     assert "Traceback" in segment(photos, "-q", "-v").stderr
 
 
-def test_interrupt_before_the_first_image_is_130(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Engine, "__init__", interrupt)
-    result = segment(photos)
-    assert (result.exit_code, result.stdout, result.stderr) == (130, "", "interrupted\n")
+@pytest.mark.parametrize(
+    ("number", "code", "said"), [(signal.SIGINT, 130, "interrupted\n"), (signal.SIGTERM, 143, "terminated\n")]
+)
+def test_signal_while_images_are_looked_for(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: int, said: str
+) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    monkeypatch.setattr("dynaseg_cli.batch.planning.discover", lambda *_: signal.raise_signal(number))
+    try:
+        result = segment(photos)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert (result.exit_code, result.stdout, result.stderr) == (code, "", said)
 
 
 def test_summary_that_cannot_be_written_is_said(photos: Path, here: Path) -> None:
@@ -476,7 +484,7 @@ def test_interrupt_keeps_what_is_finished_and_a_re_run_continues(
         )
     finally:
         signal.signal(signal.SIGINT, before)
-    while not (here / "out/outcomes.jsonl").exists():
+    while not (here / "out/stats/a.json").exists():
         assert process.poll() is None
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import errno
 import itertools
 import json
@@ -8,7 +7,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +18,16 @@ from numpy.typing import NDArray
 from PIL import Image
 from samples import TINY, encoded, files_below, noise, photo_folder, read_pixels, save_photo
 
-from dynaseg_cli import BatchConfig, Engine, segment_folder
-from dynaseg_cli.batch import runner
+from dynaseg_cli import BatchConfig, Engine
+from dynaseg_cli.batch import stages
 from dynaseg_cli.batch.decoding import decode
 from dynaseg_cli.batch.outcome import Outcome
 from dynaseg_cli.batch.palette import label_palette
 from dynaseg_cli.batch.planning import plan_batch
-from dynaseg_cli.batch.runner import run_batch
-from dynaseg_cli.errors import DeviceMemoryError, InterruptedWorkError, UsageError
+from dynaseg_cli.batch.stages import run_stream
+from dynaseg_cli.errors import DeviceMemoryError, InterruptedWorkError
 
-SCHEMA = json.loads((Path(runner.__file__).parent / "stats.schema.json").read_text())
+SCHEMA = json.loads((Path(stages.__file__).parent / "stats.schema.json").read_text())
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +52,17 @@ def out(tmp_path: Path) -> Path:
     return tmp_path / "out"
 
 
+def outcomes_of(engine: Engine, photos: Path, out: Path, **batch: Any) -> Generator[Outcome, None, None]:
+    """The stream over a folder, as a worker runs it. Nobody else works in the folder."""
+    plan = plan_batch([photos], out, engine.config, BatchConfig(**batch))
+    out.mkdir(exist_ok=True)
+    for _, outcome in run_stream(plan.jobs, out, plan.batch, engine):
+        assert outcome is not None
+        yield outcome
+
+
 def run(engine: Engine, photos: Path, out: Path, **batch: Any) -> list[Outcome]:
-    return list(run_batch(plan_batch([photos], out, TINY, BatchConfig(**batch)), engine))
+    return list(outcomes_of(engine, photos, out, **batch))
 
 
 def statuses(outcomes: list[Outcome]) -> dict[str, str]:
@@ -66,7 +74,7 @@ def results(out: Path) -> dict[str, bytes]:
     return {name: content for name, content in files_below(out).items() if name.endswith(".png")}
 
 
-def disk_full(*_: object) -> None:
+def disk_full(*_: object, **__: object) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
@@ -110,12 +118,11 @@ def test_labels_lie_over_the_image_as_exif_turns_it(engine: Engine, tmp_path: Pa
     assert read_pixels(out / "labels/photo.png").shape == (24, 20)
 
 
-def test_name_that_is_not_utf_8_is_written_and_recorded(engine: Engine, tmp_path: Path, out: Path) -> None:
+def test_name_that_is_not_utf_8_is_written(engine: Engine, tmp_path: Path, out: Path) -> None:
     stem = os.fsdecode(b"caf\xe9\n")
     photo = save_photo(tmp_path / f"{stem}.png")
     assert statuses(run(engine, photo, out)) == {photo.name: "done"}
     assert json.loads((out / f"stats/{stem}.json").read_text())["source"]["path"] == str(photo)
-    assert json.loads((out / "outcomes.jsonl").read_text())["path"] == str(photo)
 
 
 def test_bad_image_among_good_ones_is_named_and_stops_nothing(engine: Engine, photos: Path, out: Path) -> None:
@@ -128,9 +135,10 @@ def test_bad_image_among_good_ones_is_named_and_stops_nothing(engine: Engine, ph
 
 
 def test_image_that_vanished_meanwhile_is_a_failure(engine: Engine, photos: Path, out: Path) -> None:
-    plan = plan_batch([photos], out, TINY)
+    jobs = plan_batch([photos], out, TINY).jobs
     (photos / "b.bmp").unlink()
-    outcomes = list(run_batch(plan, engine))
+    out.mkdir()
+    outcomes = [outcome for _, outcome in run_stream(jobs, out, BatchConfig(), engine) if outcome is not None]
     assert statuses(outcomes) == {"a.png": "done", "b.bmp": "failed", "c.png": "done"}
     assert outcomes[1].reason == f"No such file or directory: {photos / 'b.bmp'}"
 
@@ -178,7 +186,7 @@ def test_result_that_cannot_be_written_fails_its_image_until_a_re_run(
     engine: Engine, photos: Path, out: Path, writer: str
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runner, writer, disk_full)
+        patch.setattr(stages, writer, disk_full)
         outcomes = run(engine, photos, out)
     assert [outcome.status for outcome in outcomes] == ["failed"] * 3
     assert all("No space left on device" in str(outcome.reason) for outcome in outcomes)
@@ -190,7 +198,7 @@ def test_result_that_cannot_be_written_fails_its_image_until_a_re_run(
 def test_image_whose_redoing_fails_is_no_longer_complete(engine: Engine, photos: Path, out: Path) -> None:
     run(engine, photos, out)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runner, "write_colors", disk_full)
+        patch.setattr(stages, "write_colors", disk_full)
         run(engine, photos, out, overwrite=True)
     assert not (out / "stats/a.json").exists()
     assert set(statuses(run(engine, photos, out)).values()) == {"done"}
@@ -257,17 +265,6 @@ def test_stats_cut_short_by_a_crash_mark_nothing(engine: Engine, photos: Path, o
     assert statuses(run(engine, photos, out))["a.png"] == "done"
 
 
-def test_other_options_are_refused_by_name_before_anything_is_done(engine: Engine, photos: Path, out: Path) -> None:
-    run(engine, photos, out)
-    before = files_below(out)
-    other = dataclasses.replace(TINY, seed=5)
-    with pytest.raises(UsageError, match="seed was 0, now 5"):
-        segment_folder(photos, out, other, device="cpu")
-    assert files_below(out) == before
-    redone = list(segment_folder(photos, out, other, BatchConfig(overwrite=True), "cpu"))
-    assert set(statuses(redone).values()) == {"done"}
-
-
 def test_overwriting_redoes_complete_images(engine: Engine, photos: Path, out: Path) -> None:
     run(engine, photos, out)
     before = results(out)
@@ -278,48 +275,6 @@ def test_overwriting_redoes_complete_images(engine: Engine, photos: Path, out: P
 def test_only_what_is_asked_for_is_written(engine: Engine, photos: Path, out: Path) -> None:
     run(engine, photos, out, save=("labels",))
     assert {name.split("/")[0] for name in files_below(out)} == {"labels", "outcomes.jsonl"}
-
-
-def test_first_failure_ends_a_run_that_is_to_fail_fast(engine: Engine, photos: Path, out: Path) -> None:
-    (photos / "b.bmp").write_bytes(b"")
-    assert statuses(run(engine, photos, out, fail_fast=True)) == {"a.png": "done", "b.bmp": "failed"}
-    assert not (out / "stats/sub/c.json").exists()
-
-
-def test_outcomes_are_noted_as_they_come_and_skipped_ones_once(engine: Engine, photos: Path, out: Path) -> None:
-    (photos / "b.bmp").write_bytes(b"")
-    run(engine, photos, out)
-    run(engine, photos, out)
-    noted = [json.loads(line) for line in (out / "outcomes.jsonl").read_text().splitlines()]
-    assert [(Path(line["path"]).name, line["status"]) for line in noted] == [
-        ("a.png", "done"),
-        ("b.bmp", "failed"),
-        ("c.png", "done"),
-        ("b.bmp", "failed"),
-    ]
-
-
-def test_outcome_that_cannot_be_noted_costs_its_line_alone(
-    engine: Engine, photos: Path, out: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    (out / "outcomes.jsonl").mkdir(parents=True)
-    assert set(statuses(run(engine, photos, out)).values()) == {"done"}
-    assert len(caplog.records) == 3
-    assert "outcomes.jsonl" in caplog.text
-
-
-def test_folder_that_cannot_be_listed_is_a_failure(
-    engine: Engine, photos: Path, out: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    scandir = os.scandir
-
-    def refuse(path: Path) -> Any:
-        if Path(path).name == "sub":
-            raise PermissionError(errno.EACCES, "Permission denied", str(path))
-        return scandir(path)
-
-    monkeypatch.setattr("os.scandir", refuse)
-    assert statuses(run(engine, photos, out)) == {"sub": "failed", "a.png": "done", "b.bmp": "done"}
 
 
 @pytest.mark.parametrize("slow", ["engine", "consumer"])
@@ -346,10 +301,10 @@ def test_images_in_flight_stay_few_however_many_there_are(
         time.sleep(0.01)
         return segment(*arguments)
 
-    monkeypatch.setattr(runner, "decode", counted)
+    monkeypatch.setattr(stages, "decode", counted)
     if slow == "engine":
         monkeypatch.setattr(engine, "segment", slowly)
-    for _ in run_batch(plan_batch([photos], out, TINY), engine):
+    for _ in outcomes_of(engine, photos, out):
         if slow == "consumer":
             time.sleep(0.01)
     assert 1 < most <= 6
@@ -359,7 +314,7 @@ def test_images_in_flight_stay_few_however_many_there_are(
 def interrupted(engine: Engine, tmp_path: Path, out: Path) -> Iterator[Path]:
     """A folder of images whose run was closed after the second."""
     photos = photo_folder(tmp_path / "many", *(f"{index}.bmp" for index in range(6)))
-    outcomes = run_batch(plan_batch([photos], out, TINY), engine)
+    outcomes = outcomes_of(engine, photos, out)
     for _ in range(2):
         next(outcomes)
     outcomes.close()
@@ -401,7 +356,7 @@ def test_closing_drops_the_image_at_hand_and_begins_no_other(
         raise AssertionError("the run was closed, and the image went on")
 
     monkeypatch.setattr(engine, "segment", iterate_until_stopped)
-    outcomes = run_batch(plan_batch([photos], out, TINY), engine)
+    outcomes = outcomes_of(engine, photos, out)
     next(outcomes)
     assert at_second.wait(20)
     outcomes.close()
@@ -419,16 +374,4 @@ def test_interrupt_while_a_file_is_written_leaves_nothing_half_done(
     monkeypatch.setattr("os.fsync", interrupt)
     with pytest.raises(KeyboardInterrupt):
         run(engine, photos, out)
-    assert files_below(out) == {}
-
-
-def test_unusable_input_is_refused_at_the_call(tmp_path: Path, out: Path) -> None:
-    with pytest.raises(UsageError, match="does not exist"):
-        segment_folder(tmp_path / "missing", out)
-    assert not out.exists()
-
-
-def test_folder_is_segmented_from_python(photos: Path, out: Path) -> None:
-    outcomes = list(segment_folder([str(photos), str(save_photo(out.parent / "d.png"))], str(out), TINY, device="cpu"))
-    assert [outcome.status for outcome in outcomes] == ["done"] * 4
-    assert (out / "labels/d.png").exists()
+    assert files_below(out) == {"outcomes.jsonl": b""}

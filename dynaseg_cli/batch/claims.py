@@ -1,0 +1,80 @@
+"""Who works on which image: any number of processes may share an output folder, and none spoils another's work."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import logging
+import os
+from pathlib import Path
+from types import TracebackType
+
+LOG_NAME = "outcomes.jsonl"
+_PLACES = 1 << 62
+"""Locks are on bytes from here on, where no file reaches."""
+
+_log = logging.getLogger(__name__)
+
+
+class Claims:
+    """Locks on names, which the operating system gives up with the process that holds them, however it ends.
+
+    They are POSIX record locks on ``outcomes.jsonl``, a byte a name, and hold between machines where the file system
+    has them (NFS does). POSIX drops a process's locks on a file when it closes *any* descriptor of it: nothing else in
+    the process may open and close the log meanwhile. Where there are no locks, every claim is granted, with a warning.
+    """
+
+    def __init__(self, output: Path) -> None:
+        self._path = output / LOG_NAME
+        self._descriptor: int | None = None
+        try:
+            self._descriptor = open_log(self._path)
+        except OSError as error:
+            self._do_without(error)
+
+    def __enter__(self) -> Claims:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether a claim that was granted is the only one."""
+        return self._descriptor is not None
+
+    def take(self, name: str, *, wait: bool = False) -> bool:
+        """Claim a name; False if another process has it, unless that is to be waited for."""
+        if self._descriptor is None:
+            return True
+        try:
+            fcntl.lockf(self._descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB), 1, _place(name))
+        except (BlockingIOError, PermissionError):  # EAGAIN or EACCES: as POSIX has it, either says that it is held
+            return False
+        except OSError as error:
+            os.close(self._descriptor)
+            self._descriptor = None
+            self._do_without(error)
+        return True
+
+    def release(self, name: str) -> None:
+        """Give up a name, which need not have been claimed."""
+        if self._descriptor is not None:
+            fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, _place(name))
+
+    def _do_without(self, error: OSError) -> None:
+        _log.warning(
+            "%s cannot be locked (%s): let only one dynaseg at a time write there", self._path, error.strerror or error
+        )
+
+
+def open_log(path: Path) -> int:
+    """A descriptor of ``outcomes.jsonl`` for appending and locking; a link in its place is refused."""
+    return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+
+
+def _place(name: str) -> int:
+    return _PLACES + int.from_bytes(hashlib.sha256(os.fsencode(name)).digest()[:6], "big")

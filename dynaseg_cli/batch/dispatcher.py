@@ -1,0 +1,276 @@
+"""The dispatcher: it hands jobs to workers and loses none when a worker dies or hangs. Nothing here loads torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from .. import __version__
+from ..errors import UsageError, WorkerError
+from .job import Job
+from .messages import FILE_STEPS, Assignment, Began, Broken, Ended, Finished, Iterated, Message, Ready, Refused, Step
+from .outcome import Outcome, OutcomeLog
+from .planning import Plan
+from .worker import GRACE_S
+
+OnIteration = Callable[[Job, int, int], None]
+"""Called with the job, the iteration and q'."""
+
+TICK_S = 0.2
+"""Longest wait for a message: hanging files and requests to stop are looked at so often."""
+TAKEN_AGAIN_S = 1.0
+"""An image that another process works on is asked for again so much later."""
+FRUITLESS = 3
+"""Workers, beyond one a post, that may die in a row without an image being done; then something else is wrong."""
+
+_log = logging.getLogger(__name__)
+
+
+class Crew(Protocol):
+    """Whoever hires workers, wherever they run."""
+
+    def hire(self, assignment: Assignment) -> Any: ...
+
+    def hear(self, seconds: float) -> list[tuple[Any, Message]]: ...
+
+    def dismiss(self, worker: Any) -> None: ...
+
+    def close(self, *, at_once: bool) -> None: ...
+
+
+@dataclass
+class _InHand:
+    """An image that a worker has."""
+
+    job: Job
+    step: Step | None = None
+    """None until the worker has begun with it."""
+    since: float = 0.0
+
+
+@dataclass
+class _Hired:
+    """A worker, and what it has in hand."""
+
+    number: int
+    window: int = 0
+    """How many images it may have; none before it is ready."""
+    alone: bool = False
+    """It has one image, during which a worker has died: should it die, too, that image is why."""
+    jobs: dict[str, _InHand] = field(default_factory=dict)
+
+
+class Dispatcher:
+    """One run of a plan's jobs by the workers of a crew.
+
+    Parameters
+    ----------
+    plan : what to do.
+    crew : who hires workers.
+    assignment : what they are told; each gets a number of its own.
+    workers : how many; None is one a device, of which the first worker tells the number.
+    timeout : seconds after which an image that is being read or written is given up.
+    on_iteration : called as images come along.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        crew: Crew,
+        assignment: Assignment,
+        workers: int | None,
+        timeout: float,
+        on_iteration: OnIteration | None = None,
+    ) -> None:
+        self.device = "none: no image was started"
+        """What computes, as the workers say."""
+        self._plan = plan
+        self._crew = crew
+        self._assignment = assignment
+        self._posts = workers
+        self._timeout = timeout
+        self._on_iteration = on_iteration
+        self._fresh: Iterator[Job] = iter(plan.jobs)
+        self._open = len(plan.jobs)
+        """Jobs without an outcome."""
+        self._returned: deque[Job] = deque()
+        """Jobs whose worker died before it began with them, or of another image."""
+        self._suspects: deque[Job] = deque()
+        """Jobs during which a worker died; they are done again, each alone in its worker."""
+        self._taken: deque[tuple[float, Job]] = deque()
+        """Jobs that another process works on, and when to ask again."""
+        self._hired: dict[Any, _Hired] = {}
+        self._fruitless = 0
+        self._stop_by: float | None = None
+        self._devices: list[str] = []
+
+    def stop(self) -> None:
+        """Let the images at hand be dropped and `run` come to its end; may be called in a signal handler."""
+        if self._stop_by is None:
+            self._stop_by = time.monotonic() + GRACE_S
+
+    def run(self) -> Generator[Outcome, None, None]:
+        """Each outcome as it comes, noted in ``outcomes.jsonl``.
+
+        Closing the iterator drops the images at hand; whatever was written is complete.
+
+        Raises
+        ------
+        UsageError
+            If no worker can do this: the device does not exist.
+        WorkerError
+            If workers cannot be started, or one met a mistake in the program.
+        """
+        with OutcomeLog(self._plan.output) as log:
+            at_once = True
+            try:
+                for outcome in self._outcomes():
+                    _note(log, outcome)
+                    yield outcome
+                    if outcome.status == "failed" and self._plan.batch.fail_fast:
+                        break
+                at_once = False
+            except GeneratorExit:
+                at_once = False
+                raise
+            finally:
+                self._crew.close(at_once=at_once)
+
+    def _outcomes(self) -> Iterator[Outcome]:
+        told = reported = False
+        while self._open or not reported:
+            if not reported and (self._devices or not self._open):
+                # Not before it is known that the run can be done at all.
+                reported = True
+                yield from self._plan.unlistable
+                continue
+            if self._stop_by is None:
+                self._hire()
+                self._hand_out()
+            elif not told:
+                told = True
+                for worker in self._hired:
+                    worker.give(None)
+            elif not self._hired or time.monotonic() > self._stop_by:
+                return
+            for worker, message in self._crew.hear(TICK_S):
+                yield from self._heed(worker, message)
+            yield from self._give_up_hanging()
+
+    def _hire(self) -> None:
+        """Fill the posts, as far as there are jobs for them. The first worker says how many devices there are."""
+        wanted = min(self._posts or 1, self._open)
+        numbers = {hired.number for hired in self._hired.values()}
+        for number in (number for number in range(wanted) if number not in numbers):
+            worker = self._crew.hire(dataclasses.replace(self._assignment, number=number))
+            self._hired[worker] = _Hired(number)
+
+    def _hand_out(self) -> None:
+        for worker, hired in self._hired.items():
+            if not hired.window:
+                continue
+            if not hired.jobs:
+                hired.alone = bool(self._suspects)
+            while len(hired.jobs) < (1 if hired.alone else hired.window):
+                job = self._suspects.popleft() if hired.alone else self._next()
+                if job is None:
+                    break
+                hired.jobs[job.name] = _InHand(job)
+                worker.give(job)
+
+    def _next(self) -> Job | None:
+        if self._returned:
+            return self._returned.popleft()
+        job = next(self._fresh, None)
+        if job is None and self._taken and time.monotonic() >= self._taken[0][0]:
+            return self._taken.popleft()[1]
+        return job
+
+    def _heed(self, worker: Any, message: Message) -> Iterator[Outcome]:
+        hired = self._hired[worker]
+        if isinstance(message, Ended):
+            del self._hired[worker]
+            if self._stop_by is None:
+                yield from self._bury(hired, message.reason)
+        elif isinstance(message, Ready):
+            self._welcome(hired, message)
+        elif isinstance(message, Finished):
+            job = hired.jobs.pop(message.name).job
+            self._fruitless = 0
+            if message.outcome is None:
+                self._taken.append((time.monotonic() + TAKEN_AGAIN_S, job))
+            else:
+                self._open -= 1
+                yield message.outcome
+        elif isinstance(message, (Began, Iterated)):
+            in_hand = hired.jobs[message.name]
+            in_hand.since = time.monotonic()
+            if isinstance(message, Began):
+                in_hand.step = message.step
+            elif self._on_iteration is not None:
+                self._on_iteration(in_hand.job, message.iteration, message.labels)
+        elif isinstance(message, Refused):
+            raise UsageError(message.reason)
+        elif isinstance(message, Broken):
+            raise WorkerError(message.error, message.traceback)
+        else:
+            _log.warning("%s", message.text)
+
+    def _welcome(self, hired: _Hired, message: Ready) -> None:
+        if message.version != __version__:
+            raise UsageError(f"a worker has dynaseg {message.version}, not {__version__} as here: install one version")
+        hired.window = message.window
+        self._posts = self._posts or message.devices
+        if message.device not in self._devices:
+            self._devices.append(message.device)
+            self.device = ", ".join(self._devices)
+
+    def _bury(self, hired: _Hired, reason: str) -> Iterator[Outcome]:
+        """A worker has died: do its images again, but give up one that was alone with it."""
+        self._fruitless += 1
+        if hired.alone:
+            for in_hand in hired.jobs.values():
+                yield self._failed(in_hand, f"its worker {reason}, like the one before, while {in_hand.step} it")
+            return
+        if self._fruitless > FRUITLESS + (self._posts or 1):
+            raise WorkerError(f"workers die one after another; the last one {reason}")
+        _log.warning("a worker %s; another one takes its place", reason)
+        begun = [in_hand.job for in_hand in hired.jobs.values() if in_hand.step is not None]
+        self._suspects.extend(begun)
+        self._returned.extend(in_hand.job for in_hand in hired.jobs.values() if in_hand.step is None)
+
+    def _give_up_hanging(self) -> Iterator[Outcome]:
+        """Give up images that wait for a file, and the workers that have them; their other images are done again."""
+        late = time.monotonic() - self._timeout
+        for worker, hired in list(self._hired.items()):
+            hanging = [
+                in_hand for in_hand in hired.jobs.values() if in_hand.step in FILE_STEPS and in_hand.since < late
+            ]
+            if not hanging:
+                continue
+            self._crew.dismiss(worker)
+            del self._hired[worker]
+            for in_hand in hanging:
+                del hired.jobs[in_hand.job.name]
+                yield self._failed(in_hand, f"{in_hand.step} it took more than {self._timeout:g} seconds (--timeout)")
+            self._returned.extend(in_hand.job for in_hand in hired.jobs.values())
+
+    def _failed(self, in_hand: _InHand, reason: str) -> Outcome:
+        self._open -= 1
+        self._fruitless = 0
+        return Outcome(in_hand.job.path, "failed", reason)
+
+
+def _note(log: OutcomeLog, outcome: Outcome) -> None:
+    """A full disk costs the line, not the run. Images that are skipped have theirs."""
+    if outcome.status == "skipped":
+        return
+    try:
+        log.add(outcome)
+    except OSError as error:
+        _log.warning("outcomes.jsonl lacks %s: %s", outcome.path, error.strerror or error)

@@ -1,0 +1,103 @@
+"""What the dispatcher and its workers say to each other. Plain values that can be pickled; nothing here loads torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ..config import BatchConfig, SegmentConfig
+from .outcome import Outcome
+
+Step = Literal["reading", "waiting", "segmenting", "writing"]
+"""Where an image is; waiting is for its turn, decoded."""
+
+FILE_STEPS: tuple[Step, ...] = ("reading", "writing")
+"""Steps that depend on files, and so may never end."""
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """The first thing a worker is told: what all its images have in common. After it come jobs, and None at the end."""
+
+    segment: SegmentConfig
+    batch: BatchConfig
+    output: str
+    folder: str
+    """The current folder, which relative paths start from."""
+    device: str
+    """As written by the user: it may name several, of which a worker takes the one of its number."""
+    number: int
+    workers: int | None
+    """Workers that share this machine; None is one a device."""
+    threads: int | None
+    """Threads of a worker; None is its share of the cores."""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A worker has loaded everything and takes images."""
+
+    device: str
+    """As recorded beside the results."""
+    devices: int
+    """Devices that the assignment names."""
+    window: int
+    """Images that keep the worker busy: one being written, one segmented, and those read meanwhile."""
+    version: str
+
+
+@dataclass(frozen=True)
+class Began:
+    """An image, by its job's name, enters a step."""
+
+    name: str
+    step: Step
+
+
+@dataclass(frozen=True)
+class Iterated:
+    """An image is at an iteration, with q' labels."""
+
+    name: str
+    iteration: int
+    labels: int
+
+
+@dataclass(frozen=True)
+class Finished:
+    """An image is done with; None if another process works on it."""
+
+    name: str
+    outcome: Outcome | None
+
+
+@dataclass(frozen=True)
+class Warned:
+    """Something that a person should know."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Refused:
+    """The worker cannot do what it is asked: wrong usage."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A mistake in the program, for which the run ends."""
+
+    error: str
+    traceback: str
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A worker is no more; this one it cannot say itself."""
+
+    reason: str
+
+
+Message = Ready | Began | Iterated | Finished | Warned | Refused | Broken | Ended

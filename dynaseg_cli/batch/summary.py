@@ -1,0 +1,85 @@
+"""What became of a whole run: `run.json`."""
+
+from __future__ import annotations
+
+import platform
+import time
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+from .. import __version__
+from .claims import Claims
+from .outcome import Outcome
+from .planning import Plan
+from .writing import write_json
+
+
+@dataclass
+class RunSummary:
+    """Counts of a run as its outcomes come in."""
+
+    plan: Plan
+    done: int = 0
+    skipped: int = 0
+    failures: list[Outcome] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+    """Labels of each written image."""
+    started: float = field(default_factory=time.monotonic)
+
+    def add(self, outcome: Outcome) -> None:
+        if outcome.status == "failed":
+            self.failures.append(outcome)
+        elif outcome.status == "skipped":
+            self.skipped += 1
+        else:
+            self.done += 1
+            assert outcome.num_labels is not None
+            self.labels.append(outcome.num_labels)
+
+    @property
+    def images(self) -> int:
+        """Images that the run was asked for, and folders that it could not list."""
+        return len(self.plan.jobs) + len(self.plan.unlistable)
+
+    @property
+    def finished(self) -> int:
+        return self.done + self.skipped + len(self.failures)
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.started
+
+    def document(self, device: str, *, interrupted: bool = False) -> dict[str, Any]:
+        """What ``run.json`` holds and ``--json`` prints."""
+        return {
+            "output": str(self.plan.output),
+            "images": self.images,
+            "done": self.done,
+            "skipped": self.skipped,
+            "failed": len(self.failures),
+            "interrupted": interrupted,
+            "seconds": round(self.seconds, 3),
+            "failures": [{"path": failure.path, "reason": failure.reason} for failure in self.failures],
+            "options": self.plan.segment.as_options(),
+            "versions": versions(),
+            "device": device,
+        }
+
+    def write(self, device: str, *, interrupted: bool = False) -> dict[str, Any]:
+        """Write ``OUT/run.json`` and return its document."""
+        document = self.document(device, interrupted=interrupted)
+        with Claims(self.plan.output) as claims:
+            claims.take("run.json", wait=True)
+            write_json(self.plan.output / "run.json", document, indent=2, claimed=claims.exclusive)
+        return document
+
+
+def versions() -> dict[str, str]:
+    """Versions of this package and of what its results depend on."""
+    packages = ("torch", "numpy", "scikit-learn", "scipy", "pillow")
+    return {
+        "dynaseg": __version__,
+        "python": platform.python_version(),
+        **{package: version(package) for package in packages},
+    }

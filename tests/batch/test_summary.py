@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from samples import TINY
+
+from dynaseg_cli import BatchConfig, __version__
+from dynaseg_cli.batch.job import Job
+from dynaseg_cli.batch.outcome import Outcome
+from dynaseg_cli.batch.planning import Plan
+from dynaseg_cli.batch.summary import RunSummary
+
+DONE = Outcome("a.jpg", "done", num_labels=4, iterations=9, stop_reason="threshold", seconds=0.5)
+FAILED = Outcome("b\n\udce9.jpg", "failed", "the file is empty")
+
+
+def summary(output: Path, *outcomes: Outcome) -> RunSummary:
+    jobs = [Job(f"{index}.jpg", str(index)) for index in range(4)]
+    folder = Outcome("folder", "failed", "cannot be listed")
+    made = RunSummary(Plan(jobs, output, TINY, BatchConfig(), [folder], links_out=0))
+    for outcome in outcomes:
+        made.add(outcome)
+    return made
+
+
+def test_summary_counts_outcomes_by_status(tmp_path: Path) -> None:
+    made = summary(tmp_path, DONE, DONE, FAILED, Outcome("c.jpg", "skipped"))
+    assert (made.done, made.skipped, len(made.failures), made.finished, made.labels) == (2, 1, 1, 4, [4, 4])
+
+
+def test_run_document_has_the_promised_keys(tmp_path: Path) -> None:
+    document = summary(tmp_path, DONE, FAILED).write("cpu (a processor)", interrupted=True)
+    assert json.loads((tmp_path / "run.json").read_text()) == document
+    seconds, versions = document.pop("seconds"), document.pop("versions")
+    assert seconds >= 0
+    assert versions["dynaseg"] == __version__
+    assert {"python", "torch", "numpy", "pillow"} < set(versions)
+    assert document == {
+        "output": str(tmp_path),
+        "images": 5,
+        "done": 1,
+        "skipped": 0,
+        "failed": 1,
+        "interrupted": True,
+        "failures": [{"path": "b\n\udce9.jpg", "reason": "the file is empty"}],
+        "options": TINY.as_options(),
+        "device": "cpu (a processor)",
+    }
