@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from pathlib import Path, PurePosixPath
+from operator import attrgetter
+from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 from typing import Literal
 
@@ -14,6 +16,8 @@ from ..config import BatchConfig
 from ..errors import UsageError
 from ..images import PHOTO_SUFFIXES
 from .job import EXTENSIONS, Job
+
+_BY_NAME = attrgetter("name")
 
 
 @dataclass
@@ -43,72 +47,97 @@ def discover(inputs: Sequence[Path], listed: Sequence[Path], output: Path, optio
         if _kind(path) == "folder":
             if path.resolve() == output.resolve():
                 raise UsageError(f"{path} is both input and output; name another folder with -o")
-            files = _walk(path, output, options, found)
-            found.jobs += (Job(str(file), _name(file.relative_to(path), options)) for file in files)
+            found.jobs += _walk(path, output, options, found)
         else:
-            found.jobs.append(Job(_regular(path), _name(Path(path.name), options)))
+            found.jobs.append(Job(_regular(path), _name(path.name, options)))
     for path in listed:
-        kept = [part for part in path.parts if part not in (path.anchor, "..")]
-        found.jobs.append(Job(_regular(path), _name(Path(*kept), options)))
+        kept = (part for part in path.parts if part not in (path.anchor, ".."))
+        found.jobs.append(Job(_regular(path), _name("/".join(kept), options)))
+    found.jobs.sort(key=_BY_NAME)
     found.jobs = _unique(found.jobs)
+    _refuse_results_that_are_folders(found.jobs)
     if not found.jobs and not found.unreadable:
         places = ", ".join(str(path) for path in inputs) or "the list"
         raise UsageError(
             f"no images in {places}: looked for files ending in {' '.join(PHOTO_SUFFIXES)}"
             + (" that --include and --exclude let through" if options.include or options.exclude else "")
         )
-    found.jobs.sort(key=lambda job: job.name)
     return found
 
 
-def _walk(root: Path, output: Path, options: BatchConfig, found: Discovery) -> Iterator[Path]:
-    """Image files below `root`; what is left out for a reason is noted in `found`."""
-    inside, forbidden = root.resolve(), output.resolve()
+def _walk(root: Path, output: Path, options: BatchConfig, found: Discovery) -> Iterator[Job]:
+    """Images below `root`; what is left out for a reason is noted in `found`.
+
+    A file costs no system call and no more than a few strings here: what it is comes with the listing.
+    """
+    top, inside, forbidden = _prefix(root), _prefix(root.resolve()), _prefix(output.resolve())
     seen = {inside}
-    folders = [root]
+    folders = [("", inside)]
     while folders:
-        folder = folders.pop()
+        below, real = folders.pop()
+        images: list[str] = []
+        others: list[os.DirEntry[str]] = []
         try:
-            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+            for entry in os.scandir(top + below or "."):
+                if not entry.is_file(follow_symlinks=False):
+                    others.append(entry)
+                elif _looks_like_image(entry.name):
+                    images.append(entry.name)
         except OSError as error:
-            found.unreadable.append((folder, f"cannot be listed: {error.strerror or error}"))
+            found.unreadable.append((Path(top + below), f"cannot be listed: {error.strerror or error}"))
             continue
-        for entry in entries:
-            path = folder / entry.name
-            kind = _kind(path)
+        for entry in sorted(others, key=lambda entry: entry.name):
+            path = Path(top + below + entry.name)
+            kind = _kind(entry)
             if (
                 entry.is_symlink()
                 and not options.follow_symlinks
-                and not (kind == "file" and path.resolve().is_relative_to(inside))
+                and not (kind == "file" and str(path.resolve()).startswith(inside))
             ):
-                found.links_out += kind == "folder" or (kind == "file" and _looks_like_image(path))
+                found.links_out += kind == "folder" or (kind == "file" and _looks_like_image(entry.name))
             elif kind == "folder":
-                real = path.resolve()
-                if options.recursive and real != forbidden and real not in seen:
-                    seen.add(real)
-                    folders.append(path)
-            elif kind == "file" and _looks_like_image(path) and _selected(path.relative_to(root), options):
-                yield path
+                there = _prefix(path.resolve()) if entry.is_symlink() else f"{real}{entry.name}/"
+                if options.recursive and there != forbidden and there not in seen:
+                    seen.add(there)
+                    folders.append((f"{below}{entry.name}/", there))
+            elif kind == "file" and _looks_like_image(entry.name):
+                images.append(entry.name)
+        images.sort()
+        for name in images:
+            relative = below + name
+            if _selected(relative, name, options):
+                yield Job(top + relative, _name(relative, options))
 
 
-def _kind(path: Path) -> Literal["file", "folder", "other", "missing"]:
-    """What is at a path, links followed; a link that leads nowhere or to itself is missing."""
+def _prefix(folder: Path) -> str:
+    """What the paths of its files begin with: the folder and a slash, or nothing for the current one."""
+    return str(folder / "_")[:-1]
+
+
+def _kind(place: Path | os.DirEntry[str]) -> Literal["file", "folder", "other"]:
+    """What is at a place, links followed; a link to itself and what cannot be looked at are neither file nor folder."""
     try:
-        mode = path.stat().st_mode
+        return "folder" if place.is_dir() else "file" if place.is_file() else "other"
     except OSError:
-        return "missing"
-    return "file" if S_ISREG(mode) else "folder" if S_ISDIR(mode) else "other"
+        return "other"
 
 
-def _looks_like_image(path: Path) -> bool:
-    return path.suffix.lower() in PHOTO_SUFFIXES
+def _suffix(path: str) -> str:
+    """From the last dot of a file's name, unless the name begins or ends with it."""
+    name = path[path.rfind("/") + 1 :]
+    dot = name.rfind(".")
+    return name[dot:] if 0 < dot < len(name) - 1 else ""
 
 
-def _selected(path: Path, options: BatchConfig) -> bool:
+def _looks_like_image(name: str) -> bool:
+    return _suffix(name).lower() in PHOTO_SUFFIXES
+
+
+def _selected(path: str, name: str, options: BatchConfig) -> bool:
     """Globs with a slash match the path below the input, others the file's name."""
 
     def matches(globs: Iterable[str]) -> bool:
-        return any(fnmatchcase(path.as_posix() if "/" in glob else path.name, glob) for glob in globs)
+        return any(fnmatchcase(path if "/" in glob else name, glob) for glob in globs)
 
     return (not options.include or matches(options.include)) and not matches(options.exclude)
 
@@ -127,28 +156,38 @@ def _regular(path: Path) -> str:
     return str(path)
 
 
-def _name(relative: Path, options: BatchConfig) -> str:
-    name = relative.as_posix()
-    return name if options.keep_extension else name.removesuffix(relative.suffix)
+def _name(relative: str, options: BatchConfig) -> str:
+    return relative if options.keep_extension else relative.removesuffix(_suffix(relative))
 
 
 def _unique(jobs: list[Job]) -> list[Job]:
-    """Drop repeated files; refuse two files with one result, or one whose result is another's folder."""
-    by_name: dict[str, Job] = {}
+    """Drop repeated files from jobs in order of their names; refuse two files with one result."""
+    kept: list[Job] = []
     for job in jobs:
-        other = by_name.setdefault(job.name, job)
-        if other.path != job.path and not other.source.samefile(job.source):
+        if not kept or kept[-1].name != job.name:
+            kept.append(job)
+        elif kept[-1].path != job.path and not kept[-1].source.samefile(job.source):
             raise UsageError(
-                f"{other.path} and {job.path} would both be written as {job.name}.png;"
+                f"{kept[-1].path} and {job.path} would both be written as {job.name}.png;"
                 " --keep-extension tells them apart if their extensions differ, else run them separately"
             )
-    folders = {str(folder): job for job in by_name.values() for folder in PurePosixPath(job.name + ".png").parents}
-    for job in by_name.values():
+    return kept
+
+
+def _refuse_results_that_are_folders(jobs: list[Job]) -> None:
+    """Refuse a result, among jobs in order of their names, that would be the folder of another."""
+    folders: dict[str, Job] = {}
+    for job in jobs:
+        folder = job.name.rpartition("/")[0]
+        while folder and folder not in folders:
+            folders[folder] = job
+            folder = folder.rpartition("/")[0]
+    for folder, below in folders.items():
         for extension in sorted(set(EXTENSIONS.values())):
-            below = folders.get(job.name + extension)
-            if below is not None:
+            name = folder.removesuffix(extension)
+            at = bisect_left(jobs, name, key=_BY_NAME)
+            if name != folder and at < len(jobs) and jobs[at].name == name:
                 raise UsageError(
-                    f"{job.path} would be written as {job.name}{extension}, which is a folder for {below.path};"
+                    f"{jobs[at].path} would be written as {folder}, which is a folder for {below.path};"
                     " rename one of them or run them separately"
                 )
-    return list(by_name.values())

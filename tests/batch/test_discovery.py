@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,14 @@ def test_tree_is_mirrored_below_each_product(photos: Path, tmp_path: Path) -> No
     assert job.result(out, "stats") == out / "stats/sub/deeper/cat.json"
 
 
+@pytest.mark.parametrize("root", [".", "..", "sub", "sub/.", "./sub/deeper", "{photos}", "{photos}/sub/.."])
+def test_image_has_the_path_of_its_input(photos: Path, monkeypatch: pytest.MonkeyPatch, root: str) -> None:
+    touch(photos, "a.jpg", "sub/b.jpg", "sub/deeper/c.jpg")
+    monkeypatch.chdir(photos)
+    folder = Path(root.format(photos=photos))
+    assert {job.path for job in find(folder).jobs} == {str(path) for path in folder.rglob("*.jpg")}
+
+
 def test_only_the_last_suffix_is_dropped(photos: Path, tmp_path: Path) -> None:
     touch(photos, "cat.v1.jpg")
     (job,) = find(photos).jobs
@@ -70,6 +79,15 @@ def test_folders_below_can_be_left_out(photos: Path) -> None:
 def test_suffix_counts_in_any_case_and_other_files_are_passed_over(photos: Path) -> None:
     touch(photos, "a.JPG", "b.Jpeg", "c.TIFF", "notes.txt", "jpg", "d.jpg.part", ".jpg", "e.eps", "f.pdf")
     assert names(find(photos)) == ["a", "b", "c"]
+
+
+def test_files_are_told_apart_by_the_listing_alone(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(photos, *(f"{number}.jpg" for number in range(100)))
+    asked: list[Path] = []
+    stat = Path.stat
+    monkeypatch.setattr(Path, "stat", lambda path, **how: (asked.append(path), stat(path, **how))[1])
+    assert len(find(photos).jobs) == 100
+    assert len(asked) < 10
 
 
 def test_every_known_suffix_is_found(photos: Path) -> None:
@@ -133,6 +151,15 @@ def test_links_out_of_the_folder_are_counted_and_not_followed(photos: Path, tmp_
     followed = find(photos, follow_symlinks=True)
     assert names(followed) == ["a", "c", "linked/b"]
     assert followed.links_out == 0
+
+
+def test_link_to_a_folder_of_a_longer_name_leads_out(photos: Path, tmp_path: Path) -> None:
+    touch(tmp_path, "photos-more/b.jpg")
+    touch(photos, "a.jpg")
+    (photos / "b.jpg").symlink_to(tmp_path / "photos-more/b.jpg")
+    found = find(photos)
+    assert names(found) == ["a"]
+    assert found.links_out == 1
 
 
 def test_link_to_a_file_within_the_folder_is_followed(photos: Path) -> None:
@@ -201,13 +228,27 @@ def test_kept_extensions_tell_results_apart(photos: Path, tmp_path: Path) -> Non
     assert found.jobs[0].result(tmp_path, "stats").name == "a.jpg.json"
 
 
-@pytest.mark.parametrize("folder", ["a.png", "a.json"])
-def test_result_that_would_be_the_folder_of_another_is_refused(photos: Path, folder: str) -> None:
-    touch(photos, "a.jpg", f"{folder}/b.jpg")
+@pytest.mark.parametrize(
+    ("file", "below"),
+    [
+        ("a.jpg", "a.png/b.jpg"),
+        ("a.jpg", "a.json/b.jpg"),
+        ("a.jpg", "a.png/deep/er/b.jpg"),
+        ("sub/a.jpg", "sub/a.json/b.jpg"),
+        ("sub.png/a.jpg", "sub.png/a.png/b.jpg"),
+    ],
+)
+def test_result_that_would_be_the_folder_of_another_is_refused(photos: Path, file: str, below: str) -> None:
+    touch(photos, "0.jpg", "a-1.jpg", "a!.jpg", "a0.jpg", "sub/a-1.jpg", "z.jpg", file, below)
     with pytest.raises(UsageError, match="is a folder for") as raised:
         find(photos)
-    assert str(photos / "a.jpg") in str(raised.value)
-    assert str(photos / folder / "b.jpg") in str(raised.value)
+    assert str(photos / file) in str(raised.value)
+    assert str(photos / below) in str(raised.value)
+
+
+def test_folder_that_is_called_as_a_result_of_nothing_is_no_matter(photos: Path) -> None:
+    touch(photos, "a.png/b.jpg", "ab.jpg", "b.png.json/a.jpg", "b.jpg", ".png/c.jpg")
+    assert names(find(photos)) == [".png/c", "a.png/b", "ab", "b", "b.png.json/a"]
 
 
 def test_missing_input_is_refused_before_any_is_taken(photos: Path) -> None:
@@ -284,6 +325,22 @@ def test_folder_that_cannot_be_listed_is_noted_and_the_rest_found(
     found = find(photos)
     assert names(found) == ["a", "open/c"]
     assert found.unreadable == [(photos / "locked", "cannot be listed: Permission denied")]
+
+
+def test_folder_whose_listing_breaks_off_is_noted(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(photos, "a.jpg", "broken/b.jpg", "broken/c.jpg")
+    scandir = os.scandir
+
+    def break_off(path: str) -> Iterator[os.DirEntry[str]]:
+        for entry in list(scandir(path)):
+            yield entry
+            if Path(path).name == "broken":
+                raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("os.scandir", break_off)
+    found = find(photos)
+    assert names(found) == ["a"]
+    assert found.unreadable == [(photos / "broken", "cannot be listed: Input/output error")]
 
 
 @pytest.mark.parametrize(
