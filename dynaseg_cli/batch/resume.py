@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,10 @@ from ..errors import ImageError, UsageError
 from .job import Job
 
 Stats = dict[str, Any]
+
+LOOKED_AT = 1000
+"""Earlier results that are asked for their options before a start: enough to notice those of another run, and few
+enough not to delay the start, as those of a million images would by minutes."""
 
 
 def read_stats(path: Path) -> Stats | None:
@@ -25,9 +29,16 @@ def read_stats(path: Path) -> Stats | None:
     return document
 
 
-def refuse_other_options(jobs: Iterable[Job], output: Path, config: SegmentConfig) -> None:
-    """Raise a UsageError if any job has a result that was made with other options, naming those that differ."""
-    for job in jobs:
+def refuse_other_options(jobs: Sequence[Job], output: Path, config: SegmentConfig) -> None:
+    """Raise a UsageError if a job has a result that was made with other options, naming those that differ.
+
+    Looks at `LOOKED_AT` jobs at most: the first, the last, and others evenly between them. What it misses is found when
+    its turn comes, and is left alone then.
+    """
+    if not (output / "stats").is_dir():
+        return
+    last, steps = len(jobs) - 1, min(len(jobs), LOOKED_AT) - 1
+    for job in (jobs[step * last // max(steps, 1)] for step in range(steps + 1)):
         path = job.result(output, "stats")
         differing = _differing_options(read_stats(path), config)
         if differing:

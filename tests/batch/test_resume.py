@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,43 @@ def test_option_that_one_version_lacks_counts_as_different(output: Path) -> None
     path.write_text(json.dumps({"options": {**TINY.as_options(), "later": 1}}))
     with pytest.raises(UsageError, match="later was 1, now None"):
         refuse_other_options([JOB], output, TINY)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 999, 1000])
+def test_every_job_is_looked_at_while_there_are_few(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    jobs = [Job(f"{number}.jpg", f"{number:06}") for number in range(count)]
+    assert looked_at(jobs, tmp_path, monkeypatch) == [job.name for job in jobs]
+
+
+@pytest.mark.parametrize("count", [1001, 1500, 1999, 2000, 123_456])
+def test_of_many_jobs_a_thousand_are_looked_at_from_the_first_to_the_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    jobs = [Job(f"{number}.jpg", f"{number:06}") for number in range(count)]
+    numbers = [int(name) for name in looked_at(jobs, tmp_path, monkeypatch)]
+    assert (len(numbers), numbers[0], numbers[-1]) == (1000, 0, count - 1)
+    gaps = {later - earlier for earlier, later in pairwise(numbers)}
+    assert gaps <= {(count - 1) // 999, (count - 1) // 999 + 1}
+
+
+def looked_at(jobs: list[Job], output: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the jobs whose earlier results are read before a start."""
+    read: list[str] = []
+    (output / "stats").mkdir()
+    monkeypatch.setattr("dynaseg_cli.batch.resume.read_stats", lambda path: read.append(path.stem))
+    refuse_other_options(jobs, output, TINY)
+    return read
+
+
+def test_nothing_is_looked_at_where_nothing_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dynaseg_cli.batch.resume.read_stats", lambda path: pytest.fail(f"{path} was read"))
+    refuse_other_options([JOB], tmp_path, TINY)
+
+
+def test_no_job_has_no_earlier_result(output: Path) -> None:
+    refuse_other_options([], output, dataclasses.replace(TINY, seed=7))
 
 
 def test_results_of_other_images_do_not_matter(output: Path) -> None:
