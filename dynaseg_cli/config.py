@@ -162,6 +162,8 @@ class BatchConfig:
     """Redo every image instead of skipping the complete ones."""
     fail_fast: bool = False
     """Stop at the first image that fails."""
+    shard: tuple[int, int] = (1, 1)
+    """I of N: of the images in order of their names, take every N-th from the I-th on."""
 
     def __post_init__(self) -> None:
         _at_least("--max-pixels", self.max_pixels, 1)
@@ -169,6 +171,9 @@ class BatchConfig:
             raise UsageError(f"--save needs at least one of {', '.join(get_args(Product))}")
         for product in self.save:
             _choice("--save", product, get_args(Product))
+        index, count = self.shard
+        if not 1 <= index <= count:
+            raise UsageError(f"--shard must be I/N with 1 <= I <= N, not {index}/{count}")
 
 
 @dataclass(frozen=True)

@@ -134,6 +134,9 @@ def test_changed_copy_is_checked_too() -> None:
         ({"max_pixels": 0}, "--max-pixels must be at least 1, not 0"),
         ({"save": ()}, "--save needs at least one of labels, color, stats"),
         ({"save": ("labels", "movie")}, "--save must be one of labels, color, stats, not movie"),
+        ({"shard": (0, 8)}, "--shard must be I/N with 1 <= I <= N, not 0/8"),
+        ({"shard": (9, 8)}, "--shard must be I/N with 1 <= I <= N, not 9/8"),
+        ({"shard": (0, 0)}, "--shard must be I/N with 1 <= I <= N, not 0/0"),
     ],
     ids=str,
 )

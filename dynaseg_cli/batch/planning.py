@@ -38,7 +38,8 @@ def plan_batch(
 ) -> Plan:
     """Find the images below `inputs` and in `listed`, and check that `output` can take their results.
 
-    Writes nothing.
+    Writes nothing. Every shard finds all images before it takes its own: so the partition is the same on every machine,
+    and what cannot be written together is refused by all. A shard may be left with none.
 
     Raises
     ------
@@ -48,11 +49,13 @@ def plan_batch(
     """
     segment, batch = segment or SegmentConfig(), batch or BatchConfig()
     found = discover(inputs, listed, output, batch)
+    index, count = batch.shard
+    jobs = found.jobs[index - 1 :: count]
     _refuse_unwritable(output)
     if not batch.overwrite:
-        refuse_other_options(found.jobs, output, segment)
+        refuse_other_options(jobs, output, segment)
     return Plan(
-        jobs=found.jobs,
+        jobs=jobs,
         output=output,
         segment=segment,
         batch=batch,

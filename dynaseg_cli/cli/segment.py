@@ -272,6 +272,15 @@ def segment(
     fail_fast: Annotated[
         bool, typer.Option("--fail-fast", help="Stop at the first image that fails.", rich_help_panel=_RUN)
     ] = _BATCH.fail_fast,
+    shard: Annotated[
+        str,
+        typer.Option(
+            metavar="I/N|auto",
+            help="Take every N-th image from the I-th on, for N machines with one OUT; auto, from a Slurm array's"
+            " variables.",
+            rich_help_panel=_RUN,
+        ),
+    ] = "/".join(map(str, _BATCH.shard)),
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be done; write nothing.", rich_help_panel=_RUN)
     ] = False,
@@ -288,6 +297,7 @@ def segment(
     """
     with errors_as_exit_codes(verbose):
         from ..batch.planning import plan_batch
+        from ..batch.shards import parse_shard
 
         config = dataclasses.replace(PRESETS[preset], **_given(context, SegmentConfig))
         batch = BatchConfig(
@@ -300,6 +310,7 @@ def segment(
             save=_products(save),
             overwrite=overwrite,
             fail_fast=fail_fast,
+            shard=parse_shard(shard, os.environ),
         )
         where = WorkersConfig(
             device=device,

@@ -258,6 +258,49 @@ def test_dry_run_names_each_result_and_writes_nothing(photos: Path, here: Path) 
     assert not (here / "photos-dynaseg").exists()
 
 
+# A part of a folder
+
+
+def part(photos: Path, shard: str) -> list[str]:
+    """The images of a shard."""
+    result = segment(photos, "--dry-run", "--json", "--shard", shard)
+    assert result.exit_code == 0
+    assert summary(result)["images"] == len(summary(result)["jobs"])
+    return [job["path"] for job in summary(result)["jobs"]]
+
+
+def test_shards_of_a_folder_are_its_images(photos: Path) -> None:
+    assert part(photos, "1/1") == ["photos/a.png", "photos/b.bmp", "photos/sub/c.png"]
+    assert part(photos, "1/2") == ["photos/a.png", "photos/sub/c.png"]
+    assert part(photos, "2/2") == ["photos/b.bmp"]
+    assert part(photos, "4/4") == []
+
+
+def test_task_of_a_slurm_array_takes_its_shard(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"ID": 14, "MIN": 10, "MAX": 14, "STEP": 2, "COUNT": 3}.items():
+        monkeypatch.setenv(f"SLURM_ARRAY_TASK_{name}", str(value))
+    assert part(photos, "auto") == part(photos, "3/3") == ["photos/sub/c.png"]
+    monkeypatch.setenv("SLURM_ARRAY_TASK_COUNT", "2")
+    assert "without gaps" in refused(segment(photos, "--shard", "auto"))
+    monkeypatch.delenv("SLURM_ARRAY_TASK_ID")
+    assert "SLURM_ARRAY_TASK_ID" in refused(segment(photos, "--shard", "auto"))
+
+
+def test_shards_written_one_by_one_are_the_whole(photos: Path, here: Path) -> None:
+    segment(photos, "-o", "whole")
+    shards = [summary(segment(photos, "-o", "shards", "--json", "--shard", f"{index}/2")) for index in (1, 2)]
+    assert [(shard["images"], shard["done"]) for shard in shards] == [(2, 2), (1, 1)]
+    for product in ("labels", "color"):
+        assert files_below(here / "shards" / product) == files_below(here / "whole" / product)
+    assert summary(segment(photos, "-o", "shards", "--json"))["skipped"] == 3
+
+
+def test_empty_shard_is_done_at_once(photos: Path) -> None:
+    result = segment(photos, "--shard", "4/4", "--json")
+    assert result.exit_code == 0
+    assert (summary(result)["images"], summary(result)["done"], summary(result)["failed"]) == (0, 0, 0)
+
+
 # What is refused before anything is started
 
 
@@ -279,6 +322,9 @@ def test_dry_run_names_each_result_and_writes_nothing(photos: Path, here: Path) 
         (("--max-pixels", "0"), "--max-pixels must be at least 1"),
         (("--save", "labels,movie"), "--save must be one of labels, color, stats"),
         (("--save", ""), "--save needs at least one of"),
+        (("--shard", "8"), "--shard must be I/N, such as 2/8, or auto, not 8"),
+        (("--shard", "9/8"), "--shard must be I/N with 1 <= I <= N, not 9/8"),
+        (("--shard", "0/8"), "--shard must be I/N with 1 <= I <= N, not 0/8"),
         (("--files-from", "missing.txt"), "--files-from missing.txt: No such file"),
         (("--files-from", "photos"), "--files-from photos: Is a directory"),
         (("missing.jpg",), "missing.jpg does not exist"),
