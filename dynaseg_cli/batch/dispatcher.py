@@ -235,7 +235,7 @@ class Dispatcher:
         self._fruitless += 1
         if hired.alone:
             for in_hand in hired.jobs.values():
-                yield self._failed(in_hand, f"its worker {reason}, like the one before, while {in_hand.step} it")
+                yield self._failed(in_hand, f"its worker {reason}, like the one before, when it was {in_hand.step}")
             return
         if self._fruitless > FRUITLESS + (self._posts or 1):
             raise WorkerError(f"workers die one after another; the last one {reason}")
@@ -257,7 +257,7 @@ class Dispatcher:
             del self._hired[worker]
             for in_hand in hanging:
                 del hired.jobs[in_hand.job.name]
-                yield self._failed(in_hand, f"{in_hand.step} it took more than {self._timeout:g} seconds (--timeout)")
+                yield self._failed(in_hand, f"it was not {in_hand.step} within {self._timeout:g} seconds (--timeout)")
             self._returned.extend(in_hand.job for in_hand in hired.jobs.values())
 
     def _failed(self, in_hand: _InHand, reason: str) -> Outcome:

@@ -8,10 +8,10 @@ from typing import Literal
 from ..config import BatchConfig, SegmentConfig
 from .outcome import Outcome
 
-Step = Literal["reading", "waiting", "segmenting", "writing"]
-"""Where an image is; waiting is for its turn, decoded."""
+Step = Literal["read", "decoded", "segmented", "written"]
+"""What an image is being, or, decoded, that it waits for its turn."""
 
-FILE_STEPS: tuple[Step, ...] = ("reading", "writing")
+FILE_STEPS: tuple[Step, ...] = ("read", "written")
 """Steps that depend on files, and so may never end."""
 
 

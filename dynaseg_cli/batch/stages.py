@@ -77,7 +77,7 @@ def run_stream(
     device = describe_device(engine.device)
 
     def read(job: Job, _: None) -> _Decoded | Outcome | _Taken:
-        tell(Began(job.name, "reading"))
+        tell(Began(job.name, "read"))
         for product in batch.save:
             refuse_unwritable(job.result(output, product), output)
         content, sha256 = read_source(job.source)
@@ -88,7 +88,7 @@ def run_stream(
             return Outcome(job.path, "skipped")
         image = decode(content, batch.max_pixels)
         decoded = _Decoded(image, sha256, engine.find_silhouette(image))
-        tell(Began(job.name, "waiting"))
+        tell(Began(job.name, "decoded"))
         return decoded
 
     def segment(job: Job, decoded: _Decoded) -> _Segmented:
@@ -97,11 +97,11 @@ def run_stream(
                 raise InterruptedWorkError
             tell(Iterated(job.name, iteration, labels))
 
-        tell(Began(job.name, "segmenting"))
+        tell(Began(job.name, "segmented"))
         return _Segmented(decoded, engine.segment(decoded.image, decoded.silhouette, watch))
 
     def write(job: Job, segmented: _Segmented) -> Outcome:
-        tell(Began(job.name, "writing"))
+        tell(Began(job.name, "written"))
         return _write_results(output, batch, job, segmented, engine, device, claimed=claims.exclusive)
 
     count = readers(engine)

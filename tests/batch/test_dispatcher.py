@@ -101,8 +101,8 @@ def done(job: Job) -> Finished:
 
 
 def obey(worker: Puppet, job: Job) -> Iterator[Message]:
-    yield Began(job.name, "reading")
-    yield Began(job.name, "segmenting")
+    yield Began(job.name, "read")
+    yield Began(job.name, "segmented")
     yield done(job)
 
 
@@ -155,7 +155,7 @@ def test_device_tells_how_many_workers_there_are_to_be(out: Path) -> None:
 
 def test_faster_worker_gets_more_images(out: Path) -> None:
     def slow_first(worker: Puppet, job: Job) -> Iterator[Message]:
-        yield Began(job.name, "reading")
+        yield Began(job.name, "read")
         for iteration in range(10 if worker.assignment.number == 0 else 0):
             yield Iterated(job.name, iteration, 3)
         yield done(job)
@@ -174,7 +174,7 @@ def test_worker_never_has_more_images_than_its_window(out: Path) -> None:
         nonlocal most
         having.add(job.name)
         most = max(most, len(having))
-        yield Began(job.name, "reading")
+        yield Began(job.name, "read")
         having.discard(job.name)
         yield done(job)
 
@@ -186,7 +186,7 @@ def test_iterations_are_passed_on(out: Path) -> None:
     seen: list[tuple[str, int, int]] = []
 
     def act(worker: Puppet, job: Job) -> Iterator[Message]:
-        yield Began(job.name, "segmenting")
+        yield Began(job.name, "segmented")
         yield Iterated(job.name, 7, 40)
         yield done(job)
 
@@ -203,7 +203,7 @@ def test_death_of_a_worker_costs_no_image(out: Path, caplog: pytest.LogCaptureFi
 
     def die_once(worker: Puppet, job: Job) -> Iterator[Message]:
         nonlocal deaths
-        yield Began(job.name, "reading")
+        yield Began(job.name, "read")
         if job.name == "4" and not deaths:
             deaths += 1
             yield Ended("was ended by SIGSEGV")
@@ -218,8 +218,8 @@ def test_death_of_a_worker_costs_no_image(out: Path, caplog: pytest.LogCaptureFi
 
 def test_image_that_kills_its_worker_twice_is_given_up_and_named(out: Path) -> None:
     def die_of_four(worker: Puppet, job: Job) -> Iterator[Message]:
-        yield Began(job.name, "reading")
-        yield Began(job.name, "segmenting")
+        yield Began(job.name, "read")
+        yield Began(job.name, "segmented")
         if job.name == "4":
             yield Ended("was ended by SIGSEGV")
         yield done(job)
@@ -227,7 +227,7 @@ def test_image_that_kills_its_worker_twice_is_given_up_and_named(out: Path) -> N
     crew = Puppets(die_of_four)
     outcomes = run(plan_of(out, 10), crew)
     failed = {stem: outcome.reason for stem, outcome in outcomes.items() if outcome.status == "failed"}
-    assert failed == {"4": "its worker was ended by SIGSEGV, like the one before, while segmenting it"}
+    assert failed == {"4": "its worker was ended by SIGSEGV, like the one before, when it was segmented"}
     assert sum(worker.given.count("4") for worker in crew.hired) == 2
     assert [entry["path"] for entry in noted(out) if entry["status"] == "failed"] == ["photos/4.jpg"]
 
@@ -236,7 +236,7 @@ def test_images_that_a_dead_worker_had_begun_are_done_again_alone(out: Path) -> 
     """Otherwise an image that kills would take innocent ones with it."""
 
     def begin_three_then_die(worker: Puppet, job: Job) -> Iterator[Message]:
-        yield Began(job.name, "reading")
+        yield Began(job.name, "read")
         if worker is crew.hired[0]:
             if len(worker.given) == 3 and job.name == "2":
                 yield Ended("was ended by SIGKILL")
@@ -262,7 +262,7 @@ def test_images_that_a_dead_worker_had_begun_are_done_again_alone(out: Path) -> 
 
 def test_several_killers_are_each_given_up(out: Path) -> None:
     def die_of_even(worker: Puppet, job: Job) -> Iterator[Message]:
-        yield Began(job.name, "reading")
+        yield Began(job.name, "read")
         if int(job.name) % 2 == 0:
             yield Ended("was ended by SIGABRT")
         yield done(job)
@@ -292,7 +292,7 @@ def test_workers_that_die_before_they_begin_end_the_run(out: Path) -> None:
 
 def test_image_that_hangs_is_given_up_with_its_worker_and_no_other(out: Path) -> None:
     def hang_at_two(worker: Puppet, job: Job) -> Iterator[Message]:
-        yield Began(job.name, "reading")
+        yield Began(job.name, "read")
         if job.name == "2":
             while worker in crew.working:
                 yield Warned("still here")
@@ -301,14 +301,14 @@ def test_image_that_hangs_is_given_up_with_its_worker_and_no_other(out: Path) ->
     crew = Puppets(hang_at_two)
     outcomes = run(plan_of(out, 6), crew, timeout=0.05)
     failed = {stem: outcome.reason for stem, outcome in outcomes.items() if outcome.status == "failed"}
-    assert failed == {"2": "reading it took more than 0.05 seconds (--timeout)"}
+    assert failed == {"2": "it was not read within 0.05 seconds (--timeout)"}
     assert len(crew.dismissed) == 1
     assert len(crew.hired) == 2
 
 
 def test_long_fit_is_no_hang(out: Path) -> None:
     def long(worker: Puppet, job: Job) -> Iterator[Message]:
-        yield Began(job.name, "segmenting")
+        yield Began(job.name, "segmented")
         threading.Event().wait(0.05)
         yield Warned("and on")
         yield done(job)
@@ -324,7 +324,7 @@ def test_image_that_another_process_has_is_asked_for_again(out: Path, monkeypatc
 
     def taken_at_first(worker: Puppet, job: Job) -> Iterator[Message]:
         asked.append(job.name)
-        yield Began(job.name, "reading")
+        yield Began(job.name, "read")
         if job.name == "0" and asked.count("0") < 3:
             yield Finished(job.name, None)
         else:
@@ -345,7 +345,7 @@ def test_image_that_another_process_has_is_asked_for_again(out: Path, monkeypatc
 
 def test_stop_counts_what_was_finished_and_gives_no_more(out: Path) -> None:
     def act(worker: Puppet, job: Job) -> Iterator[Message]:
-        yield Began(job.name, "segmenting")
+        yield Began(job.name, "segmented")
         yield done(job)
         if job.name == "3":
             made.stop()
@@ -382,7 +382,7 @@ def test_closing_lets_the_workers_stop_by_themselves(out: Path) -> None:
 
 def test_first_failure_ends_a_run_that_is_to_fail_fast(out: Path) -> None:
     def fail_two(worker: Puppet, job: Job) -> Iterator[Message]:
-        yield Began(job.name, "reading")
+        yield Began(job.name, "read")
         status = "failed" if job.name == "2" else "done"
         yield Finished(job.name, Outcome(job.path, status, "a reason", num_labels=3))
 

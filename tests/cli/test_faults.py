@@ -1,0 +1,241 @@
+"""What may go wrong with processes, signals and disks while a batch runs: the real command, real faults."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from samples import files_below, photo_folder, save_photo
+
+FIT = ("--iterations", "2", "--max-size", "16", "--min-labels", "3", "--precision", "float32", "--device", "cpu")
+ENDLESS = ("--iterations", "1000000", "--patience", "0", "--mode", "fixed", "--mu", "1e-6", "--min-labels", "1")
+"""An optimisation that no test waits for."""
+DEADLINE_S = 60
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    return photo_folder(tmp_path / "photos", *(f"{name}.png" for name in "abcdef"))
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "out"
+
+
+def start(*arguments: object, sabotage: Path | None = None) -> subprocess.Popen[str]:
+    """Start ``dynaseg segment``; `sabotage` is a folder whose ``sitecustomize.py`` each of its processes loads."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have this process ignore it
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-m", "dynaseg_cli", "segment", *map(str, arguments), "--json", "--threads", "1"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(sabotage), *sys.path])} if sabotage else None,
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def end(process: subprocess.Popen[str]) -> tuple[int, dict[str, Any], str]:
+    stdout, stderr = process.communicate(timeout=DEADLINE_S)
+    return process.returncode, json.loads(stdout) if stdout else {}, stderr
+
+
+def sabotaged(folder: Path, fault: str) -> Path:
+    """Have the worker run `fault` whenever it is about to read the file ``c.png``."""
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(
+        "import ctypes, os, signal, time\n"
+        "from dynaseg_cli.batch import decoding\n"
+        "read_source = decoding.read_source\n"
+        "def read_source_or_fail(path, *arguments):\n"
+        "    if path.name == 'c.png':\n"
+        f"        {fault}\n"
+        "    return read_source(path, *arguments)\n"
+        "decoding.read_source = read_source_or_fail\n"
+    )
+    return folder
+
+
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not path.exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def pixels(out: Path) -> dict[str, bytes]:
+    return {name: content for name, content in files_below(out).items() if name.endswith(".png")}
+
+
+def children(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    return psutil.Process(process.pid).children(recursive=True)
+
+
+# Workers
+
+
+def test_crash_of_a_worker_costs_its_image_alone(photos: Path, out: Path, tmp_path: Path) -> None:
+    sabotage = sabotaged(tmp_path / "sabotage", "ctypes.string_at(0)")
+    code, run, stderr = end(start(photos, "-o", out, *FIT, sabotage=sabotage))
+    assert code == 1
+    assert (run["done"], run["failed"]) == (5, 1)
+    reason = "its worker was ended by SIGSEGV, like the one before, when it was read"
+    assert run["failures"] == [{"path": str(photos / "c.png"), "reason": reason}]
+    assert f"failed: {photos / 'c.png'}: {reason}" in stderr
+    assert "Fatal Python error" not in stderr
+
+
+def test_worker_that_is_killed_once_costs_nothing(photos: Path, out: Path, tmp_path: Path) -> None:
+    """As the kernel does when memory runs out."""
+    once = tmp_path / "once"
+    fault = f"os.path.exists({str(once)!r}) or (open({str(once)!r}, 'x'), os.kill(os.getpid(), signal.SIGKILL))"
+    code, run, stderr = end(start(photos, "-o", out, *FIT, sabotage=sabotaged(tmp_path / "sabotage", fault)))
+    assert (code, run["done"]) == (0, 6)
+    assert "a worker was ended by SIGKILL; was there memory enough?; another one takes its place" in stderr
+
+
+def test_file_that_hangs_is_given_up(photos: Path, out: Path, tmp_path: Path) -> None:
+    sabotage = sabotaged(tmp_path / "sabotage", "time.sleep(3600)")
+    code, run, _ = end(start(photos, "-o", out, *FIT, "--timeout", 1.5, sabotage=sabotage))
+    assert (code, run["done"]) == (1, 5)
+    assert [failure["reason"] for failure in run["failures"]] == ["it was not read within 1.5 seconds (--timeout)"]
+
+
+def test_two_workers_write_the_files_that_one_writes(photos: Path, out: Path, tmp_path: Path) -> None:
+    code, run, _ = end(start(photos, "-o", out, *FIT, "--workers", 2))
+    assert (code, run["done"]) == (0, 6)
+    assert end(start(photos, "-o", tmp_path / "one", *FIT))[0] == 0
+    assert pixels(out) == pixels(tmp_path / "one")
+
+
+def test_two_runs_of_one_folder_share_the_work(photos: Path, out: Path, tmp_path: Path) -> None:
+    assert end(start(photos, "-o", tmp_path / "alone", *FIT))[0] == 0
+    processes = [start(photos, "-o", out, *FIT) for _ in range(2)]
+    (first, run, _), (second, other, _) = map(end, processes)
+    assert (first, second) == (0, 0)
+    assert run["done"] + other["done"] == 6
+    assert run["skipped"] + other["skipped"] == 6
+    assert pixels(out) == pixels(tmp_path / "alone")
+    lines = (out / "outcomes.jsonl").read_text().splitlines()
+    assert sorted(Path(json.loads(line)["path"]).name for line in lines) == [f"{name}.png" for name in "abcdef"]
+
+
+# Signals
+
+
+@pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signal_ends_a_run_that_can_be_continued(
+    photos: Path, out: Path, number: signal.Signals, expected: int
+) -> None:
+    process = start(photos, "-o", out, *FIT, *ENDLESS)
+    wait_for(out / "outcomes.jsonl", process)
+    time.sleep(0.5)
+    workers = children(process)
+    process.send_signal(number)
+    code, run, stderr = end(process)
+    assert code == expected
+    assert "Traceback" not in stderr
+    assert run == json.loads((out / "run.json").read_text()) | {"seconds": run["seconds"]}
+    assert (run["interrupted"], run["images"], run["done"]) == (True, 6, 0)
+    assert workers
+    assert not any(worker.is_running() for worker in workers)
+    assert set(files_below(out)) == {"run.json", "outcomes.jsonl"}
+    assert end(start(photos, "-o", out, *FIT))[0] == 0
+
+
+def test_second_signal_does_not_wait(photos: Path, out: Path) -> None:
+    """The first image is so large that its worker does not get to its next iteration for long."""
+    save_photo(photos / "a.png", 0, 1500, 1500)
+    literal = ("--preset", "paper", "--min-labels", "1", "--device", "cpu")
+    process = start(photos, "-o", out, *literal)
+    wait_for(out / "outcomes.jsonl", process)
+    time.sleep(3)
+    workers = children(process)
+    started = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    code, _, stderr = end(process)
+    assert (code, time.monotonic() - started < 5) == (130, True)
+    assert "Traceback" not in stderr
+    assert workers
+    assert not any(worker.is_running() for worker in workers)
+
+
+def test_workers_end_when_the_command_is_killed(photos: Path, out: Path) -> None:
+    process = start(photos, "-o", out, *FIT, *ENDLESS)
+    wait_for(out / "outcomes.jsonl", process)
+    time.sleep(0.5)
+    workers = children(process)
+    assert workers
+    process.kill()
+    process.communicate()
+    assert psutil.wait_procs(workers, timeout=5)[1] == []
+
+
+# Disks and folders
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Any:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    try:
+        mounted = subprocess.run(mount, check=False, capture_output=True).returncode == 0
+    except OSError:
+        mounted = False
+    if not mounted:
+        pytest.skip("no right to mount a small disk")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_full_disk_fails_what_has_no_room_and_a_re_run_makes_it_good(photos: Path, small_disk: Path) -> None:
+    filler = small_disk / "filler"
+    filler.write_bytes(bytes(48_000))
+    code, run, stderr = end(start(photos, "-o", small_disk / "out", *FIT))
+    assert (code, run["done"] + run["failed"]) == (1, 6)
+    assert run["failed"] > 0
+    assert all("No space left on device" in failure["reason"] for failure in run["failures"])
+    assert "Traceback" not in stderr
+    filler.unlink()
+    assert [name for name in files_below(small_disk) if "tmp" in name] == []
+    (small_disk / "out").rename(small_disk / "again")
+    code, run, _ = end(start(photos, "-o", small_disk / "again", *FIT))
+    assert run["skipped"] + run["done"] + run["failed"] == 6
+
+
+def test_result_folder_that_leads_elsewhere_is_not_followed(photos: Path, out: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    out.mkdir()
+    (out / "color").symlink_to(tmp_path / "elsewhere")
+    code, run, _ = end(start(photos, "-o", out, *FIT))
+    assert (code, run["failed"]) == (1, 6)
+    assert all(re.search("color is a link out of the output folder", item["reason"]) for item in run["failures"])
+    assert files_below(tmp_path / "elsewhere") == {}
+
+
+def test_log_that_leads_elsewhere_is_not_written(photos: Path, out: Path, tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("mine")
+    out.mkdir()
+    (out / "outcomes.jsonl").symlink_to(tmp_path / "precious")
+    code, run, stderr = end(start(photos, "-o", out, *FIT))
+    assert (code, run["done"]) == (0, 6)
+    assert "outcomes.jsonl cannot be locked" in stderr
+    assert (tmp_path / "precious").read_text() == "mine"
