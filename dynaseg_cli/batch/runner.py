@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..config import BatchConfig, SegmentConfig, WorkersConfig
+from ..errors import UsageError
 from .dispatcher import Crew, Dispatcher, OnIteration
 from .local_crew import LocalCrew, ProcessWorker, ThreadWorker
 from .messages import Assignment
@@ -36,7 +38,15 @@ def segment_folder(
 
 
 def dispatcher_of(plan: Plan, workers: WorkersConfig, on_iteration: OnIteration | None = None) -> Dispatcher:
-    """What runs `plan` as `workers` says. Nothing is started before its `run` is iterated over."""
+    """What runs `plan` as `workers` says.
+
+    A Ray cluster is joined or started here; workers are started when its `run` is iterated over.
+
+    Raises
+    ------
+    UsageError
+        If Ray is not installed, or there is no such cluster.
+    """
     assignment = Assignment(
         segment=plan.segment,
         batch=plan.batch,
@@ -47,5 +57,17 @@ def dispatcher_of(plan: Plan, workers: WorkersConfig, on_iteration: OnIteration 
         workers=workers.workers,
         threads=workers.threads,
     )
-    crew: Crew = LocalCrew(ThreadWorker if workers.workers == 0 else ProcessWorker)
-    return Dispatcher(plan, crew, assignment, workers.workers or None, workers.timeout, on_iteration)
+    crew, posts = _crew(workers)
+    return Dispatcher(plan, crew, assignment, posts, workers.timeout, on_iteration)
+
+
+def _crew(workers: WorkersConfig) -> tuple[Crew, int | None]:
+    """Who hires the workers, and how many: None is for the first one to tell."""
+    if workers.executor == "local":
+        return LocalCrew(ThreadWorker if workers.workers == 0 else ProcessWorker), workers.workers or None
+    try:
+        ray_crew = importlib.import_module(".ray_crew", __package__)
+    except ImportError as error:
+        raise UsageError(f"--executor ray needs Ray ({error}): pip install 'dynaseg[ray]'") from None
+    crew = ray_crew.RayCrew(workers)
+    return crew, crew.posts
