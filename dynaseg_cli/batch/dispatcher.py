@@ -105,6 +105,7 @@ class Dispatcher:
         self._taken: deque[tuple[float, Job]] = deque()
         """Jobs that another process works on, and when to ask again."""
         self._hired: dict[Any, _Hired] = {}
+        self._told_of_taken = False
         self._fruitless = 0
         self._stop_by: float | None = None
         self._devices: list[str] = []
@@ -187,8 +188,12 @@ class Dispatcher:
         if self._returned:
             return self._returned.popleft()
         job = next(self._fresh, None)
-        if job is None and self._taken and time.monotonic() >= self._taken[0][0]:
-            return self._taken.popleft()[1]
+        if job is None and self._taken:
+            if not self._told_of_taken:
+                self._told_of_taken = True
+                _log.warning("another dynaseg works on %d images of this folder: waiting for it", len(self._taken))
+            if time.monotonic() >= self._taken[0][0]:
+                return self._taken.popleft()[1]
         return job
 
     def _heed(self, worker: Any, message: Message) -> Iterator[Outcome]:

@@ -59,6 +59,7 @@ class RunSummary:
             "skipped": self.skipped,
             "failed": len(self.failures),
             "interrupted": interrupted,
+            "shard": "/".join(map(str, self.plan.batch.shard)),
             "seconds": round(self.seconds, 3),
             "failures": [{"path": failure.path, "reason": failure.reason} for failure in self.failures],
             "options": self.plan.segment.as_options(),

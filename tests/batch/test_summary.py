@@ -43,6 +43,7 @@ def test_run_document_has_the_promised_keys(tmp_path: Path) -> None:
         "skipped": 0,
         "failed": 1,
         "interrupted": True,
+        "shard": "1/1",
         "failures": [{"path": "b\n\udce9.jpg", "reason": "the file is empty"}],
         "options": TINY.as_options(),
         "device": "cpu (a processor)",

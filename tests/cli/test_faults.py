@@ -50,7 +50,10 @@ def start(*arguments: object, sabotage: Path | None = None) -> subprocess.Popen[
 
 
 def end(process: subprocess.Popen[str]) -> tuple[int, dict[str, Any], str]:
-    stdout, stderr = process.communicate(timeout=DEADLINE_S)
+    try:
+        stdout, stderr = process.communicate(timeout=DEADLINE_S)
+    finally:
+        process.kill()
     return process.returncode, json.loads(stdout) if stdout else {}, stderr
 
 
@@ -121,6 +124,34 @@ def test_two_workers_write_the_files_that_one_writes(photos: Path, out: Path, tm
     assert (code, run["done"]) == (0, 6)
     assert end(start(photos, "-o", tmp_path / "one", *FIT))[0] == 0
     assert pixels(out) == pixels(tmp_path / "one")
+
+
+def test_each_device_has_a_worker_of_its_own(photos: Path, out: Path, tmp_path: Path) -> None:
+    """Devices that the machine lacks are stood for by its CPU. Each waits with its first image for the others."""
+    sabotage, arrived = tmp_path / "sabotage", tmp_path / "arrived"
+    sabotage.mkdir()
+    arrived.mkdir()
+    (sabotage / "sitecustomize.py").write_text(
+        "import os, sys, time\n"
+        "def describe_and_wait(where):\n"
+        f"    open(os.path.join({str(arrived)!r}, str(os.getpid())), 'w').close()\n"
+        "    return f'{where}:{os.getpid()}'\n"
+        "def read_together(path, *arguments):\n"
+        f"    while len(os.listdir({str(arrived)!r})) < 3:\n"
+        "        time.sleep(0.01)\n"
+        "    return read_source(path, *arguments)\n"
+        "if '-c' in sys.orig_argv:  # a worker\n"
+        "    from dynaseg_cli.batch import decoding\n"
+        "    from dynaseg_cli.engine import device\n"
+        "    read_source, decoding.read_source = decoding.read_source, read_together\n"
+        "    device.resolve_devices = lambda names: ['cpu', 'cpu', 'cpu']\n"
+        "    device.describe_device = describe_and_wait\n"
+    )
+    code, run, _ = end(start(photos, "-o", out, *FIT, sabotage=sabotage))
+    assert (code, run["done"]) == (0, 6)
+    devices = set(run["device"].split(", "))
+    assert len(devices) == 3
+    assert {json.loads(path.read_text())["device"] for path in out.glob("stats/*.json")} <= devices
 
 
 def test_two_runs_of_one_folder_share_the_work(photos: Path, out: Path, tmp_path: Path) -> None:
