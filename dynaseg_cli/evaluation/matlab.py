@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 from ..errors import DecodeError
 
 MATLAB_BYTES = 1 << 30
-"""Most bytes that a file may decompress to."""
+"""Most bytes that a file may have, and that it may decompress to."""
+MATLAB_MEMBERS = 1000
+"""Most variables, cells of an array and fields of a structure: a few hundred bytes can compress millions."""
 DAMAGE = (ValueError, LookupError, struct.error, zlib.error)
 """What a `Matrix` raises if it is damaged, or asked for what it does not hold."""
 
@@ -27,6 +29,9 @@ _MATRIX, _COMPRESSED = 14, 15
 _STORED = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 _CELLS, _STRUCTURE, _NUMBERS, _OPAQUE, _UNREADABLE = 1, 2, range(6, 16), 17, 0
 _COMPLEX = 0x800
+_DIMENSIONS = 32
+_NAME_BYTES = 64
+"""MATLAB's names have at most 63."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,8 @@ class Matrix:
         """The members of an array of cells, column by column."""
         if self.kind != _CELLS:
             raise ValueError("not an array of cells")
+        if math.prod(self.shape) > MATLAB_MEMBERS:
+            raise ValueError("too many cells")
         for _, element in zip(range(math.prod(self.shape)), _elements(self._content, self._order), strict=True):
             yield _matrix(*element, self._order)
 
@@ -65,6 +72,8 @@ class Matrix:
         length, after = _element(self._content, 0, self._order)[1:]
         names, after = _element(self._content, after, self._order)[1:]
         (width,) = struct.unpack(f"{self._order}i", length)
+        if len(names) > MATLAB_MEMBERS * width:
+            raise ValueError("too many fields, or names of no width")
         values = _elements(self._content[after:], self._order)
         for start, element in zip(range(0, len(names), width), values, strict=False):
             if _text(names[start : start + width]) == name:
@@ -78,7 +87,8 @@ def read_matlab(content: bytes) -> dict[str, Matrix]:
     Raises
     ------
     DecodeError
-        If it is no MATLAB 5 file, is damaged, or decompresses to more than `MATLAB_BYTES`.
+        If it is no MATLAB 5 file, is damaged, decompresses to more than `MATLAB_BYTES`, or holds more than
+        `MATLAB_MEMBERS` variables.
     """
     order = {b"IM": "<", b"MI": ">"}.get(content[126:128])
     if order is None:
@@ -86,12 +96,14 @@ def read_matlab(content: bytes) -> dict[str, Matrix]:
     found: dict[str, Matrix] = {}
     room = MATLAB_BYTES
     try:
-        for kind, data in _elements(memoryview(content)[128:], order):
+        for number, (kind, data) in enumerate(_elements(memoryview(content)[128:], order)):
+            if number == MATLAB_MEMBERS:
+                raise DecodeError(f"it holds more than {MATLAB_MEMBERS} variables; save what is to be read by itself")
+            stored = (kind, data)
             if kind == _COMPRESSED:
-                matrix = _matrix(*_decompressed(data, order, room), order)
-                room -= len(matrix._content)
-            else:
-                matrix = _matrix(kind, data, order)
+                stored = _decompressed(data, order, room)
+                room -= len(stored[1])
+            matrix = _matrix(*stored, order)
             if matrix.name:  # MATLAB keeps data of its own in one without
                 found[matrix.name] = matrix
     except DAMAGE as error:
@@ -109,6 +121,8 @@ def _matrix(kind: int, data: memoryview, order: str) -> Matrix:
     if bits & 0xFF == _OPAQUE:  # an object, whose header goes on otherwise
         return Matrix("", _OPAQUE, (), data[:0], order)
     sizes, start = _element(data, start, order)[1:]
+    if len(sizes) > 4 * _DIMENSIONS:
+        raise ValueError("too many dimensions")
     shape = struct.unpack(f"{order}{len(sizes) // 4}i", sizes)
     if min(shape) < 0:
         raise ValueError("a negative size")
@@ -150,4 +164,4 @@ def _decompressed(data: memoryview, order: str, room: int) -> tuple[int, memoryv
 
 
 def _text(name: memoryview) -> str:
-    return bytes(name).partition(b"\0")[0].decode("latin-1")
+    return bytes(name[:_NAME_BYTES]).partition(b"\0")[0].decode("latin-1")

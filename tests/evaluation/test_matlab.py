@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
 import struct
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from dynaseg_cli.errors import DecodeError
 from dynaseg_cli.evaluation import matlab as module
-from dynaseg_cli.evaluation.matlab import DAMAGE, read_matlab
+from dynaseg_cli.evaluation.matlab import DAMAGE, MATLAB_MEMBERS, Matrix, read_matlab
 
 HEADER = b"MATLAB 5.0 MAT-file".ljust(124) + struct.pack("<H", 0x100) + b"IM"
 TYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float32", "float64", "bool")
@@ -160,6 +161,64 @@ def test_limit_is_on_all_variables_together(small_limit: int) -> None:
     assert read_matlab(HEADER + one)["a"].numbers().shape == (side, side)
     with pytest.raises(DecodeError, match="more than 1 MiB"):
         read_matlab(HEADER + one + two)
+
+
+def test_what_a_header_takes_counts_too(small_limit: int) -> None:
+    def named(name: bytes) -> bytes:
+        return compressed(array(6, (2, 2), name, DOUBLES))
+
+    content = HEADER + named(b"a" * (small_limit * 2 // 3))
+    assert len(read_matlab(content)) == 1
+    with pytest.raises(DecodeError, match="more than 1 MiB"):
+        read_matlab(content + named(b"b" * (small_limit * 2 // 3)))
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_file_of_endlessly_many_variables_is_refused(named: bool) -> None:
+    variables = [array(6, (2, 2), b"a%d" % index if named else b"", DOUBLES) for index in range(MATLAB_MEMBERS + 1)]
+    assert len(read_matlab(HEADER + b"".join(variables[:-1]))) == named * MATLAB_MEMBERS
+    with pytest.raises(DecodeError, match="more than 1000 variables; save what is to be read by itself"):
+        read_matlab(HEADER + b"".join(variables))
+
+
+def test_endlessly_many_cells_are_damage() -> None:
+    def cells(number: int) -> Matrix:
+        return read_matlab(HEADER + array(1, (1, number), b"a", element(14, b"") * number))["a"]
+
+    assert len(list(cells(MATLAB_MEMBERS).cells())) == MATLAB_MEMBERS
+    with pytest.raises(DAMAGE, match="too many cells"):
+        next(cells(MATLAB_MEMBERS + 1).cells())
+
+
+def test_endlessly_many_fields_are_damage() -> None:
+    def structure(number: int) -> Matrix:
+        names = b"".join(b"%04d" % index for index in range(number))
+        fields = element(5, struct.pack("<i", 4)) + element(1, names) + element(14, b"") * number
+        return read_matlab(HEADER + array(2, (1, 1), b"a", fields))["a"]
+
+    assert structure(MATLAB_MEMBERS).field("0999").shape == (0, 0)
+    with pytest.raises(DAMAGE, match="too many fields"):
+        structure(MATLAB_MEMBERS + 1).field("0000")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        element(5, bytes(20_000_000)) + element(1, b"a"),
+        element(5, struct.pack("<2i", 1, 1)) + element(1, b"a" * 20_000_000),
+    ],
+    ids=["dimensions", "name"],
+)
+def test_header_that_is_a_bomb_takes_no_more_than_it_decompresses_to(header: bytes) -> None:
+    bomb = HEADER + compressed(element(14, element(6, struct.pack("<II", 6, 0)) + header))
+    del header
+    tracemalloc.start()
+    try:
+        with contextlib.suppress(DecodeError):
+            read_matlab(bomb)
+        assert tracemalloc.get_traced_memory()[1] < 45_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_elements_that_overlap_by_a_lying_tag_do_not_hide_a_bomb(small_limit: int) -> None:
