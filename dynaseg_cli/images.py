@@ -1,14 +1,19 @@
-"""Image files wherever they are met: what their names end in, and Pillow without its settings of the whole process."""
+"""Files of images and labels wherever they are met: their names, reading them within limits, and Pillow by itself."""
 
 from __future__ import annotations
 
 import logging
+import os
+import stat
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from PIL import Image
+
+from .errors import DecodeError
 
 PHOTO_SUFFIXES = (
     *(".apng", ".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png"),
@@ -16,20 +21,49 @@ PHOTO_SUFFIXES = (
 )
 """What a file in a folder must end in, in any case, to be taken for a photo; one named by itself need not."""
 
+_BYTES_A_PIXEL = 16
+"""More than any format takes for pixels that Pillow can read."""
+_METADATA_BYTES = 64 << 20
+
 _pillow = threading.Lock()
 
 
+def read_file(path: Path, most_bytes: int, limit: str) -> bytes:
+    """The content of a regular file; `limit` says in words what `most_bytes` comes from.
+
+    Raises
+    ------
+    DecodeError
+        If it is a pipe or a device, which is not waited for, or is larger.
+    OSError
+        If it cannot be opened or read.
+    """
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        status = os.fstat(file.fileno())  # of what was opened: the name may mean something else by now
+        if not stat.S_ISREG(status.st_mode):
+            raise DecodeError("not a regular file")
+        if status.st_size > most_bytes:
+            raise DecodeError(f"its {status.st_size} bytes are more than {limit}")
+        return file.read(status.st_size)
+
+
+def read_image(path: Path, max_pixels: int) -> bytes:
+    """The content of an image file, refused as `read_file` if no image of `max_pixels` is that large."""
+    return read_file(path, _BYTES_A_PIXEL * max_pixels + _METADATA_BYTES, f"--max-pixels {max_pixels} allows")
+
+
 @contextmanager
-def pillow_alone() -> Iterator[None]:
+def pillow_alone(most_pixels: int | None = None) -> Iterator[None]:
     """Pillow for one thread at a time, without its own pixel limit, its warnings and its log.
 
     All three belong to the whole process, hence the lock. Readers check the number of pixels on the header in
-    place of Pillow's limit, and say once, by an error, what is wrong with a file.
+    place of Pillow's limit, and say once, by an error, what is wrong with a file. GIF alone needs `most_pixels`,
+    twice which are an error: before its header can be checked, Pillow may have filled a whole frame.
     """
     log = logging.getLogger("PIL")
     with _pillow, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, most_pixels
         level = log.level
         log.setLevel(logging.CRITICAL)
         try:

@@ -17,7 +17,7 @@ SHARED = {"config", "errors", ""}  # "" is the package itself: its version
 ROOMS: dict[str, set[str]] = {
     "errors": set(),
     "config": {"errors"},
-    "images": set(),
+    "images": {"errors"},
     "regions": set(),
     "evaluation": {"images", "regions", *SHARED},
     "method": SHARED,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import DecodeError
-from ..images import pillow_alone
+from ..images import pillow_alone, read_image
 
 FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "BMP", "WEBP", "GIF", "PPM", "JPEG2000", "AVIF")
 """The formats that Pillow may open, where it was built with them.
@@ -22,9 +22,15 @@ image.
 """
 
 
-def read_source(path: Path) -> tuple[bytes, str]:
-    """The content of a file and its SHA-256 in hexadecimal."""
-    content = path.read_bytes()
+def read_source(path: Path, max_pixels: int) -> tuple[bytes, str]:
+    """The content of a file and its SHA-256 in hexadecimal.
+
+    Raises
+    ------
+    DecodeError
+        If it is no regular file, or too large for an image of `max_pixels`.
+    """
+    content = read_image(path, max_pixels)
     return content, hashlib.sha256(content).hexdigest()
 
 
@@ -44,7 +50,7 @@ def decode(content: bytes, max_pixels: int) -> NDArray[np.uint8]:
     if not content:
         raise DecodeError("the file is empty")
     try:
-        with pillow_alone():
+        with pillow_alone(max_pixels if content.startswith(b"GIF") else None):
             Image.init()
             image = Image.open(io.BytesIO(content), formats=[name for name in FORMATS if name in Image.OPEN])
             if image.width * image.height > max_pixels:
@@ -55,6 +61,8 @@ def decode(content: bytes, max_pixels: int) -> NDArray[np.uint8]:
             rgb = _to_rgb(_upright(image))
     except (DecodeError, MemoryError):
         raise
+    except Image.DecompressionBombError:
+        raise DecodeError(f"more pixels than --max-pixels {max_pixels} allows") from None
     except UnidentifiedImageError:
         raise DecodeError("not an image of a known format, or damaged at its start") from None
     except Exception as error:  # Pillow's decoders raise anything at all on damaged files

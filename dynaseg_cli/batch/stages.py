@@ -80,7 +80,7 @@ def run_stream(
         tell(Began(job.name, "read"))
         for product in batch.save:
             refuse_unwritable(job.result(output, product), output)
-        content, sha256 = read_source(job.source)
+        content, sha256 = read_source(job.source, batch.max_pixels)
         if not claims.take(job.name):
             return _Taken()
         # Only now: what another process had finished before it gave up the claim is seen.

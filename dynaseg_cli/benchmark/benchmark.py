@@ -217,7 +217,8 @@ class Benchmark:
 
     def _decode(self, job: Job) -> tuple[NDArray[np.uint8] | None, str | None]:
         try:
-            return decode(read_source(job.source)[0], self._batch.max_pixels), None
+            max_pixels = self._batch.max_pixels
+            return decode(read_source(job.source, max_pixels)[0], max_pixels), None
         except ImageError as error:
             return None, str(error)
         except OSError as error:

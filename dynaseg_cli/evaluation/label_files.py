@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..errors import DecodeError
-from ..images import pillow_alone
-from .matlab import DAMAGE, Matrix, read_matlab
+from ..images import pillow_alone, read_file, read_image
+from .matlab import DAMAGE, MATLAB_BYTES, Matrix, read_matlab
 
 IMAGE_FORMATS = {".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BMP", ".gif": "GIF", ".pgm": "PPM"}
 """Lossless formats only, by suffix: a label that JPEG has smoothed is another label."""
@@ -59,11 +59,11 @@ def read_annotations(path: Path, max_pixels: int) -> list[LabelMap]:
         if not path.stat().st_size:
             raise DecodeError("the file is empty")
         if suffix == ".mat":
-            maps = _read_matlab(path.read_bytes())
+            maps = _read_matlab(_matlab_content(path), max_pixels)
         elif suffix == ".npy":
             maps = [_read_numpy(path, max_pixels)]
         elif suffix in IMAGE_FORMATS:
-            maps = [_read_image(path.read_bytes(), IMAGE_FORMATS[suffix], max_pixels)]
+            maps = [_read_image(read_image(path, max_pixels), IMAGE_FORMATS[suffix], max_pixels)]
         else:
             raise DecodeError(f"not a label file: its name ends in none of {' '.join(SUFFIXES)}")
     except DecodeError as error:
@@ -81,7 +81,7 @@ def read_annotations(path: Path, max_pixels: int) -> list[LabelMap]:
 
 def is_bsds500(path: Path) -> bool:
     """Whether a file, one that `read_annotations` can read, holds annotations as BSDS500 lays them out."""
-    return path.suffix.lower() == ".mat" and _ANNOTATIONS in read_matlab(path.read_bytes())
+    return path.suffix.lower() == ".mat" and _ANNOTATIONS in read_matlab(_matlab_content(path))
 
 
 def is_color(path: Path) -> bool:
@@ -104,17 +104,18 @@ def _refuse_too_many(shape: tuple[int, ...], max_pixels: int, path: Path | None 
 
 def _read_image(content: bytes, file_format: str, max_pixels: int) -> LabelMap:
     try:
-        with pillow_alone():
+        with pillow_alone(max_pixels if file_format == "GIF" else None):
             image = Image.open(io.BytesIO(content), formats=[file_format])
             _refuse_too_many((image.height, image.width), max_pixels)
-            frames = getattr(image, "n_frames", 1)
-            if frames > 1:
-                raise DecodeError(f"it has {frames} frames where one label map is needed")
+            if getattr(image, "is_animated", False):  # to count the frames may take minutes
+                raise DecodeError("it has more than one frame where one label map is needed")
             white = _stored_white(image, content)
             image.load()
             return _values(image, white)
     except (DecodeError, MemoryError):
         raise
+    except Image.DecompressionBombError:
+        raise DecodeError(f"more pixels than --max-pixels {max_pixels} allows") from None
     except Exception as error:  # Pillow's decoders raise anything at all on damaged files
         raise DecodeError(f"damaged, or not a {file_format} file") from error
 
@@ -188,13 +189,17 @@ def _read_numpy(path: Path, max_pixels: int) -> LabelMap:
     return values
 
 
-def _read_matlab(content: bytes) -> list[LabelMap]:
+def _matlab_content(path: Path) -> bytes:
+    return read_file(path, MATLAB_BYTES, f"the {MATLAB_BYTES >> 20} MiB that a .mat may have")
+
+
+def _read_matlab(content: bytes, max_pixels: int) -> list[LabelMap]:
     if content[:10] == b"MATLAB 7.3":
         raise DecodeError("MATLAB 7.3 files are not read; save it with -v7")
     variables = read_matlab(content)
     if _ANNOTATIONS in variables:
         try:
-            maps = [_integers(cell.field("Segmentation")) for cell in variables[_ANNOTATIONS].cells()]
+            maps = [_integers(cell.field("Segmentation"), max_pixels) for cell in variables[_ANNOTATIONS].cells()]
         except DAMAGE as error:
             raise DecodeError("its groundTruth is damaged, or not laid out as BSDS500's") from error
         if not maps:
@@ -207,16 +212,17 @@ def _read_matlab(content: bytes) -> list[LabelMap]:
         names = ", ".join(variables) or "nothing"
         raise DecodeError(f"it holds {names}: neither BSDS500's groundTruth nor one matrix of labels")
     try:
-        return [_integers(matrices[0])]
+        return [_integers(matrices[0], max_pixels)]
     except DAMAGE as error:
         raise DecodeError("damaged") from error
 
 
-def _integers(matrix: Matrix) -> LabelMap:
+def _integers(matrix: Matrix, max_pixels: int) -> LabelMap:
     """MATLAB's numbers are floating point unless asked otherwise."""
-    values = matrix.numbers()
-    if values.ndim != 2:
+    if len(matrix.shape) != 2:
         raise ValueError("not two-dimensional")
+    _refuse_too_many(matrix.shape, max_pixels)
+    values = matrix.numbers()
     if values.dtype.kind != "f":
         return values
     if not (np.all(np.abs(values) < LARGEST) and np.array_equal(values, np.rint(values))):

@@ -3,6 +3,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+import os
+import signal
 import struct
 import warnings
 import zlib
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile
 from samples import encoded, noise
 
+from dynaseg_cli import images
 from dynaseg_cli.batch.decoding import decode, read_source
 from dynaseg_cli.errors import DecodeError
 
@@ -434,8 +437,15 @@ def test_image_of_too_many_pixels_is_refused_from_its_header(file_format: str, m
     monkeypatch.setattr(Image.core, "fill", fail)
     monkeypatch.setattr(Image.core, "new", fail)
     monkeypatch.setattr(ImageFile.ImageFile, "load", fail)
-    with pytest.raises(DecodeError, match=r"60000 x 60000 pixels are more than --max-pixels 200000000 allows"):
+    size = "more pixels than" if file_format == "GIF" else "60000 x 60000 pixels are more than"
+    with pytest.raises(DecodeError, match=f"{size} --max-pixels 200000000 allows"):
         decode(HUGE[file_format], 200_000_000)
+
+
+def test_gif_of_some_pixels_too_many_is_refused_by_its_size() -> None:
+    content = FILES["GIF"]
+    with pytest.raises(DecodeError, match="24 x 20 pixels are more than --max-pixels 479 allows"):
+        decode(content, 479)
 
 
 def test_pixel_limit_is_exact() -> None:
@@ -463,6 +473,50 @@ def test_pillow_limit_is_left_as_it_was(content: bytes, monkeypatch: pytest.Monk
 def test_content_counts_not_the_name(tmp_path: Path) -> None:
     path = tmp_path / "photo.jpg"
     path.write_bytes(encoded(noise(), "PNG"))
-    content, sha256 = read_source(path)
+    content, sha256 = read_source(path, LIMIT)
     np.testing.assert_array_equal(rgb(content), noise())
     assert sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture
+def alarm() -> Iterator[None]:
+    """An end to a test that blocks."""
+
+    def ring(*_: object) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.alarm(5)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.usefixtures("alarm")
+def test_pipe_in_place_of_a_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "photo.png")
+    with pytest.raises(DecodeError, match="not a regular file"):
+        read_source(tmp_path / "photo.png", LIMIT)
+
+
+@pytest.mark.usefixtures("alarm")
+def test_device_in_place_of_a_file_is_refused() -> None:
+    with pytest.raises(DecodeError, match="not a regular file"):
+        read_source(Path("/dev/zero"), LIMIT)
+
+
+def test_file_larger_than_any_image_is_refused_without_being_read(tmp_path: Path) -> None:
+    path = tmp_path / "sparse.tif"
+    path.touch()
+    os.truncate(path, 1 << 42)
+    with pytest.raises(DecodeError, match=f"its {1 << 42} bytes are more than --max-pixels {LIMIT} allows"):
+        read_source(path, LIMIT)
+
+
+def test_limit_of_a_files_size_is_exact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "_METADATA_BYTES", 100)
+    path = tmp_path / "any.png"
+    path.write_bytes(bytes(16 * 10 + 100))
+    assert read_source(path, 10)[0] == bytes(260)
+    with pytest.raises(DecodeError, match="its 260 bytes are more than --max-pixels 9 allows"):
+        read_source(path, 9)

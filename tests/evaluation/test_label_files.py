@@ -19,6 +19,7 @@ from samples import encoded, noise
 
 from dynaseg_cli.errors import DecodeError
 from dynaseg_cli.evaluation.label_files import SUFFIXES, is_color, read_annotations, read_label_map
+from dynaseg_cli.evaluation.matlab import Matrix
 
 LIMIT = 1_000_000
 LABELS = np.random.default_rng(0).integers(0, 5, (12, 16)).astype(np.uint8)
@@ -270,9 +271,9 @@ REFUSED: dict[str, tuple[bytes, str, str]] = {
     "CMYK TIFF": (encoded(Image.new("CMYK", (2, 2)), "TIFF"), ".tif", "save integers"),
     "transparent RGBA": (alpha("RGBA"), ".png", "partly transparent"),
     "transparent grey": (alpha("LA"), ".png", "partly transparent"),
-    "TIFF of two pages": (many("TIFF"), ".tif", "2 frames"),
-    "GIF of two frames": (many("GIF"), ".gif", "2 frames"),
-    "PNG of two frames": (many("PNG"), ".png", "2 frames"),
+    "TIFF of two pages": (many("TIFF"), ".tif", "more than one frame"),
+    "GIF of two frames": (many("GIF"), ".gif", "more than one frame"),
+    "PNG of two frames": (many("PNG"), ".png", "more than one frame"),
     "bitmap": (b"P1 2 1\n0 1\n", ".pgm", "not a grey PGM"),
     "colour pixmap": (b"P6 1 1 65535\n" + bytes(6), ".pgm", "not a grey PGM"),
     "float map": (b"Pf\n1 1\n-1.0\n" + bytes(4), ".pgm", "not a grey PGM"),
@@ -390,8 +391,28 @@ def test_image_of_too_many_pixels_is_refused_from_its_header(
 
     monkeypatch.setattr(Image.core, "new", fail)
     monkeypatch.setattr(ImageFile.ImageFile, "load", fail)
-    expected = "60000 x 60000 pixels are more than --max-pixels 200000000 allows"
-    assert refused(tmp_path, content, suffix, 200_000_000) == expected
+    size = "more pixels than" if suffix == ".gif" else "60000 x 60000 pixels are more than"
+    assert refused(tmp_path, content, suffix, 200_000_000) == f"{size} --max-pixels 200000000 allows"
+
+
+@pytest.mark.parametrize(
+    ("suffix", "limit"), [(".png", "--max-pixels 1000 allows"), (".mat", "the 1024 MiB that a .mat may have")]
+)
+def test_file_larger_than_any_label_map_is_refused_without_being_read(tmp_path: Path, suffix: str, limit: str) -> None:
+    path = tmp_path / f"sparse{suffix}"
+    path.touch()
+    os.truncate(path, 1 << 42)
+    with pytest.raises(DecodeError) as caught:
+        read_annotations(path, 1000)
+    assert str(caught.value) == f"{path}: its {1 << 42} bytes are more than {limit}"
+
+
+@pytest.mark.parametrize("content", [matlab({"a": np.ones((3, 5))}), bsds500(np.ones((3, 5)))], ids=["one", "bsds"])
+def test_matrix_of_too_many_pixels_is_refused_before_its_numbers_are_looked_at(
+    tmp_path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(Matrix, "numbers")
+    assert refused(tmp_path, content, ".mat", 14) == "5 x 3 pixels are more than --max-pixels 14 allows"
 
 
 def test_npy_of_too_many_pixels_is_refused_from_its_header(tmp_path: Path) -> None:
