@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
+import re
+import resource
+from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +26,19 @@ Not EPS and PDF, which run an interpreter on the file's content, and not TGA and
 image.
 """
 
+MOST_SCANS = 100
+"""As many as libtiff takes of a JPEG within a TIFF; encoders write about ten. Each goes over the whole image."""
+TILE_PIXELS = 1 << 20
+PEAK_BYTES_A_PIXEL = 32
+"""Most that `decode` takes for a sound file, beside that file's content."""
+
+_OVERHEAD_BYTES = 1 << 30
+"""For the content, and the stacks of a decoder's threads on a large machine."""
+
+_JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd8]")
+"""Of a segment, or the end; within a scan, 255 is followed by one of the others."""
+_START_OF_SCAN, _END_OF_JPEG = b"\xff\xda", b"\xff\xd9"
+
 
 def read_source(path: Path, max_pixels: int) -> tuple[bytes, str]:
     """The content of a file and its SHA-256 in hexadecimal.
@@ -34,6 +52,20 @@ def read_source(path: Path, max_pixels: int) -> tuple[bytes, str]:
     return content, hashlib.sha256(content).hexdigest()
 
 
+def limit_memory(max_pixels: int) -> None:
+    """Keep this process, if it runs on Linux, from taking more memory than `decode` may need.
+
+    For a process that does nothing else: an image of 300 bytes can have a decoder ask for tens of gigabytes, which is
+    then refused as any other that is damaged, or ends in a MemoryError.
+    """
+    sizes = Path("/proc/self/statm")
+    if sizes.exists():
+        taken = int(sizes.read_text().split()[5]) * resource.getpagesize()
+        limit = taken + PEAK_BYTES_A_PIXEL * max_pixels + _OVERHEAD_BYTES
+        # Not RLIMIT_AS: threads of decoders reserve addresses that they never use.
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, resource.getrlimit(resource.RLIMIT_DATA)[1]))
+
+
 def decode(content: bytes, max_pixels: int) -> NDArray[np.uint8]:
     """Decode an image file to RGB, (H, W, 3) uint8.
 
@@ -42,23 +74,28 @@ def decode(content: bytes, max_pixels: int) -> NDArray[np.uint8]:
     divided by 257 (16-bit colour loses its low byte), 32-bit integers are taken for 16-bit values; floating point is
     stretched from its least to its greatest finite value.
 
+    At its peak it takes 8 bytes a pixel and 40 MB beside `content`, and more where the decoder itself does:
+    progressive JPEG 10, or 12 of four inks; AVIF 16; WebP 22; JPEG 2000 25. No sound file needs `PEAK_BYTES_A_PIXEL`.
+    Files made to take more, or minutes, exist all the same, above all JPEG 2000: `limit_memory`, and a limit of time
+    from outside, stop them.
+
     Raises
     ------
     DecodeError
-        If the file is empty, of no known format, damaged, or has more than `max_pixels` pixels.
+        If the file is empty, of no known format, damaged, made to keep a decoder busy, or has more than `max_pixels`
+        pixels.
     """
     if not content:
         raise DecodeError("the file is empty")
     try:
         with pillow_alone(max_pixels if content.startswith(b"GIF") else None):
             Image.init()
-            image = Image.open(io.BytesIO(content), formats=[name for name in FORMATS if name in Image.OPEN])
-            if image.width * image.height > max_pixels:
-                raise DecodeError(
-                    f"{image.width} x {image.height} pixels are more than --max-pixels {max_pixels} allows"
-                )
-            image.load()
-            rgb = _to_rgb(_upright(image))
+            formats = [name for name in FORMATS if name in Image.OPEN]
+            with Image.open(io.BytesIO(content), formats=formats) as image:
+                _refuse_absurd(image, content, max_pixels)
+                image.load()
+                _turn_upright(image)
+            return _to_rgb(image)
     except (DecodeError, MemoryError):
         raise
     except Image.DecompressionBombError:
@@ -67,37 +104,78 @@ def decode(content: bytes, max_pixels: int) -> NDArray[np.uint8]:
         raise DecodeError("not an image of a known format, or damaged at its start") from None
     except Exception as error:  # Pillow's decoders raise anything at all on damaged files
         raise DecodeError(f"damaged or not supported: {str(error) or type(error).__name__}") from error
-    if rgb.size == 0:
+
+
+def _refuse_absurd(image: Image.Image, content: bytes, max_pixels: int) -> None:
+    pixels = image.width * image.height
+    if pixels == 0:
         raise DecodeError("the image has no pixels")
-    return rgb
+    if pixels > max_pixels:
+        raise DecodeError(f"{image.width} x {image.height} pixels are more than --max-pixels {max_pixels} allows")
+    if image.format in ("JPEG", "MPO") and _has_too_many_scans(content):
+        raise DecodeError(f"more than {MOST_SCANS} scans; no encoder writes so many, and each may take seconds")
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def _has_too_many_scans(jpeg: bytes) -> bool:
+    scans, position = 0, 2
+    while scans <= MOST_SCANS and (marker := _JPEG_MARKER.search(jpeg, position)) and marker[0] != _END_OF_JPEG:
+        scans += marker[0] == _START_OF_SCAN
+        position = marker.end() + int.from_bytes(jpeg[marker.end() : marker.end() + 2], "big")
+    return scans > MOST_SCANS
+
+
+def _turn_upright(image: Image.Image) -> None:
     try:
-        turned: Image.Image | None = ImageOps.exif_transpose(image)
+        ImageOps.exif_transpose(image, in_place=True)
+    except MemoryError:
+        raise
     except Exception:  # damaged EXIF beside sound pixels: show them as they are stored
-        return image
-    return image if turned is None else turned
+        return
 
 
 def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
+    """By tiles: conversions take several times the memory of what they convert."""
+    low, high = _finite_range(image) if image.mode == "F" else (0.0, 0.0)
+    rgb = np.empty((image.height, image.width, 3), np.uint8)
+    for (left, top, right, bottom), tile in _tiles(image):
+        rgb[top:bottom, left:right] = _tile_to_rgb(tile, low, high)
+    return rgb
+
+
+def _tiles(image: Image.Image) -> Iterator[tuple[tuple[int, int, int, int], Image.Image]]:
+    width, height = image.size
+    rows = max(1, TILE_PIXELS // width)
+    for top, left in product(range(0, height, rows), range(0, width, TILE_PIXELS)):
+        box = left, top, min(left + TILE_PIXELS, width), min(top + rows, height)
+        yield box, image.crop(box)
+
+
+def _tile_to_rgb(image: Image.Image, low: float, high: float) -> NDArray[np.uint8]:
     if image.mode.startswith("I"):  # I;16 in either byte order, and I, 32 bits
         values = np.asarray(image).astype(np.int64)
         # A PNG may declare one value transparent: white, as everything transparent.
         values[values == image.info.get("transparency", -1)] = 65535
         return _grey(np.clip(values, 0, 65535) / 257)
     if image.mode == "F":
-        return _grey(_stretched(np.asarray(image).astype(np.float64)))
+        return _grey(_stretched(np.asarray(image).astype(np.float64), low, high))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image)
-    return np.array(image.convert("RGB"))
+    return np.asarray(image.convert("RGB"))
 
 
-def _stretched(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    finite = values[np.isfinite(values)]
-    low, high = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
+def _finite_range(image: Image.Image) -> tuple[float, float]:
+    low, high = math.inf, -math.inf
+    for _, tile in _tiles(image):
+        values = np.asarray(tile)
+        finite = values[np.isfinite(values)]
+        if finite.size:
+            low, high = min(low, float(finite.min())), max(high, float(finite.max()))
+    return (low, high) if low <= high else (0.0, 0.0)
+
+
+def _stretched(values: NDArray[np.float64], low: float, high: float) -> NDArray[np.float64]:
     return (np.nan_to_num(values, nan=low, posinf=high, neginf=low) - low) * (255 / (high - low) if high > low else 0)
 
 

@@ -20,7 +20,8 @@ from PIL import Image, ImageFile
 from samples import encoded, noise
 
 from dynaseg_cli import images
-from dynaseg_cli.batch.decoding import decode, read_source
+from dynaseg_cli.batch import decoding
+from dynaseg_cli.batch.decoding import MOST_SCANS, decode, read_source
 from dynaseg_cli.errors import DecodeError
 
 Pixels = NDArray[np.uint8]
@@ -219,6 +220,27 @@ def test_floating_point_is_stretched_over_its_finite_values() -> None:
     assert grey(encoded(values, "TIFF")) == [0, 128, 255, 0, 255, 0]
 
 
+@pytest.mark.parametrize(
+    ("file_format", "pixels"),
+    [
+        ("PNG", noise()),
+        ("PNG", np.dstack([noise(), noise(1)[..., 0]])),
+        ("PNG", noise()[..., 0].astype(np.uint16) * 257),
+        ("TIFF", np.where(noise()[..., 1] < 99, np.nan, noise()[..., 0]).astype(np.float32)),
+        ("GIF", noise()[..., 0]),
+    ],
+    ids=["RGB", "RGBA", "16-bit grey", "floating point", "palette"],
+)
+@pytest.mark.parametrize("tile_pixels", [1, 7, 24, 25, 100])
+def test_tiles_do_not_show(
+    file_format: str, pixels: NDArray[Any], tile_pixels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = encoded(pixels, file_format)
+    whole = rgb(content)
+    monkeypatch.setattr(decoding, "TILE_PIXELS", tile_pixels)
+    np.testing.assert_array_equal(rgb(content), whole)
+
+
 @pytest.mark.parametrize("value", [7.5, np.nan, np.inf])
 def test_floating_point_without_range_is_black(value: float) -> None:
     assert grey(encoded(np.full((2, 3), value, np.float32), "TIFF")) == [0, 0, 0]
@@ -351,6 +373,37 @@ def test_exhausted_memory_is_not_taken_for_damage(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(ImageFile.ImageFile, "load", exhaust)
     with pytest.raises(MemoryError):
         rgb(encoded(noise(), "BMP"))
+
+
+def test_exhausted_memory_does_not_leave_an_image_unturned(monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhaust(image: Image.Image, *, in_place: bool) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(decoding.ImageOps, "exif_transpose", exhaust)
+    with pytest.raises(MemoryError):
+        rgb(encoded(noise(), "PNG", exif=turned(6)))
+
+
+def scans(number: int, in_front: bytes = b"", behind: bytes = b"") -> bytes:
+    """A progressive JPEG of so many scans, each but the first few the last one again."""
+    content = encoded(smooth(), "JPEG", progressive=True)
+    last = content[content.rindex(b"\xff\xda") : -2]
+    more = last * (number - content.count(b"\xff\xda"))
+    return content[:2] + in_front + content[2:-2] + more + content[-2:] + behind
+
+
+def test_jpeg_of_more_scans_than_any_encoder_writes_is_refused() -> None:
+    assert rgb(scans(MOST_SCANS)).shape == (16, 24, 3)
+    with pytest.raises(DecodeError, match=f"more than {MOST_SCANS} scans"):
+        rgb(scans(MOST_SCANS + 1))
+
+
+@pytest.mark.parametrize("place", ["in_front", "behind"])
+def test_scans_of_other_images_in_a_jpeg_are_not_counted(place: str) -> None:
+    other = scans(MOST_SCANS + 1)
+    thumbnail = b"\xff\xe5" + struct.pack(">H", 2 + len(other)) + other
+    content = scans(MOST_SCANS, **{place: thumbnail if place == "in_front" else other})
+    np.testing.assert_array_equal(rgb(content), rgb(scans(MOST_SCANS)))
 
 
 FILES = {
