@@ -1,0 +1,149 @@
+"""Damaged image files by the thousand, decoded within limits; a script, for a crash ends its process."""
+
+from __future__ import annotations
+
+import faulthandler
+import struct
+import sys
+import zlib
+from collections.abc import Iterator
+
+import numpy as np
+from PIL import Image
+from samples import encoded, noise
+
+from dynaseg_cli.batch.decoding import FORMATS, decode, limit_memory
+from dynaseg_cli.errors import DecodeError
+
+MAX_PIXELS = 250_000
+SECONDS = 20
+"""For one file, on a busy machine; the slowest took 1."""
+
+_EXTREMES = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF)
+
+
+def sound_files(width: int = 24, height: int = 20) -> dict[str, bytes]:
+    """Files of every format that this Pillow reads and writes, by a name that starts with the format."""
+    planes = [Image.fromarray(noise(seed, width, height)[..., 0]) for seed in range(4)]
+    grey, rgb, rgba = planes[0], Image.merge("RGB", planes[:3]), Image.merge("RGBA", planes)
+    grey_alpha, bilevel, palette = Image.merge("LA", planes[:2]), grey.convert("1"), rgb.quantize(16)
+    cmyk, lab = Image.merge("CMYK", planes), Image.merge("LAB", planes[:3])
+    deep = Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)
+    floats = Image.fromarray(np.asarray(grey).astype(np.float32))
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010E] = 6, "words" * 9
+    more = {"save_all": True, "append_images": [rgb.transpose(Image.Transpose.ROTATE_180)]}
+    rows = np.asarray(palette).tobytes()
+    runs = b"".join(bytes([width - 9, row, 9, 255 - row, 0, 0]) for row in range(height - 2))
+    rle = runs + b"\0\2\0\1" + bytes([0, width, *range(width + width % 2)]) + b"\0\1"
+    colors = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, len(rle), 0, 0, 256, 0) + bytes(range(256)) * 4
+    files = {
+        **{f"PNG {one.mode}": encoded(one, "PNG") for one in (bilevel, grey, grey_alpha, palette, rgb, rgba, deep)},
+        "PNG transparent": encoded(palette, "PNG", transparency=bytes(range(16))),
+        "PNG EXIF": encoded(grey, "PNG", exif=exif, icc_profile=bytes(200)),
+        "PNG animated": encoded(rgb, "PNG", **more),
+        **{f"TIFF {one.mode}": encoded(one, "TIFF") for one in (bilevel, grey_alpha, palette, cmyk, lab, deep, floats)},
+        "TIFF EXIF": encoded(rgb, "TIFF", exif=exif),
+        "TIFF pages": encoded(rgb, "TIFF", **more),
+        "TIFF group4": encoded(bilevel, "TIFF", compression="group4"),
+        **{
+            f"TIFF {name}": encoded(rgb, "TIFF", compression=name)
+            for name in ("tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg")
+        },
+        **{f"BMP {one.mode}": encoded(one, "BMP") for one in (bilevel, grey, palette, rgb, rgba)},
+        "BMP run lengths": b"BM" + struct.pack("<III", 0, 0, 14 + len(colors)) + colors + rle,
+        "WEBP": encoded(rgb, "WEBP"),
+        "WEBP lossless": encoded(rgba, "WEBP", lossless=True, exif=exif),
+        "WEBP animated": encoded(rgb, "WEBP", **more),
+        "GIF": encoded(palette, "GIF", transparency=3),
+        "GIF animated": encoded(rgb, "GIF", **more),
+        **{f"PPM {one.mode}": encoded(one, "PPM") for one in (bilevel, grey, rgb, floats)},
+        "PPM of 16 bits": b"P5 %d %d 65535\n" % (width, height) + rows * 2,
+        "PPM of few greys": b"P5 %d %d 15\n" % (width, height) + rows,
+        "PPM in digits": b"P3 # plain\n%d %d 255\n" % rgb.size + b" ".join(b"%d" % value for value in rows * 3),
+        **{f"JPEG2000 {one.mode}": encoded(one, "JPEG2000") for one in (grey, rgba, deep)},
+        "JPEG2000 tiles": encoded(rgb, "JPEG2000", tile_size=(16, 16), irreversible=True, num_resolutions=2),
+        "JPEG2000 stream": encoded(rgb, "JPEG2000", no_jp2=True),
+        # Behind TIFF, whose writer fails on images that JPEG's has had.
+        **{f"JPEG {one.mode}": encoded(one, "JPEG") for one in (grey, rgb, cmyk)},
+        "JPEG EXIF": encoded(rgb, "JPEG", exif=exif, icc_profile=bytes(200), progressive=True),
+        "MPO": encoded(rgb, "MPO", exif=exif, **more),
+    }
+    if "AVIF" in Image.SAVE:  # since Pillow 11.3
+        files["AVIF"] = encoded(rgb, "AVIF", exif=exif)
+        files["AVIF transparent"] = encoded(rgba, "AVIF", subsampling="4:4:4")
+        files["AVIF animated"] = encoded(rgb, "AVIF", **more)
+    return files
+
+
+def mutated(content: bytes, other: bytes, random: np.random.Generator) -> bytes:
+    """A file changed in one or more ways, each also among its headers; half of PNGs with checksums put right."""
+    changed = bytearray(content)
+    for _ in range(random.integers(1, 4)):
+        reach = len(changed) if random.integers(2) else min(len(changed), 200)
+        place = int(random.integers(reach + 1))
+        length = int(random.integers(1, 64))
+        match random.integers(7):
+            case 0:
+                for _ in range(random.integers(1, 9)):
+                    if changed:
+                        changed[random.integers(min(reach, len(changed)))] ^= 1 << int(random.integers(8))
+            case 1:
+                del changed[place + length :]
+            case 2:
+                start = int(random.integers(len(other)))
+                changed[place : place + int(random.integers(2)) * length] = other[start : start + length]
+            case 3 | 4:
+                width = int(random.choice([1, 2, 4]))
+                value = _EXTREMES[random.integers(len(_EXTREMES))] & (256**width - 1)
+                changed[place : place + width] = value.to_bytes(width, "big" if random.integers(2) else "little")
+            case 5:
+                start = int(random.integers(len(changed) + 1))
+                changed[place:place] = changed[start : start + length] * int(random.integers(1, 20))
+            case 6:
+                del changed[place : place + length]
+    whole = bytes(changed)
+    return b"".join(_with_checksums(whole)) if whole[:4] == b"\x89PNG" and random.integers(2) else whole
+
+
+def _with_checksums(png: bytes) -> Iterator[bytes]:
+    yield png[:8]
+    position = 8
+    while position + 12 <= len(png):
+        end = position + 8 + int.from_bytes(png[position : position + 4], "big")
+        chunk = png[position:end]
+        yield chunk + struct.pack(">I", zlib.crc32(chunk[4:]))
+        position = end + 4
+    yield png[position:]
+
+
+def decode_mutated(first: int, last: int, width: int = 24, height: int = 20) -> None:
+    """Decode a mutation of every file for each seed, named before it is tried; stop the process at a fault."""
+    files = sound_files(width, height)
+    assert {name.split()[0] for name in files} == set(FORMATS) & set(Image.SAVE)
+    names = list(files)
+    for name in names:
+        decode(files[name], MAX_PIXELS)
+    faulthandler.enable()
+    limit_memory(MAX_PIXELS)
+    for seed in range(first, last):
+        for number, name in enumerate(names):
+            random = np.random.default_rng((seed, number))
+            content = mutated(files[name], files[names[random.integers(len(names))]], random)
+            print(name, "seed", seed, flush=True)
+            faulthandler.dump_traceback_later(SECONDS, exit=True)
+            try:
+                pixels = decode(content, MAX_PIXELS)
+            except DecodeError as error:
+                assert str(error)
+            else:
+                assert pixels.dtype == np.uint8
+                assert pixels.ndim == 3
+                assert pixels.shape[2] == 3
+                assert 0 < pixels.shape[0] * pixels.shape[1] <= MAX_PIXELS
+                print("decoded")
+    faulthandler.cancel_dump_traceback_later()
+
+
+if __name__ == "__main__":
+    decode_mutated(*map(int, sys.argv[1:]))
