@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .config import BatchConfig as BatchConfig
     from .config import EvaluateConfig as EvaluateConfig
     from .config import SegmentConfig as SegmentConfig
+    from .config import WorkersConfig as WorkersConfig
     from .engine.engine import Engine as Engine
     from .engine.segmentation import Segmentation as Segmentation
     from .evaluation.evaluate import Evaluation as Evaluation
@@ -27,6 +28,7 @@ _HOMES = {
     "Evaluation": "evaluation.evaluate",
     "SegmentConfig": "config",
     "Segmentation": "engine.segmentation",
+    "WorkersConfig": "config",
     "segment_folder": "batch.runner",
 }
 
@@ -37,6 +39,7 @@ __all__ = [
     "Evaluation",
     "SegmentConfig",
     "Segmentation",
+    "WorkersConfig",
     "__version__",
     "segment_folder",
 ]

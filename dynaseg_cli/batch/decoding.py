@@ -8,6 +8,7 @@ import math
 import re
 import resource
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -52,20 +53,6 @@ def read_source(path: Path, max_pixels: int) -> tuple[bytes, str]:
     return content, hashlib.sha256(content).hexdigest()
 
 
-def limit_memory(max_pixels: int) -> None:
-    """Keep this process, if it runs on Linux, from taking more memory than `decode` may need.
-
-    For a process that does nothing else: an image of 300 bytes can have a decoder ask for tens of gigabytes, which is
-    then refused as any other that is damaged, or ends in a MemoryError.
-    """
-    sizes = Path("/proc/self/statm")
-    if sizes.exists():
-        taken = int(sizes.read_text().split()[5]) * resource.getpagesize()
-        limit = taken + PEAK_BYTES_A_PIXEL * max_pixels + _OVERHEAD_BYTES
-        # Not RLIMIT_AS: threads of decoders reserve addresses that they never use.
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, resource.getrlimit(resource.RLIMIT_DATA)[1]))
-
-
 def decode(content: bytes, max_pixels: int) -> NDArray[np.uint8]:
     """Decode an image file to RGB, (H, W, 3) uint8.
 
@@ -75,9 +62,9 @@ def decode(content: bytes, max_pixels: int) -> NDArray[np.uint8]:
     stretched from its least to its greatest finite value.
 
     At its peak it takes 8 bytes a pixel and 40 MB beside `content`, and more where the decoder itself does:
-    progressive JPEG 10, or 12 of four inks; AVIF 16; WebP 22; JPEG 2000 25. No sound file needs `PEAK_BYTES_A_PIXEL`.
-    Files made to take more, or minutes, exist all the same, above all JPEG 2000: `limit_memory`, and a limit of time
-    from outside, stop them.
+    progressive JPEG 10, or 12 of four inks; AVIF 16; WebP 22; JPEG 2000 25. No sound file needs `PEAK_BYTES_A_PIXEL`:
+    there a JPEG 2000 made to take more is stopped, on Linux. Files made to take minutes exist all the same, and only a
+    limit of time from outside stops them.
 
     Raises
     ------
@@ -93,7 +80,9 @@ def decode(content: bytes, max_pixels: int) -> NDArray[np.uint8]:
             formats = [name for name in FORMATS if name in Image.OPEN]
             with Image.open(io.BytesIO(content), formats=formats) as image:
                 _refuse_absurd(image, content, max_pixels)
-                image.load()
+                # 300 bytes of JPEG 2000 can ask for tens of gigabytes, and no header tells.
+                with _memory_limited(max_pixels) if image.format == "JPEG2000" else nullcontext():
+                    image.load()
                 _turn_upright(image)
             return _to_rgb(image)
     except (DecodeError, MemoryError):
@@ -104,6 +93,30 @@ def decode(content: bytes, max_pixels: int) -> NDArray[np.uint8]:
         raise DecodeError("not an image of a known format, or damaged at its start") from None
     except Exception as error:  # Pillow's decoders raise anything at all on damaged files
         raise DecodeError(f"damaged or not supported: {str(error) or type(error).__name__}") from error
+
+
+@contextmanager
+def _memory_limited(max_pixels: int) -> Iterator[None]:
+    """Keep the decoder from taking more memory than any sound image needs, on Linux.
+
+    The limit is the process's: what others take meanwhile has to fit into `_OVERHEAD_BYTES` and what is not decoded.
+    """
+    sizes = Path("/proc/self/statm")
+    if not sizes.exists():
+        yield
+        return
+    # Not RLIMIT_AS: threads of decoders reserve addresses that they never use.
+    before, most = resource.getrlimit(resource.RLIMIT_DATA)
+    taken = int(sizes.read_text().split()[5]) * resource.getpagesize()
+    limit = taken + PEAK_BYTES_A_PIXEL * max_pixels + _OVERHEAD_BYTES
+    lower = [one for one in (limit, before, most) if one != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_DATA, (min(lower), most))
+    try:
+        yield
+    except MemoryError:
+        raise DecodeError("to decode it takes more memory than there is, or than any sound image needs") from None
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (before, most))
 
 
 def _refuse_absurd(image: Image.Image, content: bytes, max_pixels: int) -> None:

@@ -25,13 +25,13 @@ PILLOW = int(PIL.__version__.split(".")[0])
 SEEDS = 100
 MAX_PIXELS = 20_000_000
 ONLY_LIMITED = "JPEG2000 of the smallest code blocks"
-"""Stopped by the limit of its process alone."""
+"""Stopped by the limit of memory alone."""
 
 DECODE = """
 import faulthandler, re, sys
 from pathlib import Path
 from PIL import Image
-from dynaseg_cli.batch.decoding import decode, limit_memory
+from dynaseg_cli.batch.decoding import decode
 from dynaseg_cli.errors import DecodeError
 
 def memory(kind):
@@ -39,7 +39,6 @@ def memory(kind):
 
 content, max_pixels = Path(sys.argv[1]).read_bytes(), int(sys.argv[2])
 Image.init()
-limit_memory(max_pixels)
 faulthandler.enable()
 faulthandler.dump_traceback_later(30, exit=True)
 Path("/proc/self/clear_refs").write_text("5")

@@ -19,9 +19,8 @@ from pathlib import Path
 import torch
 from PIL import Image
 from samples import TINY
-from dynaseg_cli import BatchConfig, segment_folder
+from dynaseg_cli import BatchConfig, WorkersConfig, segment_folder
 from dynaseg_cli.batch import stages  # loaded once, by the parent of all that are killed
-from dynaseg_cli.config import WorkersConfig
 
 photos, killed, undisturbed, kills = sys.argv[1:]
 torch.set_num_threads(1)
