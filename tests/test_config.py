@@ -6,7 +6,15 @@ from typing import Any
 
 import pytest
 
-from dynaseg_cli.config import METHODS, PRESETS, BatchConfig, BenchmarkConfig, EvaluateConfig, SegmentConfig
+from dynaseg_cli.config import (
+    METHODS,
+    PRESETS,
+    BatchConfig,
+    BenchmarkConfig,
+    EvaluateConfig,
+    SegmentConfig,
+    WorkersConfig,
+)
 from dynaseg_cli.errors import DynasegError, UsageError
 
 NAN, INFINITY = float("nan"), float("inf")
@@ -164,3 +172,20 @@ def test_scoring_option_out_of_range_is_refused_by_its_name(options: dict[str, A
 
 def test_default_methods_of_the_benchmark_exist() -> None:
     assert set(BenchmarkConfig().methods.split(",")) <= set(METHODS)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"executor": "slurm"}, "--executor must be one of local, ray, not slurm"),
+        ({"workers": -1}, "--workers must be at least 0, not -1"),
+        ({"threads": 0}, "--threads must be at least 1, not 0"),
+        ({"timeout": 0.0}, "--timeout must be a positive number of seconds, not 0.0"),
+        ({"timeout": NAN}, "--timeout"),
+        ({"ray_address": "127.0.0.1:6379"}, "--ray-address belongs to --executor ray"),
+        ({"executor": "ray", "workers": 0}, "--workers must be at least 1 with --executor ray"),
+    ],
+)
+def test_workers_that_cannot_be_are_refused_by_name(options: dict[str, Any], named: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(named)):
+        WorkersConfig(**options)

@@ -25,6 +25,11 @@ GRACE_S = 10.0
 """A worker that is to stop drops its image at the next iteration; one that has not by then is ended where it is."""
 ITERATED_EVERY_S = 0.1
 """Least seconds between two reports of iterations."""
+CACHES = ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY")
+"""Where torch's convolutions on a CPU keep what they have prepared for each size they meet: 1024 of them, unless told
+otherwise, some 100 MB in a folder of images of all sizes."""
+CACHED = 256
+"""Many times what one image needs at a time."""
 LOOK_EVERY_S = 0.1
 """Seconds after which a worker that waits for a job looks whether it is to stop."""
 
@@ -158,6 +163,8 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     faulthandler.enable()
+    for cache in CACHES:
+        os.environ.setdefault(cache, str(CACHED))
     work(Connection(int(sys.argv[1])), own_process=True)
     # Nothing is left to be written, and torch takes its time to go.
     os._exit(0)

@@ -66,7 +66,7 @@ def refuse_unwritable(path: Path, output: Path) -> None:
         path.lstat()
     folder = path.parent.resolve()
     if not folder.is_relative_to(output.resolve()):
-        raise ImageError(f"{path.parent} is a link out of the output folder, to {folder}: nothing is written there")
+        raise ImageError(f"{path.parent} leads out of the output folder, to {folder}: nothing is written there")
 
 
 def write_labels(path: Path, labels: NDArray[np.uint8] | NDArray[np.uint16], *, claimed: bool = False) -> None:

@@ -20,7 +20,15 @@ from PIL import Image
 from samples import files_below, read_pixels
 
 from dynaseg_cli.batch.palette import SIZE, label_palette
-from dynaseg_cli.batch.writing import write_atomically, write_colors, write_json, write_labels
+from dynaseg_cli.batch.writing import (
+    _leftover,
+    refuse_unwritable,
+    write_atomically,
+    write_colors,
+    write_json,
+    write_labels,
+)
+from dynaseg_cli.errors import ImageError
 
 LABEL_MAPS = st.one_of(
     arrays(np.uint8, st.tuples(st.integers(1, 12), st.integers(1, 12))),
@@ -84,6 +92,59 @@ def test_longest_name_can_be_written(tmp_path: Path) -> None:
     name = "x" * 251 + ".png"
     write_atomically(tmp_path / name, write_old)
     assert files_below(tmp_path) == {name: b"old"}
+
+
+LEAVE_HALF = """
+import os, pathlib, sys
+from dynaseg_cli.batch.writing import write_atomically
+
+def write_half(stream):
+    stream.write(b"half")
+    stream.flush()
+    os._exit(7)
+
+write_atomically(pathlib.Path(sys.argv[1]), write_half, claimed=True)
+"""
+
+
+def test_leftover_of_a_killed_process_is_taken_over(tmp_path: Path) -> None:
+    result = subprocess.run([sys.executable, "-c", LEAVE_HALF, str(tmp_path / "file")], check=False)
+    assert result.returncode == 7
+    (left,) = files_below(tmp_path)
+    assert left != "file"
+    write_atomically(tmp_path / "other", write_old, claimed=True)
+    assert left in files_below(tmp_path)
+    write_atomically(tmp_path / "file", write_old, claimed=True)
+    assert files_below(tmp_path) == {"file": b"old", "other": b"old"}
+
+
+def test_leftover_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_bytes(b"mine")
+    _leftover(tmp_path / "file").symlink_to(tmp_path / "precious")
+    write_atomically(tmp_path / "file", write_old, claimed=True)
+    assert files_below(tmp_path) == {"file": b"old", "precious": b"mine"}
+
+
+def test_result_that_could_not_be_written_is_refused_before_the_work(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (tmp_path / "elsewhere").mkdir()
+    (out / "labels").mkdir(parents=True)
+    (out / "color").symlink_to(tmp_path / "elsewhere")
+    (out / "within").symlink_to(out / "labels")
+    refuse_unwritable(out / "labels/sub/new/cat.png", out)
+    refuse_unwritable(out / "within/cat.png", out)
+    with pytest.raises(ImageError, match="leads out of the output folder"):
+        refuse_unwritable(out / "color/cat.png", out)
+    with pytest.raises(ImageError, match="leads out of the output folder"):
+        refuse_unwritable(out / "color/sub/cat.png", out)
+    with pytest.raises(OSError, match="File name too long"):
+        refuse_unwritable(out / f"labels/{'x' * 253}.png", out)
+
+
+def test_output_that_is_itself_a_link_is_no_way_out(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "disk")
+    refuse_unwritable(tmp_path / "out/labels/cat.png", tmp_path / "out")
 
 
 @pytest.mark.parametrize(("mask", "expected"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])

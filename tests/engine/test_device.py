@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from dynaseg_cli.engine.device import available_devices, compute_dtype, describe_device, resolve_device
+from dynaseg_cli.engine.device import available_devices, compute_dtype, describe_device, resolve_device, resolve_devices
 from dynaseg_cli.errors import DeviceUnavailableError, UsageError
 
 
@@ -49,6 +49,31 @@ def test_cuda_device_beyond_the_last_is_refused(monkeypatch: pytest.MonkeyPatch)
     pretend(monkeypatch, cuda=2)
     with pytest.raises(DeviceUnavailableError, match="choose from cuda:0, cuda:1, cpu"):
         resolve_device("cuda:2")
+
+
+@pytest.mark.parametrize(
+    ("cuda", "names", "expected"),
+    [
+        (3, "auto", ["cuda:0", "cuda:1", "cuda:2"]),
+        (3, "cuda", ["cuda:0", "cuda:1", "cuda:2"]),
+        (3, "cuda:0,cuda:2", ["cuda:0", "cuda:2"]),
+        (3, "cuda:2, cuda:0,cuda:2", ["cuda:2", "cuda:0"]),
+        (3, "cpu", ["cpu"]),
+        (0, "auto", ["cpu"]),
+    ],
+)
+def test_several_devices_are_taken_each_once(
+    monkeypatch: pytest.MonkeyPatch, cuda: int, names: str, expected: list[str]
+) -> None:
+    pretend(monkeypatch, cuda)
+    assert resolve_devices(names) == expected
+
+
+@pytest.mark.parametrize("names", ["cuda", "cuda:0,cuda:2", "cpu,", "cpu;mps"])
+def test_missing_device_among_several_is_refused(monkeypatch: pytest.MonkeyPatch, names: str) -> None:
+    pretend(monkeypatch, cuda=2 if "," in names else 0)
+    with pytest.raises(DeviceUnavailableError, match="there is no such device here"):
+        resolve_devices(names)
 
 
 @pytest.mark.parametrize("device", ["cpu", "mps", "cuda:0"])

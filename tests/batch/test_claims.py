@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dynaseg_cli.batch.claims import Claims
+
+HOLD = """
+import sys
+from pathlib import Path
+from dynaseg_cli.batch.claims import Claims
+
+with Claims(Path(sys.argv[1])) as claims:
+    print(claims.take(sys.argv[2]), flush=True)
+    for line in sys.stdin:
+        claims.release(line.strip("\\n"))
+        print("released", flush=True)
+"""
+NAMES = ("a", "sub/a", "größe \udce9\n", "x" * 300)
+
+
+class Holder:
+    """Another process, which has claimed a name."""
+
+    def __init__(self, output: Path, name: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", HOLD, str(output), os.fsencode(name)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        self.granted = self._read() == b"True"
+
+    def release(self, name: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(os.fsencode(name).replace(b"\n", b"") + b"\n")
+        self.process.stdin.flush()
+        assert self._read() == b"released"
+
+    def _read(self) -> bytes:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+
+@pytest.fixture
+def holder(tmp_path: Path) -> Iterator[Holder]:
+    held = Holder(tmp_path, "a")
+    assert held.granted
+    yield held
+    held.process.kill()
+    held.process.communicate()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_free_name_is_granted(tmp_path: Path, name: str) -> None:
+    with Claims(tmp_path) as claims:
+        assert claims.take(name)
+        assert claims.exclusive
+        claims.release(name)
+
+
+def test_name_that_another_process_has_is_not_granted_and_others_are(tmp_path: Path, holder: Holder) -> None:
+    with Claims(tmp_path) as claims:
+        assert not claims.take("a")
+        assert all(claims.take(name) for name in NAMES[1:])
+
+
+def test_released_name_is_granted(tmp_path: Path, holder: Holder) -> None:
+    with Claims(tmp_path) as claims:
+        holder.release("a")
+        assert claims.take("a")
+
+
+def test_name_of_a_process_that_was_killed_is_granted(tmp_path: Path, holder: Holder) -> None:
+    with Claims(tmp_path) as claims:
+        holder.process.kill()
+        assert claims.take("a", wait=True)
+
+
+def test_claims_end_when_they_are_closed(tmp_path: Path) -> None:
+    with Claims(tmp_path) as claims:
+        claims.take("a")
+    other = Holder(tmp_path, "a")
+    other.process.communicate()
+    assert other.granted
+
+
+def test_without_locks_every_claim_is_granted_and_a_warning_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(fcntl, "lockf", no_locks)
+    with Claims(tmp_path) as claims:
+        assert claims.take("a")
+        assert claims.take("b")
+        assert not claims.exclusive
+        claims.release("a")
+    log = tmp_path / "outcomes.jsonl"
+    assert caplog.messages == [
+        f"{log} cannot be locked (No locks available): let only one dynaseg at a time write there"
+    ]
+
+
+@pytest.mark.parametrize("kind", ["folder", "link"])
+def test_log_that_cannot_be_opened_is_done_without(tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    if kind == "folder":
+        (tmp_path / "outcomes.jsonl").mkdir()
+    else:
+        (tmp_path / "outcomes.jsonl").symlink_to(tmp_path / "elsewhere")
+    with caplog.at_level(logging.WARNING), Claims(tmp_path) as claims:
+        assert claims.take("a")
+        assert not claims.exclusive
+    assert "cannot be locked" in caplog.text
+    assert not (tmp_path / "elsewhere").exists()

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from samples import TINY, save_photo, stand_in_for_python
+
+from dynaseg_cli import BatchConfig
+from dynaseg_cli.batch import local_crew
+from dynaseg_cli.batch.job import Job
+from dynaseg_cli.batch.local_crew import LocalCrew, ProcessWorker, ThreadWorker, why_ended
+from dynaseg_cli.batch.messages import Assignment, Broken, Ended, Finished, Message, Ready, Refused
+
+DEADLINE_S = 60
+
+
+@pytest.fixture
+def assignment(tmp_path: Path) -> Assignment:
+    return Assignment(TINY, BatchConfig(), str(tmp_path / "out"), str(tmp_path), "cpu", 0, 1, 1)
+
+
+@pytest.fixture(params=[ProcessWorker, ThreadWorker], ids=["process", "thread"])
+def crew(request: pytest.FixtureRequest) -> Iterator[LocalCrew]:
+    made = LocalCrew(request.param)
+    yield made
+    made.close(at_once=False)
+
+
+@pytest.fixture
+def processes() -> Iterator[LocalCrew]:
+    made = LocalCrew()
+    yield made
+    made.close(at_once=True)
+
+
+def hear_until(crew: LocalCrew, kind: type[Message]) -> list[Message]:
+    """What a worker says up to a message of some kind."""
+    heard: list[Message] = []
+    deadline = time.monotonic() + DEADLINE_S
+    while not any(isinstance(message, kind) for message in heard):
+        assert time.monotonic() < deadline, heard
+        heard += [message for _, message in crew.hear(0.1)]
+    return heard
+
+
+def test_worker_does_a_job_and_ends_when_told(crew: LocalCrew, assignment: Assignment, tmp_path: Path) -> None:
+    worker = crew.hire(assignment)
+    (ready,) = hear_until(crew, Ready)
+    assert isinstance(ready, Ready)
+    assert (ready.devices, ready.window) == (1, 4)
+    worker.give(Job(str(save_photo(tmp_path / "a.png")), "a"))
+    finished = hear_until(crew, Finished)[-1]
+    assert isinstance(finished, Finished)
+    assert finished.name == "a"
+    assert finished.outcome is not None
+    assert finished.outcome.status == "done"
+    assert (tmp_path / "out/stats/a.json").exists()
+    worker.give(None)
+    hear_until(crew, Ended)
+    assert crew.hear(0) == []
+
+
+def test_worker_refuses_what_it_cannot_do(crew: LocalCrew, assignment: Assignment, tmp_path: Path) -> None:
+    crew.hire(dataclasses.replace(assignment, device="cuda:77"))
+    refused = hear_until(crew, Refused)[-1]
+    assert isinstance(refused, Refused)
+    assert "cuda:77" in refused.reason
+    assert not (tmp_path / "out").exists()
+
+
+def test_worker_says_where_a_mistake_in_the_program_is(crew: LocalCrew, assignment: Assignment) -> None:
+    crew.hire(dataclasses.replace(assignment, segment=None))  # type: ignore[arg-type]
+    broken = hear_until(crew, Broken)[-1]
+    assert isinstance(broken, Broken)
+    assert "unexpected" in broken.error
+    assert "Traceback" in broken.traceback
+
+
+def test_worker_that_was_killed_says_how_it_ended(processes: LocalCrew, assignment: Assignment) -> None:
+    worker = processes.hire(assignment)
+    hear_until(processes, Ready)
+    worker.kill()
+    assert hear_until(processes, Ended)[-1] == Ended("was ended by SIGKILL; was there memory enough?")
+
+
+def test_process_that_is_no_worker_says_how_it_ended(
+    processes: LocalCrew, assignment: Assignment, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    stand_in_for_python(monkeypatch, tmp_path, "echo 'no module of that name' >&2; exit 3")
+    processes.hire(assignment)
+    assert hear_until(processes, Ended)[-1] == Ended("ended early, exit code 3: no module of that name")
+
+
+def test_worker_without_a_line_left_to_it_is_ended(
+    processes: LocalCrew, assignment: Assignment, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(local_crew, "ENDING_S", 0.2)
+    stand_in_for_python(
+        monkeypatch, tmp_path, 'for line in 3 4 5 6 7 8 9; do eval "exec $line>&-"; done; exec sleep 60'
+    )
+    processes.hire(assignment)
+    assert hear_until(processes, Ended)[-1] == Ended("closed its line")
+
+
+@pytest.mark.parametrize(
+    ("code", "stderr", "reason"),
+    [
+        (-11, "", "was ended by SIGSEGV"),
+        (-9, "", "was ended by SIGKILL; was there memory enough?"),
+        (-300, "", "was ended by signal 300"),
+        (1, "", "ended early, exit code 1"),
+        (1, "first\n\n last \n\n", "ended early, exit code 1: last"),
+    ],
+)
+def test_end_of_a_process_in_words(code: int, stderr: str, reason: str) -> None:
+    assert why_ended(code, stderr) == reason

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from samples import TINY, photo_folder, save_photo
+
+from dynaseg_cli import BatchConfig, WorkersConfig, segment_folder
+from dynaseg_cli.batch.outcome import Outcome
+from dynaseg_cli.errors import UsageError
+
+HERE = WorkersConfig(device="cpu", workers=0)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    return photo_folder(tmp_path / "photos", "a.png", "b.bmp", "sub/c.png")
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "out"
+
+
+def test_unusable_input_is_refused_at_the_call(tmp_path: Path, out: Path) -> None:
+    with pytest.raises(UsageError, match="does not exist"):
+        segment_folder(tmp_path / "missing", out)
+    assert not out.exists()
+
+
+def test_folder_and_file_are_segmented_from_python(photos: Path, out: Path) -> None:
+    inputs = [str(photos), str(save_photo(out.parent / "d.png"))]
+    outcomes = list(segment_folder(inputs, str(out), TINY, workers=HERE))
+    assert [(Path(outcome.path).name, outcome.status) for outcome in outcomes] == [
+        ("a.png", "done"),
+        ("b.bmp", "done"),
+        ("d.png", "done"),
+        ("c.png", "done"),
+    ]
+    assert (out / "labels/sub/c.png").exists()
+
+
+def test_other_options_are_refused_until_they_are_to_overwrite(photos: Path, out: Path) -> None:
+    list(segment_folder(photos, out, TINY, workers=HERE))
+    other = TINY.__class__(**{**vars(TINY), "seed": 5})
+    with pytest.raises(UsageError, match="seed was 0, now 5"):
+        segment_folder(photos, out, other, workers=HERE)
+    redone = segment_folder(photos, out, other, BatchConfig(overwrite=True), HERE)
+    assert {outcome.status for outcome in redone} == {"done"}
+
+
+def test_runs_in_several_threads_do_not_meet(photos: Path, tmp_path: Path) -> None:
+    found: dict[str, list[Outcome]] = {}
+
+    def run(name: str) -> None:
+        found[name] = list(segment_folder(photos, tmp_path / name, TINY, workers=HERE))
+
+    threads = [threading.Thread(target=run, args=(name,)) for name in ("one", "two", "three")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all([outcome.status for outcome in found[name]] == ["done"] * 3 for name in ("one", "two", "three"))
+
+
+def test_no_thread_is_left(photos: Path, out: Path) -> None:
+    before = set(threading.enumerate())
+    outcomes = segment_folder(photos, out, TINY, workers=HERE)
+    next(outcomes)
+    outcomes.close()  # type: ignore[attr-defined]
+    assert set(threading.enumerate()) == before
+
+
+SCRIPT = """
+import sys
+from dynaseg_cli import SegmentConfig, WorkersConfig, segment_folder
+config = SegmentConfig(iterations=2, min_labels=3, max_size=16, precision="float32", features=8, clusters=8)
+for outcome in segment_folder(sys.argv[1], sys.argv[2], config, workers=WorkersConfig(device="cpu", workers=2)):
+    print(outcome.status)
+print("torch" in sys.modules)
+"""
+
+
+def test_script_needs_no_guard_and_does_not_load_torch(photos: Path, out: Path, tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT)
+    command = [sys.executable, tmp_path / "script.py", photos, out]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (result.stdout, result.stderr) == ("done\ndone\ndone\nFalse\n", "")
