@@ -96,7 +96,7 @@ class ThreadWorker:
 
     def _work(self, line: Connection) -> None:
         with line:
-            work(line, own_process=False)
+            work(line, own_process=False, own_log=False)
 
     def give(self, message: Assignment | Job | None) -> None:
         with contextlib.suppress(OSError):

@@ -12,7 +12,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Protocol
@@ -87,10 +87,11 @@ class _Desk:
         self.send(message)
 
 
-def work(line: Line, *, own_process: bool) -> None:
+def work(line: Line, *, own_process: bool, own_log: bool = True) -> None:
     """Serve a dispatcher until it says so or is gone.
 
-    With `own_process` the process is the worker's: it ends with the work, in `GRACE_S` at most.
+    With `own_process` the process is the worker's: it ends with the work, in `GRACE_S` at most. With `own_log`,
+    warnings go over the line; where the dispatcher shares the log it would pass them on to itself without end.
     """
     desk = _Desk(line)
     try:
@@ -101,7 +102,7 @@ def work(line: Line, *, own_process: bool) -> None:
     listener = threading.Thread(target=_listen, args=(desk, own_process), daemon=True)
     listener.start()
     try:
-        with _warnings_to(desk):
+        with _warnings_to(desk) if own_log else nullcontext():
             _serve(desk, assignment)
     except UsageError as error:
         desk.send(Refused(str(error)))

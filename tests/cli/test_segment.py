@@ -171,6 +171,15 @@ def test_options_reach_the_method(here: Path, arguments: tuple[str, ...], expect
     assert {name: options[name] for name in expected} == expected
 
 
+def test_warning_is_given_once(photos: Path, here: Path) -> None:
+    """In one process, too, where the worker's log is the dispatcher's."""
+    (here / "out").mkdir()
+    (here / "out/outcomes.jsonl").symlink_to(here / "elsewhere")
+    result = segment(photos, "-o", "out")
+    assert result.exit_code == 0
+    assert result.stderr.count(f"outcomes.jsonl lacks {photos / 'b.bmp'}") == 1
+
+
 # Where input comes from and output goes
 
 
