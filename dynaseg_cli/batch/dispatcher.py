@@ -238,16 +238,17 @@ class Dispatcher:
     def _bury(self, hired: _Hired, reason: str) -> Iterator[Outcome]:
         """A worker has died: do its images again, but give up one that was alone with it."""
         self._fruitless += 1
-        if hired.alone:
-            for in_hand in hired.jobs.values():
+        begun = [in_hand for in_hand in hired.jobs.values() if in_hand.step is not None]
+        if hired.alone and begun:
+            for in_hand in begun:
                 yield self._failed(in_hand, f"its worker {reason}, like the one before, when it was {in_hand.step}")
             return
         if self._fruitless > FRUITLESS + (self._posts or 1):
             raise WorkerError(f"workers die one after another; the last one {reason}")
         _log.warning("a worker %s; another one takes its place", reason)
-        begun = [in_hand.job for in_hand in hired.jobs.values() if in_hand.step is not None]
-        self._suspects.extend(begun)
-        self._returned.extend(in_hand.job for in_hand in hired.jobs.values() if in_hand.step is None)
+        self._suspects.extend(in_hand.job for in_hand in begun)
+        others = self._suspects if hired.alone else self._returned
+        others.extend(in_hand.job for in_hand in hired.jobs.values() if in_hand.step is None)
 
     def _give_up_hanging(self) -> Iterator[Outcome]:
         """Give up images that wait for a file, and the workers that have them; their other images are done again."""

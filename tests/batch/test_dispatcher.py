@@ -260,6 +260,21 @@ def test_images_that_a_dead_worker_had_begun_are_done_again_alone(out: Path) -> 
     assert finished == 8
 
 
+def test_worker_that_dies_before_it_begins_with_an_image_says_nothing_of_it(out: Path) -> None:
+    """Not even where the image is one that a worker died of."""
+
+    def die_of_one_then_of_nothing(worker: Puppet, job: Job) -> Iterator[Message]:
+        if worker is crew.hired[0]:
+            yield Began(job.name, "read")
+        if worker in crew.hired[:2]:
+            yield Ended("was ended by SIGKILL")
+        yield done(job)
+
+    crew = Puppets(die_of_one_then_of_nothing)
+    assert {outcome.status for outcome in run(plan_of(out, 1), crew).values()} == {"done"}
+    assert len(crew.hired) == 3
+
+
 def test_several_killers_are_each_given_up(out: Path) -> None:
     def die_of_even(worker: Puppet, job: Job) -> Iterator[Message]:
         yield Began(job.name, "read")
