@@ -23,6 +23,8 @@ OnIteration = Callable[[Job, int, int], None]
 
 TICK_S = 0.2
 """Longest wait for a message: hanging files and requests to stop are looked at so often."""
+ASLEEP_S = 1.0
+"""A dispatcher that has not looked for longer was itself stopped (Ctrl-Z), or its caller took its time."""
 TAKEN_AGAIN_S = 1.0
 """An image that another process works on is asked for again so much later."""
 FRUITLESS = 3
@@ -107,6 +109,8 @@ class Dispatcher:
         self._hired: dict[Any, _Hired] = {}
         self._told_of_taken = False
         self._fruitless = 0
+        self._looked = time.monotonic()
+        """When hanging files were last looked for."""
         self._stop_by: float | None = None
         self._devices: list[str] = []
 
@@ -251,8 +255,17 @@ class Dispatcher:
         others.extend(in_hand.job for in_hand in hired.jobs.values() if in_hand.step is None)
 
     def _give_up_hanging(self) -> Iterator[Outcome]:
-        """Give up images that wait for a file, and the workers that have them; their other images are done again."""
-        late = time.monotonic() - self._timeout
+        """Give up images that wait for a file, and the workers that have them; their other images are done again.
+
+        Time in which nobody listened is not held against them: they may long have told of their next step.
+        """
+        now = time.monotonic()
+        asleep = now - self._looked if now - self._looked > ASLEEP_S else 0.0
+        self._looked = now
+        for hired in self._hired.values():
+            for in_hand in hired.jobs.values():
+                in_hand.since += asleep
+        late = now - self._timeout
         for worker, hired in list(self._hired.items()):
             hanging = [
                 in_hand for in_hand in hired.jobs.values() if in_hand.step in FILE_STEPS and in_hand.since < late

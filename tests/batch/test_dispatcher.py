@@ -333,6 +333,28 @@ def test_long_fit_is_no_hang(out: Path) -> None:
     assert crew.dismissed == []
 
 
+def test_time_in_which_nobody_listens_is_no_hang(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A caller may take its time with an outcome, and Ctrl-Z stops the dispatcher and its workers for any time."""
+    monkeypatch.setattr(module, "ASLEEP_S", 0.1)
+
+    def read_two_at_a_time(worker: Puppet, job: Job) -> Iterator[Message]:
+        if job.name == "0":
+            yield Began("0", "read")
+            yield Began("1", "read")
+            yield done(job)
+            yield Warned("nothing new of the other one")
+        else:
+            yield done(job)
+
+    crew = Puppets(read_two_at_a_time)
+    outcomes = []
+    for outcome in dispatcher(plan_of(out, 2), crew, timeout=0.2).run():
+        outcomes.append(outcome.status)
+        threading.Event().wait(0.5)
+    assert outcomes == ["done", "done"]
+    assert crew.dismissed == []
+
+
 def test_image_that_another_process_has_is_asked_for_again(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "TAKEN_AGAIN_S", 0.0)
     asked: list[str] = []
