@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
+from typing import Any
 
 import typer
 from rich.console import Console
@@ -14,7 +16,19 @@ from rich.text import Text
 from ..errors import DynasegError, UsageError, WorkerError
 from .signals import Terminated, sigterm_raises
 
-stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+
+class _Stderr(Console):
+    """Standard error, on which no work depends: where it leads to a full disk or to nobody, lines are lost."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        with contextlib.suppress(OSError):
+            super().print(*objects, **options)
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+
+
+stderr = _Stderr(stderr=True, highlight=False, soft_wrap=True)
 
 
 class ExitCode(IntEnum):

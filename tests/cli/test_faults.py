@@ -270,3 +270,27 @@ def test_log_that_leads_elsewhere_is_not_written(photos: Path, out: Path, tmp_pa
     assert (code, run["done"]) == (0, 6)
     assert "outcomes.jsonl cannot be locked" in stderr
     assert (tmp_path / "precious").read_text() == "mine"
+
+
+def test_messages_that_go_to_a_full_disk_cost_no_image(photos: Path, out: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no device that is always full")
+    (photos / "a.png").write_bytes(b"")
+    (photos / "b.png").write_bytes(b"")
+    command = [sys.executable, "-m", "dynaseg_cli", "segment", photos, "-o", out, *FIT, "--workers", "0"]
+    with Path("/dev/full").open("w") as full:
+        assert subprocess.run(command, stderr=full, check=False).returncode == 1
+    run = json.loads((out / "run.json").read_text())
+    assert (run["done"], run["failed"]) == (4, 2)
+
+
+def test_messages_that_nobody_reads_any_more_cost_no_image(photos: Path, out: Path) -> None:
+    """As after ``2>&1 | head -1``."""
+    (photos / "a.png").write_bytes(b"")
+    process = start(photos, "-o", out, *FIT)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stderr.close()
+    with process.stdout:
+        process.wait(DEADLINE_S)
+    assert json.loads((out / "run.json").read_text())["done"] == 5
