@@ -70,6 +70,8 @@ class RunSummary:
     def write(self, device: str, *, interrupted: bool = False) -> dict[str, Any]:
         """Write ``OUT/run.json`` and return its document."""
         document = self.document(device, interrupted=interrupted)
+        # A run that is interrupted early comes here before any worker.
+        self.plan.output.mkdir(parents=True, exist_ok=True)
         with Claims(self.plan.output) as claims:
             claims.take("run.json", wait=True)
             write_json(self.plan.output / "run.json", document, indent=2, claimed=claims.exclusive)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from samples import TINY
 
 from dynaseg_cli import BatchConfig, __version__
@@ -48,3 +49,9 @@ def test_run_document_has_the_promised_keys(tmp_path: Path) -> None:
         "options": TINY.as_options(),
         "device": "cpu (a processor)",
     }
+
+
+def test_run_that_did_not_begin_is_noted_without_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    summary(tmp_path / "new").write("none", interrupted=True)
+    assert [path.name for path in (tmp_path / "new").glob("*.json")] == ["run.json"]
+    assert caplog.messages == []
