@@ -48,6 +48,7 @@ def plan_batch(
         options (unless they are to be overwritten).
     """
     segment, batch = segment or SegmentConfig(), batch or BatchConfig()
+    _refuse_lost_folder()
     found = discover(inputs, listed, output, batch)
     index, count = batch.shard
     jobs = found.jobs[index - 1 :: count]
@@ -62,6 +63,13 @@ def plan_batch(
         unlistable=[Outcome(str(folder), "failed", reason) for folder, reason in found.unreadable],
         links_out=found.links_out,
     )
+
+
+def _refuse_lost_folder() -> None:
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise UsageError(f"the current folder is gone ({error.strerror}): change to another one") from None
 
 
 def _refuse_unwritable(output: Path) -> None:

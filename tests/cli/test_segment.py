@@ -407,6 +407,13 @@ def test_other_options_on_a_re_run_are_refused_by_name(photos: Path, here: Path)
     assert files_below(here) == before
 
 
+def test_current_folder_that_is_gone_is_refused(photos: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (here / "gone").mkdir()
+    monkeypatch.chdir("gone")
+    (here / "gone").rmdir()
+    assert "the current folder is gone" in refused(segment(here / photos, "-o", here / "out"))
+
+
 # What a person sees
 
 
