@@ -36,13 +36,21 @@ class ProcessWorker:
         # The same code as here, wherever it was imported from.
         code = f"import sys; sys.path[:] = {sys.path!r}; from {__package__}.worker import main; main()"
         with far:
+            # Above the three that the process gets anew: they are free for other uses where the caller has closed them.
+            descriptor = fcntl.fcntl(far.fileno(), fcntl.F_DUPFD_CLOEXEC, 3)
+        try:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", code, str(far.fileno())],
-                pass_fds=[far.fileno()],
+                [sys.executable, "-c", code, str(descriptor)],
+                pass_fds=[descriptor],
                 stdin=subprocess.DEVNULL,
                 stdout=self._stderr,
                 stderr=self._stderr,
             )
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            os.close(descriptor)
         self.give(assignment)
 
     @property

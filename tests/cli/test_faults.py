@@ -166,6 +166,13 @@ def test_two_runs_of_one_folder_share_the_work(photos: Path, out: Path, tmp_path
     assert sorted(Path(json.loads(line)["path"]).name for line in lines) == [f"{name}.png" for name in "abcdef"]
 
 
+def test_closed_standard_streams_are_no_hindrance(photos: Path, out: Path) -> None:
+    """Whoever starts a daemon may have closed them: their numbers are free, and the worker's line gets one."""
+    command = [sys.executable, "-m", "dynaseg_cli", "segment", str(photos), "-o", str(out), *FIT]
+    assert subprocess.run(["/bin/sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *command], check=False).returncode == 0
+    assert json.loads((out / "run.json").read_text())["done"] == 6
+
+
 # Signals
 
 
