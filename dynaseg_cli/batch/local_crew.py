@@ -144,7 +144,10 @@ class LocalCrew:
         self._workers: list[LocalWorker] = []
 
     def hire(self, assignment: Assignment) -> LocalWorker:
-        worker = self._kind(assignment)
+        try:
+            worker = self._kind(assignment)
+        except OSError as error:  # the system has no more processes, descriptors or room
+            raise WorkerError(f"a worker cannot be started: {error}") from error
         self._workers.append(worker)
         return worker
 

@@ -414,6 +414,13 @@ def test_current_folder_that_is_gone_is_refused(photos: Path, here: Path, monkey
     assert "the current folder is gone" in refused(segment(here / photos, "-o", here / "out"))
 
 
+def test_worker_that_cannot_be_started_is_no_surprise(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.executable", "/no/such/python")
+    result = dynaseg("segment", photos, *FIT)
+    assert result.exit_code == 1
+    assert "error: a worker cannot be started: [Errno 2]" in result.stderr
+
+
 # What a person sees
 
 
