@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from dynaseg_cli.batch.claims import Claims
+from dynaseg_cli.batch import claims as module
+from dynaseg_cli.batch.claims import LOG_NAME, Claims
 
 HOLD = """
 import sys
 from pathlib import Path
-from dynaseg_cli.batch.claims import Claims
+from dynaseg_cli.batch import claims as module
+from dynaseg_cli.batch.claims import LOG_NAME, Claims
 
 with Claims(Path(sys.argv[1])) as claims:
     print(claims.take(sys.argv[2]), flush=True)
@@ -94,10 +96,10 @@ def test_claims_end_when_they_are_closed(tmp_path: Path) -> None:
 def test_without_locks_every_claim_is_granted_and_a_warning_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def no_locks(*_: object) -> None:
+    def no_locks(*_: object, **__: object) -> None:
         raise OSError(37, "No locks available")
 
-    monkeypatch.setattr(fcntl, "lockf", no_locks)
+    monkeypatch.setattr(module, "_lock", no_locks)
     with Claims(tmp_path) as claims:
         assert claims.take("a")
         assert claims.take("b")
@@ -120,3 +122,37 @@ def test_log_that_cannot_be_opened_is_done_without(tmp_path: Path, kind: str, ca
         assert not claims.exclusive
     assert "cannot be locked" in caplog.text
     assert not (tmp_path / "elsewhere").exists()
+
+
+# Within one process
+
+
+@pytest.mark.skipif(not hasattr(fcntl, "F_OFD_SETLK"), reason="here locks belong to a whole process")
+def test_claim_is_granted_to_one_until_it_is_released(tmp_path: Path) -> None:
+    with Claims(tmp_path) as ours, Claims(tmp_path) as theirs:
+        assert ours.take("a")
+        assert not theirs.take("a")
+        assert theirs.take("b")
+        theirs.release("a")  # which is not theirs
+        assert not theirs.take("a")
+        ours.release("a")
+        assert theirs.take("a")
+
+
+@pytest.mark.skipif(not hasattr(fcntl, "F_OFD_SETLK"), reason="here locks belong to a whole process")
+def test_claim_ends_with_its_owner(tmp_path: Path) -> None:
+    with Claims(tmp_path) as theirs:
+        with Claims(tmp_path) as ours:
+            assert ours.take("a")
+        assert theirs.take("a", wait=True)
+
+
+@pytest.mark.skipif(not hasattr(fcntl, "F_OFD_SETLK"), reason="here locks belong to a whole process")
+def test_claim_outlasts_other_readers_of_the_log(tmp_path: Path) -> None:
+    """A caller of the Python API may read it while its own process works."""
+    with Claims(tmp_path) as ours, Claims(tmp_path) as theirs:
+        assert ours.take("a")
+        (tmp_path / LOG_NAME).read_text()
+        with Claims(tmp_path):
+            pass
+        assert not theirs.take("a")
