@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,7 +73,7 @@ def test_worker_refuses_what_it_cannot_do(crew: LocalCrew, assignment: Assignmen
 
 
 def test_worker_says_where_a_mistake_in_the_program_is(crew: LocalCrew, assignment: Assignment) -> None:
-    crew.hire(dataclasses.replace(assignment, segment=None))  # type: ignore[arg-type]
+    crew.hire(dataclasses.replace(assignment, threads="many"))  # type: ignore[arg-type]
     broken = hear_until(crew, Broken)[-1]
     assert isinstance(broken, Broken)
     assert "unexpected" in broken.error
@@ -98,9 +99,8 @@ def test_worker_without_a_line_left_to_it_is_ended(
     processes: LocalCrew, assignment: Assignment, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(local_crew, "ENDING_S", 0.2)
-    stand_in_for_python(
-        monkeypatch, tmp_path, 'for line in 3 4 5 6 7 8 9; do eval "exec $line>&-"; done; exec sleep 60'
-    )
+    deaf = "import os, time; os.closerange(3, 100); time.sleep(60)"
+    stand_in_for_python(monkeypatch, tmp_path, f"exec {sys.executable} -c '{deaf}'")
     processes.hire(assignment)
     assert hear_until(processes, Ended)[-1] == Ended("closed its line")
 
