@@ -36,6 +36,9 @@ _log = logging.getLogger(__name__)
 class Crew(Protocol):
     """Whoever hires workers, wherever they run."""
 
+    impatient: bool
+    """Whether a worker that does not start is at fault, and not the want of a place for it."""
+
     def hire(self, assignment: Assignment) -> Any: ...
 
     def hear(self, seconds: float) -> list[tuple[Any, Message]]: ...
@@ -60,6 +63,7 @@ class _Hired:
     """A worker, and what it has in hand."""
 
     number: int
+    since: float = field(default_factory=time.monotonic)
     window: int = 0
     """How many images it may have; none before it is ready."""
     alone: bool = False
@@ -263,10 +267,16 @@ class Dispatcher:
         asleep = now - self._looked if now - self._looked > ASLEEP_S else 0.0
         self._looked = now
         for hired in self._hired.values():
+            hired.since += asleep
             for in_hand in hired.jobs.values():
                 in_hand.since += asleep
         late = now - self._timeout
         for worker, hired in list(self._hired.items()):
+            if not hired.window and hired.since < late and self._crew.impatient:
+                self._crew.dismiss(worker)
+                del self._hired[worker]
+                yield from self._bury(hired, f"did not start within {self._timeout:g} seconds (--timeout)")
+                continue
             hanging = [
                 in_hand for in_hand in hired.jobs.values() if in_hand.step in FILE_STEPS and in_hand.since < late
             ]

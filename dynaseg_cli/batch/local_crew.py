@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from multiprocessing.connection import Connection, Pipe, wait
 from tempfile import TemporaryFile
 
@@ -139,6 +140,8 @@ class LocalCrew:
     kind : in what a worker runs.
     """
 
+    impatient = True
+
     def __init__(self, kind: type[ProcessWorker] | type[ThreadWorker] = ProcessWorker) -> None:
         self._kind = kind
         self._workers: list[LocalWorker] = []
@@ -172,8 +175,9 @@ class LocalCrew:
         """End all workers: they stop by themselves at their next iteration, unless it has to be at once."""
         for worker in self._workers:
             worker.give(None)
+        deadline = time.monotonic() + (0 if at_once else GRACE_S)
         for worker in self._workers:
-            if at_once or not worker.ended(GRACE_S):
+            if not worker.ended(max(0.0, deadline - time.monotonic())):
                 with contextlib.suppress(WorkerError):
                     worker.kill()
         for worker in list(self._workers):

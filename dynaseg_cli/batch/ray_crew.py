@@ -107,6 +107,8 @@ class RayCrew:
         If there is no such cluster, or it has not what is asked for.
     """
 
+    impatient = False
+
     def __init__(self, config: WorkersConfig) -> None:
         with ExitStack() as leaving:
             # Ray prints what befalls its nodes, from a thread, where data alone is to go.

@@ -21,7 +21,7 @@ from ..errors import ImageError, InterruptedWorkError
 from ..method.silhouette import Silhouette
 from .claims import Claims
 from .decoding import decode, read_source
-from .job import Job
+from .job import EXTENSIONS, Job
 from .messages import Began, Iterated
 from .outcome import Outcome
 from .pipeline import work_ahead
@@ -78,7 +78,7 @@ def run_stream(
 
     def read(job: Job, _: None) -> _Decoded | Outcome | _Taken:
         tell(Began(job.name, "read"))
-        for product in batch.save:
+        for product in EXTENSIONS:
             refuse_unwritable(job.result(output, product), output)
         content, sha256 = read_source(job.source, batch.max_pixels)
         if not claims.take(job.name):
@@ -150,14 +150,16 @@ def _write_results(
     output: Path, batch: BatchConfig, job: Job, segmented: _Segmented, engine: Engine, device: str, *, claimed: bool
 ) -> Outcome:
     decoded, segmentation = segmented.decoded, segmented.segmentation
+    # What an earlier run left is made anew, too, asked for or not: all files of an image are of one segmentation.
+    products = {product for product in EXTENSIONS if product in batch.save or job.result(output, product).is_file()}
     stats = job.result(output, "stats")
     # No stats while other files are replaced: it is the mark that they belong together.
     stats.unlink(missing_ok=True)
-    if "labels" in batch.save:
+    if "labels" in products:
         write_labels(job.result(output, "labels"), segmentation.labels, claimed=claimed)
-    if "color" in batch.save:
+    if "color" in products:
         write_colors(job.result(output, "color"), segmentation.labels, claimed=claimed)
-    if "stats" in batch.save:
+    if "stats" in products:
         document = stats_document(job.path, decoded.sha256, decoded.image, segmentation, engine.config, device)
         write_json(stats, document, claimed=claimed)
     return Outcome(

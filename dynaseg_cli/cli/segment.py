@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import sys
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -25,7 +25,7 @@ from ..config import (
     SegmentConfig,
     WorkersConfig,
 )
-from ..errors import UsageError
+from ..errors import UsageError, WorkerError
 from .console import ExitCode, errors_as_exit_codes, say
 
 if TYPE_CHECKING:
@@ -339,10 +339,15 @@ def _run(plan: Plan, workers: WorkersConfig, *, as_json: bool, quiet: bool) -> E
         say(f"{plan.links_out} symbolic links were not followed (--follow-symlinks does)", "yellow")
     with BatchProgress(summary, quiet=quiet) as progress:
         dispatcher = dispatcher_of(plan, workers, progress.iterate)
-        with first_signal_calls(dispatcher.stop) as signals, closing(dispatcher.run()) as outcomes:
-            for outcome in outcomes:
-                summary.add(outcome)
-                progress.finish(outcome)
+        try:
+            with first_signal_calls(dispatcher.stop) as signals, closing(dispatcher.run()) as outcomes:
+                for outcome in outcomes:
+                    summary.add(outcome)
+                    progress.finish(outcome)
+        except WorkerError:
+            with suppress(OSError):
+                summary.write(dispatcher.device, interrupted=True)
+            raise
     interrupted = bool(signals)
     try:
         summary.write(dispatcher.device, interrupted=interrupted)

@@ -66,6 +66,8 @@ Act = Callable[[Puppet, Job], Iterator[Message]]
 class Puppets:
     """A crew of them."""
 
+    impatient = True
+
     def __init__(self, act: Act, hello: Message | None = None) -> None:
         self.hired: list[Puppet] = []
         self.working: list[Puppet] = []
@@ -319,6 +321,19 @@ def test_image_that_hangs_is_given_up_with_its_worker_and_no_other(out: Path) ->
     assert failed == {"2": "it was not read within 0.05 seconds (--timeout)"}
     assert len(crew.dismissed) == 1
     assert len(crew.hired) == 2
+
+
+def test_worker_that_does_not_start_is_replaced(out: Path) -> None:
+    crew = Puppets(obey, Warned("still loading"))
+    with pytest.raises(WorkerError, match=r"did not start within 0\.01 seconds"):
+        run(plan_of(out, 2), crew, timeout=0.01)
+    assert len(crew.dismissed) > 1
+    crew = Puppets(obey, Warned("waiting for a place"))
+    crew.impatient = False
+    made = dispatcher(plan_of(out, 2), crew, timeout=0.01)
+    threading.Timer(0.3, made.stop).start()
+    assert list(made.run()) == []
+    assert len(crew.hired) == 1
 
 
 def test_long_fit_is_no_hang(out: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import errno
 import itertools
 import json
@@ -270,6 +271,18 @@ def test_overwriting_redoes_complete_images(engine: Engine, photos: Path, out: P
     before = results(out)
     assert set(statuses(run(engine, photos, out, overwrite=True)).values()) == {"done"}
     assert results(out) == before
+
+
+def test_files_of_an_image_are_all_of_one_segmentation(engine: Engine, photos: Path, out: Path, tmp_path: Path) -> None:
+    """Also those of an earlier run that are not asked for now."""
+    other = Engine(dataclasses.replace(TINY, seed=5), "cpu")
+    run(engine, photos, out, save=("labels", "stats"))
+    run(other, photos, out, save=("color", "stats"), overwrite=True)
+    run(other, photos, tmp_path / "other")
+    assert results(out) == results(tmp_path / "other")
+    (out / "color/a.png").unlink()
+    run(other, photos, out, save=("color",))
+    assert (out / "stats/a.json").exists()
 
 
 def test_only_what_is_asked_for_is_written(engine: Engine, photos: Path, out: Path) -> None:

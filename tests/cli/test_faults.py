@@ -19,7 +19,7 @@ from samples import files_below, photo_folder, save_photo
 FIT = ("--iterations", "2", "--max-size", "16", "--min-labels", "3", "--precision", "float32", "--device", "cpu")
 ENDLESS = ("--iterations", "1000000", "--patience", "0", "--mode", "fixed", "--mu", "1e-6", "--min-labels", "1")
 """An optimisation that no test waits for."""
-DEADLINE_S = 60
+DEADLINE_S = 180
 
 pytestmark = pytest.mark.slow
 
@@ -114,9 +114,9 @@ def test_worker_that_is_killed_once_costs_nothing(photos: Path, out: Path, tmp_p
 
 def test_file_that_hangs_is_given_up(photos: Path, out: Path, tmp_path: Path) -> None:
     sabotage = sabotaged(tmp_path / "sabotage", "time.sleep(3600)")
-    code, run, _ = end(start(photos, "-o", out, *FIT, "--timeout", 1.5, sabotage=sabotage))
+    code, run, _ = end(start(photos, "-o", out, *FIT, "--timeout", 5, sabotage=sabotage))
     assert (code, run["done"]) == (1, 5)
-    assert [failure["reason"] for failure in run["failures"]] == ["it was not read within 1.5 seconds (--timeout)"]
+    assert [failure["reason"] for failure in run["failures"]] == ["it was not read within 5 seconds (--timeout)"]
 
 
 def test_two_workers_write_the_files_that_one_writes(photos: Path, out: Path, tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_second_signal_does_not_wait(photos: Path, out: Path) -> None:
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
     code, _, stderr = end(process)
-    assert (code, time.monotonic() - started < 5) == (130, True)
+    assert (code, time.monotonic() - started < 9) == (130, True)
     assert "Traceback" not in stderr
     assert workers
     assert not any(worker.is_running() for worker in workers)
@@ -223,7 +223,7 @@ def test_workers_end_when_the_command_is_killed(photos: Path, out: Path) -> None
     assert workers
     process.kill()
     process.communicate()
-    assert psutil.wait_procs(workers, timeout=5)[1] == []
+    assert psutil.wait_procs(workers, timeout=15)[1] == []
 
 
 # Disks and folders
