@@ -185,9 +185,9 @@ class WorkersConfig:
     executor: Executor = "local"
     """local: on this machine. ray: on the nodes of a Ray cluster."""
     workers: int | None = None
-    """Processes that segment images; None is one a device, 0 none but the calling one."""
+    """Processes that segment images; None is one a GPU, or a CPU core as far as memory goes; 0 none but this one."""
     threads: int | None = None
-    """Threads of each worker on the CPU; None shares the cores out."""
+    """CPU threads of each worker; None shares the cores out."""
     timeout: float = 120.0
     """Seconds after which an image that is still being read or written is given up."""
     ray_address: str | None = None

@@ -79,7 +79,7 @@ class Dispatcher:
     plan : what to do.
     crew : who hires workers.
     assignment : what they are told; each gets a number of its own.
-    workers : how many; None is one a device, of which the first worker tells the number.
+    workers : how many; None is as many as the first worker says.
     timeout : seconds after which an image that is being read or written is given up.
     on_iteration : called as images come along.
     """
@@ -172,7 +172,7 @@ class Dispatcher:
             yield from self._give_up_hanging()
 
     def _hire(self) -> None:
-        """Fill the posts, as far as there are jobs for them. The first worker says how many devices there are."""
+        """Fill the posts, as far as there are jobs for them. The first worker may say how many there are."""
         wanted = min(self._posts or 1, self._open)
         numbers = {hired.number for hired in self._hired.values()}
         for number in (number for number in range(wanted) if number not in numbers):
@@ -238,7 +238,7 @@ class Dispatcher:
         if message.version != __version__:
             raise UsageError(f"a worker has dynaseg {message.version}, not {__version__} as here: install one version")
         hired.window = message.window
-        self._posts = self._posts or message.devices
+        self._posts = self._posts or message.workers
         if message.device not in self._devices:
             self._devices.append(message.device)
             self.device = ", ".join(self._devices)

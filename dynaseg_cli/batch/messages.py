@@ -28,7 +28,7 @@ class Assignment:
     """As written by the user: it may name several, of which a worker takes the one of its number."""
     number: int
     workers: int | None
-    """Workers that share this machine; None is one a device."""
+    """Workers that share this machine, 0 for the dispatcher's own thread; None is for the worker to tell."""
     threads: int | None
     """Threads of a worker; None is its share of the cores."""
 
@@ -39,8 +39,8 @@ class Ready:
 
     device: str
     """As recorded beside the results."""
-    devices: int
-    """Devices that the assignment names."""
+    workers: int
+    """How many it takes to keep this machine busy, if the assignment does not say."""
     window: int
     """Images that keep the worker busy: one being written, one segmented, and those read meanwhile."""
     version: str

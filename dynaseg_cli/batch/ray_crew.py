@@ -18,8 +18,9 @@ from typing import Any
 import ray
 from ray.exceptions import ActorDiedError, RayError
 
-from ..config import WorkersConfig
+from ..config import SegmentConfig, WorkersConfig
 from ..errors import UsageError
+from .capacity import threads_of_worker
 from .job import Job
 from .messages import Assignment, Ended, Message, Refused
 from .worker import GRACE_S, work
@@ -98,8 +99,7 @@ class RayWorker:
 class RayCrew:
     """Hires actors on a cluster that runs already, or on one of this machine's own, which ends with the run.
 
-    One actor a GPU, or, where the device is a CPU, one for as many CPUs as it has threads: all of a node's, unless more
-    workers or fewer threads are asked for.
+    One actor a GPU, or, where the device is a CPU, one for as many CPUs as it has threads: as many as in a local run.
 
     Raises
     ------
@@ -109,7 +109,7 @@ class RayCrew:
 
     impatient = False
 
-    def __init__(self, config: WorkersConfig) -> None:
+    def __init__(self, segment: SegmentConfig, config: WorkersConfig) -> None:
         with ExitStack() as leaving:
             # Ray prints what befalls its nodes, from a thread, where data alone is to go.
             leaving.enter_context(contextlib.redirect_stdout(sys.stderr))
@@ -124,7 +124,7 @@ class RayCrew:
                 self.posts = config.workers or gpus
                 self._share: dict[str, float] = {"num_gpus": 1, "num_cpus": config.threads or 1}
             else:
-                self._threads = config.threads or _threads(cpus, config.workers)
+                self._threads = config.threads or _threads(segment, cpus, config.workers)
                 self.posts = config.workers or sum(count // self._threads for count in cpus)
                 self._share = {"num_cpus": self._threads}
             if not self.posts or (self._threads or 0) > max(cpus, default=0):
@@ -233,10 +233,10 @@ def _kind_of_device(device: str, gpus: int) -> str:
     return device
 
 
-def _threads(cpus: list[int], workers: int | None) -> int:
-    """CPUs of a worker: those of the smallest node, or fewer where more workers are wanted than that gives."""
+def _threads(segment: SegmentConfig, cpus: list[int], workers: int | None) -> int:
+    """Of a worker; those that share a node share its CPUs, of which the smallest node has `smallest`."""
     smallest = min((count for count in cpus if count), default=1)
-    return max(1, min(smallest, sum(cpus) // (workers or 1)))
+    return max(1, min(smallest, sum(cpus) // workers)) if workers else threads_of_worker(segment, smallest)
 
 
 def _words(share: dict[str, float]) -> str:

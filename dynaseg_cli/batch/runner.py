@@ -57,11 +57,11 @@ def dispatcher_of(plan: Plan, workers: WorkersConfig, on_iteration: OnIteration 
         workers=workers.workers,
         threads=workers.threads,
     )
-    crew, posts = _crew(workers)
+    crew, posts = _crew(plan.segment, workers)
     return Dispatcher(plan, crew, assignment, posts, workers.timeout, on_iteration)
 
 
-def _crew(workers: WorkersConfig) -> tuple[Crew, int | None]:
+def _crew(segment: SegmentConfig, workers: WorkersConfig) -> tuple[Crew, int | None]:
     """Who hires the workers, and how many: None is for the first one to tell."""
     if workers.executor == "local":
         return LocalCrew(ThreadWorker if workers.workers == 0 else ProcessWorker), workers.workers or None
@@ -69,5 +69,5 @@ def _crew(workers: WorkersConfig) -> tuple[Crew, int | None]:
         ray_crew = importlib.import_module(".ray_crew", __package__)
     except ImportError as error:
         raise UsageError(f"--executor ray needs Ray ({error}): pip install 'dynaseg[ray]'") from None
-    crew = ray_crew.RayCrew(workers)
+    crew = ray_crew.RayCrew(segment, workers)
     return crew, crew.posts

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ..errors import UsageError
+from .capacity import threads_of_worker, workers_with_room
 from .job import Job
 from .messages import Assignment, Began, Broken, Finished, Iterated, Message, Ready, Refused, Warned
 
@@ -129,9 +130,14 @@ def _serve(desk: _Desk, assignment: Assignment) -> None:
     from .stages import readers, run_stream
 
     devices = resolve_devices(assignment.device)
-    sharing = assignment.workers or len(devices)
-    if assignment.threads or sharing > 1:
-        torch.set_num_threads(assignment.threads or max(1, torch.get_num_threads() // sharing))
+    cores = torch.get_num_threads()
+    threads, posts = assignment.threads, assignment.workers
+    if posts is None and devices == ["cpu"]:
+        threads = threads or threads_of_worker(assignment.segment, cores)
+        posts = workers_with_room(cores, threads)
+    posts = len(devices) if posts is None else posts
+    if threads or posts > 1:
+        torch.set_num_threads(threads or max(1, cores // posts))
     engine = Engine(assignment.segment, devices[assignment.number % len(devices)])
     output = Path(assignment.output)
     try:
@@ -139,7 +145,7 @@ def _serve(desk: _Desk, assignment: Assignment) -> None:
     except OSError as error:
         raise UsageError(f"{output} cannot be created: {error.strerror}; name another folder with -o") from error
     desk.begun = True
-    desk.send(Ready(describe_device(engine.device), len(devices), readers(engine) + 3, __version__))
+    desk.send(Ready(describe_device(engine.device), posts, readers(engine) + 3, __version__))
     for job, outcome in run_stream(desk.jobs(), output, assignment.batch, engine, desk.observe, desk.stop):
         desk.send(Finished(job.name, outcome))
 

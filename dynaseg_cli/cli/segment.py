@@ -232,7 +232,7 @@ def segment(
         typer.Option(
             metavar="N",
             help="Processes that segment images; 0 does it in this one.",
-            show_default="one a device",
+            show_default="one a GPU or CPU core",
             rich_help_panel=_RUN,
         ),
     ] = _WORKERS.workers,
@@ -240,7 +240,7 @@ def segment(
         int | None,
         typer.Option(
             metavar="N",
-            help="CPU threads of each worker.",
+            help="CPU threads of each worker; they change how results round.",
             show_default="cores / workers",
             rich_help_panel=_RUN,
         ),

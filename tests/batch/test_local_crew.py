@@ -51,7 +51,7 @@ def test_worker_does_a_job_and_ends_when_told(crew: LocalCrew, assignment: Assig
     worker = crew.hire(assignment)
     (ready,) = hear_until(crew, Ready)
     assert isinstance(ready, Ready)
-    assert (ready.devices, ready.window) == (1, 4)
+    assert (ready.workers, ready.window) == (1, 4)
     worker.give(Job(str(save_photo(tmp_path / "a.png")), "a"))
     finished = hear_until(crew, Finished)[-1]
     assert isinstance(finished, Finished)
