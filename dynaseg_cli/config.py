@@ -341,7 +341,7 @@ class BenchmarkConfig:
     repeats: int = 1
     """Runs of each method on each image."""
     stream: bool = True
-    """Time this tool's own methods as `segment` runs them, too."""
+    """Time this tool's own methods as a worker of `segment` runs them, too."""
     sizes: tuple[tuple[int, int], ...] = ((481, 321),)
     """Widths and heights in pixels of the synthetic images that stand in for photos."""
 

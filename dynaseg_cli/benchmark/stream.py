@@ -1,4 +1,4 @@
-"""The stream of images as `segment` runs it, timed from outside: a fresh process, its start and imports included."""
+"""The stream of images as a worker of `segment` runs it, timed from outside: a fresh process, its start included."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ from tempfile import TemporaryDirectory, TemporaryFile
 from typing import IO, Any
 
 from ..batch.job import Job
+from ..batch.local_crew import why_ended
 from ..config import SegmentConfig
 
 MOST_IMAGES = 32
 """Only so many of the images are streamed, the first by name."""
 UNCOUNTED = {"cpu": 1, "mps": 12, "cuda": 12}
 """Images before the clock of the steady state starts: the first, which is the cold start, and those that were decoded
-meanwhile. With a GPU the runner works up to 11 ahead, and what follows would look faster than it can go on."""
+meanwhile. With a GPU a worker has up to 11 images at a time, and what follows would look faster than it can go on."""
 COUNTED = {"cpu": 8, "mps": 48, "cuda": 48}
 """The steady state is measured over at least so many images."""
 AHEAD = 16
-"""Images that follow those: the runner is broken off while it has work, as busy at the end of the measurement as at its
+"""Images that follow those: the worker is broken off while it has work, as busy at the end of the measurement as at its
 beginning, and as in the middle of a large folder. A stream that ran dry would be the faster for it."""
 
 
 class Stream:
-    """The runner of `segment` in a process of its own, over passes over the images until there are enough.
+    """A worker of `segment` in a process of its own, over passes over the images until there are enough.
 
     Results go where `run` is told and are removed; each pass writes files of its own. The clock is the system's
     monotonic one, which both processes read.
@@ -124,7 +125,9 @@ class Stream:
         for job in self._jobs[: self._steps]:
             line = process.stdout.readline()
             if not line.endswith("\n"):
-                yield job, _why_ended(process.wait(), errors)
+                code = process.wait()
+                errors.seek(0)
+                yield job, f"the process {why_ended(code, errors.read())}"
                 return
             outcome = json.loads(line)
             if outcome["reason"] is not None:
@@ -164,15 +167,3 @@ def _interrupts_held() -> Iterator[Callable[[], None]]:
 
 def _kind(device: str) -> str:
     return device.partition(":")[0]
-
-
-def _why_ended(code: int, errors: IO[str]) -> str:
-    if code < 0:
-        try:
-            name = signal.Signals(-code).name
-        except ValueError:
-            name = f"signal {-code}"
-        return f"the process was ended by {name}" + ("; was there memory enough?" if name == "SIGKILL" else "")
-    errors.seek(0)
-    lines = [line.strip() for line in errors if line.strip()]
-    return f"the process ended early, exit code {code}" + (f": {lines[-1]}" if lines else "")

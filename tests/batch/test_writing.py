@@ -6,7 +6,6 @@ import os
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -215,21 +214,6 @@ def test_file_over_the_size_limit_leaves_the_older_one_alone(tmp_path: Path) -> 
     result = subprocess.run([sys.executable, "-c", WRITE_TOO_MUCH, str(tmp_path / "file")], check=False)
     assert result.returncode == 7
     assert files_below(tmp_path) == {"file": b"old"}
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
-    try:
-        mounted = subprocess.run(mount, check=False, capture_output=True).returncode == 0
-    except OSError:
-        mounted = False
-    if not mounted:
-        pytest.skip("no right to mount a small disk")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
 
 
 def test_full_disk_leaves_the_older_file_alone(small_disk: Path) -> None:

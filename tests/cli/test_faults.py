@@ -229,21 +229,6 @@ def test_workers_end_when_the_command_is_killed(photos: Path, out: Path) -> None
 # Disks and folders
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Any:
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
-    try:
-        mounted = subprocess.run(mount, check=False, capture_output=True).returncode == 0
-    except OSError:
-        mounted = False
-    if not mounted:
-        pytest.skip("no right to mount a small disk")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
-
-
 def test_full_disk_fails_what_has_no_room_and_a_re_run_makes_it_good(photos: Path, small_disk: Path) -> None:
     filler = small_disk / "filler"
     filler.write_bytes(bytes(48_000))
