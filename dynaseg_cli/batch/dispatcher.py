@@ -180,12 +180,14 @@ class Dispatcher:
             self._hired[worker] = _Hired(number)
 
     def _hand_out(self) -> None:
+        # The last images are for all workers, also those that are not ready yet.
+        share = -(-self._open // (self._posts or 1))
         for worker, hired in self._hired.items():
             if not hired.window:
                 continue
             if not hired.jobs:
                 hired.alone = bool(self._suspects)
-            while len(hired.jobs) < (1 if hired.alone else hired.window):
+            while len(hired.jobs) < (1 if hired.alone else min(hired.window, share)):
                 job = self._suspects.popleft() if hired.alone else self._next()
                 if job is None:
                     break

@@ -168,6 +168,18 @@ def test_faster_worker_gets_more_images(out: Path) -> None:
     assert fast > 3 * slow
 
 
+def test_few_images_are_left_for_the_workers_that_are_not_ready(out: Path) -> None:
+    def slow(worker: Puppet, job: Job) -> Iterator[Message]:
+        yield Began(job.name, "read")
+        for iteration in range(10):
+            yield Iterated(job.name, iteration, 3)
+        yield done(job)
+
+    crew = Puppets(slow, Ready("cpu", 2, 4, __version__))
+    assert len(list(dispatcher(plan_of(out, 4), crew, workers=None).run())) == 4
+    assert [len(worker.given) for worker in crew.hired] == [2, 2]
+
+
 def test_worker_never_has_more_images_than_its_window(out: Path) -> None:
     having: set[str] = set()
     most = 0
