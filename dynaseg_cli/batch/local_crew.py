@@ -54,10 +54,6 @@ class ProcessWorker:
             os.close(descriptor)
         self.give(assignment)
 
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
     def give(self, message: Assignment | Job | None) -> None:
         with contextlib.suppress(OSError):  # it is dead: its end of the line says so in its turn
             self.line.send(message)
