@@ -139,7 +139,8 @@ class Dispatcher:
             at_once = True
             try:
                 for outcome in self._outcomes():
-                    _note(log, outcome)
+                    if outcome.status != "skipped":  # those have their line
+                        log.add(outcome)
                     yield outcome
                     if outcome.status == "failed" and self._plan.batch.fail_fast:
                         break
@@ -295,13 +296,3 @@ class Dispatcher:
         self._open -= 1
         self._fruitless = 0
         return Outcome(in_hand.job.path, "failed", reason)
-
-
-def _note(log: OutcomeLog, outcome: Outcome) -> None:
-    """A full disk costs the line, not the run. Images that are skipped have theirs."""
-    if outcome.status == "skipped":
-        return
-    try:
-        log.add(outcome)
-    except OSError as error:
-        _log.warning("outcomes.jsonl lacks %s: %s", outcome.path, error.strerror or error)

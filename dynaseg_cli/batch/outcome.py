@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import logging
 import os
+import threading
 import time
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +18,13 @@ from typing import Literal
 from .claims import LOG_NAME, open_log
 
 Status = Literal["done", "skipped", "failed"]
+
+PATIENCE_S = 1.0
+"""Longest wait for a line to be written; then it waits, and the run goes on."""
+LAST_PATIENCE_S = 10.0
+"""Longest wait, at the end of a run, for a folder that does not answer."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -34,43 +44,81 @@ class Outcome:
 class OutcomeLog:
     """``OUT/outcomes.jsonl``, to which every process that works on the folder adds a line an outcome.
 
-    The file is opened once: see `Claims` for why it must not be closed meanwhile.
+    Lines are written in a thread: a folder that hangs, as one on a network may, holds that thread and not the run. A
+    line that cannot be written is warned of, and costs no more. The file is opened once: see `Claims` for why it must
+    not be closed meanwhile.
     """
 
     def __init__(self, output: Path) -> None:
         self._path = output / LOG_NAME
-        self._descriptor: int | None = None
+        self._waiting: deque[Outcome] = deque()
+        self._changed = threading.Condition()
+        """Of what waits, and of whether more may come."""
+        self._closed = False
+        self._told = False
+        self._thread = threading.Thread(target=self._write_all, daemon=True)
 
     def __enter__(self) -> OutcomeLog:
+        self._thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._thread.join(LAST_PATIENCE_S if kind in (None, GeneratorExit) else PATIENCE_S)
+        if self._waiting:
+            _log.warning("%s does not answer; it lacks %d lines", self._path, len(self._waiting))
 
     def add(self, outcome: Outcome) -> None:
-        """Append a line in one write, after ending a line that a killed run left half-written.
+        """Append a line. It is there afterwards, unless the folder hangs: then as soon as it answers again."""
+        with self._changed:
+            hangs = bool(self._waiting)
+            self._waiting.append(outcome)
+            self._changed.notify_all()
+            if hangs or self._changed.wait_for(lambda: not self._waiting, PATIENCE_S) or self._told:
+                return
+            self._told = True
+            _log.warning("%s does not answer; its lines wait until it does", self._path)
 
-        Raises
-        ------
-        OSError
-            If the file cannot be opened or written.
-        """
-        entry = {key: value for key, value in vars(outcome).items() if value is not None}
-        line = json.dumps({**entry, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")}) + "\n"
-        if self._descriptor is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._descriptor = open_log(self._path)
-        # Between machines an append may overwrite another's, and without a lock sees an old end of the file.
-        with contextlib.suppress(OSError):
-            fcntl.lockf(self._descriptor, fcntl.LOCK_EX, 1)
+    def _write_all(self) -> None:
+        descriptor: int | None = None
         try:
-            size = os.fstat(self._descriptor).st_size
-            if size and os.pread(self._descriptor, 1, size - 1) != b"\n":
-                line = "\n" + line
-            os.write(self._descriptor, line.encode())
+            while True:
+                with self._changed:
+                    self._changed.wait_for(lambda: self._waiting or self._closed)
+                    if not self._waiting:
+                        return
+                    outcome = self._waiting[0]
+                try:
+                    if descriptor is None:
+                        self._path.parent.mkdir(parents=True, exist_ok=True)
+                        descriptor = open_log(self._path)
+                    _append(descriptor, outcome)
+                except OSError as error:
+                    _log.warning("outcomes.jsonl lacks %s: %s", outcome.path, error.strerror or error)
+                with self._changed:
+                    self._waiting.popleft()
+                    self._changed.notify_all()
         finally:
-            with contextlib.suppress(OSError):
-                fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1)
+            if descriptor is not None:
+                os.close(descriptor)
+
+
+def _append(descriptor: int, outcome: Outcome) -> None:
+    """Append a line in one write, after ending a line that a killed run left half-written."""
+    entry = {key: value for key, value in vars(outcome).items() if value is not None}
+    line = json.dumps({**entry, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")}) + "\n"
+    # Between machines an append may overwrite another's, and without a lock sees an old end of the file.
+    with contextlib.suppress(OSError):
+        fcntl.lockf(descriptor, fcntl.LOCK_EX, 1)
+    try:
+        size = os.fstat(descriptor).st_size
+        if size and os.pread(descriptor, 1, size - 1) != b"\n":
+            line = "\n" + line
+        os.write(descriptor, line.encode())
+    finally:
+        with contextlib.suppress(OSError):
+            fcntl.lockf(descriptor, fcntl.LOCK_UN, 1)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import platform
+import threading
 import time
+from concurrent import futures
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from .. import __version__
@@ -13,6 +18,9 @@ from .claims import Claims
 from .outcome import Outcome
 from .planning import Plan
 from .writing import write_json
+
+PATIENCE_S = 10.0
+"""Longest wait for ``run.json`` to be written."""
 
 
 @dataclass
@@ -68,14 +76,34 @@ class RunSummary:
         }
 
     def write(self, device: str, *, interrupted: bool = False) -> dict[str, Any]:
-        """Write ``OUT/run.json`` and return its document."""
+        """Write ``OUT/run.json`` and return its document.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written, or a folder that hangs has not answered within `PATIENCE_S`.
+        """
         document = self.document(device, interrupted=interrupted)
-        # A run that is interrupted early comes here before any worker.
-        self.plan.output.mkdir(parents=True, exist_ok=True)
-        with Claims(self.plan.output) as claims:
-            claims.take("run.json", wait=True)
-            write_json(self.plan.output / "run.json", document, indent=2, claimed=claims.exclusive)
+        written: Future[None] = Future()
+        threading.Thread(target=_write, args=(self.plan.output, document, written), daemon=True).start()
+        try:
+            written.result(PATIENCE_S)
+        except futures.TimeoutError:
+            raise OSError(errno.ETIMEDOUT, "the folder does not answer") from None
         return document
+
+
+def _write(output: Path, document: dict[str, Any], written: Future[None]) -> None:
+    try:
+        # A run that is interrupted early comes here before any worker.
+        output.mkdir(parents=True, exist_ok=True)
+        with Claims(output) as claims:
+            claims.take("run.json", wait=True)
+            write_json(output / "run.json", document, indent=2, claimed=claims.exclusive)
+    except BaseException as error:
+        written.set_exception(error)
+    else:
+        written.set_result(None)
 
 
 def versions() -> dict[str, str]:

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ..errors import DynasegError, UsageError, WorkerError
-from .signals import Terminated, sigterm_raises
+from .signals import Terminated, termination_raises
 
 
 class _Stderr(Console):
@@ -63,7 +63,7 @@ def errors_as_exit_codes(verbose: bool) -> Iterator[None]:
     handler = _Handler()
     package.addHandler(handler)
     try:
-        with sigterm_raises():
+        with termination_raises():
             yield
     except Terminated:
         say("terminated", "yellow")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import signal
 import sys
 from contextlib import closing, suppress
 from pathlib import Path
@@ -332,7 +331,7 @@ def _run(plan: Plan, workers: WorkersConfig, *, as_json: bool, quiet: bool) -> E
     from ..batch.runner import dispatcher_of
     from ..batch.summary import RunSummary
     from .progress import BatchProgress, show_summary
-    from .signals import first_signal_calls
+    from .signals import TERMINATING, first_signal_calls
 
     summary = RunSummary(plan)
     if plan.links_out and not quiet:
@@ -359,7 +358,7 @@ def _run(plan: Plan, workers: WorkersConfig, *, as_json: bool, quiet: bool) -> E
         print(json.dumps(summary.document(dispatcher.device, interrupted=interrupted)))  # noqa: T201
     if interrupted:
         say("interrupted; the same command continues", "yellow")
-        return ExitCode.TERMINATED if signals[0] == signal.SIGTERM else ExitCode.INTERRUPTED
+        return ExitCode.TERMINATED if signals[0] in TERMINATING else ExitCode.INTERRUPTED
     return ExitCode.SOME_FAILED if summary.failures else ExitCode.DONE
 
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: a command ends at once, a run of a batch first comes to a clean stop."""
+"""Signals: a command ends at once, a run of a batch first comes to a clean stop."""
 
 from __future__ import annotations
 
@@ -9,21 +9,24 @@ from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import Any
 
+TERMINATING = (signal.SIGTERM, signal.SIGHUP)
+"""Sent by whoever ends a job, and by a terminal that is closed."""
+
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM was received."""
+    """One of `TERMINATING` was received."""
 
 
 @contextmanager
-def sigterm_raises() -> Iterator[None]:
-    """SIGTERM raises `Terminated`, as Ctrl-C raises KeyboardInterrupt."""
-    with _handling(signal.SIGTERM, _raise):
+def termination_raises() -> Iterator[None]:
+    """`TERMINATING` signals raise `Terminated`, as Ctrl-C raises KeyboardInterrupt."""
+    with _handling(TERMINATING, _raise):
         yield
 
 
 @contextmanager
 def first_signal_calls(stop: Callable[[], None]) -> Iterator[list[int]]:
-    """Have the first Ctrl-C or SIGTERM call `stop`; a second one raises. Yields the signals that came."""
+    """Have the first signal call `stop`; a second one raises. Yields the signals that came."""
     received: list[int] = []
 
     def receive(number: int, frame: FrameType | None) -> None:
@@ -32,18 +35,20 @@ def first_signal_calls(stop: Callable[[], None]) -> Iterator[list[int]]:
             _raise(number, frame)
         stop()
 
-    with _handling(signal.SIGINT, receive), _handling(signal.SIGTERM, receive):
+    with _handling((signal.SIGINT, *TERMINATING), receive):
         yield received
 
 
 def _raise(number: int, frame: FrameType | None) -> None:
-    raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+    raise Terminated if number in TERMINATING else KeyboardInterrupt
 
 
 @contextmanager
-def _handling(number: int, handler: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
+def _handling(numbers: tuple[int, ...], handler: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
     """Signals reach the main thread alone, and one that the caller has this process ignore stays ignored."""
     with ExitStack() as restored:
-        if threading.current_thread() is threading.main_thread() and signal.getsignal(number) != signal.SIG_IGN:
-            restored.callback(signal.signal, number, signal.signal(number, handler))
+        if threading.current_thread() is threading.main_thread():
+            for number in numbers:
+                if signal.getsignal(number) != signal.SIG_IGN:
+                    restored.callback(signal.signal, number, signal.signal(number, handler))
         yield

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import json
 import os
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,3 +57,41 @@ def test_line_is_appended_in_a_single_write(tmp_path: Path, monkeypatch: pytest.
     append_outcome(tmp_path, DONE)
     assert len(written) == 1
     assert written[0].endswith(b"}\n")
+
+
+# A folder that hangs
+
+
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Set once the folder answers: writing waits for it."""
+    event = threading.Event()
+    write = os.write
+    monkeypatch.setattr("os.write", lambda *arguments: (event.wait(60), write(*arguments))[1])
+    monkeypatch.setattr("dynaseg_cli.batch.outcome.PATIENCE_S", 0.1)
+    monkeypatch.setattr("dynaseg_cli.batch.outcome.LAST_PATIENCE_S", 0.1)
+    yield event
+    event.set()
+
+
+def test_folder_that_hangs_holds_nobody(
+    tmp_path: Path, answers: threading.Event, caplog: pytest.LogCaptureFixture
+) -> None:
+    append_outcome(tmp_path, DONE, FAILED, DONE)
+    log = tmp_path / "outcomes.jsonl"
+    assert caplog.messages == [
+        f"{log} does not answer; its lines wait until it does",
+        f"{log} does not answer; it lacks 3 lines",
+    ]
+
+
+def test_lines_are_written_once_the_folder_answers(tmp_path: Path, answers: threading.Event) -> None:
+    with OutcomeLog(tmp_path) as log:
+        log.add(DONE)
+        log.add(FAILED)
+        answers.set()
+    deadline = time.monotonic() + 10
+    while len(lines(tmp_path)) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert [line["status"] for line in lines(tmp_path)] == ["done", "failed"]

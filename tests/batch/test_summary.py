@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 
 import pytest
@@ -55,3 +56,12 @@ def test_run_that_did_not_begin_is_noted_without_a_warning(tmp_path: Path, caplo
     summary(tmp_path / "new").write("none", interrupted=True)
     assert [path.name for path in (tmp_path / "new").glob("*.json")] == ["run.json"]
     assert caplog.messages == []
+
+
+def test_folder_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = threading.Event()
+    monkeypatch.setattr("dynaseg_cli.batch.summary.write_json", lambda *_, **__: answers.wait(60))
+    monkeypatch.setattr("dynaseg_cli.batch.summary.PATIENCE_S", 0.1)
+    with pytest.raises(OSError, match="the folder does not answer"):
+        summary(tmp_path).write("none")
+    answers.set()

@@ -176,7 +176,7 @@ def test_closed_standard_streams_are_no_hindrance(photos: Path, out: Path) -> No
 # Signals
 
 
-@pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143)])
 def test_signal_ends_a_run_that_can_be_continued(
     photos: Path, out: Path, number: signal.Signals, expected: int
 ) -> None:
@@ -227,6 +227,29 @@ def test_workers_end_when_the_command_is_killed(photos: Path, out: Path) -> None
 
 
 # Disks and folders
+
+
+def test_output_folder_that_hangs_holds_neither_the_run_nor_ctrl_c(photos: Path, out: Path, tmp_path: Path) -> None:
+    """Every process hangs that would write results, and the command itself in its log and summary."""
+    sabotage = tmp_path / "sabotage"
+    sabotage.mkdir()
+    (sabotage / "sitecustomize.py").write_text(
+        "import time\n"
+        "from dynaseg_cli.batch import outcome, writing\n"
+        "def hang(*_, **__):\n"
+        "    time.sleep(3600)\n"
+        "outcome.open_log = writing.write_atomically = hang\n"
+    )
+    process = start(photos, "-o", out, *FIT, "--timeout", 4, sabotage=sabotage)
+    assert process.stderr is not None
+    while "outcomes.jsonl does not answer" not in (line := process.stderr.readline()):
+        assert line, "the command has ended"
+    process.send_signal(signal.SIGINT)
+    code, run, stderr = end(process)
+    assert code == 130
+    assert 1 <= run["failed"] <= 6
+    assert {failure["reason"] for failure in run["failures"]} == {"it was not written within 4 seconds (--timeout)"}
+    assert "run.json cannot be written: the folder does not answer" in stderr
 
 
 def test_full_disk_fails_what_has_no_room_and_a_re_run_makes_it_good(photos: Path, small_disk: Path) -> None:
