@@ -12,9 +12,9 @@ from torch.nn import functional
 
 from ..engine.engine import TILE_SIZE
 from ..engine.labelling import label_image, to_input
-from ..engine.working_size import shrink, working_size
 from ..errors import DivergedError
 from ..method.network import SegmentationNetwork
+from ..sizes import shrink, working_size
 
 JITTER = 0.4
 """Brightness, contrast and saturation of the twin are scaled by 1 - JITTER to 1 + JITTER, as the authors do."""

@@ -12,9 +12,9 @@ from torch.nn import functional
 
 from ..engine.engine import TILE_SIZE
 from ..engine.labelling import label_image, to_input
-from ..engine.working_size import shrink, working_size
 from ..errors import DivergedError, UsageError
 from ..method.network import SegmentationNetwork
+from ..sizes import shrink, working_size
 
 
 def segment_by_superpixel_cnn(

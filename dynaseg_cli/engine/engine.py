@@ -17,13 +17,13 @@ from ..method.network import SegmentationNetwork
 from ..method.silhouette import Silhouette, silhouette_phase
 from ..regions.merging import merge_small_regions
 from ..regions.numbering import number_by_area
+from ..sizes import level_sizes, shrink, working_size
 from .alignment import CHANNEL_MULTIPLE, align_features
 from .device import compute_dtype, resolve_device
 from .fitting import Fit, Fitter, OnIteration
 from .labelling import label_image_by_guide, to_input
 from .memory import is_out_of_memory, release_memory
 from .segmentation import FitLevel, FitRecord, Segmentation
-from .working_size import level_sizes, shrink, working_size
 
 TILE_SIZE = {"cpu": 160, "mps": 512, "cuda": 1024}
 """Side in pixels of the tiles that are labelled at a time: small enough for a cache, large enough for a GPU."""

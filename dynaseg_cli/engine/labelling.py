@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..method.network import SegmentationNetwork
+from ..sizes import shrink, working_size
 from .guided_filter import apply_coefficients, guided_coefficients, triangle_weights
 from .layout import as_image
-from .working_size import shrink, working_size
 
 FILTER_RADIUS = 3
 """Of the guided filter's windows, in working pixels."""

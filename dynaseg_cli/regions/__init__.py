@@ -1,1 +1,1 @@
-"""Label maps as connected regions. NumPy and SciPy only: engine, batch and evaluation may all use it."""
+"""Label maps as connected regions, and regions as a hierarchy. NumPy and SciPy only: every other room may use it."""

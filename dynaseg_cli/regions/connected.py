@@ -1,4 +1,4 @@
-"""Connected regions of a label map, in time and memory linear in its pixels."""
+"""Connected regions of a map, in time and memory linear in its pixels."""
 
 from __future__ import annotations
 
@@ -9,18 +9,28 @@ from scipy.sparse.csgraph import connected_components
 
 
 def connected_regions(labels: NDArray[np.integer]) -> NDArray[np.int32]:
-    """Number the 4-connected regions of equal label of an (H, W) integer map: (H, W) int32, 0..R-1 in scan order.
+    """Number the 4-connected regions of equal label of an (H, W) integer map: (H, W) int32, 0..R-1 in scan order."""
+    return regions_between(labels[:, 1:] != labels[:, :-1], labels[1:] != labels[:-1])
 
-    Horizontal runs of equal labels are the nodes of a graph, and runs that touch vertically its edges: far fewer of
+
+def regions_between(across: NDArray[np.bool_], down: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Number the regions of pixels that boundaries enclose: (H, W) int32, 0..R-1 in scan order.
+
+    Horizontal runs of joined pixels are the nodes of a graph, and runs that touch vertically its edges: far fewer of
     both than there are pixels.
+
+    Parameters
+    ----------
+    across : (H, W-1), whether there is a boundary between a pixel and the one to its right.
+    down : (H-1, W), whether there is one between a pixel and the one below.
     """
-    height, width = labels.shape
+    height, width = across.shape[0], down.shape[1]
     starts = np.ones((height, width), dtype=bool)
-    np.not_equal(labels[:, 1:], labels[:, :-1], out=starts[:, 1:])
+    starts[:, 1:] = across
     runs = np.cumsum(starts, dtype=np.int32).reshape(height, width) - np.int32(1)
-    touching = labels[1:] == labels[:-1]
-    # One edge a pair of runs: at the first pixel where they touch, which is where either of them starts.
-    touching &= starts[1:] | starts[:-1]
+    # Of a row of pixels that touch those below without a break, the first is enough.
+    touching = ~down
+    touching[:, 1:] &= starts[1:, 1:] | starts[:-1, 1:] | down[:, :-1]
     above, below = runs[:-1][touching], runs[1:][touching]
     count = int(runs[-1, -1]) + 1
     graph = coo_array((np.ones(len(above), dtype=np.int8), (above, below)), shape=(count, count))

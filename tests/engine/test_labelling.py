@@ -22,8 +22,8 @@ from dynaseg_cli.engine.labelling import (
     tiles,
     to_input,
 )
-from dynaseg_cli.engine.working_size import shrink
 from dynaseg_cli.method.network import SegmentationNetwork
+from dynaseg_cli.sizes import shrink
 
 CPU = torch.device("cpu")
 

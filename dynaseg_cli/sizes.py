@@ -1,4 +1,4 @@
-"""The sizes at which the network is fitted: cost grows with pixels, quality hardly (the network then labels large)."""
+"""Sizes at which images are worked on: cost grows with pixels, what is learned from them hardly."""
 
 from __future__ import annotations
 

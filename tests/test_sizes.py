@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from dynaseg_cli.engine.working_size import level_sizes, shrink, working_size
+from dynaseg_cli.sizes import level_sizes, shrink, working_size
 
 SIDE = st.integers(1, 20_000)
 

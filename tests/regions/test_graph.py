@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+from numpy.typing import NDArray
+
+from dynaseg_cli.regions import graph as graph_module
+from dynaseg_cli.regions.connected import connected_regions
+from dynaseg_cli.regions.cues import Cues, photo_cues
+from dynaseg_cli.regions.graph import RegionGraph, region_graph
+
+LABEL_MAPS = arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=8), elements=st.integers(0, 3))
+
+
+def photo(shape: tuple[int, ...], seed: int = 0) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, (*shape, 3), dtype=np.uint8)
+
+
+def assert_same(one: RegionGraph, other: RegionGraph) -> None:
+    for name, values in vars(one).items():
+        np.testing.assert_allclose(values, getattr(other, name), rtol=1e-9, atol=1e-12, err_msg=name)
+
+
+def by_hand(regions: NDArray[np.int32], cues: Cues) -> dict[tuple[int, int], list[float]]:
+    """Contrast at every side of a pixel between two regions."""
+    height, width = regions.shape
+    found: dict[tuple[int, int], list[float]] = {}
+    for y in range(height):
+        for x in range(width):
+            for v, u in ((y, x + 1), (y + 1, x)):
+                if v < height and u < width and regions[y, x] != regions[v, u]:
+                    low, high = sorted((int(regions[y, x]), int(regions[v, u])))
+                    found.setdefault((low, high), []).append(float(cues.contrast[y, x] + cues.contrast[v, u]) / 2)
+    return found
+
+
+@given(LABEL_MAPS)
+def test_the_graph_is_that_of_the_pixels(labels: NDArray[np.uint8]) -> None:
+    regions, cues = connected_regions(labels), photo_cues(photo(labels.shape))
+    graph = region_graph(regions, cues)
+    pixels = labels.size
+    sides = by_hand(regions, cues)
+    assert list(zip(graph.first.tolist(), graph.second.tolist(), strict=True)) == sorted(sides)
+    np.testing.assert_allclose(graph.area * pixels, np.bincount(regions.reshape(-1)))
+    np.testing.assert_allclose(graph.length * np.sqrt(pixels), [len(sides[pair]) for pair in sorted(sides)])
+    np.testing.assert_allclose(
+        graph.contrast * np.sqrt(pixels), [sum(sides[pair]) for pair in sorted(sides)], rtol=1e-5
+    )
+    for region in range(len(graph.area)):
+        inside = cues.lab[regions == region].astype(np.float64)
+        np.testing.assert_allclose(graph.lab[region] * pixels, inside.sum(0), rtol=1e-5, atol=1e-3)
+        np.testing.assert_allclose(graph.texture[region].sum(), len(cues.texture) * graph.area[region])
+
+
+@given(LABEL_MAPS, st.integers(0, 2**31), st.integers(1, 5))
+def test_joined_regions_are_those_of_the_joined_map(labels: NDArray[np.uint8], seed: int, groups: int) -> None:
+    regions, cues = connected_regions(labels), photo_cues(photo(labels.shape))
+    graph = region_graph(regions, cues)
+    group = np.random.default_rng(seed).integers(0, groups, len(graph.area))
+    kept, group = np.unique(group, return_inverse=True)
+    joined, went_to = graph.joined(group, len(kept))
+    assert_same(joined, region_graph(group[regions].astype(np.int32), cues))
+    for edge, where in enumerate(went_to.tolist()):
+        ends = sorted((int(group[graph.first[edge]]), int(group[graph.second[edge]])))
+        assert where == -1 if ends[0] == ends[1] else ends == [joined.first[where], joined.second[where]]
+
+
+@pytest.mark.parametrize("pixels", [1, 30, 100])
+def test_bands_change_nothing(pixels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = np.random.default_rng(0).integers(0, 3, (23, 30))
+    regions, cues = connected_regions(labels), photo_cues(photo(labels.shape))
+    whole = region_graph(regions, cues)
+    monkeypatch.setattr(graph_module, "BAND_PIXELS", pixels)
+    assert_same(region_graph(regions, cues), whole)
+
+
+def test_a_map_and_photo_twice_as_large_give_the_same_numbers() -> None:
+    labels = np.random.default_rng(0).integers(0, 3, (12, 15))
+    cues = photo_cues(photo(labels.shape))
+    small = region_graph(connected_regions(labels), cues)
+    large = region_graph(connected_regions(labels.repeat(2, 0).repeat(2, 1)), cues)  # the cues as they were
+    for name in ("area", "lab", "texture", "first", "second", "length"):
+        np.testing.assert_allclose(getattr(large, name), getattr(small, name), err_msg=name)
+
+
+def test_one_region_has_no_neighbours() -> None:
+    graph = region_graph(np.zeros((4, 5), dtype=np.int32), photo_cues(photo((4, 5))))
+    assert len(graph.area) == 1
+    assert len(graph.first) == len(graph.length) == len(graph.contrast) == 0

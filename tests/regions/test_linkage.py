@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import heapq
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from dynaseg_cli.regions import linkage
+from dynaseg_cli.regions.connected import connected_regions
+from dynaseg_cli.regions.cues import photo_cues
+from dynaseg_cli.regions.graph import RegionGraph, region_graph
+from dynaseg_cli.regions.linkage import boundary_strengths, dissimilarity
+
+
+def make_graph(
+    edges: list[tuple[int, int]], *, area: list[float], lab: list[float], contrast: float = 0
+) -> RegionGraph:
+    """Regions that differ in L* alone, each boundary of length 1."""
+    first, second = np.array(edges, dtype=np.int64).T
+    areas = np.array(area)
+    texture = np.zeros((len(area), 4))
+    texture[:, 0] = areas
+    return RegionGraph(
+        area=areas,
+        lab=np.stack([np.array(lab) * areas, np.zeros(len(area)), np.zeros(len(area))], axis=1),
+        texture=texture,
+        first=first,
+        second=second,
+        length=np.ones(len(edges)),
+        contrast=np.full(len(edges), float(contrast)),
+    )
+
+
+def of_noise(seed: int, height: int = 14, width: int = 17, labels: int = 3) -> RegionGraph:
+    random = np.random.default_rng(seed)
+    image = random.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return region_graph(connected_regions(random.integers(0, labels, (height, width))), photo_cues(image))
+
+
+def one_at_a_time(graph: RegionGraph) -> NDArray[np.float64]:
+    """Strengths by the definition: merge the nearest two, look at all again."""
+    strength = np.zeros(len(graph.first))
+    pair = np.arange(len(graph.first))
+    reached = 0.0
+    while len(graph.first):
+        cost = dissimilarity(graph)
+        nearest = int(np.argmin(cost))
+        reached = max(reached, float(cost[nearest]))
+        group = np.arange(len(graph.area))
+        group[graph.second[nearest]] = graph.first[nearest]
+        kept, group = np.unique(group, return_inverse=True)
+        graph, went_to = graph.joined(group, len(kept))
+        for edge in range(len(pair)):
+            if pair[edge] >= 0:
+                pair[edge] = went_to[pair[edge]]
+                if pair[edge] < 0:
+                    strength[edge] = reached
+    return strength
+
+
+def test_the_dissimilarity_of_two_regions_worked_out() -> None:
+    graph = make_graph([(0, 1)], area=[0.2, 0.3], lab=[50, 40], contrast=2)
+    expected = (10 + linkage.CONTRAST_WEIGHT * 2) * 0.12**linkage.AREA_EXPONENT
+    np.testing.assert_allclose(dissimilarity(graph), [expected])
+
+
+def test_textures_count_as_far_as_regions_are_large_enough_to_have_one() -> None:
+    graph = make_graph([(0, 1)], area=[0.5, 0.5], lab=[50, 50])
+    graph.texture[1] = [0, 0.5, 0, 0]  # nothing in common
+    large = 0.25 / (0.25 + linkage.TEXTURE_AREA)
+    np.testing.assert_allclose(dissimilarity(graph), [linkage.TEXTURE_WEIGHT * large * 0.25**linkage.AREA_EXPONENT])
+    tiny = make_graph([(0, 1)], area=[1e-6, 0.5], lab=[50, 50])
+    tiny.texture[0] = [0, 1e-6, 0, 0]
+    assert dissimilarity(tiny)[0] < 0.01 * linkage.TEXTURE_WEIGHT * 1e-6**linkage.AREA_EXPONENT
+
+
+def test_pairs_are_compared_a_few_at_a_time_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = of_noise(0)
+    whole = dissimilarity(graph)
+    monkeypatch.setattr(linkage, "EDGES_AT_ONCE", 7)
+    np.testing.assert_array_equal(dissimilarity(graph), whole)
+
+
+def test_a_chain_joins_in_order_of_its_differences() -> None:
+    graph = make_graph([(0, 1), (1, 2), (2, 3)], area=[0.25] * 4, lab=[0, 1, 40, 43])
+    strength = boundary_strengths(graph)
+    assert strength[0] < strength[2] < strength[1]
+
+
+@given(st.integers(0, 2**31))
+@settings(max_examples=30)
+def test_strengths_are_ultrametric(seed: int) -> None:
+    graph = of_noise(seed)
+    strength = boundary_strengths(graph)
+    assert (strength > 0).all()
+    # The weakest way between the ends of a pair, by its strongest boundary, is no weaker than the pair itself.
+    neighbours: dict[int, list[tuple[float, int]]] = {}
+    for one, other, value in zip(graph.first.tolist(), graph.second.tolist(), strength.tolist(), strict=True):
+        neighbours.setdefault(one, []).append((value, other))
+        neighbours.setdefault(other, []).append((value, one))
+    for one, other, value in zip(graph.first.tolist()[:20], graph.second.tolist(), strength.tolist(), strict=False):
+        best, queue = {one: 0.0}, [(0.0, one)]
+        while queue:
+            reached, here = heapq.heappop(queue)
+            for step, there in neighbours[here]:
+                if max(reached, step) < best.get(there, np.inf):
+                    best[there] = max(reached, step)
+                    heapq.heappush(queue, (best[there], there))
+        assert best[other] == value
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_rounds_come_to_nearly_what_merging_one_at_a_time_does(seed: int) -> None:
+    graph = of_noise(seed, labels=4)
+    rounds, single = boundary_strengths(graph), one_at_a_time(graph)
+    assert np.corrcoef(np.log(rounds), np.log(single))[0, 1] > 0.7
+    np.testing.assert_allclose(rounds.min(), single.min())
+
+
+def test_long_chains_take_few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    count = 3000
+    # Ever nearer neighbours: only the last two are each other's nearest.
+    lab = np.cumsum(1 + np.arange(count, 0, -1) / count)
+    graph = make_graph([(n, n + 1) for n in range(count - 1)], area=[1 / count] * count, lab=lab.tolist())
+    rounds = 0
+
+    def counted(seen: RegionGraph) -> NDArray[np.float64]:
+        nonlocal rounds
+        rounds += 1
+        return dissimilarity(seen)
+
+    monkeypatch.setattr(linkage, "dissimilarity", counted)
+    assert (boundary_strengths(graph) > 0).all()
+    assert rounds < 700
+
+
+def test_the_result_is_the_same_every_time_and_of_any_numbering() -> None:
+    graph = of_noise(3)
+    np.testing.assert_array_equal(boundary_strengths(graph), boundary_strengths(graph))
+    random = np.random.default_rng(0).permutation(len(graph.area))
+    renumbered, went_to = graph.joined(random, len(random))
+    np.testing.assert_allclose(boundary_strengths(renumbered)[went_to], boundary_strengths(graph), rtol=1e-9)
