@@ -12,35 +12,47 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from .batch.hierarchy_files import read_hierarchy as read_hierarchy
     from .batch.runner import segment_folder as segment_folder
     from .config import BatchConfig as BatchConfig
+    from .config import CutConfig as CutConfig
     from .config import EvaluateConfig as EvaluateConfig
     from .config import SegmentConfig as SegmentConfig
     from .config import WorkersConfig as WorkersConfig
     from .engine.engine import Engine as Engine
     from .engine.segmentation import Segmentation as Segmentation
     from .evaluation.evaluate import Evaluation as Evaluation
+    from .regions.hierarchy import Hierarchy as Hierarchy
+    from .regions.hierarchy import build_hierarchy as build_hierarchy
 
 _HOMES = {
     "BatchConfig": "config",
+    "CutConfig": "config",
     "Engine": "engine.engine",
     "EvaluateConfig": "config",
     "Evaluation": "evaluation.evaluate",
+    "Hierarchy": "regions.hierarchy",
     "SegmentConfig": "config",
     "Segmentation": "engine.segmentation",
     "WorkersConfig": "config",
+    "build_hierarchy": "regions.hierarchy",
+    "read_hierarchy": "batch.hierarchy_files",
     "segment_folder": "batch.runner",
 }
 
 __all__ = [
     "BatchConfig",
+    "CutConfig",
     "Engine",
     "EvaluateConfig",
     "Evaluation",
+    "Hierarchy",
     "SegmentConfig",
     "Segmentation",
     "WorkersConfig",
     "__version__",
+    "build_hierarchy",
+    "read_hierarchy",
     "segment_folder",
 ]
 

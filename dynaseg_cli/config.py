@@ -16,7 +16,7 @@ Mode = Literal["scf", "fsf", "fixed"]
 Precision = Literal["auto", "float32", "bfloat16"]
 Executor = Literal["local", "ray"]
 Preset = Literal["default", "paper"]
-Product = Literal["labels", "color", "stats"]
+Product = Literal["labels", "color", "stats", "regions", "hierarchy"]
 Protocol = Literal["auto", "bsds500", "regions", "classes", "coco-stuff27"]
 
 PAPER_WEIGHT: dict[Mode, float] = {"scf": 50.0, "fsf": 15.0, "fixed": 5.0}
@@ -147,6 +147,28 @@ PRESETS: dict[Preset, SegmentConfig] = {
 
 
 @dataclass(frozen=True)
+class CutConfig:
+    """How far neighbouring regions are merged: where the hierarchy is cut."""
+
+    regions: int | Literal["auto"] = "auto"
+    """So many in every image that has as many; auto cuts all images where boundaries are equally strong."""
+    granularity: float | None = None
+    """The common cut: 0 is one region, 1 every fragment; None is the one chosen on BSDS500 train, 1/2."""
+
+    def __post_init__(self) -> None:
+        if self.regions != "auto":
+            _at_least("--regions", self.regions, 1)
+            if self.granularity is not None:
+                raise UsageError("--regions and --granularity are two ways to say how far regions are merged; give one")
+        if self.granularity is not None and not 0 <= self.granularity <= 1:
+            raise UsageError(f"--granularity must be in 0..1, not {self.granularity}")
+
+    def as_options(self) -> dict[str, Any]:
+        """The values as they are recorded beside the regions and compared on a re-run."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True)
 class BatchConfig:
     """How a batch of files is found, read and written. Nothing here changes the labels of an image."""
 
@@ -158,6 +180,8 @@ class BatchConfig:
     max_pixels: int = MAX_PIXELS
     """Images with more pixels are refused from their header, before anything is decoded."""
     save: tuple[Product, ...] = ("labels", "color", "stats")
+    cut: CutConfig = CutConfig()
+    """Where the regions that are saved are cut."""
     overwrite: bool = False
     """Redo every image instead of skipping the complete ones."""
     fail_fast: bool = False

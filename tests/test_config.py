@@ -11,6 +11,7 @@ from dynaseg_cli.config import (
     PRESETS,
     BatchConfig,
     BenchmarkConfig,
+    CutConfig,
     EvaluateConfig,
     SegmentConfig,
     WorkersConfig,
@@ -141,7 +142,7 @@ def test_changed_copy_is_checked_too() -> None:
     [
         ({"max_pixels": 0}, "--max-pixels must be at least 1, not 0"),
         ({"save": ()}, "--save needs at least one of labels, color, stats"),
-        ({"save": ("labels", "movie")}, "--save must be one of labels, color, stats, not movie"),
+        ({"save": ("labels", "movie")}, "--save must be one of labels, color, stats, regions, hierarchy, not movie"),
         ({"shard": (0, 8)}, "--shard must be I/N with 1 <= I <= N, not 0/8"),
         ({"shard": (9, 8)}, "--shard must be I/N with 1 <= I <= N, not 9/8"),
         ({"shard": (0, 0)}, "--shard must be I/N with 1 <= I <= N, not 0/0"),
@@ -189,3 +190,18 @@ def test_default_methods_of_the_benchmark_exist() -> None:
 def test_workers_that_cannot_be_are_refused_by_name(options: dict[str, Any], named: str) -> None:
     with pytest.raises(UsageError, match=re.escape(named)):
         WorkersConfig(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"regions": 0}, "--regions must be at least 1, not 0"),
+        ({"granularity": 1.5}, "--granularity must be in 0..1, not 1.5"),
+        ({"granularity": float("nan")}, "--granularity must be in 0..1, not nan"),
+        ({"regions": 5, "granularity": 0.5}, "--regions and --granularity are two ways"),
+    ],
+    ids=str,
+)
+def test_cut_out_of_range_is_refused_by_the_name_of_its_option(options: dict[str, Any], named: str) -> None:
+    with pytest.raises(UsageError, match="^" + re.escape(named)):
+        CutConfig(**options)

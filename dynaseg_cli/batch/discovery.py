@@ -15,7 +15,7 @@ from typing import Literal
 from ..config import BatchConfig
 from ..errors import UsageError
 from ..images import PHOTO_SUFFIXES
-from .job import EXTENSIONS, Job
+from .job import EXTENSIONS, MANY_REGIONS, Job
 
 _BY_NAME = attrgetter("name")
 
@@ -183,7 +183,7 @@ def _refuse_results_that_are_folders(jobs: list[Job]) -> None:
             folders[folder] = job
             folder = folder.rpartition("/")[0]
     for folder, below in folders.items():
-        for extension in sorted(set(EXTENSIONS.values())):
+        for extension in sorted({*EXTENSIONS.values(), MANY_REGIONS}):
             name = folder.removesuffix(extension)
             at = bisect_left(jobs, name, key=_BY_NAME)
             if name != folder and at < len(jobs) and jobs[at].name == name:

@@ -7,7 +7,15 @@ from typing import NamedTuple
 
 from ..config import Product
 
-EXTENSIONS: dict[Product, str] = {"labels": ".png", "color": ".png", "stats": ".json"}
+EXTENSIONS: dict[Product, str] = {
+    "labels": ".png",
+    "color": ".png",
+    "regions": ".png",
+    "hierarchy": ".png",
+    "stats": ".json",
+}
+MANY_REGIONS = ".tif"
+"""Extension of a map of more regions than 16 bits can number."""
 
 
 class Job(NamedTuple):
@@ -28,3 +36,11 @@ class Job(NamedTuple):
     def result(self, output: Path, product: Product) -> Path:
         """The file that a product of this job is written to: ``OUT/labels/sub/cat.png``."""
         return output / product / (self.name + EXTENSIONS[product])
+
+    def many_regions(self, output: Path) -> Path:
+        """The file that takes the place of ``result(output, "regions")`` where there are too many for it."""
+        return output / "regions" / (self.name + MANY_REGIONS)
+
+    def has(self, output: Path, product: Product) -> bool:
+        """Whether there is a file of a product."""
+        return self.result(output, product).is_file() or (product == "regions" and self.many_regions(output).is_file())

@@ -39,6 +39,8 @@ class Outcome:
     stop_reason: str | None = None
     seconds: float | None = None
     """Wall time in the engine."""
+    segmented: bool | None = None
+    """False where the labels of an earlier run served, and only what is made of them was written."""
 
 
 class OutcomeLog:

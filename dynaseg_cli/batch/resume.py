@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..config import Product, SegmentConfig
+from ..config import CutConfig, Product, SegmentConfig
 from ..errors import ImageError, UsageError
 from .job import Job
 
@@ -45,25 +45,30 @@ def refuse_other_options(jobs: Sequence[Job], output: Path, config: SegmentConfi
             raise UsageError(_made_otherwise(path, differing))
 
 
-def is_complete(job: Job, output: Path, sha256: str, config: SegmentConfig, save: Iterable[Product]) -> bool:
-    """Whether all products of a job are there, made from this very content.
+def earlier_stats(job: Job, output: Path, sha256: str, config: SegmentConfig) -> Stats | None:
+    """The ``stats`` document that an earlier run left of this very content, None where there is none.
 
     Raises
     ------
     ImageError
-        If they were made with other options, which is for a person to decide about.
+        If it was made with other options, which is for a person to decide about.
     """
     path = job.result(output, "stats")
     stats = read_stats(path)
-    if stats is None:
-        return False
     differing = _differing_options(stats, config)
     if differing:
         raise ImageError(_made_otherwise(path, differing))
-    source = stats.get("source")
-    if not isinstance(source, dict) or source.get("sha256") != sha256:
+    source = stats.get("source") if stats is not None else None
+    return stats if isinstance(source, dict) and source.get("sha256") == sha256 else None
+
+
+def is_complete(job: Job, output: Path, stats: Stats, save: Iterable[Product], cut: CutConfig) -> bool:
+    """Whether all products of a job are there, beside its `stats`, and its regions, if asked for, are cut like this."""
+    if "regions" in save and stats.get("cut") != cut.as_options():
         return False
-    return all(job.result(output, product).is_file() for product in save)
+    if "hierarchy" in save and "levels" not in stats:
+        return False
+    return all(job.has(output, product) for product in save)
 
 
 def _differing_options(stats: Stats | None, config: SegmentConfig) -> list[str]:

@@ -25,9 +25,10 @@ from .job import EXTENSIONS, Job
 from .messages import Began, Iterated
 from .outcome import Outcome
 from .pipeline import work_ahead
-from .resume import is_complete
+from .products import Earlier, Products, read_earlier
+from .resume import Stats, earlier_stats, is_complete
 from .statistics import stats_document
-from .writing import refuse_unwritable, write_colors, write_json, write_labels
+from .writing import refuse_unwritable
 
 Observer = Callable[[Began | Iterated], None]
 """Told, from any thread, where each image is."""
@@ -41,12 +42,15 @@ class _Decoded:
     image: NDArray[np.uint8]
     sha256: str
     silhouette: Silhouette | None
+    earlier: Earlier | None
+    """What need not be segmented again."""
 
 
 @dataclass(frozen=True)
 class _Segmented:
     decoded: _Decoded
-    segmentation: Segmentation
+    segmentation: Segmentation | None
+    """None where an earlier one serves."""
 
 
 @dataclass(frozen=True)
@@ -84,10 +88,12 @@ def run_stream(
         if not claims.take(job.name):
             return _Taken()
         # Only now: what another process had finished before it gave up the claim is seen.
-        if not batch.overwrite and is_complete(job, output, sha256, engine.config, batch.save):
+        stats = None if batch.overwrite else earlier_stats(job, output, sha256, engine.config)
+        if stats is not None and is_complete(job, output, stats, batch.save, batch.cut):
             return Outcome(job.path, "skipped")
         image = decode(content, batch.max_pixels)
-        decoded = _Decoded(image, sha256, engine.find_silhouette(image))
+        earlier = None if stats is None else read_earlier(job, output, stats, image.shape[:2])
+        decoded = _Decoded(image, sha256, engine.find_silhouette(image) if earlier is None else None, earlier)
         tell(Began(job.name, "decoded"))
         return decoded
 
@@ -97,12 +103,22 @@ def run_stream(
                 raise InterruptedWorkError
             tell(Iterated(job.name, iteration, labels))
 
+        if decoded.earlier is not None:
+            return _Segmented(decoded, None)
         tell(Began(job.name, "segmented"))
         return _Segmented(decoded, engine.segment(decoded.image, decoded.silhouette, watch))
 
     def write(job: Job, segmented: _Segmented) -> Outcome:
         tell(Began(job.name, "written"))
-        return _write_results(output, batch, job, segmented, engine, device, claimed=claims.exclusive)
+        decoded, segmentation = segmented.decoded, segmented.segmentation
+        products = Products(job, output, batch, claimed=claims.exclusive)
+        if decoded.earlier is not None:
+            products.complete(decoded.earlier, decoded.image)
+            return _outcome(job.path, decoded.earlier.stats, 0.0, segmented=False)
+        assert segmentation is not None
+        stats = stats_document(job.path, decoded.sha256, decoded.image, segmentation, engine.config, device)
+        products.write(segmentation.labels, decoded.image, stats)
+        return _outcome(job.path, stats, round(segmentation.seconds, 3), segmented=True)
 
     count = readers(engine)
     with (
@@ -118,6 +134,20 @@ def run_stream(
         except InterruptedWorkError:
             if not stop.is_set():
                 raise
+
+
+def _outcome(path: str, stats: Stats, seconds: float, *, segmented: bool) -> Outcome:
+    """What to report of an image whose files are written."""
+    fit = stats["fit"]
+    return Outcome(
+        path=path,
+        status="done",
+        num_labels=stats["num_labels"],
+        iterations=fit["iterations"],
+        stop_reason=fit["stop_reason"],
+        seconds=seconds,
+        segmented=segmented,
+    )
 
 
 def _stage(
@@ -144,29 +174,3 @@ def _stage(
         return job, Outcome(job.path, "failed", reason)
 
     return step
-
-
-def _write_results(
-    output: Path, batch: BatchConfig, job: Job, segmented: _Segmented, engine: Engine, device: str, *, claimed: bool
-) -> Outcome:
-    decoded, segmentation = segmented.decoded, segmented.segmentation
-    # What an earlier run left is made anew, too, asked for or not: all files of an image are of one segmentation.
-    products = {product for product in EXTENSIONS if product in batch.save or job.result(output, product).is_file()}
-    stats = job.result(output, "stats")
-    # No stats while other files are replaced: it is the mark that they belong together.
-    stats.unlink(missing_ok=True)
-    if "labels" in products:
-        write_labels(job.result(output, "labels"), segmentation.labels, claimed=claimed)
-    if "color" in products:
-        write_colors(job.result(output, "color"), segmentation.labels, claimed=claimed)
-    if "stats" in products:
-        document = stats_document(job.path, decoded.sha256, decoded.image, segmentation, engine.config, device)
-        write_json(stats, document, claimed=claimed)
-    return Outcome(
-        path=job.path,
-        status="done",
-        num_labels=segmentation.num_labels,
-        iterations=segmentation.fit.iterations,
-        stop_reason=segmentation.fit.stop_reason,
-        seconds=round(segmentation.seconds, 3),
-    )

@@ -1,4 +1,4 @@
-"""The statistics JSON of one image: its source, how it was made, and its clusters."""
+"""The statistics JSON of one image: its source, how it was made, its clusters, and its regions where they are saved."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import find_objects
+from scipy.sparse import coo_array
 
 from .. import __version__
-from ..config import SegmentConfig
+from ..config import CutConfig, SegmentConfig
 from ..engine.segmentation import FitRecord, Segmentation
 from ..regions.connected import connected_regions
+from ..regions.hierarchy import Hierarchy
 from .palette import label_color
 
 SCHEMA_VERSION = 1
@@ -27,7 +29,7 @@ def stats_document(
     config: SegmentConfig,
     device: str,
 ) -> dict[str, Any]:
-    """The document of ``stats.schema.json`` for one segmented image."""
+    """The document of ``stats.schema.json`` for one segmented image, without regions."""
     height, width = image.shape[:2]
     return {
         "schema_version": SCHEMA_VERSION,
@@ -39,6 +41,26 @@ def stats_document(
         "num_labels": segmentation.num_labels,
         "clusters": cluster_statistics(segmentation.labels, image),
     }
+
+
+def region_entries(
+    hierarchy: Hierarchy,
+    regions: NDArray[np.int32] | None,
+    cut: CutConfig,
+    labels: NDArray[np.uint8] | NDArray[np.uint16],
+    image: NDArray[np.uint8],
+) -> dict[str, Any]:
+    """What a document has more where a hierarchy was built, and where `regions` were cut from it as `cut` says."""
+    entries: dict[str, Any] = {
+        "levels": [{"granularity": granularity, "regions": count} for granularity, count in hierarchy.levels()]
+    }
+    if regions is not None:
+        entries |= {"cut": cut.as_options(), "regions": region_statistics(regions, hierarchy, labels, image)}
+    return entries
+
+
+REGION_ENTRIES = ("levels", "cut", "regions")
+"""Keys of `region_entries`."""
 
 
 def cluster_statistics(
@@ -53,18 +75,72 @@ def cluster_statistics(
 
     Returns
     -------
-    list of {label, pixels, fraction, mean_rgb, std_rgb (population, 0..255), bbox [x0, y0, x1, y1] half-open,
-    centroid [x, y] in pixel centres, regions (4-connected parts), color [r, g, b] in the colourised map}.
+    list of {label, those of `segment_statistics`, regions (4-connected parts), color [r, g, b] in the colourised map}.
     """
-    height, width = labels.shape
-    count = int(labels.max()) + 1
+    parts = connected_regions(labels)
+    regions = np.bincount(value_of_each(parts, labels))
+    return [
+        {"label": label, **entry, "regions": int(regions[label]), "color": list(label_color(label))}
+        for label, entry in enumerate(segment_statistics(labels, image))
+    ]
+
+
+def region_statistics(
+    regions: NDArray[np.int32],
+    hierarchy: Hierarchy,
+    labels: NDArray[np.uint8] | NDArray[np.uint16],
+    image: NDArray[np.uint8],
+) -> list[dict[str, Any]]:
+    """One entry a region, in order of the regions 0..R-1, all of which occur.
+
+    Parameters
+    ----------
+    regions : (H, W) map that was cut from the `hierarchy` over the (H, W) `labels`.
+    image : (H, W, 3) uint8 RGB.
+
+    Returns
+    -------
+    list of {region, those of `segment_statistics`, label (that of most of its pixels), neighbours (regions with which
+    it shares a boundary)}.
+    """
+    areas = np.bincount(hierarchy.fragments.reshape(-1))
+    region_of, label_of = (value_of_each(hierarchy.fragments, values) for values in (regions, labels))
+    count, num_labels = int(region_of.max()) + 1, int(label_of.max()) + 1
+    shares = coo_array((areas, (region_of, label_of)), shape=(count, num_labels)).tocsr()
+    ones, others = region_of[hierarchy.first], region_of[hierarchy.second]
+    apart = ones != others
+    ones, others = np.concatenate([ones[apart], others[apart]]), np.concatenate([others[apart], ones[apart]])
+    touching = coo_array((np.ones(len(ones)), (ones, others)), shape=(count, count)).tocsr()
+    return [
+        {"region": region, **entry, "label": int(label), "neighbours": row.tolist()}
+        for region, (entry, label, row) in enumerate(
+            zip(
+                segment_statistics(regions, image),
+                np.asarray(shares.argmax(axis=1)).reshape(-1),
+                np.split(touching.indices, touching.indptr[1:-1]),
+                strict=True,
+            )
+        )
+    ]
+
+
+def segment_statistics(segments: NDArray[np.integer], image: NDArray[np.uint8]) -> list[dict[str, Any]]:
+    """One entry a value of an (H, W) map, 0..N-1, all of which occur: what is known of its pixels.
+
+    Returns
+    -------
+    list of {pixels, fraction, mean_rgb, std_rgb (population, 0..255), bbox [x0, y0, x1, y1] half-open, centroid [x, y]
+    in pixel centres}.
+    """
+    height, width = segments.shape
+    count = int(segments.max()) + 1
     pixels = np.zeros(count, dtype=np.int64)
     sums = np.zeros((5, count))  # red, green, blue, x, y
     squares = np.zeros((3, count))
-    boxes: list[list[int]] = [[width, height, 0, 0] for _ in range(count)]
+    boxes = np.tile([width, height, 0, 0], (count, 1))
     x = np.arange(width, dtype=np.float64)
     for top in range(0, height, BAND):
-        band = labels[top : top + BAND].astype(np.int32)
+        band = segments[top : top + BAND].astype(np.int32)
         flat = band.reshape(-1)
         pixels += np.bincount(flat, minlength=count)
         y = np.arange(top, top + band.shape[0], dtype=np.float64)
@@ -74,35 +150,32 @@ def cluster_statistics(
             squares[index] += np.bincount(flat, (values**2).reshape(-1), count)
         sums[3] += np.bincount(flat, np.broadcast_to(x, band.shape).reshape(-1), count)
         sums[4] += np.bincount(flat, np.broadcast_to(y[:, None], band.shape).reshape(-1), count)
-        for box, found in zip(boxes, find_objects(band + 1, count), strict=True):
+        for segment, found in enumerate(find_objects(band + 1, count)):
             if found is not None:
                 rows, columns = found
-                box[0], box[1] = min(box[0], columns.start), min(box[1], top + rows.start)
-                box[2], box[3] = max(box[2], columns.stop), max(box[3], top + rows.stop)
+                box = boxes[segment]
+                box[:2] = np.minimum(box[:2], (columns.start, top + rows.start))
+                box[2:] = np.maximum(box[2:], (columns.stop, top + rows.stop))
     means = sums / pixels
     deviations = np.sqrt(np.maximum(squares / pixels - means[:3] ** 2, 0))
-    regions = _regions_per_label(labels, count)
     return [
         {
-            "label": label,
-            "pixels": int(pixels[label]),
-            "fraction": int(pixels[label]) / labels.size,
-            "mean_rgb": _rounded(means[:3, label]),
-            "std_rgb": _rounded(deviations[:, label]),
-            "bbox": boxes[label],
-            "centroid": _rounded(means[3:, label]),
-            "regions": int(regions[label]),
-            "color": list(label_color(label)),
+            "pixels": int(pixels[segment]),
+            "fraction": int(pixels[segment]) / segments.size,
+            "mean_rgb": _rounded(means[:3, segment]),
+            "std_rgb": _rounded(deviations[:, segment]),
+            "bbox": boxes[segment].tolist(),
+            "centroid": _rounded(means[3:, segment]),
         }
-        for label in range(count)
+        for segment in range(count)
     ]
 
 
-def _regions_per_label(labels: NDArray[np.uint8] | NDArray[np.uint16], count: int) -> NDArray[np.int64]:
-    regions = connected_regions(labels).reshape(-1)
-    label_of = np.empty(int(regions.max()) + 1, dtype=labels.dtype)
-    label_of[regions] = labels.reshape(-1)
-    return np.bincount(label_of, minlength=count)
+def value_of_each(parts: NDArray[np.int32], values: NDArray[np.integer]) -> NDArray[np.integer]:
+    """(P,) the value of each of P parts of an (H, W) map of `values` that is constant in each."""
+    value_of = np.empty(int(parts.max()) + 1, dtype=values.dtype)
+    value_of[parts.reshape(-1)] = values.reshape(-1)
+    return value_of
 
 
 def _fit_entry(fit: FitRecord) -> dict[str, Any]:

@@ -29,6 +29,8 @@ class RunSummary:
 
     plan: Plan
     done: int = 0
+    reused: int = 0
+    """Of those done, written from the labels of an earlier run."""
     skipped: int = 0
     failures: list[Outcome] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
@@ -42,6 +44,7 @@ class RunSummary:
             self.skipped += 1
         else:
             self.done += 1
+            self.reused += outcome.segmented is False
             assert outcome.num_labels is not None
             self.labels.append(outcome.num_labels)
 
@@ -71,6 +74,7 @@ class RunSummary:
             "seconds": round(self.seconds, 3),
             "failures": [{"path": failure.path, "reason": failure.reason} for failure in self.failures],
             "options": self.plan.segment.as_options(),
+            **({"cut": self.plan.batch.cut.as_options()} if "regions" in self.plan.batch.save else {}),
             "versions": versions(),
             "device": device,
         }

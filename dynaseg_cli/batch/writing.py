@@ -70,9 +70,15 @@ def refuse_unwritable(path: Path, output: Path) -> None:
 
 
 def write_labels(path: Path, labels: NDArray[np.uint8] | NDArray[np.uint16], *, claimed: bool = False) -> None:
-    """Write an (H, W) label map as a grey PNG of the array's own depth, 8 or 16 bits."""
+    """Write an (H, W) map as a grey PNG of the array's own depth, 8 or 16 bits."""
     image = Image.fromarray(labels)
     write_atomically(path, lambda stream: image.save(stream, "PNG", compress_level=PNG_LEVEL), claimed=claimed)
+
+
+def write_wide(path: Path, labels: NDArray[np.int32], *, claimed: bool = False) -> None:
+    """Write an (H, W) map as a grey TIFF of 32-bit integers, compressed without loss."""
+    image = Image.fromarray(labels)
+    write_atomically(path, lambda stream: image.save(stream, "TIFF", compression="tiff_adobe_deflate"), claimed=claimed)
 
 
 def write_colors(path: Path, labels: NDArray[np.uint8] | NDArray[np.uint16], *, claimed: bool = False) -> None:

@@ -109,7 +109,9 @@ def show_summary(summary: RunSummary, products: str) -> None:
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="bold")
     table.add_column()
-    counts = [f"{summary.done} segmented"]
+    counts = [f"{summary.done - summary.reused} segmented"]
+    if summary.reused:
+        counts.append(f"{summary.reused} written from earlier labels")
     if summary.skipped:
         counts.append(f"{summary.skipped} complete already")
     missing = summary.images - summary.finished

@@ -16,6 +16,7 @@ from ..config import (
     PAPER_WEIGHT,
     PRESETS,
     BatchConfig,
+    CutConfig,
     Executor,
     Mode,
     Precision,
@@ -31,13 +32,15 @@ if TYPE_CHECKING:
     from ..batch.planning import Plan
 
 _METHOD, _STOP, _SIZE = "Method", "When to stop", "Size and arithmetic"
+_REGIONS = "Regions"
 _INPUT, _OUTPUT, _RUN = "Input", "Output", "Running"
 _DEFAULT = SegmentConfig()
 _BATCH = BatchConfig()
+_CUT = CutConfig()
 _WORKERS = WorkersConfig()
 
 
-def _min_labels(text: str) -> str | int:
+def _auto_or_number(text: str) -> str | int:
     if text == "auto":
         return text
     try:
@@ -120,7 +123,7 @@ def segment(
         Any,
         typer.Option(
             metavar="auto|N",
-            parser=_min_labels,
+            parser=_auto_or_number,
             help="Stop when no more labels are left: a number, or auto to ask each image's silhouette score.",
             rich_help_panel=_STOP,
         ),
@@ -155,6 +158,25 @@ def segment(
             rich_help_panel=_SIZE,
         ),
     ] = _DEFAULT.precision,
+    regions: Annotated[
+        Any,
+        typer.Option(
+            metavar="auto|N",
+            parser=_auto_or_number,
+            help="Merge neighbours into so many regions an image; auto cuts all images where boundaries are equally"
+            " strong. Saves regions.",
+            rich_help_panel=_REGIONS,
+        ),
+    ] = _CUT.regions,
+    granularity: Annotated[
+        float | None,
+        typer.Option(
+            metavar="F",
+            help="Where all images are cut: from 0, one region, to 1, every fragment. Saves regions.",
+            show_default="0.5",
+            rich_help_panel=_REGIONS,
+        ),
+    ] = _CUT.granularity,
     recursive: Annotated[
         bool, typer.Option(help="Look into folders below INPUT.", rich_help_panel=_INPUT)
     ] = _BATCH.recursive,
@@ -197,7 +219,8 @@ def segment(
         str,
         typer.Option(
             metavar="LIST",
-            help="What to write, separated by commas: labels (grey PNG), color (palette PNG), stats (JSON)."
+            help="What to write, separated by commas: labels (grey PNG), color (palette PNG), stats (JSON), regions"
+            " (merged, grey PNG), hierarchy (boundary strengths: any regions can be cut from it later; grey PNG)."
             " Without stats nothing marks an image as complete, and a re-run does it again.",
             rich_help_panel=_OUTPUT,
         ),
@@ -292,7 +315,7 @@ def segment(
     """Segment images without labels, training set or tuning.
 
     Writes OUT/labels (raw labels, PNG), OUT/color (the same in a fixed palette) and OUT/stats (JSON), mirroring
-    INPUT's tree. Run it again to continue where it stopped.
+    INPUT's tree; with --regions, OUT/regions, too. Run it again to continue where it stopped.
     """
     with errors_as_exit_codes(verbose):
         from ..batch.planning import plan_batch
@@ -306,7 +329,8 @@ def segment(
             follow_symlinks=follow_symlinks,
             keep_extension=keep_extension,
             max_pixels=max_pixels,
-            save=_products(save),
+            save=_products(save, context),
+            cut=CutConfig(regions=regions, granularity=granularity),
             overwrite=overwrite,
             fail_fast=fail_fast,
             shard=parse_shard(shard, os.environ),
@@ -379,17 +403,24 @@ def _show_plan(plan: Plan, as_json: bool) -> ExitCode:
 
 def _given(context: typer.Context, config: type) -> dict[str, Any]:
     """The options a person wrote, among those that are fields of `config`: a preset fills in the others."""
-
-    def written(name: str) -> bool:
-        source = context.get_parameter_source(name)
-        return source is not None and source.name != "DEFAULT"
-
     names = [field.name for field in dataclasses.fields(config)]
-    return {name: context.params[name] for name in names if name in context.params and written(name)}
+    return {name: context.params[name] for name in names if name in context.params and _written(context, name)}
 
 
-def _products(text: str) -> tuple[Product, ...]:
-    names = dict.fromkeys(name.strip() for name in text.split(",") if name.strip())
+def _written(context: typer.Context, name: str) -> bool:
+    """Whether a person wrote the option."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name != "DEFAULT"
+
+
+def _products(save: str, context: typer.Context) -> tuple[Product, ...]:
+    """What to save: regions, too, where it is said how they are cut and not what is saved."""
+    names = dict.fromkeys(name.strip() for name in save.split(",") if name.strip())
+    for option in ("regions", "granularity"):
+        if _written(context, option) and "regions" not in names:
+            if _written(context, "save"):
+                raise UsageError(f"--{option} says where regions are cut, but --save does not name regions: add them")
+            names["regions"] = None
     return cast("tuple[Product, ...]", tuple(names))  # BatchConfig checks them
 
 

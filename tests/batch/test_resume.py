@@ -11,8 +11,8 @@ import pytest
 from samples import TINY
 
 from dynaseg_cli.batch.job import Job
-from dynaseg_cli.batch.resume import is_complete, read_stats, refuse_other_options
-from dynaseg_cli.config import Product
+from dynaseg_cli.batch.resume import earlier_stats, is_complete, read_stats, refuse_other_options
+from dynaseg_cli.config import CutConfig, Product
 from dynaseg_cli.errors import ImageError, UsageError
 
 JOB = Job("photos/sub/cat.jpg", "sub/cat")
@@ -30,28 +30,49 @@ def output(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def stats_of(output: Path) -> dict[str, Any]:
+    stats = earlier_stats(JOB, output, HASH, TINY)
+    assert stats is not None
+    return stats
+
+
 def test_image_with_all_its_results_is_complete(output: Path) -> None:
-    assert is_complete(JOB, output, HASH, TINY, ALL)
+    assert is_complete(JOB, output, stats_of(output), ALL, CutConfig())
 
 
-def test_image_of_other_content_is_not_complete(output: Path) -> None:
-    assert not is_complete(JOB, output, "cd" * 32, TINY, ALL)
+def test_stats_of_other_content_are_none_of_the_images(output: Path) -> None:
+    assert earlier_stats(JOB, output, "cd" * 32, TINY) is None
 
 
 def test_image_made_with_other_options_is_for_a_person_to_decide_about(output: Path) -> None:
     with pytest.raises(ImageError, match=r"seed was 0, now 1.*--overwrite"):
-        is_complete(JOB, output, HASH, dataclasses.replace(TINY, seed=1), ALL)
+        earlier_stats(JOB, output, HASH, dataclasses.replace(TINY, seed=1))
 
 
-@pytest.mark.parametrize("product", ALL)
+@pytest.mark.parametrize("product", ["labels", "color"])
 def test_image_that_lacks_a_result_is_not_complete(output: Path, product: Product) -> None:
     JOB.result(output, product).unlink()
-    assert not is_complete(JOB, output, HASH, TINY, ALL)
+    assert not is_complete(JOB, output, stats_of(output), ALL, CutConfig())
 
 
 def test_result_that_is_not_asked_for_may_be_lacking(output: Path) -> None:
     JOB.result(output, "color").unlink()
-    assert is_complete(JOB, output, HASH, TINY, ("labels", "stats"))
+    assert is_complete(JOB, output, stats_of(output), ("labels", "stats"), CutConfig())
+
+
+@pytest.mark.parametrize("extension", ["png", "tif"])
+def test_regions_are_complete_as_long_as_they_are_cut_alike(output: Path, extension: str) -> None:
+    path = output / f"regions/sub/cat.{extension}"
+    path.parent.mkdir(parents=True)
+    path.touch()
+    cut = CutConfig(regions=7)
+    stats = {**stats_of(output), "cut": cut.as_options()}
+    assert is_complete(JOB, output, stats, ("regions", "stats"), cut)
+    assert not is_complete(JOB, output, stats, ("regions", "stats"), CutConfig())
+    assert not is_complete(JOB, output, stats_of(output), ("regions", "stats"), CutConfig())
+    assert is_complete(JOB, output, stats, ("labels", "stats"), CutConfig()), "regions are not asked for"
+    path.unlink()
+    assert not is_complete(JOB, output, stats, ("regions", "stats"), cut)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +91,7 @@ def test_result_that_is_not_asked_for_may_be_lacking(output: Path) -> None:
 )
 def test_damaged_stats_mark_nothing_as_complete(output: Path, content: bytes) -> None:
     JOB.result(output, "stats").write_bytes(content)
-    assert not is_complete(JOB, output, HASH, TINY, ALL)
+    assert earlier_stats(JOB, output, HASH, TINY) is None
 
 
 def test_stats_that_are_not_there_are_none(tmp_path: Path) -> None:

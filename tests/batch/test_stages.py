@@ -20,7 +20,7 @@ from PIL import Image
 from samples import TINY, encoded, files_below, noise, photo_folder, read_pixels, save_photo
 
 from dynaseg_cli import BatchConfig, Engine
-from dynaseg_cli.batch import stages
+from dynaseg_cli.batch import products, stages
 from dynaseg_cli.batch.decoding import decode
 from dynaseg_cli.batch.outcome import Outcome
 from dynaseg_cli.batch.palette import label_palette
@@ -187,7 +187,7 @@ def test_result_that_cannot_be_written_fails_its_image_until_a_re_run(
     engine: Engine, photos: Path, out: Path, writer: str
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stages, writer, disk_full)
+        patch.setattr(products, writer, disk_full)
         outcomes = run(engine, photos, out)
     assert [outcome.status for outcome in outcomes] == ["failed"] * 3
     assert all("No space left on device" in str(outcome.reason) for outcome in outcomes)
@@ -199,7 +199,7 @@ def test_result_that_cannot_be_written_fails_its_image_until_a_re_run(
 def test_image_whose_redoing_fails_is_no_longer_complete(engine: Engine, photos: Path, out: Path) -> None:
     run(engine, photos, out)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stages, "write_colors", disk_full)
+        patch.setattr(products, "write_colors", disk_full)
         run(engine, photos, out, overwrite=True)
     assert not (out / "stats/a.json").exists()
     assert set(statuses(run(engine, photos, out)).values()) == {"done"}

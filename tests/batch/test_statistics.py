@@ -15,9 +15,16 @@ from scipy import ndimage
 
 from dynaseg_cli.batch import statistics
 from dynaseg_cli.batch.palette import label_color
-from dynaseg_cli.batch.statistics import cluster_statistics, stats_document
-from dynaseg_cli.config import SegmentConfig
+from dynaseg_cli.batch.statistics import (
+    REGION_ENTRIES,
+    cluster_statistics,
+    region_entries,
+    region_statistics,
+    stats_document,
+)
+from dynaseg_cli.config import CutConfig, SegmentConfig
 from dynaseg_cli.engine.engine import Engine
+from dynaseg_cli.regions.hierarchy import build_hierarchy
 
 SCHEMA = json.loads((files("dynaseg_cli.batch") / "stats.schema.json").read_text())
 
@@ -109,6 +116,37 @@ def test_statistics_do_not_depend_on_the_rows_summed_at_a_time(
         patch.setattr(statistics, "BAND", band)
         banded = cluster_statistics(*case)
     assert banded == cluster_statistics(*case)
+
+
+@given(case=label_maps(), number=st.integers(1, 12))
+def test_regions_are_those_counted_one_by_one(case: tuple[NDArray[np.uint8], NDArray[np.uint8]], number: int) -> None:
+    labels, image = case
+    hierarchy = build_hierarchy(labels, image)
+    regions = hierarchy.cut_to(number)
+    found = region_statistics(regions, hierarchy, labels, image)
+    for region, entry in enumerate(found):
+        inside = regions == region
+        expected = counted_one_by_one(regions.astype(np.uint8), image, region)
+        for name in ("pixels", "fraction", "mean_rgb", "std_rgb", "bbox", "centroid"):
+            assert entry[name] == expected[name]
+        assert entry["region"] == region
+        assert entry["label"] == np.bincount(labels[inside]).argmax()
+        grown = ndimage.binary_dilation(inside, ndimage.generate_binary_structure(2, 1))
+        assert entry["neighbours"] == np.setdiff1d(regions[grown], region).tolist()
+
+
+def test_region_entries_are_those_of_the_schema() -> None:
+    image = noise(0, 30, 20)
+    labels = np.random.default_rng(0).integers(0, 3, (20, 30), dtype=np.uint8)
+    hierarchy = build_hierarchy(labels, image)
+    cut = CutConfig(regions=5)
+    entries = region_entries(hierarchy, hierarchy.cut_to(5), cut, labels, image)
+    assert set(entries) == set(REGION_ENTRIES)
+    assert set(SCHEMA["properties"]["cut"]["required"]) == set(entries["cut"])
+    for name in ("levels", "regions"):
+        assert set(SCHEMA["properties"][name]["items"]["required"]) == set(entries[name][0])
+    jsonschema.validate({**document(TINY, image), **json.loads(json.dumps(entries))}, SCHEMA)
+    assert set(region_entries(hierarchy, None, cut, labels, image)) == {"levels"}
 
 
 def test_more_than_256_labels_are_counted() -> None:

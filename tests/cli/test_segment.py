@@ -576,3 +576,49 @@ def test_interrupt_keeps_what_is_finished_and_a_re_run_continues(
     result = dynaseg(*command)
     assert result.exit_code == 0, result.stderr
     assert (summary(result)["interrupted"], summary(result)["done"], summary(result)["skipped"]) == (False, 2, 1)
+
+
+def test_regions_are_saved_where_it_is_said_how_they_are_cut(photos: Path) -> None:
+    assert segment(photos, "--regions", "7").exit_code == 0
+    assert {path.name for path in Path("photos-dynaseg").iterdir() if path.is_dir()} == {
+        "labels",
+        "color",
+        "stats",
+        "regions",
+    }
+    assert read_pixels(Path("photos-dynaseg/regions/a.png")).max() == 6
+
+
+def test_another_cut_is_made_of_the_labels_and_says_so(photos: Path) -> None:
+    everything = "labels,color,stats,regions,hierarchy"
+    assert segment(photos, "--save", everything).exit_code == 0
+    labels = Path("photos-dynaseg/labels/a.png").stat().st_mtime_ns
+    result = segment(photos, "--save", everything, "--granularity", "0", "--json")
+    assert result.exit_code == 0
+    assert summary(result)["done"] == 3
+    assert summary(result)["cut"] == {"regions": "auto", "granularity": 0.0}
+    assert "0 segmented, 3 written from earlier labels" in result.stderr
+    assert Path("photos-dynaseg/labels/a.png").stat().st_mtime_ns == labels
+    assert read_pixels(Path("photos-dynaseg/regions/a.png")).max() == 0
+    assert "3 complete already" in segment(photos, "--save", everything, "--granularity", "0").stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--regions", "5", "--granularity", "0.5"), "--regions and --granularity are two ways"),
+        (("--regions", "0"), "--regions must be at least 1, not 0"),
+        (("--granularity", "2"), "--granularity must be in 0..1, not 2.0"),
+        (("--regions", "5", "--save", "labels,stats"), "--save does not name regions"),
+        (("--granularity", "0.5", "--save", "hierarchy"), "--save does not name regions"),
+    ],
+)
+def test_cuts_that_make_no_sense_are_refused(photos: Path, options: tuple[str, ...], said: str) -> None:
+    assert said in refused(segment(photos, *options))
+    assert not Path("photos-dynaseg").exists()
+
+
+def test_number_of_regions_that_is_none_is_refused(photos: Path) -> None:
+    result = segment(photos, "--regions", "many")
+    assert result.exit_code == 2
+    assert "'many' is neither 'auto' nor a number" in " ".join(result.stderr.split())

@@ -1,0 +1,283 @@
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from samples import TINY, files_below, photo_folder, read_pixels
+
+from dynaseg_cli import BatchConfig, CutConfig, Engine, read_hierarchy
+from dynaseg_cli.batch import products, stages
+from dynaseg_cli.batch.job import Job
+from dynaseg_cli.batch.outcome import Outcome
+from dynaseg_cli.batch.planning import plan_batch
+from dynaseg_cli.batch.products import Products
+from dynaseg_cli.batch.stages import run_stream
+from dynaseg_cli.config import Product
+from dynaseg_cli.errors import DecodeError
+from dynaseg_cli.regions.connected import connected_regions
+from dynaseg_cli.regions.hierarchy import Hierarchy
+
+SCHEMA = json.loads((Path(stages.__file__).parent / "stats.schema.json").read_text())
+ALL: tuple[Product, ...] = ("labels", "color", "stats", "regions", "hierarchy")
+REGIONS: tuple[Product, ...] = ("labels", "color", "stats", "regions")
+
+
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    return Engine(TINY, "cpu")
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    return photo_folder(tmp_path / "photos", "a.png", "sub/b.png")
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "out"
+
+
+def run(engine: Engine, photos: Path, out: Path, cut: CutConfig | None = None, **batch: Any) -> list[Outcome]:
+    plan = plan_batch([photos], out, engine.config, BatchConfig(cut=cut or CutConfig(), **batch))
+    out.mkdir(exist_ok=True)
+    return [outcome for _, outcome in run_stream(plan.jobs, out, plan.batch, engine) if outcome is not None]
+
+
+def statuses(outcomes: list[Outcome]) -> list[str]:
+    return [outcome.status for outcome in outcomes]
+
+
+def written(out: Path) -> dict[str, bytes]:
+    """Everything but the log, and the stats without what tells the time."""
+    found = files_below(out)
+    found.pop("outcomes.jsonl")
+    for name in [name for name in found if name.endswith(".json")]:
+        stats = json.loads(found[name])
+        stats["fit"].pop("seconds")
+        found[name] = json.dumps(stats, sort_keys=True).encode()
+    return found
+
+
+def stats_of(out: Path, name: str = "a") -> dict[str, Any]:
+    stats = json.loads((out / f"stats/{name}.json").read_text())
+    jsonschema.validate(stats, SCHEMA)
+    return dict(stats)
+
+
+class _SegmentsAgainError(Exception):
+    pass
+
+
+@pytest.fixture
+def no_network(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What runs from here on must not segment."""
+
+    def refuse(*_: object) -> None:
+        raise _SegmentsAgainError
+
+    monkeypatch.setattr(engine, "segment", refuse)
+    monkeypatch.setattr(engine, "find_silhouette", refuse)
+
+
+def test_regions_and_hierarchy_are_written_and_agree(engine: Engine, photos: Path, out: Path) -> None:
+    assert statuses(run(engine, photos, out, save=ALL)) == ["done", "done"]
+    for name in ("a", "sub/b"):
+        labels, regions = read_pixels(out / f"labels/{name}.png"), read_pixels(out / f"regions/{name}.png")
+        assert regions.dtype == np.uint16
+        assert (np.diff(np.bincount(regions.reshape(-1))) <= 0).all()
+        np.testing.assert_array_equal(connected_regions(regions).max(), regions.max())
+        hierarchy = read_hierarchy(out / f"hierarchy/{name}.png")
+        np.testing.assert_array_equal(hierarchy.fragments, connected_regions(labels))
+        np.testing.assert_array_equal(hierarchy.cut(), regions)
+        stats = stats_of(out, name)
+        assert stats["cut"] == {"regions": "auto", "granularity": None}
+        assert [entry["pixels"] for entry in stats["regions"]] == np.bincount(regions.reshape(-1)).tolist()
+        assert {(entry["granularity"], entry["regions"]) for entry in stats["levels"]} == set(hierarchy.levels())
+
+
+@pytest.mark.parametrize(
+    ("save", "keys"),
+    [
+        (("labels", "stats"), set()),
+        (("labels", "stats", "hierarchy"), {"levels"}),
+        (("labels", "stats", "regions"), {"levels", "cut", "regions"}),
+    ],
+)
+def test_stats_tell_of_what_is_saved(
+    engine: Engine, photos: Path, out: Path, save: tuple[Product, ...], keys: set[str]
+) -> None:
+    run(engine, photos, out, save=save)
+    assert {"levels", "cut", "regions"} & stats_of(out).keys() == keys
+    assert {path.name for path in out.iterdir()} == {*save, "outcomes.jsonl"}
+
+
+@pytest.mark.parametrize(
+    "cut", [CutConfig(regions=5), CutConfig(granularity=0.0), CutConfig(granularity=1.0), CutConfig(regions=100_000)]
+)
+@pytest.mark.parametrize("hierarchy", [True, False])
+@pytest.mark.usefixtures("no_network")
+def test_another_cut_takes_no_network_and_gives_what_a_fresh_run_does(
+    photos: Path, tmp_path: Path, cut: CutConfig, hierarchy: bool, engine: Engine
+) -> None:
+    save = ALL if hierarchy else REGIONS
+    other = Engine(TINY, "cpu")
+    run(other, photos, tmp_path / "fresh", cut, save=save)
+    run(other, photos, tmp_path / "out", save=save)
+    outcomes = run(engine, photos, tmp_path / "out", cut, save=save)
+    assert statuses(outcomes) == ["done", "done"]
+    assert [outcome.segmented for outcome in outcomes] == [False, False]
+    assert [outcome.iterations for outcome in outcomes] == [2, 2]
+    assert written(tmp_path / "out") == written(tmp_path / "fresh")
+    assert statuses(run(engine, photos, tmp_path / "out", cut, save=save)) == ["skipped", "skipped"]
+
+
+@pytest.mark.usefixtures("no_network")
+def test_what_is_asked_for_later_is_made_of_the_labels(photos: Path, tmp_path: Path, engine: Engine) -> None:
+    other = Engine(TINY, "cpu")
+    run(other, photos, tmp_path / "fresh", save=ALL)
+    run(other, photos, tmp_path / "out", save=("labels", "stats"))
+    assert statuses(run(engine, photos, tmp_path / "out", save=ALL)) == ["done", "done"]
+    assert written(tmp_path / "out") == written(tmp_path / "fresh")
+
+
+@pytest.mark.usefixtures("no_network")
+def test_regions_that_are_not_asked_for_stay_as_they_are(photos: Path, out: Path, engine: Engine) -> None:
+    cut = CutConfig(regions=4)
+    run(Engine(TINY, "cpu"), photos, out, cut, save=REGIONS)
+    before = written(out)
+    assert statuses(run(engine, photos, out, save=("labels", "color", "stats"))) == ["skipped", "skipped"]
+    assert statuses(run(engine, photos, out, save=("labels", "stats", "hierarchy"))) == ["done", "done"]
+    after = written(out)
+    assert {name: after[name] for name in before} == before
+    assert statuses(run(engine, photos, out, cut, save=REGIONS)) == ["skipped", "skipped"]
+
+
+@pytest.mark.usefixtures("no_network")
+def test_a_hierarchy_on_disk_is_what_is_cut(photos: Path, out: Path, engine: Engine) -> None:
+    run(Engine(TINY, "cpu"), photos, out, save=ALL)
+    path = out / "hierarchy/a.png"
+    boundaries = read_pixels(path)
+    products.write_labels(path, np.where(boundaries > 0, 1, 0).astype(np.uint16))  # by a person, as weak as can be
+    run(engine, photos, out, CutConfig(granularity=0.9), save=ALL)
+    assert (read_pixels(out / "regions/a.png") == 0).all()
+    assert read_pixels(out / "regions/sub/b.png").max() > 0
+
+
+@pytest.mark.parametrize("damage", [b"", b"\x89PNG\r\n\x1a\n", None], ids=["empty", "header", "other size"])
+@pytest.mark.usefixtures("no_network")
+def test_a_damaged_hierarchy_is_built_again(photos: Path, out: Path, engine: Engine, damage: bytes | None) -> None:
+    run(Engine(TINY, "cpu"), photos, out, save=ALL)
+    before = written(out)
+    (out / "hierarchy/a.png").write_bytes((out / "labels/a.png").read_bytes() if damage is None else damage)
+    run(engine, photos, out, CutConfig(regions=3), save=ALL)
+    run(engine, photos, out, save=ALL)
+    assert written(out) == before
+
+
+def damage_labels(out: Path, how: str) -> None:
+    path = out / "labels/a.png"
+    if how == "lost":
+        path.unlink()
+    elif how == "truncated":
+        path.write_bytes(path.read_bytes()[:60])
+    elif how == "other size":
+        products.write_labels(path, np.zeros((3, 3), dtype=np.uint8))
+    elif how == "other labels":
+        products.write_labels(path, read_pixels(path) // 2)
+    else:
+        path.unlink()
+        path.mkdir()
+        path.rmdir()
+        (out / "stats/a.json").write_text(json.dumps({**stats_of(out), "fit": None}))
+
+
+@pytest.mark.parametrize("how", ["lost", "truncated", "other size", "other labels", "no fit"])
+def test_labels_that_are_not_as_they_were_written_are_made_anew(
+    engine: Engine, photos: Path, out: Path, how: str
+) -> None:
+    run(engine, photos, out, save=REGIONS)
+    damage_labels(out, how)
+    first, second = run(engine, photos, out, CutConfig(regions=3), save=REGIONS)
+    assert (first.segmented, second.segmented) == (True, False)
+    fresh = out.parent / "fresh"
+    run(engine, photos, fresh, CutConfig(regions=3), save=REGIONS)
+    assert written(out) == written(fresh)
+
+
+def test_all_files_of_an_image_that_is_redone_are_of_one_segmentation(engine: Engine, photos: Path, out: Path) -> None:
+    run(engine, photos, out, save=ALL)
+    other = Engine(TINY.__class__(**{**vars(TINY), "seed": 5}), "cpu")
+    run(other, photos, out, save=("labels", "stats"), overwrite=True)
+    fresh = out.parent / "fresh"
+    run(other, photos, fresh, save=ALL)
+    assert written(out) == written(fresh)
+
+
+def test_a_recut_that_fails_leaves_the_labels_complete_and_the_regions_not(
+    engine: Engine, photos: Path, out: Path
+) -> None:
+    run(engine, photos, out, save=REGIONS)
+
+    def disk_full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Products, "_write_regions", disk_full)
+        assert statuses(run(engine, photos, out, CutConfig(regions=3), save=REGIONS)) == ["failed", "failed"]
+    assert "cut" not in stats_of(out)
+    assert statuses(run(engine, photos, out, save=("labels", "color", "stats"))) == ["skipped", "skipped"]
+    outcomes = run(engine, photos, out, save=REGIONS)
+    assert [(outcome.status, outcome.segmented) for outcome in outcomes] == [("done", False)] * 2
+    assert stats_of(out)["cut"] == CutConfig().as_options()
+
+
+def test_more_regions_than_16_bits_number_become_a_tiff(tmp_path: Path) -> None:
+    job = Job("photo.png", "photo")
+    fragments = np.arange(260 * 260, dtype=np.int32).reshape(260, 260)
+    pairs = np.arange(260 * 260 - 1)
+    across = (pairs + 1) % 260 != 0
+    down = np.arange(259) * 260
+    first, second = np.concatenate([pairs[across], down]), np.concatenate([pairs[across] + 1, down + 260])
+    hierarchy = Hierarchy(fragments, first, second, np.full(len(first), 9, dtype=np.uint16))
+
+    def write(cut: CutConfig) -> NDArray[np.int32]:
+        return Products(job, tmp_path, BatchConfig(cut=cut), claimed=False)._write_regions(hierarchy)
+
+    for regions, name, dtype in ((65_536, "photo.png", np.uint16), (65_537, "photo.tif", np.int32)) * 2:
+        cut = write(CutConfig(regions=regions))
+        assert [path.name for path in (tmp_path / "regions").iterdir()] == [name]
+        assert job.has(tmp_path, "regions")
+        pixels = read_pixels(tmp_path / "regions" / name)
+        assert pixels.dtype == dtype
+        np.testing.assert_array_equal(pixels, cut)
+        assert pixels.max() == regions - 1
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (np.zeros((3, 4), dtype=np.uint16), "odd sides"),
+        (np.zeros((3, 3), dtype=np.uint8), "not a grey image of 16 bits"),
+        (np.zeros((3, 9), dtype=np.uint16), "more than an image of 6 has"),
+    ],
+)
+def test_what_is_no_hierarchy_is_refused(tmp_path: Path, content: NDArray[Any], reason: str) -> None:
+    path = tmp_path / "map.png"
+    products.write_labels(path, content)
+    with pytest.raises(DecodeError, match=reason):
+        read_hierarchy(path, max_pixels=6)
+
+
+def test_a_hierarchy_that_is_not_there_or_damaged_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DecodeError, match=r"map\.png: No such file"):
+        read_hierarchy(tmp_path / "map.png")
+    (tmp_path / "map.png").write_bytes(b"\x89PNG\r\n\x1a\nrest")
+    with pytest.raises(DecodeError, match=r"map\.png: damaged, or not a PNG"):
+        read_hierarchy(tmp_path / "map.png")
