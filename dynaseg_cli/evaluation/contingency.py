@@ -72,6 +72,28 @@ def contingency_table(
     )
 
 
+def joined(table: ContingencyTable, values: NDArray[np.integer]) -> ContingencyTable:
+    """The table of the prediction with each of its segments set to another value: those of equal value become one.
+
+    Parameters
+    ----------
+    values : (C,), one for each of `table.prediction_values`.
+    """
+    prediction_values, column = np.unique(values, return_inverse=True)
+    width = max(len(prediction_values), 1)
+    pairs, entry = np.unique(table.rows * width + column[table.columns], return_inverse=True)
+    rows, columns = np.divmod(pairs, width)
+    return ContingencyTable(
+        rows=rows,
+        columns=columns,
+        counts=_sums(entry, table.counts, len(pairs)),
+        truth_values=table.truth_values,
+        prediction_values=prediction_values,
+        truth_areas=table.truth_areas,
+        prediction_areas=_sums(column, table.prediction_areas, len(prediction_values)),
+    )
+
+
 def _sums(index: NDArray[np.int64], counts: NDArray[np.int64], length: int) -> NDArray[np.int64]:
     # np.bincount would add the weights in floating point.
     sums = np.zeros(length, dtype=np.int64)

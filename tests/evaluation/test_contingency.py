@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics.cluster import contingency_matrix
 
-from dynaseg_cli.evaluation.contingency import ContingencyTable, contingency_table
+from dynaseg_cli.evaluation.contingency import ContingencyTable, contingency_table, joined
 
 MAPS = arrays(np.int64, st.tuples(st.integers(1, 9), st.integers(1, 9)), elements=st.integers(-3, 6))
 
@@ -63,3 +63,35 @@ def test_equals_scikit_learn(truth: np.ndarray) -> None:
     prediction = np.random.default_rng(truth.size).integers(0, 5, truth.shape)
     table = contingency_table(truth, prediction)
     np.testing.assert_array_equal(dense(table), contingency_matrix(truth.ravel(), prediction.ravel()))
+
+
+def assert_equal(table: ContingencyTable, expected: ContingencyTable) -> None:
+    for name, values in vars(expected).items():
+        found = getattr(table, name)
+        np.testing.assert_array_equal(found, values, err_msg=name)
+        assert found.dtype == values.dtype, name
+
+
+def test_segments_joined_by_hand() -> None:
+    truth = np.array([[1, 1, 1], [7, 7, 9]])
+    table = joined(contingency_table(truth, np.array([[0, 2, 2], [0, 4, 4]])), np.array([5, 3, 5]))
+    np.testing.assert_array_equal(dense(table), [[2, 1], [0, 2], [0, 1]])
+    np.testing.assert_array_equal(table.prediction_values, [3, 5])
+    np.testing.assert_array_equal(table.prediction_areas, [2, 4])
+
+
+@given(MAPS, st.lists(st.integers(-2, 5), min_size=6, max_size=6), st.sampled_from([None, 0, 2]))
+def test_joining_segments_equals_counting_the_joined_map(
+    truth: np.ndarray, values: list[int], ignore: int | None
+) -> None:
+    prediction = np.random.default_rng(truth.size).integers(0, 6, truth.shape)
+    into = np.array(values)
+    table = contingency_table(truth, prediction, ignore)
+    assert_equal(joined(table, into[table.prediction_values]), contingency_table(truth, into[prediction], ignore))
+
+
+def test_joining_many_segments_needs_no_dense_matrix() -> None:
+    own = np.arange(100_000).reshape(400, 250)
+    table = joined(contingency_table(own, own), own.ravel() // 2)
+    assert len(table.counts) == 100_000
+    assert set(table.prediction_areas) == {2}
