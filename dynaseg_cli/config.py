@@ -18,6 +18,7 @@ Executor = Literal["local", "ray"]
 Preset = Literal["default", "paper"]
 Product = Literal["labels", "color", "stats", "regions", "hierarchy"]
 Protocol = Literal["auto", "bsds500", "regions", "classes", "coco-stuff27"]
+Use = Literal["labels", "regions"]
 
 PAPER_WEIGHT: dict[Mode, float] = {"scf": 50.0, "fsf": 15.0, "fixed": 5.0}
 """alpha of SCF (eq. 9) and of FSF (eq. 8), and mu of the fixed weighting (eq. 7), as published."""
@@ -237,6 +238,8 @@ class EvaluateConfig:
 
     protocol: Protocol = "auto"
     """bsds500, regions, classes or coco-stuff27; auto looks at the files."""
+    use: Use = "labels"
+    """Which maps of an image are scored; of a folder that segment wrote, the folder of that name below it."""
     connected: bool = True
     """Split each label into its 4-connected regions before segments are compared."""
     ignore_index: int | Literal["auto"] | None = "auto"
@@ -252,6 +255,7 @@ class EvaluateConfig:
 
     def __post_init__(self) -> None:
         _choice("--protocol", self.protocol, get_args(Protocol))
+        _choice("--use", self.use, get_args(Use))
         _at_least("--center-crop", self.center_crop, 0)
         _at_least("--max-pixels", self.max_pixels, 1)
         if self.protocol == "coco-stuff27" and self.ignore_index != "auto":

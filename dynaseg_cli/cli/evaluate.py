@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..config import EvaluateConfig, Protocol
+from ..config import EvaluateConfig, Protocol, Use
 from ..errors import DynasegError, UsageError
 from .console import ExitCode, errors_as_exit_codes, say, stderr
 from .report_files import refuse_unwritable
@@ -61,6 +61,13 @@ def evaluate(
             rich_help_panel=_SCORING,
         ),
     ] = _DEFAULT.protocol,
+    use: Annotated[
+        Use,
+        typer.Option(
+            help="Which maps of PRED to score: the labels, or the regions that segment --save regions writes.",
+            rich_help_panel=_SCORING,
+        ),
+    ] = _DEFAULT.use,
     connected: Annotated[
         bool,
         typer.Option(
@@ -142,6 +149,7 @@ def evaluate(
 
         config = EvaluateConfig(
             protocol=protocol,
+            use=use,
             connected=connected,
             ignore_index=ignore_index,
             resize=resize,

@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from ..config import EvaluateConfig, Protocol
+from ..config import EvaluateConfig, Protocol, Use
 from ..errors import DecodeError, ImageError
 from . import coco_stuff
 from .agreement import Row
@@ -39,7 +39,7 @@ class Evaluation:
     def __init__(
         self, prediction: Path, truth: Path, config: EvaluateConfig, names: Sequence[str] | None = None
     ) -> None:
-        self.pairing: Pairing = pair_files(prediction, truth, names)
+        self.pairing: Pairing = pair_files(prediction, truth, names, config.use)
         self.config = config
         self.notes: list[str] = []
         """What a reader of the figures must know, in whole sentences."""
@@ -195,9 +195,9 @@ def _coarse(truth: LabelMap, path: Path) -> LabelMap:
 
 
 def _labels_mean_nothing_in_common(prediction: Path) -> bool:
-    """Whether `segment` wrote these labels, with a network for each image."""
+    """Whether `segment` wrote these maps, with a network for each image."""
     here = prediction.resolve()
-    outputs = [here, *(folder.parent for folder in (here, *here.parents) if folder.name == "labels")]
+    outputs = [here, *(folder.parent for folder in (here, *here.parents) if folder.name in get_args(Use))]
     return any(_is_output(folder) for folder in outputs)
 
 

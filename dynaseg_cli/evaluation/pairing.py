@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
+from ..config import Use
 from ..errors import UsageError
 from ..images import PHOTO_SUFFIXES
 from .label_files import SUFFIXES
@@ -33,23 +34,23 @@ class Pairing:
     truths_alone: list[Path]
 
 
-def pair_files(prediction: Path, truth: Path, names: Sequence[str] | None = None) -> Pairing:
+def pair_files(prediction: Path, truth: Path, names: Sequence[str] | None = None, use: Use = "labels") -> Pairing:
     """Pair the label files below two folders, or two files; `names` restricts it to the images of a list.
 
-    A `prediction` folder that `segment` wrote stands for its ``labels/``.
+    A `prediction` folder that `segment` wrote stands for the folder below it of the maps to `use`.
 
     Raises
     ------
     UsageError
-        If a path does not exist, holds no label files, two files of one side have one name, nothing pairs, or the list
-        names an image that has no ground truth, or more than one.
+        If a path does not exist, holds no label files, or not those to `use`, two files of one side have one name,
+        nothing pairs, or the list names an image that has no ground truth, or more than one.
     """
     files = [_is_file(path) for path in (prediction, truth)]
     if all(files):
         if names is not None:
             raise UsageError("--image-list chooses among the files of two folders, and these are two files")
         return Pairing([Pair(prediction.stem, prediction, truth)], [], [])
-    predictions, truths = label_files(labels_folder(prediction)), label_files(truth)
+    predictions, truths = label_files(maps_folder(prediction, use)), label_files(truth)
     _drop_photo_suffixes(predictions, truths)
     if names is not None:
         wanted = _listed(names, truths)
@@ -68,10 +69,16 @@ def pair_files(prediction: Path, truth: Path, names: Sequence[str] | None = None
     )
 
 
-def labels_folder(prediction: Path) -> Path:
-    """The folder of label maps in what `segment` wrote, else the folder itself."""
-    labels = prediction / "labels"
-    return labels if labels.is_dir() else prediction
+def maps_folder(prediction: Path, use: Use) -> Path:
+    """The folder of the maps to `use` in what `segment` wrote, else the folder itself."""
+    maps = prediction / use
+    if maps.is_dir():
+        return maps
+    # Below the folder of the maps itself are the folders of the photos, which may be called anything.
+    itself = use == "labels" or prediction.resolve().name == use
+    if not itself and any((prediction / written).is_dir() for written in ("labels", "stats")):
+        raise UsageError(f"{prediction} has no {use}/, which segment writes with --save labels,color,stats,{use}")
+    return prediction
 
 
 def label_files(folder: Path) -> dict[str, Path]:

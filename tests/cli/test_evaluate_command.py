@@ -176,6 +176,7 @@ def test_options_reach_the_scores(here: Path) -> None:
     defaults = summary(evaluate("pred", "gt", "--json"))["options"]
     assert options("--protocol", "bsds500") == {"protocol": "bsds500", "ignore_index": None}
     assert options("--protocol", "classes", "--num-things", "1") == {"protocol": "classes", "num_things": 1}
+    assert options("--use", "regions") == {"use": "regions"}
     assert options("--no-connected", "--resize") == {"connected": False, "resize": True}
     assert options("--ignore-index", "none") == {"ignore_index": None}
     assert options("--ignore-index", "0xE0E0C0") == {"ignore_index": 0xE0E0C0}
@@ -340,6 +341,10 @@ def test_full_disk_is_said_and_leaves_the_older_file(pairs: Path, monkeypatch: p
         (("pred", "gt/a.png"), "gt/a.png is a file and the other a folder"),
         (("pred/sub", "gt"), "no file of pred/sub has the name of one of gt"),
         (("empty", "gt"), "no label files in empty"),
+        (
+            ("segmented", "gt", "--use", "regions"),
+            "segmented has no regions/, which segment writes with --save labels,",
+        ),
         (("pred", "gt", "--num-things", "-1"), "--num-things must be at least 0"),
         (("pred", "gt", "--num-things", "1", "--protocol", "regions"), "--num-things belongs to --protocol classes"),
         (("pred", "gt", "--center-crop", "-1"), "--center-crop must be at least 0"),
@@ -357,6 +362,7 @@ def test_full_disk_is_said_and_leaves_the_older_file(pairs: Path, monkeypatch: p
 )
 def test_wrong_usage_is_one_line_that_names_it(pairs: Path, arguments: tuple[str, ...], said: str) -> None:
     (pairs / "empty").mkdir()
+    save_all(pairs / "segmented/labels", a=HALVES)
     (pairs / "nothing.txt").write_text("\n \r\n")
     (pairs / "unknown.txt").write_text("z\n")
     before = files_below(pairs)
@@ -370,6 +376,7 @@ def test_wrong_usage_is_one_line_that_names_it(pairs: Path, arguments: tuple[str
         (("pred", "gt", "--protocl", "regions"), "--protocl"),
         (("pred", "gt", "--nope"), "--nope"),
         (("pred", "gt", "--protocol", "voc"), "--protocol"),
+        (("pred", "gt", "--use", "colors"), "--use"),
         (("pred", "gt", "--ignore-index", "many"), "'many' is neither"),
         (("pred", "gt", "--ignore-index", "1.5"), "'1.5' is neither"),
         (("pred", "gt", "--ignore-index"), "--ignore-index"),

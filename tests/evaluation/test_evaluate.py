@@ -141,6 +141,17 @@ def test_one_assignment_of_labels_of_many_fits_is_said_to_mean_nothing(
     assert evaluation.document()["notes"] == evaluation.notes
 
 
+@pytest.mark.parametrize("prediction", ["out", "out/regions", "out/regions/sub"])
+@pytest.mark.usefixtures("output")
+def test_regions_of_many_fits_are_said_to_mean_nothing_as_classes(prediction: str) -> None:
+    Path("out/labels").rename("out/regions")
+    evaluation = evaluated(
+        prediction, "gt/sub" if prediction.endswith("sub") else "gt", protocol="classes", use="regions"
+    )
+    assert only_note(evaluation).startswith("The figures of classes mean nothing here")
+    assert evaluated("out", use="regions", protocol="regions").notes == []
+
+
 @pytest.mark.usefixtures("output")
 def test_labels_of_many_fits_mean_enough_for_regions_and_for_one_image() -> None:
     assert evaluated("out", protocol="regions").notes == []
@@ -402,6 +413,17 @@ def test_labels_of_any_integer_type_score_the_same(dtype: str) -> None:
     save_labels(Path("gt/a.mat"), HALVES)
     save_labels(Path("pred/a.npy"), np.array(QUARTERS).astype(dtype))
     assert evaluated().metrics()["miou_all"] == 0.5
+
+
+def test_regions_are_scored_in_place_of_labels_however_many() -> None:
+    """70,000 of one pixel each, whose numbers need 32 bits."""
+    regions = np.random.default_rng(0).permutation(70_000).reshape(250, 280).astype(np.int32)
+    save_labels(Path("out/labels/a.png"), np.zeros(regions.shape, np.uint8))
+    save_labels(Path("out/regions/a.tif"), regions)
+    save_labels(Path("gt/a.npy"), regions)
+    evaluation = evaluated("out", protocol="regions", use="regions", ignore_index=None)
+    assert evaluation.metrics() == {"miou": 1, "covering": 1, "pri": 1, "voi": 0, "segments": 70_000}
+    assert evaluated("out", protocol="regions", ignore_index=None).metrics()["segments"] == 1
 
 
 def test_matrix_of_a_mat_file_is_a_prediction() -> None:

@@ -138,6 +138,12 @@ def test_tiff_keeps_its_values_however_compressed(tmp_path: Path, dtype: str, co
     np.testing.assert_array_equal(read(tmp_path, encoded(values, "TIFF", compression=compression), ".tiff"), values)
 
 
+def test_tiff_of_more_values_than_16_bits_has_keeps_each(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).permutation(70_000).reshape(250, 280).astype(np.int32)
+    for content in (encoded(values, "TIFF"), tiff(32, values.astype("<u4").tobytes(), values.size)):
+        np.testing.assert_array_equal(read(tmp_path, content, ".tif").ravel(), values.ravel())
+
+
 def test_tiff_of_the_other_byte_order_keeps_its_values(tmp_path: Path) -> None:
     image = Image.frombytes("I;16B", (2, 1), struct.pack(">2H", 258, 65535))
     assert read(tmp_path, encoded(image, "TIFF"), ".tif").tolist() == [[258, 65535]]

@@ -66,6 +66,33 @@ def test_output_of_segment_stands_for_its_labels() -> None:
     assert paired() == expected
 
 
+@pytest.mark.parametrize("prediction", ["out", "out/regions", "link"])
+def test_output_of_segment_stands_for_the_maps_to_use(here: Path, prediction: str) -> None:
+    files("out", "labels/a.png", "labels/c.png", "regions/a.png", "regions/stats/b.tif", "stats/a.json")
+    files("gt", "a.mat", "stats/b.mat")
+    (here / "link").symlink_to("out/regions")
+    pairing = pair_files(Path(prediction), Path("gt"), use="regions")
+    found = {pair.name: pair.prediction.resolve() for pair in pairing.pairs}
+    assert found == {"a": here / "out/regions/a.png", "stats/b": here / "out/regions/stats/b.tif"}
+    assert pairing.predictions_alone == []
+
+
+@pytest.mark.parametrize("written", ["labels/a.png", "stats/a.json"])
+def test_output_of_segment_without_the_maps_to_use_is_refused_saying_how_to_get_them(written: str) -> None:
+    files("out", written, "a.png")
+    files("gt", "a.mat")
+    with pytest.raises(UsageError) as caught:
+        pair_files(Path("out"), Path("gt"), use="regions")
+    said = "out has no regions/, which segment writes with --save labels,color,stats,regions"
+    assert str(caught.value) == said
+
+
+def test_any_folder_of_maps_is_taken_whatever_maps_to_use() -> None:
+    files("pred", "a.png", "sub/b.png", "regions.png")
+    files("gt", "a.mat", "sub/b.mat")
+    assert [pair.name for pair in pair_files(Path("pred"), Path("gt"), use="regions").pairs] == ["a", "sub/b"]
+
+
 def test_ground_truth_is_taken_as_it_is() -> None:
     files("pred", "labels/a.png")
     files("gt", "labels/a.png", "a.png")
