@@ -25,6 +25,11 @@ class Agreement:
     rand_index: float
     variation_of_information: float
 
+    @classmethod
+    def of(cls, table: ContingencyTable) -> Agreement:
+        """Read a table of at least one pixel."""
+        return cls(table, best_overlaps(table), rand_index(table), variation_of_information(table))
+
     @property
     def covered(self) -> float:
         """Pixels of the ground truth, each weighted by the best overlap of its segment."""
@@ -42,4 +47,4 @@ def agreement(truth: NDArray[np.integer], segments: NDArray[np.integer], ignore:
     table = contingency_table(truth, segments, ignore)
     if not table.pixels:
         raise ImageError(f"every pixel of the ground truth is to be ignored (value {ignore})")
-    return Agreement(table, best_overlaps(table), rand_index(table), variation_of_information(table))
+    return Agreement.of(table)

@@ -1,4 +1,4 @@
-"""Label maps and annotations from files, their values exactly as stored."""
+"""Label maps, annotations and hierarchies from files, their values exactly as stored."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import io
 import math
 import re
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from PIL import Image
 
 from ..errors import DecodeError
 from ..images import pillow_alone, read_file, read_image
+from ..regions.hierarchy import Hierarchy, hierarchy_of
 from .matlab import DAMAGE, MATLAB_BYTES, Matrix, read_matlab
 
 IMAGE_FORMATS = {".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BMP", ".gif": "GIF", ".pgm": "PPM"}
@@ -30,6 +32,19 @@ LARGEST = 2.0**53
 LabelMap = NDArray[np.integer[Any]]
 
 
+@dataclass(frozen=True)
+class _Limit:
+    """How many pixels an image may have; `boundaries` says that its map is (2H-1, 2W-1), and not (H, W)."""
+
+    max_pixels: int
+    boundaries: bool = False
+
+    def check(self, shape: tuple[int, ...]) -> None:
+        height, width = ((side + 1) // 2 for side in shape) if self.boundaries else shape
+        if height * width > self.max_pixels:
+            raise DecodeError(f"{width} x {height} pixels are more than --max-pixels {self.max_pixels} allows")
+
+
 def read_label_map(path: Path, max_pixels: int) -> LabelMap:
     """The one label map of a file, an (H, W) integer array.
 
@@ -40,10 +55,7 @@ def read_label_map(path: Path, max_pixels: int) -> LabelMap:
     DecodeError
         If the file cannot be read as one label map of at most `max_pixels` pixels.
     """
-    maps = read_annotations(path, max_pixels)
-    if len(maps) > 1:
-        raise DecodeError(f"{path}: holds {len(maps)} segmentations where one is needed")
-    return maps[0]
+    return _only(path, _Limit(max_pixels))
 
 
 def read_annotations(path: Path, max_pixels: int) -> list[LabelMap]:
@@ -54,28 +66,56 @@ def read_annotations(path: Path, max_pixels: int) -> list[LabelMap]:
     DecodeError
         As `read_label_map`.
     """
+    return _maps(path, _Limit(max_pixels))
+
+
+def read_hierarchy(path: Path, max_pixels: int) -> Hierarchy:
+    """The hierarchy of a file's one boundary map, (2H-1, 2W-1) for an image of H x W pixels.
+
+    Raises
+    ------
+    DecodeError
+        If the file cannot be read as the boundary map of an image of at most `max_pixels` pixels.
+    """
+    boundaries = _only(path, _Limit(max_pixels, boundaries=True))
+    if boundaries.dtype.itemsize < 2:
+        raise DecodeError(f"{path}: its values have 8 bits, and the strengths of a boundary map 16")
+    try:
+        return hierarchy_of(boundaries)
+    except ValueError as error:
+        raise DecodeError(f"{path}: {error}") from None
+
+
+def _only(path: Path, limit: _Limit) -> LabelMap:
+    maps = _maps(path, limit)
+    if len(maps) > 1:
+        raise DecodeError(f"{path}: holds {len(maps)} segmentations where one is needed")
+    return maps[0]
+
+
+def _maps(path: Path, limit: _Limit) -> list[LabelMap]:
     try:
         suffix = path.suffix.lower()
         if not path.stat().st_size:
             raise DecodeError("the file is empty")
         if suffix == ".mat":
-            maps = _read_matlab(_matlab_content(path), max_pixels)
+            maps = _read_matlab(_matlab_content(path), limit)
         elif suffix == ".npy":
-            maps = [_read_numpy(path, max_pixels)]
+            maps = [_read_numpy(path, limit)]
         elif suffix in IMAGE_FORMATS:
-            maps = [_read_image(read_image(path, max_pixels), IMAGE_FORMATS[suffix], max_pixels)]
+            maps = [_read_image(read_image(path, limit.max_pixels), IMAGE_FORMATS[suffix], limit)]
         else:
             raise DecodeError(f"not a label file: its name ends in none of {' '.join(SUFFIXES)}")
+        for labels in maps:
+            if labels.shape != maps[0].shape:
+                raise DecodeError("its segmentations differ in size")
+            if labels.size == 0:
+                raise DecodeError("it has no pixels")
+            limit.check(labels.shape)
     except DecodeError as error:
         raise DecodeError(f"{path}: {error}") from None
     except OSError as error:
         raise DecodeError(f"{path}: {error.strerror or error}") from error
-    for labels in maps:
-        if labels.shape != maps[0].shape:
-            raise DecodeError(f"{path}: its segmentations differ in size")
-        if labels.size == 0:
-            raise DecodeError(f"{path}: it has no pixels")
-        _refuse_too_many(labels.shape, max_pixels, path)
     return maps
 
 
@@ -96,17 +136,11 @@ def is_color(path: Path) -> bool:
         return False
 
 
-def _refuse_too_many(shape: tuple[int, ...], max_pixels: int, path: Path | None = None) -> None:
-    if shape[0] * shape[1] > max_pixels:
-        place = f"{path}: " if path else ""
-        raise DecodeError(f"{place}{shape[1]} x {shape[0]} pixels are more than --max-pixels {max_pixels} allows")
-
-
-def _read_image(content: bytes, file_format: str, max_pixels: int) -> LabelMap:
+def _read_image(content: bytes, file_format: str, limit: _Limit) -> LabelMap:
     try:
-        with pillow_alone(max_pixels if file_format == "GIF" else None):
+        with pillow_alone(limit.max_pixels if file_format == "GIF" else None):
             image = Image.open(io.BytesIO(content), formats=[file_format])
-            _refuse_too_many((image.height, image.width), max_pixels)
+            limit.check((image.height, image.width))
             if getattr(image, "is_animated", False):  # to count the frames may take minutes
                 raise DecodeError("it has more than one frame where one label map is needed")
             white = _stored_white(image, content)
@@ -115,7 +149,7 @@ def _read_image(content: bytes, file_format: str, max_pixels: int) -> LabelMap:
     except (DecodeError, MemoryError):
         raise
     except Image.DecompressionBombError:
-        raise DecodeError(f"more pixels than --max-pixels {max_pixels} allows") from None
+        raise DecodeError(f"more pixels than --max-pixels {limit.max_pixels} allows") from None
     except Exception as error:  # Pillow's decoders raise anything at all on damaged files
         raise DecodeError(f"damaged, or not a {file_format} file") from error
 
@@ -173,7 +207,7 @@ def _unstretched(values: LabelMap, white: int) -> LabelMap:
     return stored.astype(values.dtype)
 
 
-def _read_numpy(path: Path, max_pixels: int) -> LabelMap:
+def _read_numpy(path: Path, limit: _Limit) -> LabelMap:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the headers of damaged files
@@ -184,7 +218,7 @@ def _read_numpy(path: Path, max_pixels: int) -> LabelMap:
         raise DecodeError("damaged, or not an .npy file of numbers") from error
     if stored.ndim != 2 or stored.dtype.kind not in "iub":
         raise DecodeError(f"an array of {stored.dtype}, shape {stored.shape}, where (H, W) integers are needed")
-    _refuse_too_many(stored.shape, max_pixels)
+    limit.check(stored.shape)
     values: LabelMap = np.array(stored, dtype=np.uint8 if stored.dtype.kind == "b" else None)
     return values
 
@@ -193,13 +227,13 @@ def _matlab_content(path: Path) -> bytes:
     return read_file(path, MATLAB_BYTES, f"the {MATLAB_BYTES >> 20} MiB that a .mat may have")
 
 
-def _read_matlab(content: bytes, max_pixels: int) -> list[LabelMap]:
+def _read_matlab(content: bytes, limit: _Limit) -> list[LabelMap]:
     if content[:10] == b"MATLAB 7.3":
         raise DecodeError("MATLAB 7.3 files are not read; save it with -v7")
     variables = read_matlab(content)
     if _ANNOTATIONS in variables:
         try:
-            maps = [_integers(cell.field("Segmentation"), max_pixels) for cell in variables[_ANNOTATIONS].cells()]
+            maps = [_integers(cell.field("Segmentation"), limit) for cell in variables[_ANNOTATIONS].cells()]
         except DAMAGE as error:
             raise DecodeError("its groundTruth is damaged, or not laid out as BSDS500's") from error
         if not maps:
@@ -212,16 +246,16 @@ def _read_matlab(content: bytes, max_pixels: int) -> list[LabelMap]:
         names = ", ".join(variables) or "nothing"
         raise DecodeError(f"it holds {names}: neither BSDS500's groundTruth nor one matrix of labels")
     try:
-        return [_integers(matrices[0], max_pixels)]
+        return [_integers(matrices[0], limit)]
     except DAMAGE as error:
         raise DecodeError("damaged") from error
 
 
-def _integers(matrix: Matrix, max_pixels: int) -> LabelMap:
+def _integers(matrix: Matrix, limit: _Limit) -> LabelMap:
     """MATLAB's numbers are floating point unless asked otherwise."""
     if len(matrix.shape) != 2:
         raise ValueError("not two-dimensional")
-    _refuse_too_many(matrix.shape, max_pixels)
+    limit.check(matrix.shape)
     values = matrix.numbers()
     if values.dtype.kind != "f":
         return values

@@ -23,6 +23,10 @@ class PooledMean:
         self.total += total
         self.count += count
 
+    def include(self, other: PooledMean) -> None:
+        """Add all that another one holds."""
+        self.add(other.total, other.count)
+
     @property
     def value(self) -> float | None:
         """None while there is nothing to average."""

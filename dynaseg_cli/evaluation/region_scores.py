@@ -14,8 +14,8 @@ from .pooling import PooledMean, Spool
 
 
 @dataclass
-class _Totals:
-    """Sums over an image, or over the set."""
+class RegionTotals:
+    """Sums over an image, or over a set of images, that its metrics are read from."""
 
     all: PooledMean = field(default_factory=PooledMean)
     fine: PooledMean = field(default_factory=PooledMean)
@@ -25,18 +25,39 @@ class _Totals:
     voi: PooledMean = field(default_factory=PooledMean)
     segments: PooledMean = field(default_factory=PooledMean)
 
-    def add(self, annotations: Sequence[Agreement], segments: int) -> None:
-        """Add an image's agreements with each of its annotations."""
+    @classmethod
+    def of(cls, annotations: Sequence[Agreement], segments: int) -> RegionTotals:
+        """Those of one image, by the agreements of its segments with each of its annotations."""
+        totals = cls()
         by_segments = sorted(annotations, key=lambda one: len(one.overlaps))
-        chosen = ((self.all, annotations), (self.coarse, by_segments[:1]), (self.fine, by_segments[-1:]))
+        chosen = ((totals.all, annotations), (totals.coarse, by_segments[:1]), (totals.fine, by_segments[-1:]))
         for mean, members in chosen:
             for one in members:
                 mean.add(float(one.overlaps.sum()), len(one.overlaps))
         for one in annotations:
-            self.covering.add(one.covered, one.table.pixels)
-        self.pri.add(float(np.mean([one.rand_index for one in annotations])))
-        self.voi.add(float(np.mean([one.variation_of_information for one in annotations])))
-        self.segments.add(segments)
+            totals.covering.add(one.covered, one.table.pixels)
+        totals.pri.add(float(np.mean([one.rand_index for one in annotations])))
+        totals.voi.add(float(np.mean([one.variation_of_information for one in annotations])))
+        totals.segments.add(segments)
+        return totals
+
+    def include(self, image: RegionTotals) -> None:
+        for name, mean in vars(self).items():
+            mean.include(getattr(image, name))
+
+    def row(self, *, annotators: bool) -> Row:
+        """The metrics; of several `annotators`, mIoU by the subsets of their annotations."""
+        miou = {"all": self.all.value, "fine": self.fine.value, "coarse": self.coarse.value}
+        values = [value for value in miou.values() if value is not None]
+        named: Row = {f"miou_{subset}": value for subset, value in miou.items()}
+        named["miou_mean"] = sum(values) / len(values) if values else None
+        return {
+            **(named if annotators else {"miou": miou["all"]}),
+            "covering": self.covering.value,
+            "pri": self.pri.value,
+            "voi": self.voi.value,
+            "segments": self.segments.value,
+        }
 
 
 class RegionScores:
@@ -52,36 +73,21 @@ class RegionScores:
         self._annotators = annotators
         self._connected = connected
         self._ignore = ignore
-        self._set = _Totals()
+        self._set = RegionTotals()
         self._rows: Spool[tuple[str, Row]] = Spool()
 
     def add(self, name: str, prediction: NDArray[np.integer], annotations: Sequence[NDArray[np.integer]]) -> None:
         """Score the (H, W) labels of one image against its (H, W) annotations."""
         segments = connected_regions(prediction) if self._connected else prediction
         agreements = [agreement(truth, segments, self._ignore) for truth in annotations]
-        count = len(np.unique(segments))
-        image = _Totals()
-        for totals in (image, self._set):
-            totals.add(agreements, count)
-        self._rows.append((name, self._row(image)))
+        image = RegionTotals.of(agreements, len(np.unique(segments)))
+        self._set.include(image)
+        self._rows.append((name, image.row(annotators=self._annotators)))
 
     def metrics(self) -> Row:
         """The set's."""
-        return self._row(self._set)
+        return self._set.row(annotators=self._annotators)
 
     def per_image(self) -> Iterator[tuple[str, Row]]:
         """Each image's, in the order they were added."""
         return iter(self._rows)
-
-    def _row(self, totals: _Totals) -> Row:
-        miou = {"all": totals.all.value, "fine": totals.fine.value, "coarse": totals.coarse.value}
-        values = [value for value in miou.values() if value is not None]
-        named: Row = {f"miou_{subset}": value for subset, value in miou.items()}
-        named["miou_mean"] = sum(values) / len(values) if values else None
-        return {
-            **(named if self._annotators else {"miou": miou["all"]}),
-            "covering": totals.covering.value,
-            "pri": totals.pri.value,
-            "voi": totals.voi.value,
-            "segments": totals.segments.value,
-        }

@@ -18,8 +18,9 @@ from PIL import Image, ImageFile
 from samples import encoded, noise
 
 from dynaseg_cli.errors import DecodeError
-from dynaseg_cli.evaluation.label_files import SUFFIXES, is_color, read_annotations, read_label_map
+from dynaseg_cli.evaluation.label_files import SUFFIXES, is_color, read_annotations, read_hierarchy, read_label_map
 from dynaseg_cli.evaluation.matlab import Matrix
+from dynaseg_cli.regions.hierarchy import boundary_map, build_hierarchy
 
 LIMIT = 1_000_000
 LABELS = np.random.default_rng(0).integers(0, 5, (12, 16)).astype(np.uint8)
@@ -543,3 +544,67 @@ def test_exhausted_memory_is_not_taken_for_damage(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(ImageFile.ImageFile, "load", exhaust)
     with pytest.raises(MemoryError):
         read(tmp_path, encoded(LABELS, "BMP"), ".bmp")
+
+
+# Hierarchies
+
+
+HIERARCHY = build_hierarchy(LABELS, noise(12, 16))
+BOUNDARIES = boundary_map(HIERARCHY)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "content"),
+    [
+        (".png", encoded(BOUNDARIES, "PNG")),
+        (".tif", encoded(BOUNDARIES, "TIFF", compression="tiff_lzw")),
+        (".tif", encoded(BOUNDARIES.astype(np.int32), "TIFF")),
+        (".pgm", encoded(BOUNDARIES, "PPM")),
+        (".npy", npy(BOUNDARIES.astype(">u8"))),
+        (".npy", npy(BOUNDARIES.astype(np.int64))),
+        (".mat", matlab({"ucm": BOUNDARIES.astype(float)})),
+    ],
+)
+def test_hierarchy_is_that_of_the_boundary_map(tmp_path: Path, suffix: str, content: bytes) -> None:
+    path = tmp_path / f"map{suffix}"
+    path.write_bytes(content)
+    hierarchy = read_hierarchy(path, HIERARCHY.fragments.size)
+    for name, values in vars(HIERARCHY).items():
+        np.testing.assert_array_equal(getattr(hierarchy, name), values, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "content", "reason"),
+    [
+        (".png", encoded(BOUNDARIES, "PNG")[:100], "damaged, or not a PNG file"),
+        (".png", encoded(BOUNDARIES.astype(np.uint8), "PNG"), "its values have 8 bits, and the strengths of a "),
+        (".png", encoded(BOUNDARIES[:-1], "PNG"), "a boundary map has odd sides, not 31 x 22"),
+        (".npy", npy(BOUNDARIES.astype(np.int32) + 2**16), "the strengths of a boundary map are 0..65535"),
+        (".npy", npy(-BOUNDARIES.astype(np.int32)), "the strengths of a boundary map are 0..65535"),
+        (".npy", npy(BOUNDARIES / 65535), "an array of float64"),
+        (".npy", npy(np.zeros((0, 3), np.uint16)), "it has no pixels"),
+        (".mat", matlab({"ucm": BOUNDARIES / 65535}), "its numbers are not whole"),
+        (".mat", bsds500(BOUNDARIES, BOUNDARIES), "holds 2 segmentations where one is needed"),
+        (".jpg", b"?", "not a label file"),
+    ],
+)
+def test_what_is_no_boundary_map_is_refused(tmp_path: Path, suffix: str, content: bytes, reason: str) -> None:
+    path = tmp_path / f"map{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(DecodeError) as caught:
+        read_hierarchy(path, LIMIT)
+    assert str(caught.value).startswith(f"{path}: {reason}")
+
+
+@pytest.mark.parametrize(
+    ("suffix", "content"),
+    [(".png", encoded(BOUNDARIES, "PNG")), (".npy", npy(BOUNDARIES)), (".mat", matlab({"ucm": BOUNDARIES}))],
+)
+def test_boundary_map_of_too_many_pixels_is_refused_by_the_size_of_the_image(
+    tmp_path: Path, suffix: str, content: bytes
+) -> None:
+    path = tmp_path / f"map{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(DecodeError) as caught:
+        read_hierarchy(path, HIERARCHY.fragments.size - 1)
+    assert str(caught.value) == f"{path}: 16 x 12 pixels are more than --max-pixels 191 allows"
