@@ -13,6 +13,12 @@ def test_mean_pools_groups_by_their_numbers() -> None:
     assert mean.value == 0.5
 
 
+def test_mean_includes_all_of_another() -> None:
+    mean, other = PooledMean(1.0, 4), PooledMean(3.0, 4)
+    mean.include(other)
+    assert (mean.value, other.value) == (0.5, 0.75)
+
+
 def test_spool_gives_back_what_it_got_in_order_and_again() -> None:
     spool: Spool[object] = Spool()
     assert list(spool) == []
