@@ -18,7 +18,7 @@ Executor = Literal["local", "ray"]
 Preset = Literal["default", "paper"]
 Product = Literal["labels", "color", "stats", "regions", "hierarchy"]
 Protocol = Literal["auto", "bsds500", "regions", "classes", "coco-stuff27"]
-Use = Literal["labels", "regions"]
+Use = Literal["labels", "regions", "hierarchy"]
 
 PAPER_WEIGHT: dict[Mode, float] = {"scf": 50.0, "fsf": 15.0, "fixed": 5.0}
 """alpha of SCF (eq. 9) and of FSF (eq. 8), and mu of the fixed weighting (eq. 7), as published."""
@@ -260,6 +260,14 @@ class EvaluateConfig:
         _at_least("--max-pixels", self.max_pixels, 1)
         if self.protocol == "coco-stuff27" and self.ignore_index != "auto":
             raise UsageError("--ignore-index: coco-stuff27 ignores what is unlabeled, 255, and nothing else")
+        if self.use == "hierarchy":
+            if self.protocol in ("classes", "coco-stuff27") or self.num_things is not None:
+                raise UsageError(
+                    "--use hierarchy: its regions belong to no classes; it goes with --protocol bsds500 and regions,"
+                    " and without --num-things"
+                )
+            if not self.connected:
+                raise UsageError("--no-connected has no meaning with --use hierarchy, whose regions are connected")
         if self.num_things is not None:
             _at_least("--num-things", self.num_things, 0)
             if self.protocol not in ("auto", "classes"):

@@ -158,7 +158,14 @@ def test_batch_value_out_of_range_is_refused_by_the_name_of_its_option(options: 
     ("options", "named"),
     [
         ({"protocol": "voc"}, "--protocol must be one of auto, bsds500, regions, classes, coco-stuff27, not voc"),
-        ({"use": "colors"}, "--use must be one of labels, regions, not colors"),
+        ({"use": "colors"}, "--use must be one of labels, regions, hierarchy, not colors"),
+        (
+            {"use": "hierarchy", "protocol": "classes"},
+            "--use hierarchy: its regions belong to no classes; it goes with",
+        ),
+        ({"use": "hierarchy", "protocol": "coco-stuff27"}, "--use hierarchy: its regions belong to no classes"),
+        ({"use": "hierarchy", "num_things": 3}, "--use hierarchy: its regions belong to no classes"),
+        ({"use": "hierarchy", "connected": False}, "--no-connected has no meaning with --use hierarchy"),
         ({"center_crop": -1}, "--center-crop must be at least 0"),
         ({"max_pixels": 0}, "--max-pixels must be at least 1"),
         ({"num_things": -1}, "--num-things must be at least 0"),

@@ -64,7 +64,8 @@ def evaluate(
     use: Annotated[
         Use,
         typer.Option(
-            help="Which maps of PRED to score: the labels, or the regions that segment --save regions writes.",
+            help="Which maps of PRED to score: labels, or what segment --save regions,hierarchy writes. Hierarchies are"
+            " cut at every granularity: ODS is the best for all images, OIS the best of each.",
             rich_help_panel=_SCORING,
         ),
     ] = _DEFAULT.use,
@@ -199,6 +200,7 @@ def _show_alone(evaluation: Evaluation) -> None:
 
 
 def _show_scores(evaluation: Evaluation) -> None:
+    from ..evaluation.headings import HEADINGS
     from .metrics_table import metrics_table
 
     by = "miou_mean" if evaluation.protocol == "bsds500" else "miou"
@@ -210,6 +212,9 @@ def _show_scores(evaluation: Evaluation) -> None:
     if evaluation.images > 1:
         rows += [(f"the {len(worst)} worst:" if evaluation.images > WORST else "from the worst:", {}), *worst]
     stderr.print(metrics_table("images", rows))
+    readings = [(HEADINGS[metric], vars(reading)) for metric, reading in evaluation.readings().items()]
+    if readings:
+        stderr.print(metrics_table("hierarchies", readings))
     classes = evaluation.per_class()
     if 1 < len(classes) <= MOST_CLASSES:
         stderr.print(metrics_table("class", [(one.name or str(one.value), {"miou": one.iou}) for one in classes]))

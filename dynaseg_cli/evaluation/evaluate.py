@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,7 +14,8 @@ from ..errors import DecodeError, ImageError
 from . import coco_stuff
 from .agreement import Row
 from .class_scores import ClassScore, ClassScores
-from .label_files import LabelMap, is_bsds500, is_color, read_annotations, read_label_map
+from .hierarchy_scores import HierarchyScores, Reading
+from .label_files import LabelMap, is_bsds500, is_color, read_annotations, read_hierarchy, read_label_map
 from .pairing import Pair, Pairing, pair_files
 from .region_scores import RegionScores
 from .resizing import center_crop, resized
@@ -55,7 +57,7 @@ class Evaluation:
                 " means something else in every image, and one assignment of labels to classes serves them all."
             )
         first = self.pairing.pairs[0]
-        for path in (first.prediction, first.truth):
+        for path in (first.truth,) if config.use == "hierarchy" else (first.prediction, first.truth):
             if is_color(path):
                 self.notes.append(f"Colours are labels: every distinct colour of {path} is taken for one.")
         self._ignore = self._choose_ignored(is_color(first.truth))
@@ -86,6 +88,10 @@ class Evaluation:
         """Each class's IoU; empty unless classes were scored."""
         return self._scores.per_class() if isinstance(self._scores, ClassScores) else []
 
+    def readings(self) -> dict[str, Reading]:
+        """How good hierarchies are at one granularity and at each image's best; empty unless they were scored."""
+        return self._scores.readings() if isinstance(self._scores, HierarchyScores) else {}
+
     def document(self) -> dict[str, Any]:
         """What ``--json`` prints."""
         return {
@@ -105,6 +111,7 @@ class Evaluation:
             ],
             "metrics": self.metrics(),
             **({"classes": [vars(score) for score in self.per_class()]} if self.per_class() else {}),
+            **({"hierarchy": _curve(self._scores)} if isinstance(self._scores, HierarchyScores) else {}),
             "notes": self.notes,
             "options": {**vars(self.config), "protocol": self.protocol, "ignore_index": self._ignore},
         }
@@ -137,13 +144,15 @@ class Evaluation:
                 continue
             if is_bsds500(pair.truth):
                 return "bsds500", "the ground truth is in .mat files with several annotators' maps"
-            if coco_stuff.looks_like_stuffthingmap(pair.truth.stem, truths[0]):
+            if self.config.use != "hierarchy" and coco_stuff.looks_like_stuffthingmap(pair.truth.stem, truths[0]):
                 return "coco-stuff27", "the ground truth is named and numbered as COCO-Stuff's stuffthingmaps"
             break
         return "regions", "one map an image, whose values are taken for regions of that image alone"
 
-    def _make_scores(self) -> RegionScores | ClassScores:
+    def _make_scores(self) -> RegionScores | ClassScores | HierarchyScores:
         connected, ignore = self.config.connected, self._ignore
+        if self.config.use == "hierarchy":
+            return HierarchyScores(annotators=self.protocol == "bsds500", ignore=ignore)
         if self.protocol == "coco-stuff27":
             return ClassScores(
                 connected=connected,
@@ -158,22 +167,30 @@ class Evaluation:
     def _score(self, pair: Pair) -> str | None:
         """Why it could not be done."""
         try:
-            prediction, truths = self._read(pair)
+            score = self._read(pair)
         except ImageError as error:
             return str(error)
         try:
-            self._scores.add(pair.name, prediction, truths)
+            score()
         except ImageError as error:
             return f"{pair.truth}: {error}"
         return None
 
-    def _read(self, pair: Pair) -> tuple[LabelMap, list[LabelMap]]:
+    def _read(self, pair: Pair) -> Callable[[], None]:
+        """Read a pair's files; what is returned scores them."""
         truths = read_annotations(pair.truth, self.config.max_pixels)
         if self.protocol != "bsds500" and len(truths) > 1:
             raise DecodeError(f"{pair.truth}: {len(truths)} annotations, which only --protocol bsds500 can score")
         if self.protocol == "coco-stuff27":
             truths = [_coarse(truth, pair.truth) for truth in truths]
+        if isinstance(self._scores, HierarchyScores):
+            hierarchy = read_hierarchy(pair.prediction, self.config.max_pixels)
+            return partial(self._scores.add, pair.name, hierarchy, *self._sized(pair, hierarchy.fragments, truths))
         labels = read_label_map(pair.prediction, self.config.max_pixels)
+        return partial(self._scores.add, pair.name, *self._sized(pair, labels, truths))
+
+    def _sized(self, pair: Pair, labels: LabelMap, truths: list[LabelMap]) -> tuple[LabelMap, list[LabelMap]]:
+        """A prediction and its annotations in one size, as the options have it."""
         crop, size = self.config.center_crop, truths[0].shape
         if labels.shape != size and not (crop and labels.shape == (crop, crop)):
             if not self.config.resize:
@@ -192,6 +209,11 @@ def _coarse(truth: LabelMap, path: Path) -> LabelMap:
         return coco_stuff.to_coarse(truth)
     except ValueError as error:
         raise DecodeError(f"{path}: {error}") from None
+
+
+def _curve(scores: HierarchyScores) -> dict[str, Any]:
+    granularities = {metric: reading.ods_granularity for metric, reading in scores.readings().items()}
+    return {"granularity": granularities, "curve": scores.curve()}
 
 
 def _labels_mean_nothing_in_common(prediction: Path) -> bool:

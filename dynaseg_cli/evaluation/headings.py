@@ -34,8 +34,12 @@ HEADINGS = {
     "pri": "PRI",
     "voi": "VoI",
     "segments": "segments",
+    "ods": "ODS",
+    "ods_granularity": "granularity",
+    "ois": "OIS",
+    "best": "best",
 }
-"""Every column by the metric's name, in the order of columns."""
+"""Every column by the metric's name, in the order of columns; the last are those of the readings of hierarchies."""
 
 
 def columns_of(rows: Iterable[Row]) -> list[str]:
@@ -54,4 +58,4 @@ def written(metric: str, value: float | None) -> str:
         return f"{value:.3f}"
     if metric.endswith(("seconds", "ratio", "gigabytes")) or metric in ("ms_per_iteration", "images_per_second"):
         return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:.0f}"
-    return f"{value:.2f}" if metric == "voi" else f"{value:.3f}"
+    return f"{value:.2f}" if metric in ("voi", "ods_granularity") else f"{value:.3f}"

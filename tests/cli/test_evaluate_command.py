@@ -177,6 +177,8 @@ def test_options_reach_the_scores(here: Path) -> None:
     assert options("--protocol", "bsds500") == {"protocol": "bsds500", "ignore_index": None}
     assert options("--protocol", "classes", "--num-things", "1") == {"protocol": "classes", "num_things": 1}
     assert options("--use", "regions") == {"use": "regions"}
+    save_labels(here / "pred/a.png", np.zeros((3, 7), np.uint16))
+    assert options("--use", "hierarchy") == {"use": "hierarchy"}
     assert options("--no-connected", "--resize") == {"connected": False, "resize": True}
     assert options("--ignore-index", "none") == {"ignore_index": None}
     assert options("--ignore-index", "0xE0E0C0") == {"ignore_index": 0xE0E0C0}
@@ -224,6 +226,50 @@ def test_table_of_80_columns_has_every_heading_and_number_whole(
     cells = [line.split()[-columns:] for line in lines]
     assert cells.count(numbers) == 3  # the set's, and either image's
     assert cells.count([HEADINGS[name] for name in metrics]) == 1
+
+
+@pytest.fixture
+def hierarchies(here: Path) -> None:
+    """Twelve images of 4 x 1 pixels, which fall into halves and then quarters; the ground truth of one is quarters."""
+    for number in range(12):
+        save_labels(
+            here / f"out/hierarchy/{number:02}.png", np.array([[0, 20_000, 0, 60_000, 0, 20_000, 0]], np.uint16)
+        )
+        save_labels(here / f"gt/{number:02}.mat", [[0, 1, 2, 3]] if number == 7 else [[0, 0, 1, 1]])
+
+
+@pytest.mark.usefixtures("hierarchies")
+def test_hierarchies_have_a_table_of_their_readings_beside_the_usual_one() -> None:
+    result = evaluate("out", "gt", "--use", "hierarchy")
+    assert (result.exit_code, result.stdout) == (0, "")
+    table = rows(result)
+    assert table["images"] == ["All", "Fine", "Coarse", "Mean", "covering", "PRI", "VoI", "segments"]
+    assert table["all 12"][4:] == ["0.958", "0.972", "0.08", "2"]
+    assert list(table)[2:4] == ["the 10 worst:", "07"]
+    assert {name: numbers for name, numbers in rows(result, "hierarchies").items() if name} == {
+        "hierarchies": ["ODS", "granularity", "OIS", "best"],
+        "covering": ["0.958", "0.09", "1.000", "1.000"],
+        "PRI": ["0.972", "0.09", "1.000"],
+        "VoI": ["0.083", "0.09", "0.000"],
+    }
+    assert max(map(len, result.stderr.splitlines()[1:])) <= 80
+
+
+@pytest.mark.usefixtures("hierarchies")
+def test_readings_of_hierarchies_are_on_stdout_and_of_each_image_in_the_file(here: Path) -> None:
+    (here / "out/hierarchy/03.png").write_bytes(b"damaged")
+    result = evaluate("out", "gt", "--use", "hierarchy", "-q", "--json", "--per-image", "scores.csv")
+    assert (result.exit_code, result.stderr) == (1, "failed: out/hierarchy/03.png: damaged, or not a PNG file\n")
+    document = summary(result)
+    assert (document["images"], document["hierarchy"]["granularity"]["covering"]) == (11, 0.09)
+    assert len(document["hierarchy"]["curve"]) == 101
+    with (here / "scores.csv").open(newline="") as stream:
+        lines = {line.pop("image"): line for line in csv.DictReader(stream)}
+    assert list(lines["00"]) == list(document["metrics"])
+    for name in ("pri_ods", "pri_ois", "voi_ods", "voi_ois", "segments", "granularity"):
+        mean = np.mean([float(line[name]) for line in lines.values()])
+        assert document["metrics"][name] == pytest.approx(mean)
+    assert (lines["07"]["covering"], lines["07"]["covering_ois"], lines["07"]["granularity"]) == ("0.5", "1.0", "0.09")
 
 
 def test_classes_are_shown_by_name(here: Path) -> None:
@@ -345,6 +391,12 @@ def test_full_disk_is_said_and_leaves_the_older_file(pairs: Path, monkeypatch: p
             ("segmented", "gt", "--use", "regions"),
             "segmented has no regions/, which segment writes with --save labels,",
         ),
+        (("segmented", "gt", "--use", "hierarchy"), "segmented has no hierarchy/, which segment writes with --save "),
+        (
+            ("pred", "gt", "--use", "hierarchy", "--protocol", "classes"),
+            "--use hierarchy: its regions belong to no clas",
+        ),
+        (("pred", "gt", "--use", "hierarchy", "--no-connected"), "--no-connected has no meaning with --use hierarchy"),
         (("pred", "gt", "--num-things", "-1"), "--num-things must be at least 0"),
         (("pred", "gt", "--num-things", "1", "--protocol", "regions"), "--num-things belongs to --protocol classes"),
         (("pred", "gt", "--center-crop", "-1"), "--center-crop must be at least 0"),

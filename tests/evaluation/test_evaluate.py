@@ -13,6 +13,7 @@ from dynaseg_cli.errors import UsageError
 from dynaseg_cli.evaluation import evaluate as module
 from dynaseg_cli.evaluation.coco_stuff import CLASS_NAMES
 from dynaseg_cli.evaluation.evaluate import Evaluation
+from dynaseg_cli.regions.hierarchy import hierarchy_of
 
 HALVES = [[0, 0, 1, 1]] * 2
 WHOLE = [[0, 0, 0, 0]] * 2
@@ -431,6 +432,122 @@ def test_matrix_of_a_mat_file_is_a_prediction() -> None:
     Path("pred").mkdir()
     Path("pred/a.mat").write_bytes(matlab({"labels": np.array(HALVES, float)}))
     assert evaluated().metrics()["miou"] == 1
+
+
+# Hierarchies
+
+BOUNDARIES = np.array([[0, 20_000, 0, 60_000, 0, 20_000, 0]] * 3, np.uint16)
+"""Of 4 x 2 pixels: one region, from a granularity of 0.09 on the halves, from 0.7 on the quarters."""
+READINGS = {"covering_ois", "covering_best", "pri_ods", "pri_ois", "voi_ods", "voi_ois", "granularity"}
+
+
+def save_hierarchies(folder: str, *names: str) -> None:
+    for name in names:
+        save_labels(Path(folder, f"{name}.png"), BOUNDARIES)
+
+
+@pytest.mark.parametrize("protocol", ["bsds500", "regions"])
+def test_hierarchies_are_scored_at_their_best_granularity(protocol: str) -> None:
+    save_hierarchies("out/hierarchy", "a", "sub/b")
+    save_all(Path("out/labels"), a=WHOLE)
+    save_all(Path("gt"), a=HALVES)
+    save_all(Path("gt/sub"), b=QUARTERS)
+    evaluation = evaluated("out", use="hierarchy", protocol=protocol)
+    metrics = evaluation.metrics()
+    assert set(metrics) == METRICS[protocol] | READINGS
+    assert (metrics["covering"], metrics["segments"], metrics["granularity"]) == (0.75, 2, 0.09)
+    assert (metrics["covering_ois"], metrics["covering_best"], metrics["voi_ois"]) == (1, 1, 0)
+    assert {name: row["covering_ois"] for name, row in evaluation.per_image()} == {"a": 1, "sub/b": 1}
+    document = strict(json.dumps(evaluation.document()))
+    assert document == evaluation.document()
+    assert document["hierarchy"]["granularity"] == {"covering": 0.09, "pri": 0.09, "voi": 0.09}
+    curve = document["hierarchy"]["curve"]
+    assert [point["granularity"] for point in curve] == [step / 100 for step in range(101)]
+    assert [point["segments"] for point in curve] == [1] * 9 + [2] * 61 + [4] * 31
+    assert set(curve[0]) == METRICS[protocol] | {"granularity"}
+    assert document["metrics"].items() >= {name: curve[9][name] for name in METRICS[protocol]}.items()
+
+
+def test_only_hierarchies_have_readings() -> None:
+    save_all(Path("pred"), a=HALVES)
+    save_all(Path("gt"), a=HALVES)
+    assert evaluated(protocol="regions").readings() == {}
+    assert "hierarchy" not in evaluated(protocol="regions").document()
+
+
+def test_cut_of_a_hierarchy_scores_as_the_regions_of_that_cut() -> None:
+    random = np.random.default_rng(0)
+    for name in "abc":
+        boundaries = random.integers(0, 2**16, (23, 31)).astype(np.uint16)
+        regions = hierarchy_of(boundaries).cut(0.4)
+        save_labels(Path("out/hierarchy", f"{name}.png"), boundaries)
+        save_labels(Path("out/regions", f"{name}.png"), regions.astype(np.uint16))
+        truths = [random.integers(1, count, (12, 16)).astype(np.uint16) for count in (3, 9)]
+        save_labels(Path("gt", f"{name}.mat"), *truths)
+    curve = evaluated("out", use="hierarchy").document()["hierarchy"]["curve"]
+    assert curve[40] == pytest.approx({"granularity": 0.4, **evaluated("out", use="regions").metrics()})
+
+
+def test_nothing_scored_of_hierarchies_is_nothing_measured() -> None:
+    save_hierarchies("pred", "a")
+    save_all(Path("gt"), a=[[0]])
+    evaluation = evaluated(use="hierarchy")
+    assert set(evaluation.metrics().values()) == {None}
+    assert set(evaluation.document()["hierarchy"]["granularity"].values()) == {None}
+    assert list(evaluation.per_image()) == []
+
+
+def test_what_is_no_boundary_map_of_the_image_is_a_failure_by_name() -> None:
+    names = ("good", "bits", "damaged", "even", "large", "many", "size")
+    save_hierarchies("pred", *names)
+    save_all(Path("gt"), **dict.fromkeys(names, HALVES))
+    for name, content in {
+        "bits": BOUNDARIES.astype(np.uint8),
+        "even": BOUNDARIES[:, 1:],
+        "many": np.zeros((3, 17), np.uint16),
+        "size": np.zeros((5, 7), np.uint16),
+    }.items():
+        save_labels(Path("pred", f"{name}.png"), content)
+    whole = Path("pred/damaged.png").read_bytes()
+    Path("pred/damaged.png").write_bytes(whole[:-30])
+    save_all(Path("gt"), large=[[0] * 9] * 2)
+    evaluation = evaluated(use="hierarchy", max_pixels=17)
+    assert reasons(evaluation) == {
+        "bits": "pred/bits.png: its values have 8 bits, and the strengths of a boundary map 16",
+        "damaged": "pred/damaged.png: damaged, or not a PNG file",
+        "even": "pred/even.png: a boundary map has odd sides, not 6 x 3",
+        "large": "gt/large.png: 9 x 2 pixels are more than --max-pixels 17 allows",
+        "many": "pred/many.png: 9 x 2 pixels are more than --max-pixels 17 allows",
+        "size": "pred/size.png: 4 x 3 pixels, but gt/size.png has 4 x 2; --resize brings it to that size",
+    }
+    assert (evaluation.images, evaluation.metrics()["covering"]) == (1, 1)
+
+
+def test_ground_truth_of_a_hierarchy_that_is_all_ignored_is_a_failure_by_name() -> None:
+    save_hierarchies("pred", "a", "b")
+    save_all(Path("gt"), a=[[255] * 4] * 2, b=[[0, 0, 1, 255]] * 2)
+    evaluation = evaluated(use="hierarchy")
+    assert reasons(evaluation) == {"a": "gt/a.png: every pixel of the ground truth is to be ignored (value 255)"}
+    assert evaluation.metrics()["covering"] == 1
+
+
+def test_fragments_are_resized_and_cropped_as_labels_are() -> None:
+    save_hierarchies("pred", "a")
+    save_all(Path("gt"), a=np.kron(HALVES, np.ones((3, 2), int)).tolist())
+    metrics = evaluated(use="hierarchy", resize=True).metrics()
+    assert (metrics["covering"], metrics["voi_ois"], metrics["segments"]) == (1, 0, 2)
+    save_all(Path("gt"), a=HALVES)
+    evaluation = evaluated(use="hierarchy", center_crop=2)
+    assert evaluation.metrics()["covering"] == 1
+    assert evaluation.document()["hierarchy"]["curve"][-1]["segments"] == 2
+
+
+def test_no_protocol_of_classes_is_recognised_for_hierarchies() -> None:
+    save_hierarchies("pred", "000000000139")
+    save_all(Path("gt"), **{"000000000139": HALVES})
+    evaluation = evaluated(use="hierarchy")
+    assert evaluation.protocol == "regions"
+    assert only_note(evaluation).startswith("Protocol regions: ")
 
 
 @pytest.mark.slow

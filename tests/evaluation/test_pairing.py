@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from dynaseg_cli.config import Use
 from dynaseg_cli.errors import UsageError
 from dynaseg_cli.evaluation.pairing import pair_files
 
@@ -78,13 +79,13 @@ def test_output_of_segment_stands_for_the_maps_to_use(here: Path, prediction: st
 
 
 @pytest.mark.parametrize("written", ["labels/a.png", "stats/a.json"])
-def test_output_of_segment_without_the_maps_to_use_is_refused_saying_how_to_get_them(written: str) -> None:
+@pytest.mark.parametrize("use", ["regions", "hierarchy"])
+def test_output_of_segment_without_the_maps_to_use_is_refused_saying_how_to_get_them(use: Use, written: str) -> None:
     files("out", written, "a.png")
     files("gt", "a.mat")
     with pytest.raises(UsageError) as caught:
-        pair_files(Path("out"), Path("gt"), use="regions")
-    said = "out has no regions/, which segment writes with --save labels,color,stats,regions"
-    assert str(caught.value) == said
+        pair_files(Path("out"), Path("gt"), use=use)
+    assert str(caught.value) == f"out has no {use}/, which segment writes with --save labels,color,stats,{use}"
 
 
 def test_any_folder_of_maps_is_taken_whatever_maps_to_use() -> None:
