@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from .batch.hierarchy_files import read_hierarchy as read_hierarchy
     from .batch.runner import segment_folder as segment_folder
     from .config import BatchConfig as BatchConfig
     from .config import CutConfig as CutConfig
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from .engine.engine import Engine as Engine
     from .engine.segmentation import Segmentation as Segmentation
     from .evaluation.evaluate import Evaluation as Evaluation
+    from .evaluation.label_files import read_hierarchy as read_hierarchy
     from .regions.hierarchy import Hierarchy as Hierarchy
     from .regions.hierarchy import build_hierarchy as build_hierarchy
 
@@ -36,7 +36,7 @@ _HOMES = {
     "Segmentation": "engine.segmentation",
     "WorkersConfig": "config",
     "build_hierarchy": "regions.hierarchy",
-    "read_hierarchy": "batch.hierarchy_files",
+    "read_hierarchy": "evaluation.label_files",
     "segment_folder": "batch.runner",
 }
 

@@ -24,7 +24,7 @@ ROOMS: dict[str, set[str]] = {
     "method": SHARED,
     "engine": {"method", "regions", "sizes", *SHARED},
     "baselines": {"engine", "method", "sizes", *SHARED},
-    "batch": {"engine", "images", "method", "regions", *SHARED},
+    "batch": {"engine", "evaluation", "images", "method", "regions", *SHARED},
     "benchmark": {"baselines", "batch", "engine", "method", "regions", "evaluation", *SHARED},
     "cli": {"benchmark", "batch", "engine", "method", "regions", "evaluation", *SHARED},
 }

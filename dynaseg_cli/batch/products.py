@@ -7,13 +7,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from ..config import BatchConfig, CutConfig, Product
 from ..errors import DecodeError
-from ..images import pillow_alone
-from ..regions.hierarchy import Hierarchy, build_hierarchy
-from .hierarchy_files import read_hierarchy, write_hierarchy
+from ..evaluation.label_files import read_hierarchy, read_label_map
+from ..regions.hierarchy import Hierarchy, boundary_map, build_hierarchy
 from .job import EXTENSIONS, Job
 from .resume import Stats
 from .statistics import REGION_ENTRIES, region_entries
@@ -40,16 +38,16 @@ def read_earlier(job: Job, output: Path, stats: Stats, size: tuple[int, ...]) ->
     ----------
     size : height and width of the image.
     """
-    try:
-        with pillow_alone(), Image.open(job.result(output, "labels"), formats=["PNG"]) as image:
-            labels = np.asarray(image) if image.size == size[::-1] and image.mode in ("L", "I;16") else None
-    except Exception:  # unreadable in any way: it is made anew
-        return None
     fit = stats.get("fit")
-    known = isinstance(fit, dict) and {"iterations", "stop_reason"} <= fit.keys()
-    if labels is None or not known or int(labels.max()) + 1 != stats.get("num_labels"):
+    if not (isinstance(fit, dict) and {"iterations", "stop_reason"} <= fit.keys()):
         return None
-    return Earlier(stats, labels)
+    try:
+        labels = read_label_map(job.result(output, "labels"), size[0] * size[1])
+    except DecodeError:
+        return None
+    if labels.shape != size or int(labels.max()) + 1 != stats.get("num_labels"):
+        return None
+    return Earlier(stats, labels.astype(np.uint8) if labels.dtype == np.uint8 else labels.astype(np.uint16))
 
 
 class Products:
@@ -82,7 +80,7 @@ class Products:
         if not products.isdisjoint(OF_HIERARCHY):
             hierarchy = build_hierarchy(labels, image)
             if "hierarchy" in products:
-                write_hierarchy(self._path("hierarchy"), hierarchy, claimed=self._claimed)
+                write_labels(self._path("hierarchy"), boundary_map(hierarchy), claimed=self._claimed)
             regions = self._write_regions(hierarchy) if "regions" in products else None
             stats |= region_entries(hierarchy, regions, self._cut, labels, image)
         if "stats" in products:
@@ -98,7 +96,7 @@ class Products:
             if hierarchy is None:
                 hierarchy = build_hierarchy(labels, image)
                 if "hierarchy" in self._save:
-                    write_hierarchy(self._path("hierarchy"), hierarchy, claimed=self._claimed)
+                    write_labels(self._path("hierarchy"), boundary_map(hierarchy), claimed=self._claimed)
             regions = None
             if "regions" in self._save:
                 # Until they are replaced, stats vouch for the labels alone.

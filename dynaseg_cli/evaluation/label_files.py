@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..config import MAX_PIXELS
 from ..errors import DecodeError
 from ..images import pillow_alone, read_file, read_image
 from ..regions.hierarchy import Hierarchy, hierarchy_of
@@ -69,7 +70,7 @@ def read_annotations(path: Path, max_pixels: int) -> list[LabelMap]:
     return _maps(path, _Limit(max_pixels))
 
 
-def read_hierarchy(path: Path, max_pixels: int) -> Hierarchy:
+def read_hierarchy(path: Path | str, max_pixels: int = MAX_PIXELS) -> Hierarchy:
     """The hierarchy of a file's one boundary map, (2H-1, 2W-1) for an image of H x W pixels.
 
     Raises
@@ -77,6 +78,7 @@ def read_hierarchy(path: Path, max_pixels: int) -> Hierarchy:
     DecodeError
         If the file cannot be read as the boundary map of an image of at most `max_pixels` pixels.
     """
+    path = Path(path)
     boundaries = _only(path, _Limit(max_pixels, boundaries=True))
     if boundaries.dtype.itemsize < 2:
         raise DecodeError(f"{path}: its values have 8 bits, and the strengths of a boundary map 16")

@@ -20,7 +20,6 @@ from dynaseg_cli.batch.planning import plan_batch
 from dynaseg_cli.batch.products import Products
 from dynaseg_cli.batch.stages import run_stream
 from dynaseg_cli.config import Product
-from dynaseg_cli.errors import DecodeError
 from dynaseg_cli.regions.connected import connected_regions
 from dynaseg_cli.regions.hierarchy import Hierarchy
 
@@ -258,26 +257,3 @@ def test_more_regions_than_16_bits_number_become_a_tiff(tmp_path: Path) -> None:
         assert pixels.dtype == dtype
         np.testing.assert_array_equal(pixels, cut)
         assert pixels.max() == regions - 1
-
-
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [
-        (np.zeros((3, 4), dtype=np.uint16), "odd sides"),
-        (np.zeros((3, 3), dtype=np.uint8), "not a grey image of 16 bits"),
-        (np.zeros((3, 9), dtype=np.uint16), "more than an image of 6 has"),
-    ],
-)
-def test_what_is_no_hierarchy_is_refused(tmp_path: Path, content: NDArray[Any], reason: str) -> None:
-    path = tmp_path / "map.png"
-    products.write_labels(path, content)
-    with pytest.raises(DecodeError, match=reason):
-        read_hierarchy(path, max_pixels=6)
-
-
-def test_a_hierarchy_that_is_not_there_or_damaged_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DecodeError, match=r"map\.png: No such file"):
-        read_hierarchy(tmp_path / "map.png")
-    (tmp_path / "map.png").write_bytes(b"\x89PNG\r\n\x1a\nrest")
-    with pytest.raises(DecodeError, match=r"map\.png: damaged, or not a PNG"):
-        read_hierarchy(tmp_path / "map.png")
