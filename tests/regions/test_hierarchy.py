@@ -153,6 +153,16 @@ def test_smallest_images(shape: tuple[int, int]) -> None:
     np.testing.assert_array_equal(hierarchy_of(boundary_map(hierarchy)).cut(1), hierarchy.cut(1))
 
 
+def test_more_regions_than_32_bits_have_pairs() -> None:
+    """The square of their number is past 2**31."""
+    labels = np.indices((270, 270)).sum(0) % 2
+    hierarchy = built(labels)
+    assert hierarchy.size == 72_900
+    for regions in (1, 1000, 70_000):
+        assert hierarchy.cut_to(regions).max() + 1 == regions
+    np.testing.assert_array_equal(hierarchy_of(boundary_map(hierarchy)).strength, hierarchy.strength)
+
+
 def test_bands_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     hierarchy = built(np.random.default_rng(0).integers(0, 3, (23, 30)))
     grid = boundary_map(hierarchy)
