@@ -55,7 +55,7 @@ def discover(inputs: Sequence[Path], listed: Sequence[Path], output: Path, optio
         found.jobs.append(Job(_regular(path), _name("/".join(kept), options)))
     found.jobs.sort(key=_BY_NAME)
     found.jobs = _unique(found.jobs)
-    _refuse_results_that_are_folders(found.jobs)
+    _refuse_results_that_are_folders(found.jobs, regions="regions" in options.save)
     if not found.jobs and not found.unreadable:
         places = ", ".join(str(path) for path in inputs) or "the list"
         raise UsageError(
@@ -174,8 +174,8 @@ def _unique(jobs: list[Job]) -> list[Job]:
     return kept
 
 
-def _refuse_results_that_are_folders(jobs: list[Job]) -> None:
-    """Refuse a result, among jobs in order of their names, that would be the folder of another."""
+def _refuse_results_that_are_folders(jobs: list[Job], *, regions: bool) -> None:
+    """Refuse a result, `regions` among them or not, that would be the folder of another, of jobs in order of names."""
     folders: dict[str, Job] = {}
     for job in jobs:
         folder = job.name.rpartition("/")[0]
@@ -183,7 +183,7 @@ def _refuse_results_that_are_folders(jobs: list[Job]) -> None:
             folders[folder] = job
             folder = folder.rpartition("/")[0]
     for folder, below in folders.items():
-        for extension in sorted({*EXTENSIONS.values(), MANY_REGIONS}):
+        for extension in sorted({*EXTENSIONS.values(), *([MANY_REGIONS] if regions else [])}):
             name = folder.removesuffix(extension)
             at = bisect_left(jobs, name, key=_BY_NAME)
             if name != folder and at < len(jobs) and jobs[at].name == name:

@@ -251,6 +251,13 @@ def test_folder_that_is_called_as_a_result_of_nothing_is_no_matter(photos: Path)
     assert names(find(photos)) == [".png/c", "a.png/b", "ab", "b", "b.png.json/a"]
 
 
+def test_folder_called_as_a_map_of_many_regions_matters_where_regions_are_saved(photos: Path) -> None:
+    touch(photos, "a.jpg", "a.tif/b.jpg")
+    assert names(find(photos)) == ["a", "a.tif/b"]
+    with pytest.raises(UsageError, match="is a folder for"):
+        find(photos, save=("labels", "regions"))
+
+
 def test_missing_input_is_refused_before_any_is_taken(photos: Path) -> None:
     touch(photos, "a.jpg")
     with pytest.raises(UsageError, match=re.escape(f"{photos}/b.jpg does not exist")):
