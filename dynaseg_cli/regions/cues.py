@@ -13,6 +13,8 @@ from .lab import to_lab
 
 CUE_SIZE = 512
 """Longest side in pixels at which a photo is looked at: the cues mean the same in larger ones, and cost no more."""
+CHROMA_WEIGHT = 1.6
+"""By which a* and b* count more than L*: light and shade are seldom where things end."""
 SCALES = (1.0, 2.0)
 """Standard deviations in pixels of the Gaussians whose derivatives give contrast and texture."""
 TEXTURE_ORIENTATIONS = 4
@@ -28,7 +30,7 @@ class Cues:
     """Per pixel of a photo no larger than `CUE_SIZE`."""
 
     lab: NDArray[np.float32]
-    """(h, w, 3) CIE L*a*b*."""
+    """(h, w, 3) CIE L*a*b*, a* and b* times `CHROMA_WEIGHT`."""
     contrast: NDArray[np.float32]
     """(h, w) gradient magnitude of L*a*b*, colour difference a pixel, summed over `SCALES`."""
     texture: NDArray[np.uint8]
@@ -43,6 +45,7 @@ def photo_cues(image: NDArray[np.uint8]) -> Cues:
     """
     height, width = image.shape[:2]
     lab = to_lab(shrink(image, *working_size(width, height, CUE_SIZE)))
+    lab[..., 1:] *= CHROMA_WEIGHT
     contrast = np.zeros(lab.shape[:2], dtype=np.float32)
     texture = []
     for scale in SCALES:

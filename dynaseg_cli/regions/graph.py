@@ -10,6 +10,8 @@ from scipy.sparse import csr_array
 
 from .cues import TEXTURE_BINS, TEXTURE_STEPS, Cues, texture_bins
 
+MOST_LABELS = 256
+"""Columns for labels, which bounds the memory however many there are."""
 BAND_PIXELS = 1 << 22
 """Pixels that are summed at a time, which bounds the memory whatever the image's size."""
 
@@ -26,8 +28,10 @@ class RegionGraph:
     """(R,)."""
     lab: NDArray[np.float64]
     """(R, 3) L*a*b*, summed over the area."""
-    texture: NDArray[np.float64]
+    texture: NDArray[np.float32]
     """(R, C * TEXTURE_BINS) a histogram for each of C filters, summed over the area."""
+    labels: NDArray[np.float32]
+    """(R, K) the area of each label; of more than `MOST_LABELS`, some share a column."""
     first: NDArray[np.int64]
     """(E,) the region of a pair that has the smaller number."""
     second: NDArray[np.int64]
@@ -53,7 +57,8 @@ class RegionGraph:
         graph = RegionGraph(
             area=joining @ self.area,
             lab=joining @ self.lab,
-            texture=joining @ self.texture,
+            texture=joining.astype(np.float32) @ self.texture,
+            labels=joining.astype(np.float32) @ self.labels,
             first=keys // groups,
             second=keys % groups,
             length=_summed(edge, self.length[between], len(keys)),
@@ -62,15 +67,17 @@ class RegionGraph:
         return graph, edge_of
 
 
-def region_graph(regions: NDArray[np.int32], cues: Cues) -> RegionGraph:
-    """The graph of the 4-connected regions 0..R-1 of an (H, W) map, as the cues of the photo describe them."""
+def region_graph(regions: NDArray[np.int32], labels: NDArray[np.integer], cues: Cues) -> RegionGraph:
+    """The graph of the 4-connected regions 0..R-1, (H, W), of a map of `labels`, as the photo's cues describe them."""
     height, width = regions.shape
     count = int(regions.max()) + 1
+    label_of = np.empty(count, dtype=np.int64)
+    label_of[regions.reshape(-1)] = labels.reshape(-1)
     filters = len(cues.texture)
     area = np.zeros(count)
     lab = np.zeros((3, count))
     steps = (TEXTURE_BINS - 1) * TEXTURE_STEPS + 1
-    texture = np.zeros((count, filters, TEXTURE_BINS))
+    texture = np.zeros((count, filters, TEXTURE_BINS), dtype=np.float32)
     boundaries = []
     for start in range(0, height, rows := max(BAND_PIXELS // width, 1)):
         # One row more than is summed: the boundary below the last belongs to it.
@@ -91,10 +98,14 @@ def region_graph(regions: NDArray[np.int32], cues: Cues) -> RegionGraph:
     pairs, lengths, contrasts = (np.concatenate(part) for part in zip(*boundaries, strict=True))
     keys, edge = np.unique(pairs, return_inverse=True)
     pixels = height * width
+    column = label_of % MOST_LABELS
+    areas_of_labels = np.zeros((count, int(column.max()) + 1), dtype=np.float32)
+    areas_of_labels[np.arange(count), column] = area / pixels
     return RegionGraph(
         area=area / pixels,
         lab=lab.T / pixels,
-        texture=texture.reshape(count, -1) / pixels,
+        texture=texture.reshape(count, -1) / np.float32(pixels),
+        labels=areas_of_labels,
         first=keys // count,
         second=keys % count,
         length=_summed(edge, lengths, len(keys)) / np.sqrt(pixels),

@@ -18,7 +18,7 @@ from .linkage import boundary_strengths
 
 STRONGEST = 2**16 - 1
 """What 16 bits hold. The boundary of a fragment is at least 1."""
-COMMON_CUT = 25.0
+COMMON_CUT = 32.0
 """Dissimilarity at which all images are cut unless asked otherwise, granularity 1/2. Chosen on BSDS500 train."""
 LEVELS = 20
 """Steps of granularity in the summary of a hierarchy."""
@@ -128,7 +128,7 @@ class Hierarchy:
 def build_hierarchy(labels: NDArray[np.integer], image: NDArray[np.uint8]) -> Hierarchy:
     """The hierarchy over the 4-connected regions of an (H, W) label map of an RGB (H, W, 3) uint8 photo."""
     fragments = connected_regions(labels)
-    graph = region_graph(fragments, photo_cues(image))
+    graph = region_graph(fragments, labels, photo_cues(image))
     different = boundary_strengths(graph)
     # Any rising function would do; this one maps all of 0..infinity to 0..1, and the common cut to the middle.
     strength = np.rint(different / (different + COMMON_CUT) * STRONGEST)

@@ -9,14 +9,17 @@ from scipy.sparse.csgraph import connected_components
 
 from .graph import RegionGraph
 
-CONTRAST_WEIGHT = 4.5
+CONTRAST_WEIGHT = 3.5
 """How much of a difference in colour a contrast of one colour difference a pixel is worth."""
 TEXTURE_WEIGHT = 240.0
-"""How much of one histograms that have nothing in common are worth."""
+"""How much of one textures that have nothing in common are worth."""
 TEXTURE_AREA = 2e-4
 """Fraction of the image: of much smaller regions the histograms are noise, and count little."""
-AREA_EXPONENT = 0.3
+LABELS_WEIGHT = 12.0
+"""How much of one regions that have no label in common are worth."""
+AREA_EXPONENT = 0.28
 LENGTH_EXPONENT = 0.3
+
 CHEAPEST = 1 / 64
 """Of all regions, those that merge in a round whether or not they are their neighbour's nearest, too."""
 EDGES_AT_ONCE = 1 << 16
@@ -26,15 +29,21 @@ EDGES_AT_ONCE = 1 << 16
 def dissimilarity(graph: RegionGraph) -> NDArray[np.float64]:
     """How little each pair of neighbours belongs together, (E,) > 0.
 
-    Differences in colour and texture and the contrast along the boundary, times a power of the area over one of the
-    boundary's length: as in Ward's linkage small regions go first, and those that share much boundary.
+    Differences in colour, in texture and in the labels they are made of, and the contrast along the boundary, times a
+    power of the area over one of the boundary's length: as in Ward's linkage small regions go first, and those that
+    share much boundary. Found on 150 photos of BSDS500 train.
     """
     one, other = graph.first, graph.second
     mean = graph.lab / graph.area[:, None]
     colour = np.sqrt(((mean[one] - mean[other]) ** 2).sum(1))
     area = graph.area[one] * graph.area[other] / (graph.area[one] + graph.area[other])
-    texture = _chi_squared(graph) * area / (area + TEXTURE_AREA)
-    looks = colour + CONTRAST_WEIGHT * graph.contrast / graph.length + TEXTURE_WEIGHT * texture
+    texture = _chi_squared(graph.texture, graph) * area / (area + TEXTURE_AREA)
+    looks = (
+        colour
+        + CONTRAST_WEIGHT * graph.contrast / graph.length
+        + TEXTURE_WEIGHT * texture
+        + LABELS_WEIGHT * _chi_squared(graph.labels, graph)
+    )
     different: NDArray[np.float64] = looks * area**AREA_EXPONENT / graph.length**LENGTH_EXPONENT
     return different
 
@@ -85,12 +94,12 @@ def _to_merge(graph: RegionGraph, cost: NDArray[np.float64]) -> NDArray[np.intp]
     return chosen
 
 
-def _chi_squared(graph: RegionGraph) -> NDArray[np.float64]:
-    """Distance of the histograms of each pair, (E,) in 0..1: half the sum of (a - b)^2 / (a + b), shared by filters."""
-    share = graph.texture / graph.texture.sum(1, keepdims=True)
+def _chi_squared(histograms: NDArray[np.float32], graph: RegionGraph) -> NDArray[np.float64]:
+    """(E,) distance, 0..1, of the (R, B) histograms of each pair: half the sum of (a - b)^2 / (a + b) over the bins."""
+    share = histograms / histograms.sum(1, keepdims=True)
     distance = np.empty(len(graph.first))
     for start in range(0, len(distance), EDGES_AT_ONCE):
         some = slice(start, start + EDGES_AT_ONCE)
         one, other = share[graph.first[some]], share[graph.second[some]]
-        distance[some] = ((one - other) ** 2 / np.maximum(one + other, 1e-12)).sum(1) / 2
+        distance[some] = ((one - other) ** 2 / np.maximum(one + other, np.float32(1e-12))).sum(1) / 2
     return distance

@@ -19,9 +19,10 @@ def photo(shape: tuple[int, ...], seed: int = 0) -> NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 256, (*shape, 3), dtype=np.uint8)
 
 
-def assert_same(one: RegionGraph, other: RegionGraph) -> None:
+def assert_same(one: RegionGraph, other: RegionGraph, *but: str) -> None:
     for name, values in vars(one).items():
-        np.testing.assert_allclose(values, getattr(other, name), rtol=1e-9, atol=1e-12, err_msg=name)
+        if name not in but:
+            np.testing.assert_allclose(values, getattr(other, name), rtol=1e-5, atol=1e-7, err_msg=name)
 
 
 def by_hand(regions: NDArray[np.int32], cues: Cues) -> dict[tuple[int, int], list[float]]:
@@ -40,7 +41,7 @@ def by_hand(regions: NDArray[np.int32], cues: Cues) -> dict[tuple[int, int], lis
 @given(LABEL_MAPS)
 def test_the_graph_is_that_of_the_pixels(labels: NDArray[np.uint8]) -> None:
     regions, cues = connected_regions(labels), photo_cues(photo(labels.shape))
-    graph = region_graph(regions, cues)
+    graph = region_graph(regions, labels, cues)
     pixels = labels.size
     sides = by_hand(regions, cues)
     assert list(zip(graph.first.tolist(), graph.second.tolist(), strict=True)) == sorted(sides)
@@ -52,17 +53,23 @@ def test_the_graph_is_that_of_the_pixels(labels: NDArray[np.uint8]) -> None:
     for region in range(len(graph.area)):
         inside = cues.lab[regions == region].astype(np.float64)
         np.testing.assert_allclose(graph.lab[region] * pixels, inside.sum(0), rtol=1e-5, atol=1e-3)
-        np.testing.assert_allclose(graph.texture[region].sum(), len(cues.texture) * graph.area[region])
+        np.testing.assert_allclose(graph.texture[region].sum(), len(cues.texture) * graph.area[region], rtol=1e-5)
+        label = labels[regions == region][0]
+        assert graph.labels[region].argmax() == label
+        np.testing.assert_allclose(graph.labels[region].sum(), graph.area[region], rtol=1e-6)
 
 
 @given(LABEL_MAPS, st.integers(0, 2**31), st.integers(1, 5))
 def test_joined_regions_are_those_of_the_joined_map(labels: NDArray[np.uint8], seed: int, groups: int) -> None:
     regions, cues = connected_regions(labels), photo_cues(photo(labels.shape))
-    graph = region_graph(regions, cues)
+    graph = region_graph(regions, labels, cues)
     group = np.random.default_rng(seed).integers(0, groups, len(graph.area))
     kept, group = np.unique(group, return_inverse=True)
     joined, went_to = graph.joined(group, len(kept))
-    assert_same(joined, region_graph(group[regions].astype(np.int32), cues))
+    assert_same(joined, region_graph(group[regions].astype(np.int32), labels, cues), "labels")
+    for region, areas in enumerate(joined.labels):
+        pixels = np.bincount(labels[group[regions] == region], minlength=len(areas))
+        np.testing.assert_allclose(areas * labels.size, pixels, rtol=1e-5)
     for edge, where in enumerate(went_to.tolist()):
         ends = sorted((int(group[graph.first[edge]]), int(group[graph.second[edge]])))
         assert where == -1 if ends[0] == ends[1] else ends == [joined.first[where], joined.second[where]]
@@ -72,21 +79,29 @@ def test_joined_regions_are_those_of_the_joined_map(labels: NDArray[np.uint8], s
 def test_bands_change_nothing(pixels: int, monkeypatch: pytest.MonkeyPatch) -> None:
     labels = np.random.default_rng(0).integers(0, 3, (23, 30))
     regions, cues = connected_regions(labels), photo_cues(photo(labels.shape))
-    whole = region_graph(regions, cues)
+    whole = region_graph(regions, labels, cues)
     monkeypatch.setattr(graph_module, "BAND_PIXELS", pixels)
-    assert_same(region_graph(regions, cues), whole)
+    assert_same(region_graph(regions, labels, cues), whole)
 
 
 def test_a_map_and_photo_twice_as_large_give_the_same_numbers() -> None:
     labels = np.random.default_rng(0).integers(0, 3, (12, 15))
     cues = photo_cues(photo(labels.shape))
-    small = region_graph(connected_regions(labels), cues)
-    large = region_graph(connected_regions(labels.repeat(2, 0).repeat(2, 1)), cues)  # the cues as they were
-    for name in ("area", "lab", "texture", "first", "second", "length"):
+    small = region_graph(connected_regions(labels), labels, cues)
+    twice = labels.repeat(2, 0).repeat(2, 1)
+    large = region_graph(connected_regions(twice), twice, cues)  # the cues as they were
+    for name in ("area", "lab", "texture", "labels", "first", "second", "length"):
         np.testing.assert_allclose(getattr(large, name), getattr(small, name), err_msg=name)
 
 
+def test_many_labels_share_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graph_module, "MOST_LABELS", 3)
+    labels = np.arange(10).reshape(2, 5)
+    graph = region_graph(connected_regions(labels), labels, photo_cues(photo(labels.shape)))
+    np.testing.assert_allclose(graph.labels.sum(0), [0.4, 0.3, 0.3])
+
+
 def test_one_region_has_no_neighbours() -> None:
-    graph = region_graph(np.zeros((4, 5), dtype=np.int32), photo_cues(photo((4, 5))))
+    graph = region_graph(np.zeros((4, 5), dtype=np.int32), np.zeros((4, 5), dtype=int), photo_cues(photo((4, 5))))
     assert len(graph.area) == 1
     assert len(graph.first) == len(graph.length) == len(graph.contrast) == 0

@@ -21,12 +21,13 @@ def make_graph(
     """Regions that differ in L* alone, each boundary of length 1."""
     first, second = np.array(edges, dtype=np.int64).T
     areas = np.array(area)
-    texture = np.zeros((len(area), 4))
-    texture[:, 0] = areas
+    alike = np.zeros((len(area), 4), dtype=np.float32)
+    alike[:, 0] = areas
     return RegionGraph(
         area=areas,
         lab=np.stack([np.array(lab) * areas, np.zeros(len(area)), np.zeros(len(area))], axis=1),
-        texture=texture,
+        texture=alike,
+        labels=alike.copy(),
         first=first,
         second=second,
         length=np.ones(len(edges)),
@@ -37,7 +38,8 @@ def make_graph(
 def of_noise(seed: int, height: int = 14, width: int = 17, labels: int = 3) -> RegionGraph:
     random = np.random.default_rng(seed)
     image = random.integers(0, 256, (height, width, 3), dtype=np.uint8)
-    return region_graph(connected_regions(random.integers(0, labels, (height, width))), photo_cues(image))
+    map_of_labels = random.integers(0, labels, (height, width))
+    return region_graph(connected_regions(map_of_labels), map_of_labels, photo_cues(image))
 
 
 def one_at_a_time(graph: RegionGraph) -> NDArray[np.float64]:
@@ -75,6 +77,12 @@ def test_textures_count_as_far_as_regions_are_large_enough_to_have_one() -> None
     tiny = make_graph([(0, 1)], area=[1e-6, 0.5], lab=[50, 50])
     tiny.texture[0] = [0, 1e-6, 0, 0]
     assert dissimilarity(tiny)[0] < 0.01 * linkage.TEXTURE_WEIGHT * 1e-6**linkage.AREA_EXPONENT
+
+
+def test_regions_of_other_labels_are_further_apart() -> None:
+    graph = make_graph([(0, 1)], area=[0.5, 0.5], lab=[50, 50])
+    graph.labels[1] = [0.25, 0.25, 0, 0]  # half of it has the label of the other: 1/2 (1/4 / 3/2 + 1/2)
+    np.testing.assert_allclose(dissimilarity(graph), [linkage.LABELS_WEIGHT / 3 * 0.25**linkage.AREA_EXPONENT])
 
 
 def test_pairs_are_compared_a_few_at_a_time_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
