@@ -18,7 +18,7 @@ from .linkage import boundary_strengths
 
 STRONGEST = 2**16 - 1
 """What 16 bits hold. The boundary of a fragment is at least 1."""
-COMMON_CUT = 32.0
+COMMON_CUT = 36.0
 """Dissimilarity at which all images are cut unless asked otherwise, granularity 1/2. Chosen on BSDS500 train."""
 LEVELS = 20
 """Steps of granularity in the summary of a hierarchy."""
