@@ -60,7 +60,8 @@ class Evaluation:
         for path in (first.truth,) if config.use == "hierarchy" else (first.prediction, first.truth):
             if is_color(path):
                 self.notes.append(f"Colours are labels: every distinct colour of {path} is taken for one.")
-        self._ignore = self._choose_ignored(is_color(first.truth))
+        self.ignore = self._choose_ignored(is_color(first.truth))
+        """Ground-truth value that counts nowhere, if any."""
         self._scores = self._make_scores()
 
     def run(self) -> Iterator[Scored]:
@@ -92,6 +93,41 @@ class Evaluation:
         """How good hierarchies are at one granularity and at each image's best; empty unless they were scored."""
         return self._scores.readings() if isinstance(self._scores, HierarchyScores) else {}
 
+    def read_truths(self, pair: Pair) -> list[LabelMap]:
+        """A pair's annotations, (H, W) each, as the protocol takes them.
+
+        Raises
+        ------
+        DecodeError
+            If they cannot be read, or the protocol cannot score them.
+        """
+        truths = read_annotations(pair.truth, self.config.max_pixels)
+        if self.protocol != "bsds500" and len(truths) > 1:
+            raise DecodeError(f"{pair.truth}: {len(truths)} annotations, which only --protocol bsds500 can score")
+        if self.protocol == "coco-stuff27":
+            truths = [_coarse(truth, pair.truth) for truth in truths]
+        return truths
+
+    def sized(self, pair: Pair, labels: LabelMap, truths: list[LabelMap]) -> tuple[LabelMap, list[LabelMap]]:
+        """A prediction and its annotations in one size, as the options have it.
+
+        Raises
+        ------
+        ImageError
+            If the sizes differ and they have it that nothing is resized.
+        """
+        crop, size = self.config.center_crop, truths[0].shape
+        if labels.shape != size and not (crop and labels.shape == (crop, crop)):
+            if not self.config.resize:
+                raise ImageError(
+                    f"{pair.prediction}: {labels.shape[1]} x {labels.shape[0]} pixels, but {pair.truth} has"
+                    f" {size[1]} x {size[0]}; --resize brings it to that size"
+                )
+            labels = resized(labels, *size)
+        if crop:
+            labels, truths = center_crop(labels, crop), [center_crop(truth, crop) for truth in truths]
+        return labels, truths
+
     def document(self) -> dict[str, Any]:
         """What ``--json`` prints."""
         return {
@@ -113,7 +149,7 @@ class Evaluation:
             **({"classes": [vars(score) for score in self.per_class()]} if self.per_class() else {}),
             **({"hierarchy": _curve(self._scores)} if isinstance(self._scores, HierarchyScores) else {}),
             "notes": self.notes,
-            "options": {**vars(self.config), "protocol": self.protocol, "ignore_index": self._ignore},
+            "options": {**vars(self.config), "protocol": self.protocol, "ignore_index": self.ignore},
         }
 
     def _choose_ignored(self, colors: bool) -> int | None:
@@ -150,7 +186,7 @@ class Evaluation:
         return "regions", "one map an image, whose values are taken for regions of that image alone"
 
     def _make_scores(self) -> RegionScores | ClassScores | HierarchyScores:
-        connected, ignore = self.config.connected, self._ignore
+        connected, ignore = self.config.connected, self.ignore
         if self.config.use == "hierarchy":
             return HierarchyScores(annotators=self.protocol == "bsds500", ignore=ignore)
         if self.protocol == "coco-stuff27":
@@ -178,30 +214,12 @@ class Evaluation:
 
     def _read(self, pair: Pair) -> Callable[[], None]:
         """Read a pair's files; what is returned scores them."""
-        truths = read_annotations(pair.truth, self.config.max_pixels)
-        if self.protocol != "bsds500" and len(truths) > 1:
-            raise DecodeError(f"{pair.truth}: {len(truths)} annotations, which only --protocol bsds500 can score")
-        if self.protocol == "coco-stuff27":
-            truths = [_coarse(truth, pair.truth) for truth in truths]
+        truths = self.read_truths(pair)
         if isinstance(self._scores, HierarchyScores):
             hierarchy = read_hierarchy(pair.prediction, self.config.max_pixels)
-            return partial(self._scores.add, pair.name, hierarchy, *self._sized(pair, hierarchy.fragments, truths))
+            return partial(self._scores.add, pair.name, hierarchy, *self.sized(pair, hierarchy.fragments, truths))
         labels = read_label_map(pair.prediction, self.config.max_pixels)
-        return partial(self._scores.add, pair.name, *self._sized(pair, labels, truths))
-
-    def _sized(self, pair: Pair, labels: LabelMap, truths: list[LabelMap]) -> tuple[LabelMap, list[LabelMap]]:
-        """A prediction and its annotations in one size, as the options have it."""
-        crop, size = self.config.center_crop, truths[0].shape
-        if labels.shape != size and not (crop and labels.shape == (crop, crop)):
-            if not self.config.resize:
-                raise ImageError(
-                    f"{pair.prediction}: {labels.shape[1]} x {labels.shape[0]} pixels, but {pair.truth} has"
-                    f" {size[1]} x {size[0]}; --resize brings it to that size"
-                )
-            labels = resized(labels, *size)
-        if crop:
-            labels, truths = center_crop(labels, crop), [center_crop(truth, crop) for truth in truths]
-        return labels, truths
+        return partial(self._scores.add, pair.name, *self.sized(pair, labels, truths))
 
 
 def _coarse(truth: LabelMap, path: Path) -> LabelMap:

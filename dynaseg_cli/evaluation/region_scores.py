@@ -60,6 +60,15 @@ class RegionTotals:
         }
 
 
+def region_totals(
+    prediction: NDArray[np.integer], annotations: Sequence[NDArray[np.integer]], *, connected: bool, ignore: int | None
+) -> RegionTotals:
+    """The sums of one image: its (H, W) labels against its (H, W) annotations."""
+    segments = connected_regions(prediction) if connected else prediction
+    agreements = [agreement(truth, segments, ignore) for truth in annotations]
+    return RegionTotals.of(agreements, len(np.unique(segments)))
+
+
 class RegionScores:
     """Best-overlap mIoU, covering, Rand index and variation of information.
 
@@ -78,9 +87,7 @@ class RegionScores:
 
     def add(self, name: str, prediction: NDArray[np.integer], annotations: Sequence[NDArray[np.integer]]) -> None:
         """Score the (H, W) labels of one image against its (H, W) annotations."""
-        segments = connected_regions(prediction) if self._connected else prediction
-        agreements = [agreement(truth, segments, self._ignore) for truth in annotations]
-        image = RegionTotals.of(agreements, len(np.unique(segments)))
+        image = region_totals(prediction, annotations, connected=self._connected, ignore=self._ignore)
         self._set.include(image)
         self._rows.append((name, image.row(annotators=self._annotators)))
 
