@@ -309,6 +309,33 @@ class FelzenszwalbConfig:
         _at_least("felzenszwalb: min_size", self.min_size, 0)
 
 
+FELZENSZWALB_CURVE: tuple[FelzenszwalbConfig, ...] = (
+    FelzenszwalbConfig(scale=1300, sigma=0.8, min_size=400),
+    FelzenszwalbConfig(scale=800, sigma=0.8, min_size=400),
+    FelzenszwalbConfig(scale=500, sigma=1.2, min_size=400),
+    FelzenszwalbConfig(scale=500, sigma=0.8, min_size=400),
+    FelzenszwalbConfig(scale=300, sigma=1.2, min_size=400),
+    FelzenszwalbConfig(scale=300, sigma=0.8, min_size=400),
+    FelzenszwalbConfig(scale=500, sigma=0.8, min_size=200),
+    FelzenszwalbConfig(scale=300, sigma=1.2, min_size=200),
+    FelzenszwalbConfig(scale=800, sigma=0.5, min_size=100),
+    FelzenszwalbConfig(scale=300, sigma=0.8, min_size=200),
+    FelzenszwalbConfig(scale=500, sigma=0.8, min_size=100),
+    FelzenszwalbConfig(scale=500, sigma=0.5, min_size=100),
+    FelzenszwalbConfig(scale=300, sigma=1.2, min_size=100),
+    FelzenszwalbConfig(scale=500, sigma=0.8, min_size=50),
+    FelzenszwalbConfig(scale=300, sigma=0.8, min_size=100),
+    FelzenszwalbConfig(scale=300, sigma=1.2, min_size=50),
+    FelzenszwalbConfig(scale=300, sigma=0.8, min_size=50),
+    FelzenszwalbConfig(scale=500, sigma=0.8, min_size=20),
+    FelzenszwalbConfig(scale=300, sigma=1.2, min_size=20),
+    FelzenszwalbConfig(scale=300, sigma=0.8, min_size=20),
+    FelzenszwalbConfig(scale=200, sigma=0.8, min_size=20),
+    FelzenszwalbConfig(scale=100, sigma=0.8, min_size=20),
+)
+"""From few regions to many: the settings that did best on BSDS500 train, each for about as many regions as it gives."""
+
+
 @dataclass(frozen=True)
 class SuperpixelCnnConfig:
     """A CNN whose labels are forced to be one a superpixel (Kanezaki 2018). Defaults: best on 8 photos of train."""

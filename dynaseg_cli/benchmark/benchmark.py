@@ -19,7 +19,7 @@ from ..batch.discovery import discover
 from ..batch.job import Job
 from ..batch.summary import versions
 from ..batch.writing import write_colors, write_labels
-from ..config import BatchConfig, EvaluateConfig, SegmentConfig
+from ..config import BatchConfig, EvaluateConfig, FelzenszwalbConfig, SegmentConfig
 from ..engine.device import describe_device, resolve_device
 from ..engine.memory import release_memory
 from ..errors import ImageError, UsageError
@@ -28,6 +28,7 @@ from ..evaluation.evaluate import Evaluation
 from ..evaluation.pairing import composed, label_files
 from .memory import peak_bytes, reset_peak
 from .methods import Method, make_method
+from .region_curve import PROTOCOLS, RegionCurve, curve_steps, make_curve
 from .report import MethodReport, Run
 from .stream import Stream, steps_of_stream
 from .variants import Variant
@@ -40,7 +41,7 @@ class Benchmark:
     """Methods against each other on the same images. Everything is decided when it is made.
 
     `run` does the work. After it, `stream` times this tool as `segment` runs it, and `score` compares with the ground
-    truth.
+    truth, `curves` at other numbers of regions, too.
 
     Parameters
     ----------
@@ -82,10 +83,13 @@ class Benchmark:
         self._repeats = repeats
         self._device = resolve_device(device)
         self._methods: list[Method] = []
+        self._scored: dict[str, Evaluation] = {}
+        """By the variant's name."""
         for report in self.reports:
             started = time.perf_counter()
             self._methods.append(make_method(report.variant, str(self._device)))
             report.preparation = time.perf_counter() - started
+        self._scorable: set[str] = set()
         if truth is not None:
             known = label_files(truth)
             self._scorable = {job.name for job in self.jobs if composed(job.name) in known}
@@ -106,6 +110,13 @@ class Benchmark:
     def stream_steps(self) -> int:
         """How many times `stream` yields where no image fails."""
         return len(self._streamed) * steps_of_stream(len(self.jobs), str(self._device)) if self.jobs else 0
+
+    @property
+    def curve_steps(self) -> int:
+        """How many times `curves` yields where no image fails, unless the files turn out to need another protocol."""
+        if self._evaluate.protocol not in ("auto", *PROTOCOLS):
+            return 0
+        return len(self._scorable) * sum(curve_steps(report.variant.config) for report in self._curved)
 
     @property
     def failures(self) -> int:
@@ -176,7 +187,53 @@ class Benchmark:
                     if scored.reason is not None:
                         report.failures.append({"path": scored.pair.name, "reason": scored.reason})
                 report.metrics = evaluation.metrics()
+                self._scored[report.variant.name] = evaluation
                 self.notes += [note for note in evaluation.notes if note not in self.notes]
+
+    def curves(self) -> Generator[tuple[Job, Variant, str | None], None, None]:
+        """What `score` has scored, at other numbers of regions, an image in several steps; the third is why it failed,
+        which leaves it out of that method's curve. Closing the iterator leaves the curves as they are.
+        """
+        curves = self._make_curves()
+        try:
+            for job in self.jobs:
+                name = composed(job.name)
+                here = [(report, curve) for report, curve in curves if curve.takes(name)]
+                image, reason = self._decode(job) if here else (None, None)
+                for report, curve in here:
+                    for why in [reason] if image is None else curve.add(name, image):
+                        failed = None if why is None else f"in its curve: {why}"
+                        if failed is not None:
+                            report.failures.append({"path": job.path, "reason": failed})
+                        yield job, report.variant, failed
+        finally:
+            if curves:
+                counts = ", ".join(f"{report.variant.name} {curve.images}" for report, curve in curves)
+                self.notes.append(f"Images in the curves over the number of segments: {counts}.")
+
+    def _make_curves(self) -> list[tuple[MethodReport, RegionCurve]]:
+        """An empty one for each method that has one under the protocol."""
+        curves = []
+        for report in self._curved:
+            evaluation = self._scored.get(report.variant.name)
+            curve = make_curve(report.variant.config, evaluation) if evaluation else None
+            if curve is not None:
+                report.curve = curve
+                curves.append((report, curve))
+        others = {evaluation.protocol for evaluation in self._scored.values()} - set(PROTOCOLS)
+        self.notes += [
+            f"No curves over the number of segments: protocol {protocol} compares none." for protocol in sorted(others)
+        ]
+        return curves
+
+    @property
+    def _curved(self) -> list[MethodReport]:
+        """The methods that have a curve; of several Felzenszwalb's one, since all have the same."""
+        own, theirs = (
+            [report for report in self.reports if isinstance(report.variant.config, config)]
+            for config in (SegmentConfig, FelzenszwalbConfig)
+        )
+        return own + theirs[:1]
 
     def document(self) -> dict[str, Any]:
         """What ``--save`` writes and ``--json`` prints."""

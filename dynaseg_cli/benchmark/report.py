@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..evaluation.agreement import Row
+from .region_curve import RegionCurve
 from .stream import Stream
 from .variants import Variant
 
@@ -58,6 +59,8 @@ class MethodReport:
     """As `segment` runs it, where that was timed."""
     metrics: Row = field(default_factory=dict)
     """Against the ground truth, once everything is done."""
+    curve: RegionCurve | None = None
+    """Metrics at other numbers of regions, where they were asked for."""
 
     @property
     def done(self) -> list[str]:
@@ -126,6 +129,7 @@ class MethodReport:
             "peak_bytes": peak_bytes(runs),
             "sizes": [_size_document(self.runs_of_size(*size)) for size in self.sizes],
             "metrics": self.metrics,
+            "region_curve": self.curve.points() if self.curve else [],
         }
 
     def _ratios(self, reference: MethodReport | None) -> tuple[list[float], list[float]]:
