@@ -1,22 +1,28 @@
-"""The figures of a benchmark as a picture: seconds by stage; seconds and memory against the size of the images."""
+"""The figures of a benchmark as a picture: seconds by stage, seconds and memory against the size of the images, and
+quality against the number of segments.
+"""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.util import find_spec
 from itertools import cycle
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from ..config import SegmentConfig
 from ..errors import UsageError
+from .plot_curves import Curve, draw_curves, quality_metrics
 from .report import MethodReport, Run, peak_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 """Okabe and Ito's, which the colour-blind tell apart."""
-
+PANELS_IN_ROW = 3
 
 Points = list[tuple[float, float]]
 
@@ -29,20 +35,42 @@ def refuse_without_matplotlib() -> None:
 
 def draw(reports: Sequence[MethodReport], stream: BinaryIO, title: str) -> None:
     """Write a PNG picture of all methods that labelled anything."""
+    picture(reports, title).savefig(stream, format="png", dpi=150)
+
+
+def picture(reports: Sequence[MethodReport], title: str) -> Figure:
+    """All panels that there are figures for."""
     from matplotlib.figure import Figure  # noqa: PLC0415  # an extra, and slow to import
 
     measured = [report for report in reports if report.runs]
-    sizes = {run.pixels for report in measured for run in report.runs}
-    columns = 3 if len(sizes) > 1 else 1
+    panels: list[Callable[[Axes], None]] = [partial(_draw_stages, reports=measured)]
+    if len({run.pixels for report in measured for run in report.runs}) > 1:
+        panels += [partial(panel, reports=measured) for panel in (_draw_seconds_of_sizes, _draw_memory_of_sizes)]
+    curves = _curves(measured)
+    if curves:
+        panels += [partial(draw_curves, curves=curves, metric=metric) for metric in quality_metrics(curves)]
+    rows = [panels[start : start + PANELS_IN_ROW] for start in range(0, len(panels), PANELS_IN_ROW)]
+    columns = len(rows[0])
     height = 1.8 + 0.45 * max(len(measured), 8 if columns > 1 else 4)
-    figure = Figure(figsize=(6 * columns + 1, height), layout="constrained")
-    axes = figure.subplots(1, columns, squeeze=False)[0]
-    _draw_stages(axes[0], measured)
-    if columns > 1:
-        _draw_seconds_of_sizes(axes[1], measured)
-        _draw_memory_of_sizes(axes[2], measured)
+    figure = Figure(figsize=(6 * columns + 1, height * len(rows)), layout="constrained")
+    # Each row has its own columns: long names beside the one leave the other its width.
+    for place, row in zip(figure.subfigures(len(rows), 1, squeeze=False).flat, rows, strict=True):
+        for axes, draw_panel in zip(place.subplots(1, len(row), squeeze=False).flat, row, strict=True):
+            draw_panel(axes)
     figure.suptitle(title, fontsize="small")
-    figure.savefig(stream, format="png", dpi=150)
+    return figure
+
+
+def _curves(reports: Sequence[MethodReport]) -> list[Curve]:
+    """Those with points, in the colours that the methods have in the other panels."""
+    curves = []
+    for color, report in zip(cycle(COLORS), reports, strict=False):
+        if report.curve is not None and report.curve.images:
+            # Felzenszwalb's curve is of the method's own settings, and not of the variant's.
+            own = isinstance(report.variant.config, SegmentConfig)
+            name = report.variant.name if own else report.variant.method
+            curves.append(Curve(color, name, report.curve.points()))
+    return curves
 
 
 def _draw_stages(axes: Axes, reports: Sequence[MethodReport]) -> None:

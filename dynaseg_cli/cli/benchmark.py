@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Iterable
 from contextlib import ExitStack, closing
 from itertools import chain
 from pathlib import Path
@@ -17,7 +18,10 @@ from .console import ExitCode, errors_as_exit_codes, say, stderr
 from .report_files import refuse_unwritable
 
 if TYPE_CHECKING:
+    from ..batch.job import Job
     from ..benchmark.benchmark import Benchmark
+    from ..benchmark.variants import Variant
+    from .progress import CountProgress
 
 _WHAT, _QUALITY, _RUN, _REPORT = "What to compare", "Quality", "Running", "Report"
 _DEFAULT = BenchmarkConfig()
@@ -128,8 +132,8 @@ def benchmark(
         Path | None,
         typer.Option(
             metavar="FILE.png",
-            help="Draw seconds by stage and, if the images' sizes differ, seconds and memory against these"
-            " (needs matplotlib).",
+            help="Draw seconds by stage and, if the images' sizes differ, seconds and memory against these; with"
+            " --ground-truth quality against the number of segments, too (needs matplotlib).",
             show_default=False,
             rich_help_panel=_REPORT,
         ),
@@ -192,6 +196,19 @@ def _read_sizes(text: str) -> tuple[tuple[int, int], ...]:
     return tuple((int(width), int(height)) for width, _, height in sizes)
 
 
+def _interrupted(steps: Iterable[tuple[Job, Variant, str | None]], progress: CountProgress) -> bool:
+    """Go through the steps; whether Ctrl-C has put an end to it."""
+    try:
+        for job, variant, reason in steps:
+            if reason is not None:
+                say(f"failed: {job.path}, {variant.name}: {reason}", "red")
+            progress.describe(job.source.name, f", {variant.name}")
+            progress.advance(f"{job.source.name}, {variant.name}")
+    except KeyboardInterrupt:
+        return True
+    return False
+
+
 def _run(
     work: Benchmark,
     save: Path | None,
@@ -208,18 +225,16 @@ def _run(
     from .metrics_table import metrics_table
     from .progress import CountProgress
 
-    interrupted = False
-    total = work.steps + (work.stream_steps if stream else 0)
-    with CountProgress(total, "steps", quiet=quiet) as progress, closing(work.stream()) as streamed:
-        try:
-            for job, variant, reason in chain(work.run(), streamed if stream else ()):
-                if reason is not None:
-                    say(f"failed: {job.path}, {variant.name}: {reason}", "red")
-                progress.describe(job.source.name, f", {variant.name}")
-                progress.advance(f"{job.source.name}, {variant.name}")
-        except KeyboardInterrupt:
-            interrupted = True
-    work.score()
+    total = work.steps + (work.stream_steps if stream else 0) + (work.curve_steps if plot is not None else 0)
+    with (
+        CountProgress(total, "steps", quiet=quiet) as progress,
+        closing(work.stream()) as streamed,
+        closing(work.curves()) as curves,
+    ):
+        interrupted = _interrupted(chain(work.run(), streamed if stream else ()), progress)
+        work.score()
+        if plot is not None and not interrupted:
+            interrupted = _interrupted(curves, progress)
     document = {**work.document(), "interrupted": interrupted}
     if not quiet:
         for note in work.notes:

@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,12 +20,12 @@ from samples import files_below, photo_folder, read_pixels, stand_in_for_python
 from typer.testing import CliRunner, Result
 
 from dynaseg_cli.batch.job import Job
-from dynaseg_cli.benchmark import plot
+from dynaseg_cli.benchmark import plot, region_curve
 from dynaseg_cli.benchmark.benchmark import Benchmark
 from dynaseg_cli.benchmark.variants import Variant, parse_variants
-from dynaseg_cli.cli import app
+from dynaseg_cli.cli import app, progress
 from dynaseg_cli.cli.metrics_table import metrics_table
-from dynaseg_cli.config import METHODS
+from dynaseg_cli.config import FELZENSZWALB_CURVE, METHODS
 
 OWN = "scf:iterations=2:min_labels=3:max_size=16:features=8:clusters=8"
 QUICK = "felzenszwalb:scale=50,kmeans:clusters=3:window=3"
@@ -93,6 +94,54 @@ def test_plot_of_nothing_is_an_empty_picture(photos: Path, tmp_path: Path) -> No
         photo.write_bytes(b"nothing")
     assert benchmark("photos", "--methods", QUICK, "--plot", "figures.png", "-q").exit_code == 1
     assert (tmp_path / "figures.png").is_file()
+
+
+def test_plot_with_ground_truth_has_curves_over_the_number_of_segments(tmp_path: Path) -> None:
+    methods = f"{OWN},{QUICK}"
+    arguments = ("photos", "--methods", methods, "--ground-truth", "truth", "--no-stream", "--json")
+    result = benchmark(*arguments, "--plot", "figures.png")
+    assert result.exit_code == 0, result.stderr
+    own, felzenszwalb, kmeans = (method["region_curve"] for method in json.loads(result.stdout)["methods"])
+    assert own[0]["setting"] == {"granularity": 0}
+    assert set(felzenszwalb[0]["setting"]) == {"scale", "sigma", "min_size"}
+    assert set(own[0]) == set(felzenszwalb[0]) == {"setting", "miou", "covering", "pri", "voi", "segments"}
+    assert (len(own), len(felzenszwalb), kmeans) == (101, len(FELZENSZWALB_CURVE), [])
+    note = f"Images in the curves over the number of segments: {OWN} 2, felzenszwalb:scale=50 2."
+    assert note in " ".join(result.stderr.split())
+    assert read_pixels(tmp_path / "figures.png").shape[1] > 2000  # three panels
+
+
+@pytest.mark.parametrize("arguments", [("--plot", "figures.png"), ("--ground-truth", "truth")])
+def test_no_curves_without_plot_or_ground_truth(arguments: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(region_curve, "segment_by_felzenszwalb", None)  # to call it would fail
+    result = benchmark("photos", "--methods", QUICK, "--json", *arguments)
+    assert result.exit_code == 0, result.stderr
+    assert [method["region_curve"] for method in json.loads(result.stdout)["methods"]] == [[], []]
+    assert "curves" not in result.stderr
+
+
+def test_curves_count_in_the_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "LINE_EVERY_S", 0.0)
+    result = benchmark("photos", "--methods", QUICK, "--ground-truth", "truth", "--plot", "figures.png")
+    lines = re.findall(r"^(\d+)/(\d+) steps", result.stderr, re.MULTILINE)
+    total = 2 * 2 + 2 * len(FELZENSZWALB_CURVE)
+    assert lines == [(str(done), str(total)) for done in range(1, total + 1)]
+
+
+def test_interrupted_curves_are_of_the_images_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
+    segment, calls = region_curve.segment_by_felzenszwalb, itertools.count(1)
+
+    def interrupted(*arguments: Any, **options: Any) -> Any:
+        if next(calls) == len(FELZENSZWALB_CURVE) + 3:
+            raise KeyboardInterrupt
+        return segment(*arguments, **options)
+
+    monkeypatch.setattr(region_curve, "segment_by_felzenszwalb", interrupted)
+    result = benchmark("photos", "--methods", QUICK, "--ground-truth", "truth", "--plot", "figures.png", "--json")
+    assert result.exit_code == 130
+    document = json.loads(result.stdout)
+    assert document["notes"][-1].endswith(": felzenszwalb:scale=50 1.")
+    assert len(document["methods"][0]["region_curve"]) == len(FELZENSZWALB_CURVE)
 
 
 def test_plot_without_matplotlib_is_refused_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
