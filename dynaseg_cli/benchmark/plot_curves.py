@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..regions.hierarchy import COMMON_GRANULARITY
 from .region_curve import Point
 
 if TYPE_CHECKING:
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
 RANGE = (5.0, 1000.0)
 """Segments an image that are drawn: fewer and more are of no use."""
 TICKS = (5, 10, 20, 50, 100, 200, 500, 1000)
-COMMON_CUT = 0.5
-"""The granularity that is marked: where all images are cut unless asked otherwise."""
 ABOUT_AS_MANY = 1.2
 """Settings whose numbers of segments differ by no more than this factor are compared."""
 MEANINGS = {
@@ -48,18 +47,15 @@ def quality_metrics(curves: Sequence[Curve]) -> tuple[str, str]:
     return "covering", "miou_mean" if "miou_mean" in curves[0].points[0] else "miou"
 
 
-def best_points(points: Sequence[Point], metrics: Sequence[str]) -> list[Point]:
-    """Those that no other with about as many segments beats in the sum of the metrics."""
-
-    def total(point: Point) -> float:
-        return sum(float(point[metric]) for metric in metrics)
+def best_points(points: Sequence[Point], metric: str) -> list[Point]:
+    """Those that no other with about as many segments beats."""
 
     def comparable(one: Point, other: Point) -> bool:
         few, many = sorted((one["segments"], other["segments"]))
         return bool(many <= ABOUT_AS_MANY * few)
 
     return [
-        point for point in points if all(total(other) <= total(point) for other in points if comparable(point, other))
+        point for point in points if all(other[metric] <= point[metric] for other in points if comparable(point, other))
     ]
 
 
@@ -69,15 +65,15 @@ def draw_curves(axes: Axes, curves: Sequence[Curve], metric: str) -> None:
         drawn = [point for point in curve.points if RANGE[0] <= point["segments"] <= RANGE[1]]
         if curve.is_hierarchy:
             _plot(axes, drawn, metric, "-", color=curve.color, label=curve.name)
-            common = [point for point in drawn if point["setting"]["granularity"] == COMMON_CUT]
+            common = [point for point in drawn if point["setting"]["granularity"] == COMMON_GRANULARITY]
             _plot(axes, common, metric, "D", color=curve.color, markersize=8)
         else:
-            best = best_points(drawn, quality_metrics(curves))
+            best = best_points(drawn, metric)
             _plot(axes, drawn, metric, "o", color=curve.color, alpha=0.4, markersize=4)
             _plot(axes, best, metric, "o-", color=curve.color, linewidth=1, markersize=4, label=curve.name)
     entries = [curve.name for curve in curves]
     if any(curve.is_hierarchy for curve in curves):
-        entries.append(f"granularity {COMMON_CUT:g}")
+        entries.append(f"granularity {COMMON_GRANULARITY:g}")
         axes.plot([], [], "D", color="grey", markersize=8, label=entries[-1])
     axes.set(xscale="log", xlim=RANGE, xlabel="segments an image, mean", ylabel=MEANINGS[metric])
     axes.set_xticks(TICKS, [str(tick) for tick in TICKS])

@@ -19,7 +19,9 @@ from .linkage import boundary_strengths
 STRONGEST = 2**16 - 1
 """What 16 bits hold. The boundary of a fragment is at least 1."""
 COMMON_CUT = 36.0
-"""Dissimilarity at which all images are cut unless asked otherwise, granularity 1/2. Chosen on BSDS500 train."""
+"""Dissimilarity at which all images are cut unless asked otherwise. Chosen on BSDS500 train."""
+COMMON_GRANULARITY = 0.5
+"""The same as a granularity."""
 LEVELS = 20
 """Steps of granularity in the summary of a hierarchy."""
 BAND_ROWS = 256
@@ -49,7 +51,7 @@ class Hierarchy:
         """F."""
         return int(self.fragments.max()) + 1
 
-    def cut(self, granularity: float = 0.5) -> NDArray[np.int32]:
+    def cut(self, granularity: float = COMMON_GRANULARITY) -> NDArray[np.int32]:
         """Regions with boundaries stronger than 1 - `granularity` between them.
 
         Parameters
