@@ -99,6 +99,14 @@ def test_each_setting_finds_nothing_in_a_plain_image(truth: Path, tmp_path: Path
     assert curve.images == 2
 
 
+def test_regions_joined_by_corners_are_not_split(truth: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkered = np.indices((20, 24)).sum(0) % 2
+    monkeypatch.setattr(region_curve, "segment_by_felzenszwalb", lambda image, **_: checkered)
+    curve = curve_of(FelzenszwalbConfig(), evaluated(saved(tmp_path / "maps", a=QUARTERED, b=HALVES), truth))
+    assert list(curve.add("a", np.zeros((20, 24, 3), dtype=np.uint8))) == [None] * SETTINGS
+    assert {point["segments"] for point in curve.points()} == {2}
+
+
 # Equal to what the other commands give
 
 
