@@ -203,3 +203,17 @@ def test_granularities_outside_the_range_are_refused(granularity: float) -> None
 def test_fewer_than_one_region_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 1"):
         built(np.zeros((2, 2), dtype=np.uint8)).cut_to(0)
+
+
+def test_a_faint_photo_is_cut_at_weaker_boundaries() -> None:
+    """At 1/2 of the contrast boundaries are less than 1/2 weaker, and the order of merging is what it was."""
+    different = np.linspace(1, 300, 150)
+    bright, faint = (hierarchy_module._adapted(different * scale) for scale in (1, 0.5))
+    np.testing.assert_allclose(faint / bright, 0.5 ** (1 - hierarchy_module.ADAPTION))
+    typical = different * (hierarchy_module.TYPICAL_CONTRAST / different[-hierarchy_module.TYPICAL_REGIONS])
+    np.testing.assert_allclose(hierarchy_module._adapted(typical), typical)
+
+
+@pytest.mark.parametrize("pairs", [0, 1, 99])
+def test_contrast_is_taken_from_as_many_boundaries_as_there_are(pairs: int) -> None:
+    assert np.isfinite(hierarchy_module._adapted(np.arange(1.0, pairs + 1))).all()
