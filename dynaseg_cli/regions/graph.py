@@ -51,7 +51,7 @@ class RegionGraph:
         joining = _summing(group, groups)
         first, second = group[self.first], group[self.second]
         between = first != second
-        keys, edge = np.unique(_keys(first[between], second[between], groups), return_inverse=True)
+        keys, edge = np.unique(pair_keys(first[between], second[between], groups), return_inverse=True)
         edge_of = np.full(len(first), -1, dtype=np.int64)
         edge_of[between] = edge
         graph = RegionGraph(
@@ -123,7 +123,7 @@ def _boundaries(
         (seen[:-1], seen[1:], contrast[:-1], contrast[1:]),
     ):
         differ = one != other
-        keys.append(_keys(one[differ], other[differ], count))
+        keys.append(pair_keys(one[differ], other[differ], count))
         strengths.append((here[differ] + there[differ]) / 2)
     pairs, edge = np.unique(np.concatenate(keys), return_inverse=True)
     pixels = np.ones(len(edge))
@@ -135,7 +135,7 @@ def _summed(index: NDArray[np.integer], values: NDArray[np.floating], length: in
     return np.bincount(index, values, length).astype(np.float64)  # of nothing it makes whole numbers
 
 
-def _keys(one: NDArray[np.integer], other: NDArray[np.integer], count: int) -> NDArray[np.int64]:
+def pair_keys(one: NDArray[np.integer], other: NDArray[np.integer], count: int) -> NDArray[np.int64]:
     """One number a pair, whichever comes first. In 64 bits: the square of the number of regions has no room in 32."""
     keys: NDArray[np.int64] = np.minimum(one, other).astype(np.int64) * count + np.maximum(one, other)
     return keys

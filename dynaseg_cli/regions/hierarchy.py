@@ -13,7 +13,7 @@ from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 
 from .connected import connected_regions, regions_between
 from .cues import photo_cues
-from .graph import region_graph
+from .graph import pair_keys, region_graph
 from .linkage import boundary_strengths
 
 STRONGEST = 2**16 - 1
@@ -158,13 +158,12 @@ def boundary_map(hierarchy: Hierarchy) -> NDArray[np.uint16]:
     """
     height, width = hierarchy.fragments.shape
     grid = np.zeros((2 * height - 1, 2 * width - 1), dtype=np.uint16)
-    keys = hierarchy.first * hierarchy.size + hierarchy.second
+    keys = pair_keys(hierarchy.first, hierarchy.second, hierarchy.size)
     order = np.argsort(keys)
     keys, strength = keys[order], hierarchy.strength[order]
     for one, other, between in _neighbours(hierarchy.fragments, grid):
         differ = one != other
-        low, high = np.minimum(one[differ], other[differ]).astype(np.int64), np.maximum(one[differ], other[differ])
-        between[differ] = strength[np.searchsorted(keys, low * hierarchy.size + high)]
+        between[differ] = strength[np.searchsorted(keys, pair_keys(one[differ], other[differ], hierarchy.size))]
     corners = grid[1::2, 1::2]
     for near in (grid[:-2:2, 1::2], grid[2::2, 1::2], grid[1::2, :-2:2], grid[1::2, 2::2]):
         np.maximum(corners, near, out=corners)
@@ -188,8 +187,7 @@ def hierarchy_of(boundaries: NDArray[np.integer]) -> Hierarchy:
     found = [(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.uint16))]
     for one, other, between in _neighbours(fragments, boundaries):
         differ = one != other
-        low, high = np.minimum(one[differ], other[differ]).astype(np.int64), np.maximum(one[differ], other[differ])
-        keys, at = np.unique(low * size + high, return_index=True)
+        keys, at = np.unique(pair_keys(one[differ], other[differ], size), return_index=True)
         found.append((keys, between[differ][at].astype(np.uint16)))
     keys, at = np.unique(np.concatenate([keys for keys, _ in found]), return_index=True)
     strength = np.concatenate([strength for _, strength in found])[at]

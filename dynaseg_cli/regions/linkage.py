@@ -17,6 +17,8 @@ TEXTURE_AREA = 2e-4
 """Fraction of the image: of much smaller regions the histograms are noise, and count little."""
 LABELS_WEIGHT = 12.0
 """How much of one regions that have no label in common are worth."""
+LEAST = 1e-6
+"""What even regions that look the same differ by."""
 AREA_EXPONENT = 0.28
 LENGTH_EXPONENT = 0.3
 
@@ -43,6 +45,7 @@ def dissimilarity(graph: RegionGraph) -> NDArray[np.float64]:
         + CONTRAST_WEIGHT * graph.contrast / graph.length
         + TEXTURE_WEIGHT * texture
         + LABELS_WEIGHT * _chi_squared(graph.labels, graph)
+        + LEAST
     )
     different: NDArray[np.float64] = looks * area**AREA_EXPONENT / graph.length**LENGTH_EXPONENT
     return different

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 
+from dynaseg_cli.regions import graph as graph_module
 from dynaseg_cli.regions import hierarchy as hierarchy_module
 from dynaseg_cli.regions.connected import connected_regions
 from dynaseg_cli.regions.hierarchy import STRONGEST, Hierarchy, boundary_map, build_hierarchy, hierarchy_of
@@ -217,3 +218,11 @@ def test_a_faint_photo_is_cut_at_weaker_boundaries() -> None:
 @pytest.mark.parametrize("pairs", [0, 1, 99])
 def test_contrast_is_taken_from_as_many_boundaries_as_there_are(pairs: int) -> None:
     assert np.isfinite(hierarchy_module._adapted(np.arange(1.0, pairs + 1))).all()
+
+
+def test_regions_that_do_not_differ_at_all_are_the_first_to_merge() -> None:
+    """Two labels that share a column, on a plain photo."""
+    labels = np.repeat([0, graph_module.MOST_LABELS, 1], 4)[None].repeat(3, 0)
+    hierarchy = build_hierarchy(labels, np.full((*labels.shape, 3), 128, dtype=np.uint8))
+    assert hierarchy.size == 3
+    assert hierarchy.cut_to(2).tolist() == [[0] * 8 + [1] * 4] * 3

@@ -82,7 +82,8 @@ def test_textures_count_as_far_as_regions_are_large_enough_to_have_one() -> None
 def test_regions_of_other_labels_are_further_apart() -> None:
     graph = make_graph([(0, 1)], area=[0.5, 0.5], lab=[50, 50])
     graph.labels[1] = [0.25, 0.25, 0, 0]  # half of it has the label of the other: 1/2 (1/4 / 3/2 + 1/2)
-    np.testing.assert_allclose(dissimilarity(graph), [linkage.LABELS_WEIGHT / 3 * 0.25**linkage.AREA_EXPONENT])
+    expected = (linkage.LABELS_WEIGHT / 3 + linkage.LEAST) * 0.25**linkage.AREA_EXPONENT
+    np.testing.assert_allclose(dissimilarity(graph), [expected])
 
 
 def test_pairs_are_compared_a_few_at_a_time_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
