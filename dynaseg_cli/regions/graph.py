@@ -49,6 +49,7 @@ class RegionGraph:
         group : (R,) of each region, 0..groups-1.
         """
         joining = _summing(group, groups)
+        joining_histograms = joining.astype(np.float32)
         first, second = group[self.first], group[self.second]
         between = first != second
         keys, edge = np.unique(pair_keys(first[between], second[between], groups), return_inverse=True)
@@ -57,8 +58,8 @@ class RegionGraph:
         graph = RegionGraph(
             area=joining @ self.area,
             lab=joining @ self.lab,
-            texture=joining.astype(np.float32) @ self.texture,
-            labels=joining.astype(np.float32) @ self.labels,
+            texture=joining_histograms @ self.texture,
+            labels=joining_histograms @ self.labels,
             first=keys // groups,
             second=keys % groups,
             length=_summed(edge, self.length[between], len(keys)),
