@@ -23,6 +23,9 @@ Use = Literal["labels", "regions", "hierarchy"]
 PAPER_WEIGHT: dict[Mode, float] = {"scf": 50.0, "fsf": 15.0, "fixed": 5.0}
 """alpha of SCF (eq. 9) and of FSF (eq. 8), and mu of the fixed weighting (eq. 7), as published."""
 
+COMMON_GRANULARITY = 0.5
+"""Where the hierarchies of all images are cut unless asked otherwise."""
+
 MAX_PIXELS = 200_000_000
 """Of one image, unless asked otherwise."""
 
@@ -154,7 +157,7 @@ class CutConfig:
     regions: int | Literal["auto"] = "auto"
     """So many in every image that has as many; auto cuts all images where boundaries are equally strong."""
     granularity: float | None = None
-    """The common cut: 0 is one region, 1 every fragment; None is the one chosen on BSDS500 train, 1/2."""
+    """The common cut: 0 is one region, 1 every fragment; None is `COMMON_GRANULARITY`."""
 
     def __post_init__(self) -> None:
         if self.regions != "auto":
@@ -333,7 +336,7 @@ FELZENSZWALB_CURVE: tuple[FelzenszwalbConfig, ...] = (
     FelzenszwalbConfig(scale=200, sigma=0.8, min_size=20),
     FelzenszwalbConfig(scale=100, sigma=0.8, min_size=20),
 )
-"""From few regions to many: the settings that did best on BSDS500 train, each for about as many regions as it gives."""
+"""From few regions to many: of 73 settings tried on 34 photos of BSDS500 train, the better ones for about as many."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ ROOMS: dict[str, set[str]] = {
     "config": {"errors"},
     "images": {"errors"},
     "sizes": set(),
-    "regions": {"sizes"},
+    "regions": {"config", "sizes"},
     "evaluation": {"images", "regions", *SHARED},
     "method": SHARED,
     "engine": {"method", "regions", "sizes", *SHARED},

@@ -82,7 +82,7 @@ class Products:
             if "hierarchy" in products:
                 write_labels(self._path("hierarchy"), boundary_map(hierarchy), claimed=self._claimed)
             regions = self._write_regions(hierarchy) if "regions" in products else None
-            stats |= region_entries(hierarchy, regions, self._cut, labels, image)
+            stats = stats | region_entries(hierarchy, regions, self._cut, labels, image)
         if "stats" in products:
             self._write_stats(stats)
 

@@ -12,7 +12,7 @@ from scipy.sparse import coo_array
 from .. import __version__
 from ..config import CutConfig, SegmentConfig
 from ..engine.segmentation import FitRecord, Segmentation
-from ..regions.connected import connected_regions
+from ..regions.connected import connected_regions, value_of_each
 from ..regions.hierarchy import Hierarchy
 from .palette import label_color
 
@@ -169,13 +169,6 @@ def segment_statistics(segments: NDArray[np.integer], image: NDArray[np.uint8]) 
         }
         for segment in range(count)
     ]
-
-
-def value_of_each(parts: NDArray[np.int32], values: NDArray[np.integer]) -> NDArray[np.integer]:
-    """(P,) the value of each of P parts of an (H, W) map of `values` that is constant in each."""
-    value_of = np.empty(int(parts.max()) + 1, dtype=values.dtype)
-    value_of[parts.reshape(-1)] = values.reshape(-1)
-    return value_of
 
 
 def _fit_entry(fit: FitRecord) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..regions.hierarchy import COMMON_GRANULARITY
+from ..config import COMMON_GRANULARITY
 from .region_curve import Point
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from ..config import (
+    COMMON_GRANULARITY,
     PAPER_WEIGHT,
     PRESETS,
     BatchConfig,
@@ -173,7 +174,7 @@ def segment(
         typer.Option(
             metavar="F",
             help="Where all images are cut: from 0, one region, to 1, every fragment. Saves regions.",
-            show_default="0.5",
+            show_default=f"{COMMON_GRANULARITY:g}",
             rich_help_panel=_REGIONS,
         ),
     ] = _CUT.granularity,

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+
+Value = TypeVar("Value", bound=np.integer)
 
 
 def connected_regions(labels: NDArray[np.integer]) -> NDArray[np.int32]:
@@ -36,3 +40,10 @@ def regions_between(across: NDArray[np.bool_], down: NDArray[np.bool_]) -> NDArr
     graph = coo_array((np.ones(len(above), dtype=np.int8), (above, below)), shape=(count, count))
     component: NDArray[np.int32] = connected_components(graph, directed=False)[1].astype(np.int32)[runs]
     return component
+
+
+def value_of_each(parts: NDArray[np.int32], values: NDArray[Value]) -> NDArray[Value]:
+    """(P,) the value of each of the parts 0..P-1 of an (H, W) map of `values` that is constant in each."""
+    value_of = np.empty(int(parts.max()) + 1, dtype=values.dtype)
+    value_of[parts.reshape(-1)] = values.reshape(-1)
+    return value_of

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from .connected import value_of_each
 from .cues import TEXTURE_BINS, TEXTURE_STEPS, Cues, texture_bins
 
 MOST_LABELS = 256
@@ -72,8 +73,6 @@ def region_graph(regions: NDArray[np.int32], labels: NDArray[np.integer], cues: 
     """The graph of the 4-connected regions 0..R-1, (H, W), of a map of `labels`, as the photo's cues describe them."""
     height, width = regions.shape
     count = int(regions.max()) + 1
-    label_of = np.empty(count, dtype=np.int64)
-    label_of[regions.reshape(-1)] = labels.reshape(-1)
     filters = len(cues.texture)
     area = np.zeros(count)
     lab = np.zeros((3, count))
@@ -99,7 +98,7 @@ def region_graph(regions: NDArray[np.int32], labels: NDArray[np.integer], cues: 
     pairs, lengths, contrasts = (np.concatenate(part) for part in zip(*boundaries, strict=True))
     keys, edge = np.unique(pairs, return_inverse=True)
     pixels = height * width
-    column = label_of % MOST_LABELS
+    column = value_of_each(regions, labels).astype(np.int64) % MOST_LABELS
     areas_of_labels = np.zeros((count, int(column.max()) + 1), dtype=np.float32)
     areas_of_labels[np.arange(count), column] = area / pixels
     return RegionGraph(

@@ -11,22 +11,22 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 
+from ..config import COMMON_GRANULARITY
 from .connected import connected_regions, regions_between
 from .cues import photo_cues
 from .graph import pair_keys, region_graph
 from .linkage import boundary_strengths
+from .numbering import numbers_by_area
 
 STRONGEST = 2**16 - 1
 """What 16 bits hold. The boundary of a fragment is at least 1."""
-COMMON_GRANULARITY = 0.5
-"""Where all images are cut unless asked otherwise."""
 COMMON_CUT = 35.0
-"""Dissimilarity there, in a photo of typical contrast. Chosen on BSDS500 train."""
+"""Dissimilarity at `COMMON_GRANULARITY`, in a photo of typical contrast. Chosen on BSDS500 train."""
 TYPICAL_REGIONS = 100
 """The dissimilarity at which a photo has so many regions left is taken for its contrast, ..."""
 TYPICAL_CONTRAST = 24.0
 """which is typically this (geometric mean of 150 photos of BSDS500 train)."""
-ADAPTION = 1 / 3
+ADAPTATION = 1 / 3
 """Power of its contrast by which a photo is made more like a typical one: 0, not at all; 1, all have equally many."""
 LEVELS = 20
 """Steps of granularity in the summary of a hierarchy."""
@@ -52,7 +52,7 @@ class Hierarchy:
     strength: NDArray[np.uint16]
     """(E,) of the boundary between them, 1..`STRONGEST`."""
 
-    @property
+    @cached_property
     def size(self) -> int:
         """F."""
         return int(self.fragments.max()) + 1
@@ -127,9 +127,7 @@ class Hierarchy:
     def _numbered(self, joins: int) -> NDArray[np.int32]:
         groups = self._groups(joins)
         areas = np.bincount(groups, np.bincount(self.fragments.reshape(-1), minlength=self.size))
-        number = np.empty(len(areas), dtype=np.int32)
-        number[np.argsort(-areas, kind="stable")] = np.arange(len(areas), dtype=np.int32)
-        regions: NDArray[np.int32] = number[groups][self.fragments]
+        regions: NDArray[np.int32] = numbers_by_area(areas)[groups][self.fragments]
         return regions
 
 
@@ -146,7 +144,7 @@ def build_hierarchy(labels: NDArray[np.integer], image: NDArray[np.uint8]) -> Hi
 def _adapted(different: NDArray[np.float64]) -> NDArray[np.float64]:
     """Dissimilarities as eyes would see them that have grown used to a photo's contrast."""
     strongest = np.unique(different)[-TYPICAL_REGIONS:]
-    return different * (TYPICAL_CONTRAST / strongest[0]) ** ADAPTION if len(strongest) else different
+    return different * (TYPICAL_CONTRAST / strongest[0]) ** ADAPTATION if len(strongest) else different
 
 
 def boundary_map(hierarchy: Hierarchy) -> NDArray[np.uint16]:

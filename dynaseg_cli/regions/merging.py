@@ -8,7 +8,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .connected import connected_regions
+from .connected import connected_regions, value_of_each
+from .graph import pair_keys
 
 Labels = TypeVar("Labels", bound=np.integer)
 
@@ -31,8 +32,7 @@ def merge_small_regions(labels: NDArray[Labels], image: NDArray[np.uint8], min_r
         return labels
     count = len(sizes)
     colour = np.stack([np.bincount(flat, weights=image[..., c].reshape(-1)) for c in range(3)], axis=1)
-    label_of = np.empty(count, dtype=labels.dtype)
-    label_of[flat] = labels.reshape(-1)
+    label_of = value_of_each(regions, labels)
     neighbours = _neighbours(regions, count)
 
     parent = np.arange(count)
@@ -63,7 +63,7 @@ def _neighbours(regions: NDArray[np.int32], count: int) -> list[set[int]]:
     neighbours: list[set[int]] = [set() for _ in range(count)]
     for one, other in ((regions[:, :-1], regions[:, 1:]), (regions[:-1], regions[1:])):
         differ = one != other
-        pairs = np.unique(one[differ].astype(np.int64) * count + other[differ])
+        pairs = np.unique(pair_keys(one[differ], other[differ], count))
         for pair in pairs.tolist():
             first, second = divmod(pair, count)
             neighbours[first].add(second)

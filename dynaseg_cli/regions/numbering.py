@@ -14,9 +14,13 @@ def number_by_area(
     Of two labels with equal area the smaller comes first. The result is uint8 up to 256 labels, else uint16.
     """
     areas = np.bincount(raw.reshape(-1))
-    order = np.argsort(-areas, kind="stable")
-    order = order[areas[order] > 0]
-    dtype = np.uint8 if len(order) <= 256 else np.uint16
-    number = np.zeros(len(areas), dtype=dtype)
-    number[order] = np.arange(len(order), dtype=dtype)
-    return number[raw], len(order)
+    count = int(np.count_nonzero(areas))
+    dtype = np.uint8 if count <= 256 else np.uint16
+    return numbers_by_area(areas).astype(dtype)[raw], count
+
+
+def numbers_by_area(areas: NDArray[np.integer] | NDArray[np.floating]) -> NDArray[np.int32]:
+    """(N,) 0..N-1 by falling area, of equal ones the first first: what each of N labels or regions is renumbered to."""
+    numbers = np.empty(len(areas), dtype=np.int32)
+    numbers[np.argsort(-areas, kind="stable")] = np.arange(len(areas), dtype=np.int32)
+    return numbers

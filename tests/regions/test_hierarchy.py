@@ -210,7 +210,7 @@ def test_a_faint_photo_is_cut_at_weaker_boundaries() -> None:
     """At 1/2 of the contrast boundaries are less than 1/2 weaker, and the order of merging is what it was."""
     different = np.linspace(1, 300, 150)
     bright, faint = (hierarchy_module._adapted(different * scale) for scale in (1, 0.5))
-    np.testing.assert_allclose(faint / bright, 0.5 ** (1 - hierarchy_module.ADAPTION))
+    np.testing.assert_allclose(faint / bright, 0.5 ** (1 - hierarchy_module.ADAPTATION))
     typical = different * (hierarchy_module.TYPICAL_CONTRAST / different[-hierarchy_module.TYPICAL_REGIONS])
     np.testing.assert_allclose(hierarchy_module._adapted(typical), typical)
 
