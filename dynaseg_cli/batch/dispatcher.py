@@ -112,6 +112,8 @@ class Dispatcher:
         """Jobs that another process works on, and when to ask again."""
         self._hired: dict[Any, _Hired] = {}
         self._told_of_taken = False
+        self._warned: set[str] = set()
+        """Warnings of workers that were passed on: what all of them say is said once."""
         self._fruitless = 0
         self._looked = time.monotonic()
         """When hanging files were last looked for."""
@@ -234,7 +236,8 @@ class Dispatcher:
             raise UsageError(message.reason)
         elif isinstance(message, Broken):
             raise WorkerError(message.error, message.traceback)
-        else:
+        elif message.text not in self._warned:
+            self._warned.add(message.text)
             _log.warning("%s", message.text)
 
     def _welcome(self, hired: _Hired, message: Ready) -> None:

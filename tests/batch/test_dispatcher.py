@@ -489,6 +489,16 @@ def test_warnings_are_passed_on(out: Path, caplog: pytest.LogCaptureFixture) -> 
     assert caplog.messages == ["kernels do not work here"]
 
 
+def test_warning_that_every_worker_gives_is_passed_on_once(out: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def act(worker: Puppet, job: Job) -> Iterator[Message]:
+        yield Warned("weights are random")
+        yield Warned(f"of image {job.name}")
+        yield done(job)
+
+    run(plan_of(out, 2), Puppets(act))
+    assert sorted(caplog.messages) == ["of image 0", "of image 1", "weights are random"]
+
+
 # What is noted
 
 
