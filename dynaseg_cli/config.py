@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 from .errors import UsageError
 
 Mode = Literal["scf", "fsf", "fixed"]
+Backbone = Literal["cnn", "resnet18-fpn"]
 Precision = Literal["auto", "float32", "bfloat16"]
 Executor = Literal["local", "ray"]
 Preset = Literal["default", "paper"]
@@ -25,6 +26,9 @@ PAPER_WEIGHT: dict[Mode, float] = {"scf": 50.0, "fsf": 15.0, "fixed": 5.0}
 
 COMMON_GRANULARITY = 0.5
 """Where the hierarchies of all images are cut unless asked otherwise."""
+
+IMAGENET_SHA256 = "f37072fd"
+"""First digits of that of torchvision's ImageNet weights of the ResNet-18, as they are in the file's name."""
 
 MAX_PIXELS = 200_000_000
 """Of one image, unless asked otherwise."""
@@ -46,6 +50,15 @@ def _at_most(name: str, value: int, most: int) -> None:
 
 
 @dataclass(frozen=True)
+class WeightsFile:
+    """A file of network weights. Its content is what counts, wherever it lies: `weights_file.identify` looks at it."""
+
+    path: str
+    sha256: str
+    """Of the content, in hexadecimal, or the first digits of that."""
+
+
+@dataclass(frozen=True)
 class SegmentConfig:
     """Everything that changes the labels of an image. Two runs with equal values give equal labels on one machine.
 
@@ -57,6 +70,12 @@ class SegmentConfig:
 
     mode: Mode = "scf"
     """Weighting of the two losses: scf (eq. 9), fsf (eq. 8) or fixed (eq. 7)."""
+    backbone: Backbone = "cnn"
+    """Feature extractor: the CNN, trained from scratch (III-B.1), or an ImageNet ResNet-18 with an FPN (III-B.2)."""
+    weights: WeightsFile | Literal["random"] | None = None
+    """What the ResNet starts from; None is torchvision's ImageNet weights, random is for tests."""
+    freeze_backbone: bool = False
+    """Leave the ResNet as it is; the pyramid and the classifier learn."""
     alpha: float | None = None
     """alpha of scf or fsf; None is the paper's."""
     mu: float | None = None
@@ -91,6 +110,7 @@ class SegmentConfig:
 
     def __post_init__(self) -> None:
         _choice("--mode", self.mode, get_args(Mode))
+        self._check_backbone()
         _choice("--precision", self.precision, get_args(Precision))
         if self.mode == "fixed" and self.alpha is not None:
             raise UsageError("--alpha belongs to --mode scf and fsf; with --mode fixed give --mu")
@@ -120,6 +140,14 @@ class SegmentConfig:
         if not self.weight_decay >= 0:
             raise UsageError(f"weight_decay must not be negative, not {self.weight_decay}")
 
+    def _check_backbone(self) -> None:
+        _choice("--backbone", self.backbone, get_args(Backbone))
+        for name, given in (("--weights", self.weights is not None), ("--freeze-backbone", self.freeze_backbone)):
+            if given and self.backbone == "cnn":
+                raise UsageError(f"{name} belongs to --backbone resnet18-fpn; the cnn is trained from scratch")
+        if not (self.weights is None or self.weights == "random" or isinstance(self.weights, WeightsFile)):
+            raise UsageError(f"weights must be a WeightsFile, as weights_file.identify gives it, not {self.weights!r}")
+
     @property
     def weight(self) -> float:
         """The constant of the weighting in use: alpha of scf and fsf, mu of fixed."""
@@ -127,9 +155,14 @@ class SegmentConfig:
         return PAPER_WEIGHT[self.mode] if given is None else given
 
     def as_options(self) -> dict[str, Any]:
-        """The values as they are recorded beside a result and compared on a re-run, alpha and mu resolved."""
+        """The values as they are recorded beside a result and compared on a re-run.
+
+        alpha and mu are resolved; weights are the first 8 hexadecimal digits of their file's SHA-256.
+        """
         options = dataclasses.asdict(self)
         options["mu" if self.mode == "fixed" else "alpha"] = self.weight
+        if self.backbone != "cnn" and self.weights != "random":
+            options["weights"] = self.weights.sha256[:8] if self.weights else IMAGENET_SHA256
         return options
 
 

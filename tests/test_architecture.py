@@ -17,22 +17,24 @@ SHARED = {"config", "errors", ""}  # "" is the package itself: its version
 ROOMS: dict[str, set[str]] = {
     "errors": set(),
     "config": {"errors"},
+    "weights_file": {"config", "errors"},
     "images": {"errors"},
     "sizes": set(),
     "regions": {"config", "sizes"},
     "evaluation": {"images", "regions", *SHARED},
     "method": SHARED,
-    "engine": {"method", "regions", "sizes", *SHARED},
+    "engine": {"method", "regions", "sizes", "weights_file", *SHARED},
     "baselines": {"engine", "method", "sizes", *SHARED},
-    "batch": {"engine", "evaluation", "images", "method", "regions", *SHARED},
-    "benchmark": {"baselines", "batch", "engine", "method", "regions", "evaluation", *SHARED},
-    "cli": {"benchmark", "batch", "engine", "method", "regions", "evaluation", *SHARED},
+    "batch": {"engine", "evaluation", "images", "method", "regions", "weights_file", *SHARED},
+    "benchmark": {"baselines", "batch", "engine", "method", "regions", "evaluation", "weights_file", *SHARED},
+    "cli": {"benchmark", "batch", "engine", "method", "regions", "evaluation", "weights_file", *SHARED},
 }
 """What each room may import from the others."""
 
 THIRD_PARTY: dict[str, set[str]] = {
     "errors": set(),
     "config": set(),
+    "weights_file": set(),
     "images": {"PIL"},
     "sizes": {"numpy", "PIL"},
     "regions": {"numpy", "scipy"},

@@ -14,6 +14,7 @@ from dynaseg_cli.config import (
     CutConfig,
     EvaluateConfig,
     SegmentConfig,
+    WeightsFile,
     WorkersConfig,
 )
 from dynaseg_cli.errors import DynasegError, UsageError
@@ -26,6 +27,11 @@ NAN, INFINITY = float("nan"), float("inf")
     [
         ({"mode": "average"}, "--mode must be one of scf, fsf, fixed, not average"),
         ({"precision": "float16"}, "--precision must be one of auto, float32, bfloat16, not float16"),
+        ({"backbone": "vgg"}, "--backbone must be one of cnn, resnet18-fpn, not vgg"),
+        ({"weights": "random"}, "--weights belongs to --backbone resnet18-fpn; the cnn is trained from scratch"),
+        ({"weights": WeightsFile("a.pth", "ab")}, "--weights belongs to --backbone resnet18-fpn"),
+        ({"freeze_backbone": True}, "--freeze-backbone belongs to --backbone resnet18-fpn"),
+        ({"backbone": "resnet18-fpn", "weights": "a.pth"}, "weights must be a WeightsFile, as weights_file.identify"),
         ({"alpha": 0.0}, "--alpha must be a positive number"),
         ({"alpha": -1.0}, "--alpha"),
         ({"alpha": NAN}, "--alpha"),
@@ -75,6 +81,7 @@ def test_value_out_of_range_is_refused_by_the_name_of_its_option(options: dict[s
         {"blocks": 1, "features": 1},
         {"momentum": 0.0, "weight_decay": 0.0},
         {"mode": "fixed", "mu": 0.001},
+        {"backbone": "resnet18-fpn", "freeze_backbone": True},
     ],
     ids=str,
 )
@@ -111,6 +118,20 @@ def test_options_are_recorded_with_the_weight_resolved(mode: Any, option: str, p
     assert set(options) == {field.name for field in dataclasses.fields(SegmentConfig)}
     assert options[option] == published
     assert options == SegmentConfig(mode=mode, **{option: float(published)}).as_options()
+
+
+@pytest.mark.parametrize(
+    ("options", "recorded"),
+    [
+        ({}, None),
+        ({"backbone": "resnet18-fpn"}, "f37072fd"),
+        ({"backbone": "resnet18-fpn", "weights": "random"}, "random"),
+        ({"backbone": "resnet18-fpn", "weights": WeightsFile("a.pth", "0123456789abcdef" * 4)}, "01234567"),
+    ],
+    ids=str,
+)
+def test_weights_are_recorded_by_their_content(options: dict[str, Any], recorded: str | None) -> None:
+    assert SegmentConfig(**options).as_options()["weights"] == recorded
 
 
 def test_default_preset_is_the_default() -> None:

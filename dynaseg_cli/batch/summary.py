@@ -112,7 +112,7 @@ def _write(output: Path, document: dict[str, Any], written: Future[None]) -> Non
 
 def versions() -> dict[str, str]:
     """Versions of this package and of what its results depend on."""
-    packages = ("torch", "numpy", "scikit-learn", "scipy", "pillow")
+    packages = ("torch", "torchvision", "numpy", "scikit-learn", "scipy", "pillow")
     return {
         "dynaseg": __version__,
         "python": platform.python_version(),

@@ -23,6 +23,7 @@ from .device import compute_dtype, resolve_device
 from .fitting import Fit, Fitter, OnIteration
 from .labelling import label_image_by_guide, to_input
 from .memory import is_out_of_memory, release_memory
+from .networks import new_network
 from .segmentation import FitLevel, FitRecord, Segmentation
 
 TILE_SIZE = {"cpu": 160, "mps": 512, "cuda": 1024}
@@ -48,15 +49,16 @@ class Engine:
     ------
     DeviceUnavailableError
         If the device does not exist on this machine.
+    UsageError
+        If the ResNet's weights cannot be had.
     """
 
     def __init__(self, config: SegmentConfig | None = None, device: str = "auto") -> None:
         self.config = config or SegmentConfig()
         self.device = resolve_device(device)
         self.dtype = compute_dtype(self.device, self.config.precision)
-        network = SegmentationNetwork(self.config.blocks, self.config.features, self.config.clusters)
-        network.initialise(self.config.seed)
-        if self.device.type == "cuda" and not self.config.literal:
+        network = new_network(self.config)
+        if isinstance(network, SegmentationNetwork) and self.device.type == "cuda" and not self.config.literal:
             network = align_features(network, CHANNEL_MULTIPLE)
         layout = torch.contiguous_format if self.config.literal else torch.channels_last
         self._network = network.to(self.device, memory_format=layout)  # type: ignore[call-overload]

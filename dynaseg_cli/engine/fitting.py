@@ -19,8 +19,9 @@ from .captured import CapturedIteration
 from .device import has_triton
 from .iteration import Iteration
 from .memory import is_out_of_memory, release_memory
+from .networks import Network
 from .segmentation import StopReason
-from .training_step import BandedStep, LiteralStep, TrainingStep
+from .training_step import AutogradStep, BandedStep, TrainingStep
 from .trajectory import Status, Trajectory
 
 _log = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ class Fitter:
     dtype : arithmetic of the feature maps.
     """
 
-    def __init__(self, network: SegmentationNetwork, config: SegmentConfig, dtype: torch.dtype) -> None:
+    def __init__(self, network: Network, config: SegmentConfig, dtype: torch.dtype) -> None:
         self._network = network
         self._config = config
         self._dtype = dtype
@@ -77,7 +78,8 @@ class Fitter:
         self._device = network.classifier.weight.device
         self._captures = captures(self._device, config)
         self._kernels = has_triton(self._device)
-        self._momenta = [torch.zeros_like(parameter) for parameter in network.parameters()]
+        self._parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        self._momenta = [torch.zeros_like(parameter) for parameter in self._parameters]
         self._captured: dict[tuple[int, int], CapturedIteration] = {}
 
     def fit(self, levels: Sequence[Tensor], threshold: int, on_iteration: OnIteration | None = None) -> Fit:
@@ -144,6 +146,7 @@ class Fitter:
 
     @torch.no_grad()
     def _transpose_kernels(self) -> None:
+        assert isinstance(self._network, SegmentationNetwork)
         for convolution in self._network.feature_convolutions:
             convolution.weight.copy_(convolution.weight.transpose(2, 3).clone())
 
@@ -182,8 +185,8 @@ class Fitter:
         return self._step(height, width), partial(self._update, trajectory.ended), trajectory
 
     def _step(self, height: int, width: int) -> TrainingStep:
-        if self._config.literal:
-            return LiteralStep(self._network, self._config, self._dtype)
+        if self._config.literal or not isinstance(self._network, SegmentationNetwork):
+            return AutogradStep(self._network, self._config, self._dtype)
         if self._kernels:
             from .fused_step import FusedStep  # noqa: PLC0415 - imports Triton, which only CUDA needs
 
@@ -194,12 +197,11 @@ class Fitter:
     def _update(self, ended: Tensor) -> None:
         """One step of stochastic gradient descent; the fused one leaves everything as it is where `ended` is 1."""
         config = self._config
-        parameters: list[Tensor] = [*self._network.parameters()]
         fused = not config.literal and self._device.type in ("cpu", "cuda")
         # Not the class around this function: making one imports torch's compiler, a second before the first image.
         sgd(
-            parameters,
-            [parameter.grad for parameter in parameters if parameter.grad is not None],
+            [*self._parameters],
+            [parameter.grad for parameter in self._parameters if parameter.grad is not None],
             [*self._momenta],
             fused=fused,
             foreach=False if fused else None,
@@ -214,5 +216,5 @@ class Fitter:
 
 
 def captures(device: torch.device, config: SegmentConfig) -> bool:
-    """Whether the iterations run as a recorded graph."""
-    return device.type == "cuda" and not config.literal
+    """Whether the iterations run as a recorded graph. Autograd's do not: it waits for the device."""
+    return device.type == "cuda" and not config.literal and config.backbone == "cnn"

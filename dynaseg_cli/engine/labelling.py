@@ -13,6 +13,7 @@ from ..method.network import SegmentationNetwork
 from ..sizes import shrink, working_size
 from .guided_filter import apply_coefficients, guided_coefficients, triangle_weights
 from .layout import as_image
+from .networks import Network
 
 FILTER_RADIUS = 3
 """Of the guided filter's windows, in working pixels."""
@@ -45,7 +46,7 @@ def label_image(
 
 
 def label_image_by_guide(
-    network: SegmentationNetwork,
+    network: Network,
     image: NDArray[np.uint8],
     fitted: Tensor,
     dtype: torch.dtype,
@@ -59,15 +60,22 @@ def label_image_by_guide(
     response to the image in more detail (`DETAIL`) is averaged over each working pixel, and a guided filter, with
     the image as its guide, brings it to the image's size: a label is the argmax of the filtered response. The guide is
     averaged over about a working pixel (1-2-1 where one is 2.5 wide), else its noise would fragment the labels again.
+
+    The ResNet sees too far for tiles, and a quarter of the detail: its response is that of the fit's last iteration.
     """
     device = fitted.device
     height, width = image.shape[:2]
     with torch.inference_mode():
         kept = torch.unique(fitted)
         longest = max(fitted.shape)
-        detailed = shrink(image, *working_size(width, height, round(DETAIL * longest)))
-        response = _averaged_response(network, detailed, kept, fitted.shape, device, dtype, tile_size, on_tile)
-        guide = to_input(shrink(image, fitted.shape[1], fitted.shape[0]), device)
+        small = shrink(image, fitted.shape[1], fitted.shape[0])
+        if isinstance(network, SegmentationNetwork):
+            detailed = shrink(image, *working_size(width, height, round(DETAIL * longest)))
+            response = _averaged_response(network, detailed, kept, fitted.shape, device, dtype, tile_size, on_tile)
+        else:
+            # With the statistics of this very image: those kept divide by one less, and the last stage has few pixels.
+            response = _response(network.train(), small, device, dtype)[:, kept]
+        guide = to_input(small, device)
         coefficients = guided_coefficients(guide, response, FILTER_RADIUS, FILTER_REGULARISATION)
         reach = min(max(height, width) // (2 * longest), WIDEST_REACH)
         labels = np.empty((height, width), dtype=np.int16)
@@ -121,9 +129,14 @@ def _responses(
     height, width = image.shape[:2]
     for rows, columns in tiles(height, width, tile_size):
         seen, inner = _with_halo(rows, columns, network.receptive_radius, (height, width))
-        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            response = network(to_input(image[seen], device))
-        yield rows, columns, response[..., inner[0], inner[1]]
+        yield rows, columns, _response(network, image[seen], device, dtype)[..., inner[0], inner[1]]
+
+
+def _response(network: Network, image: NDArray[np.uint8], device: torch.device, dtype: torch.dtype) -> Tensor:
+    """The response map, (1, q, H, W) float32, to an image."""
+    with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+        response: Tensor = network(to_input(image, device))
+    return response
 
 
 def area_weights(fine: int, coarse: int) -> NDArray[np.float32]:

@@ -1,7 +1,7 @@
 """One iteration of the optimisation on one image: response, labels and loss, then the gradients of the network.
 
-`method.network` and `method.losses` say what is computed. `LiteralStep` does it by them and autograd, operation for
-operation as the reference does. `BandedStep` does it by hand, in memory that is allocated once and worked on in bands
+`method` says what is computed. `AutogradStep` does it by the network, the losses and autograd, operation for operation
+as the reference does. `BandedStep` does it for the CNN by hand, in memory that is allocated once and worked on in bands
 of rows that stay in the processor's cache.
 """
 
@@ -20,6 +20,7 @@ from ..method.network import SegmentationNetwork
 from ..method.weighting import continuity_weight
 from .bands import band_rows, bands
 from .convolution import Convolution
+from .networks import Network
 from .normalisation import Normalisation
 from .objective import BandedObjective, Objective, count_present
 from .pointwise import Pointwise
@@ -41,14 +42,14 @@ class TrainingStep(Protocol):
         """Set the gradients of the network's parameters to those of the loss evaluated last."""
 
 
-class LiteralStep:
-    """The reference's own operations in their order.
+class AutogradStep:
+    """The reference's own operations in their order, on any network.
 
     The optimisation amplifies the last bit of a sum to the third digit of the loss within ten iterations: only the same
     operations in the same order reproduce the reference.
     """
 
-    def __init__(self, network: SegmentationNetwork, config: SegmentConfig, dtype: torch.dtype) -> None:
+    def __init__(self, network: Network, config: SegmentConfig, dtype: torch.dtype) -> None:
         self._network = network
         self._config = config
         self._dtype = dtype

@@ -12,7 +12,7 @@ from samples import TINY
 
 from dynaseg_cli.batch.job import Job
 from dynaseg_cli.batch.resume import earlier_stats, is_complete, read_stats, refuse_other_options
-from dynaseg_cli.config import CutConfig, Product
+from dynaseg_cli.config import CutConfig, Product, SegmentConfig, WeightsFile
 from dynaseg_cli.errors import ImageError, UsageError
 
 JOB = Job("photos/sub/cat.jpg", "sub/cat")
@@ -47,6 +47,19 @@ def test_stats_of_other_content_are_none_of_the_images(output: Path) -> None:
 def test_image_made_with_other_options_is_for_a_person_to_decide_about(output: Path) -> None:
     with pytest.raises(ImageError, match=r"seed was 0, now 1.*--overwrite"):
         earlier_stats(JOB, output, HASH, dataclasses.replace(TINY, seed=1))
+
+
+def test_weights_are_told_apart_by_their_content_and_not_by_their_path(output: Path) -> None:
+    def with_weights(path: str, sha256: str | None) -> SegmentConfig:
+        weights = WeightsFile(path, sha256) if sha256 else None
+        return dataclasses.replace(TINY, backbone="resnet18-fpn", weights=weights)
+
+    options = with_weights("a.pth", "ab" * 32).as_options()
+    JOB.result(output, "stats").write_text(json.dumps({"options": options, "source": {"sha256": HASH}}))
+    assert earlier_stats(JOB, output, HASH, with_weights("elsewhere/b.safetensors", "ab" * 32)) is not None
+    for other, now in ((with_weights("a.pth", "cd" * 32), "cdcdcdcd"), (with_weights("", None), "f37072fd")):
+        with pytest.raises(ImageError, match=rf"\(weights was abababab, now {now}\)"):
+            earlier_stats(JOB, output, HASH, other)
 
 
 @pytest.mark.parametrize("product", ["labels", "color"])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from importlib.resources import files
 from typing import Any
@@ -22,7 +23,7 @@ from dynaseg_cli.batch.statistics import (
     region_statistics,
     stats_document,
 )
-from dynaseg_cli.config import CutConfig, SegmentConfig
+from dynaseg_cli.config import CutConfig, SegmentConfig, WeightsFile
 from dynaseg_cli.engine.engine import Engine
 from dynaseg_cli.regions.hierarchy import build_hierarchy
 
@@ -168,12 +169,20 @@ def document(config: SegmentConfig, image: NDArray[np.uint8]) -> dict[str, Any]:
         TINY,
         SegmentConfig(iterations=1, max_size=0, features=8, clusters=8, patience=0),
         SegmentConfig(mode="fixed", iterations=2, min_labels=8, max_size=16, features=8, clusters=8, min_region=4),
+        dataclasses.replace(TINY, backbone="resnet18-fpn", weights="random", freeze_backbone=True),
     ],
-    ids=["fixed threshold", "silhouette", "fixed weight"],
+    ids=["fixed threshold", "silhouette", "fixed weight", "resnet"],
 )
 def test_document_is_valid_by_its_schema(config: SegmentConfig) -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
     jsonschema.validate(document(config, noise()), SCHEMA)
+
+
+def test_recorded_weights_are_valid_by_the_schema() -> None:
+    made = document(TINY, noise())
+    for weights in (None, WeightsFile("a.pth", "0a" * 32)):
+        config = SegmentConfig(backbone="resnet18-fpn", weights=weights)
+        jsonschema.validate({**made, "options": config.as_options()}, SCHEMA)
 
 
 def test_document_of_a_single_pixel_is_valid_by_its_schema() -> None:

@@ -10,12 +10,13 @@ import torch
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from dynaseg_cli.config import PRESETS, Mode, SegmentConfig
+from dynaseg_cli.config import PRESETS, Mode, Precision, SegmentConfig
 from dynaseg_cli.engine import engine as engine_module
 from dynaseg_cli.engine.engine import SMALLEST_SIZE, Engine
 from dynaseg_cli.engine.fitting import Fit, Fitter
 from dynaseg_cli.engine.labelling import label_image_by_guide
 from dynaseg_cli.engine.memory import is_out_of_memory
+from dynaseg_cli.engine.networks import new_network
 from dynaseg_cli.errors import DeviceMemoryError, DeviceUnavailableError, DivergedError
 from dynaseg_cli.method.reference import reference_segment
 from dynaseg_cli.method.silhouette import Silhouette, silhouette_phase
@@ -37,6 +38,7 @@ QUICK = SegmentConfig(
     features=24,
     clusters=24,
 )
+RESNET = dataclasses.replace(QUICK, backbone="resnet18-fpn", weights="random", features=8, clusters=8, iterations=3)
 CPU_ALLOCATOR_MESSAGE = (
     "[enforce fail at alloc_cpu.cpp:119] err == 0. DefaultCPUAllocator: can't allocate memory:"
     " you tried to allocate 4611686018427387904 bytes. Error code 12 (Cannot allocate memory)"
@@ -385,6 +387,120 @@ def test_cudnn_is_told_to_be_exact_and_repeatable_and_then_left_as_it_was(photo:
     assert flags() == before
 
 
+# The ResNet
+
+
+@pytest.fixture(scope="module")
+def resnet_photo(photo: Image) -> Image:
+    """(72, 96, 3): the last stage has 3 x 3 pixels."""
+    return photo.repeat(3, 0).repeat(3, 1)
+
+
+@pytest.mark.parametrize("max_size", [0, 64])
+def test_resnet_gives_equal_results_for_equal_runs_whatever_came_before(
+    resnet_photo: Image, wide: Image, max_size: int
+) -> None:
+    config = dataclasses.replace(RESNET, max_size=max_size)
+    engine = Engine(config, "cpu")
+    first = engine.segment(resnet_photo)
+    engine.segment(wide)
+    for other in (engine.segment(resnet_photo), Engine(config, "cpu").segment(resnet_photo)):
+        assert np.array_equal(other.labels, first.labels)
+        assert other.fit.loss == first.fit.loss
+
+
+def test_resnet_follows_the_losses_of_the_method(resnet_photo: Image) -> None:
+    """The same three iterations in PyTorch's own words."""
+    config = dataclasses.replace(RESNET, precision="float32")
+    network = new_network(config).train()
+    optimiser = torch.optim.SGD(network.parameters(), 0.1, 0.9, weight_decay=1e-4)
+    x = torch.tensor(resnet_photo).permute(2, 0, 1)[None].float() / 255
+    losses = []
+    for _ in range(3):
+        response = network(x)
+        labels = response.argmax(1)
+        mu = 50 / max(len(labels.unique()), 2)
+        loss = torch.nn.functional.cross_entropy(response, labels) + mu * (
+            response.diff(dim=3).abs().mean() + response.diff(dim=2).abs().mean()
+        )
+        losses.append(loss.item())
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+    result = Engine(config, "cpu").segment(resnet_photo)
+    np.testing.assert_allclose(result.fit.loss, losses, rtol=5e-3)
+    np.testing.assert_allclose(result.fit.loss[0], losses[0], rtol=1e-5)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_only_a_frozen_resnet_is_as_it_was_after_a_fit(resnet_photo: Image, frozen: bool) -> None:
+    config = dataclasses.replace(RESNET, freeze_backbone=frozen)
+    engine = Engine(config, "cpu")
+    engine.segment(resnet_photo)
+    before = new_network(config).state_dict()
+    same = {name for name, value in engine._network.state_dict().items() if torch.equal(value, before[name])}
+    counters = {name for name in before if name.endswith("num_batches_tracked")}
+    trunk = {name for name in before if name.startswith("trunk.")}
+    # Into a BatchNorm leads nothing that a shift would change: the classifier's bias has no gradient but of rounding.
+    assert same - counters - {"classifier.bias"} == (trunk - counters if frozen else set())
+
+
+@pytest.mark.parametrize("upright", [False, True])
+@pytest.mark.parametrize("levels", [1, 2])
+def test_resnet_labels_at_the_size_of_the_photo(resnet_photo: Image, upright: bool, levels: int) -> None:
+    image = resnet_photo.transpose(1, 0, 2) if upright else resnet_photo
+    result = Engine(dataclasses.replace(RESNET, max_size=64, levels=levels), "cpu").segment(image)
+    assert result.labels.shape == image.shape[:2]
+    assert max(result.fit.width, result.fit.height) == 64
+    assert len(result.fit.levels) == levels
+    assert len(np.unique(result.labels)) == result.num_labels > 1
+
+
+def test_resnet_labels_a_larger_photo_by_what_the_fit_ended_with(resnet_photo: Image) -> None:
+    """Where it is constant over each working pixel, the guided filter has next to nothing to do."""
+    config = dataclasses.replace(RESNET, max_size=96)
+    small = Engine(config, "cpu").segment(resnet_photo)
+    large = Engine(config, "cpu").segment(resnet_photo.repeat(2, 0).repeat(2, 1))
+    assert large.fit.loss == small.fit.loss
+    assert agreement(large.labels[::2, ::2], small.labels) > 0.8
+
+
+@pytest.mark.parametrize("max_size", [0, 16])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 2), (2, 2), (1, 40), (40, 1), (33, 17)], ids=str)
+def test_resnet_labels_narrow_images_too(shape: tuple[int, int], max_size: int) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    result = Engine(dataclasses.replace(RESNET, max_size=max_size, iterations=2), "cpu").segment(image)
+    assert result.labels.shape == shape
+    assert np.isfinite(result.fit.loss).all()
+
+
+def test_resnet_out_of_memory_is_fitted_smaller(monkeypatch: pytest.MonkeyPatch, resnet_photo: Image) -> None:
+    expected = Engine(dataclasses.replace(RESNET, max_size=48), "cpu").segment(resnet_photo)
+    widths: list[int] = []
+    monkeypatch.setattr(Fitter, "fit", fit_failing(1, OUT_OF_MEMORY[0], widths))
+    result = Engine(RESNET, "cpu").segment(resnet_photo)
+    assert widths == [96, 48]
+    assert np.array_equal(result.labels, expected.labels)
+
+
+def test_resnet_computes_in_bfloat16(resnet_photo: Image) -> None:
+    exact, rounded = (
+        Engine(dataclasses.replace(RESNET, precision=precision), "cpu").segment(resnet_photo)
+        for precision in ("float32", "bfloat16")
+    )
+    assert (exact.fit.precision, rounded.fit.precision) == ("float32", "bfloat16")
+    assert rounded.fit.loss[0] == pytest.approx(exact.fit.loss[0], rel=0.03)
+    assert rounded.fit.loss != exact.fit.loss
+
+
+def test_resnet_takes_the_preset_of_the_paper(photo: Image) -> None:
+    config = dataclasses.replace(
+        PAPER, backbone="resnet18-fpn", weights="random", iterations=2, features=8, clusters=8, min_labels=2
+    )
+    result = Engine(config, "cpu").segment(photo)
+    assert (result.fit.width, result.fit.height, result.fit.iterations) == (32, 24, 2)
+
+
 # CUDA
 
 
@@ -403,4 +519,21 @@ def test_cuda_gives_what_the_cpu_gives(patches: Image, mode: Mode) -> None:
 def test_cuda_gives_equal_results_for_equal_runs(photo: Image, config: SegmentConfig) -> None:
     first, again = (run_engine(photo, config, "cuda") for _ in range(2))
     assert first.losses == again.losses
+    assert np.array_equal(first.labels, again.labels)
+
+
+@pytest.mark.requires_cuda
+@pytest.mark.parametrize("frozen", [False, True])
+def test_cuda_gives_what_the_cpu_gives_of_the_resnet(resnet_photo: Image, frozen: bool) -> None:
+    config = dataclasses.replace(RESNET, freeze_backbone=frozen)
+    by_cuda, by_cpu = (run_engine(resnet_photo, config, device) for device in ("cuda", "cpu"))
+    np.testing.assert_allclose(by_cuda.losses[0], by_cpu.losses[0], rtol=1e-4)
+    np.testing.assert_allclose(by_cuda.losses, by_cpu.losses, rtol=0.05)
+
+
+@pytest.mark.requires_cuda
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_cuda_gives_equal_labels_of_the_resnet_for_equal_runs(resnet_photo: Image, precision: Precision) -> None:
+    config = dataclasses.replace(RESNET, precision=precision, iterations=10)
+    first, again = (run_engine(resnet_photo, config, "cuda") for _ in range(2))
     assert np.array_equal(first.labels, again.labels)

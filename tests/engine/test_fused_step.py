@@ -22,7 +22,7 @@ from dynaseg_cli.config import Mode, SegmentConfig
 from dynaseg_cli.engine import fitting as fitting_module
 from dynaseg_cli.engine.fitting import Fitter
 from dynaseg_cli.engine.labelling import to_input
-from dynaseg_cli.engine.training_step import LiteralStep
+from dynaseg_cli.engine.training_step import AutogradStep
 from dynaseg_cli.method.network import SegmentationNetwork
 
 pytest.importorskip("triton", reason="no Triton for this platform: the step for CUDA is not tested")
@@ -70,7 +70,7 @@ def test_any_size_and_number_of_channels(
 def test_bfloat16_is_no_further_from_the_definition_than_autograd(photo: NDArray[np.uint8]) -> None:
     expected = by_definition(photo, CONFIG)
     actual = by_fused_step(photo, CONFIG, torch.bfloat16)
-    by_autograd = by_step(photo, CONFIG, LiteralStep, torch.bfloat16)
+    by_autograd = by_step(photo, CONFIG, AutogradStep, torch.bfloat16)
     assert (actual.labels == expected.labels).double().mean() > 0.97
     assert actual.loss == pytest.approx(expected.loss, rel=0.02)
     for name, gradient in expected.gradients.items():

@@ -22,6 +22,7 @@ from dynaseg_cli.engine.labelling import (
     tiles,
     to_input,
 )
+from dynaseg_cli.engine.networks import new_network
 from dynaseg_cli.method.network import SegmentationNetwork
 from dynaseg_cli.sizes import shrink
 
@@ -113,6 +114,24 @@ def test_guided_label_is_the_argmax_of_the_filtered_response(
     assert labels.dtype == np.int16
     assert len(np.unique(labels)) == 5
     assert (labels == expected).mean() >= 0.999
+
+
+def test_resnet_is_asked_for_the_response_that_its_fit_ended_with(
+    monkeypatch: pytest.MonkeyPatch, large: NDArray[np.uint8]
+) -> None:
+    responses: list[torch.Tensor] = []
+
+    def coefficients(guide: torch.Tensor, response: torch.Tensor, *options: float) -> torch.Tensor:
+        responses.append(response)
+        return guided_coefficients(guide, response, *options)
+
+    monkeypatch.setattr(labelling, "guided_coefficients", coefficients)
+    config = SegmentConfig(backbone="resnet18-fpn", weights="random", iterations=3, features=8, clusters=8)
+    resnet = new_network(config)
+    fitted = Fitter(resnet, config, torch.float32).fit([to_input(large, CPU)], 1).labels
+    labels = label_image_by_guide(resnet, large.repeat(2, 0).repeat(2, 1), fitted, torch.float32, tile_size=16)
+    assert labels.shape == (74, 102)
+    assert torch.equal(torch.unique(fitted)[responses[0].argmax(1)[0]], fitted)
 
 
 def test_only_labels_of_the_fit_appear(network: SegmentationNetwork, large: NDArray[np.uint8]) -> None:

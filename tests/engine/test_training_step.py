@@ -17,7 +17,7 @@ from dynaseg_cli.engine import convolution as convolution_module
 from dynaseg_cli.engine.bands import band_rows
 from dynaseg_cli.engine.labelling import to_input
 from dynaseg_cli.engine.objective import Objective
-from dynaseg_cli.engine.training_step import BandedStep, LiteralStep, TrainingStep, surroundings
+from dynaseg_cli.engine.training_step import AutogradStep, BandedStep, TrainingStep, surroundings
 from dynaseg_cli.method.losses import continuity_loss, similarity_loss
 from dynaseg_cli.method.network import SegmentationNetwork
 from dynaseg_cli.method.weighting import continuity_weight
@@ -69,7 +69,7 @@ def by_definition(image: NDArray[np.uint8], config: SegmentConfig) -> Outcome:
 
 def new_step(
     network: SegmentationNetwork,
-    step: type[BandedStep] | type[LiteralStep],
+    step: type[BandedStep] | type[AutogradStep],
     size: tuple[int, ...],
     config: SegmentConfig,
     dtype: torch.dtype,
@@ -78,7 +78,7 @@ def new_step(
 
 
 def by_step(
-    image: NDArray[np.uint8], config: SegmentConfig, step: type[BandedStep] | type[LiteralStep], dtype: torch.dtype
+    image: NDArray[np.uint8], config: SegmentConfig, step: type[BandedStep] | type[AutogradStep], dtype: torch.dtype
 ) -> Outcome:
     network = some_network(config)
     taken = new_step(network, step, image.shape[:2], config, dtype)
@@ -101,11 +101,11 @@ def assert_same(actual: Outcome, expected: Outcome, tolerance: float) -> None:
         torch.testing.assert_close(actual.statistics[name].double(), statistic, rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize("step", [BandedStep, LiteralStep])
+@pytest.mark.parametrize("step", [BandedStep, AutogradStep])
 @pytest.mark.parametrize("mode", ["scf", "fsf", "fixed"])
 @pytest.mark.parametrize("blocks", [1, 2, 3])
 def test_float32_is_the_definition(
-    photo: NDArray[np.uint8], step: type[BandedStep] | type[LiteralStep], mode: Mode, blocks: int
+    photo: NDArray[np.uint8], step: type[BandedStep] | type[AutogradStep], mode: Mode, blocks: int
 ) -> None:
     config = dataclasses.replace(CONFIG, mode=mode, blocks=blocks)
     expected = by_definition(photo, config)
@@ -145,7 +145,7 @@ def test_bfloat16_is_the_definition_to_its_three_digits(photo: NDArray[np.uint8]
     expected = by_definition(photo, CONFIG)
     actual = by_step(photo, CONFIG, BandedStep, torch.bfloat16)
     assert (actual.labels == expected.labels).double().mean() > 0.97
-    by_autograd = by_step(photo, CONFIG, LiteralStep, torch.bfloat16)
+    by_autograd = by_step(photo, CONFIG, AutogradStep, torch.bfloat16)
     assert actual.loss == pytest.approx(expected.loss, rel=0.02)
     for name, gradient in expected.gradients.items():
         errors = [(outcome.gradients[name].double() - gradient).norm() for outcome in (actual, by_autograd)]

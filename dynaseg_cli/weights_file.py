@@ -1,0 +1,61 @@
+"""Files of network weights: known by their content, and where torchvision keeps its own. Nothing here loads torch."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from .config import IMAGENET_SHA256, SegmentConfig, WeightsFile
+from .errors import UsageError
+
+IMAGENET_URL = f"https://download.pytorch.org/models/resnet18-{IMAGENET_SHA256}.pth"
+"""What torchvision calls `ResNet18_Weights.IMAGENET1K_V1`, 45 MB."""
+
+
+def identify(path: str | Path, option: str = "weights") -> WeightsFile:
+    """Look at a file of weights: its absolute path, and the SHA-256 of its content.
+
+    Raises
+    ------
+    UsageError
+        If it cannot be read; the message begins with `option`.
+    """
+    content = _content(Path(path), f"{option} {path}")
+    return WeightsFile(str(Path(path).absolute()), hashlib.sha256(content).hexdigest())
+
+
+def read_weights(file: WeightsFile, option: str = "weights") -> bytes:
+    """The content of a file that was looked at before.
+
+    Raises
+    ------
+    UsageError
+        If it cannot be read, or has another content now; the message begins with `option`.
+    """
+    content = _content(Path(file.path), f"{option} {file.path}")
+    if not hashlib.sha256(content).hexdigest().startswith(file.sha256):
+        raise UsageError(
+            f"{option} {file.path}: the file is damaged, or another one than it was (its SHA-256 does not begin with"
+            f" {file.sha256[:8]}); put the right one there"
+        )
+    return content
+
+
+def imagenet_path() -> Path:
+    """Where torch.hub keeps torchvision's ImageNet weights of the ResNet-18, by TORCH_HOME and XDG_CACHE_HOME."""
+    cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
+    home = Path(os.environ.get("TORCH_HOME", f"{cache}/torch")).expanduser()
+    return home.absolute() / "hub" / "checkpoints" / IMAGENET_URL.rpartition("/")[2]
+
+
+def lacks_weights(config: SegmentConfig) -> bool:
+    """Whether ImageNet weights are needed that are not there yet."""
+    return config.backbone != "cnn" and config.weights is None and not imagenet_path().is_file()
+
+
+def _content(path: Path, named: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{named}: {error.strerror or error}; name a file of weights that can be read") from None
