@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..config import BatchConfig, SegmentConfig, WorkersConfig
 from ..errors import UsageError
+from ..weights_file import lacks_weights
 from .dispatcher import Crew, Dispatcher, OnIteration
 from .local_crew import LocalCrew, ProcessWorker, ThreadWorker
 from .messages import Assignment
@@ -29,11 +30,15 @@ def segment_folder(
     Raises
     ------
     UsageError
-        If the options or the input are unusable: nothing is written then. That the device does not exist is found with
-        the first outcome.
+        If the options or the input are unusable, or the ResNet's weights cannot be had: nothing is written then. That
+        the device does not exist is found with the first outcome.
     """
     paths = [inputs] if isinstance(inputs, (str, Path)) else inputs
     plan = plan_batch([Path(path) for path in paths], Path(output), config, batch)
+    if lacks_weights(plan.segment):
+        from ..engine.weights import imagenet_weights  # noqa: PLC0415 - loads torch
+
+        imagenet_weights()  # here and once, before there are workers who all need them
     return dispatcher_of(plan, workers or WorkersConfig()).run()
 
 

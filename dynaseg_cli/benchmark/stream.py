@@ -101,7 +101,7 @@ class Stream:
             TemporaryFile("w+") as request,
             TemporaryFile("w+", errors="replace") as errors,
         ):
-            options = dataclasses.asdict(self._config)
+            options = dataclasses.asdict(self._config)  # also of the file of weights in it
             jobs = [(job.path, job.name) for job in self._jobs]
             json.dump({"options": options, "device": self._device, "output": folder, "jobs": jobs}, request)
             request.seek(0)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..batch.job import Job
 from ..batch.stages import run_stream
-from ..config import BatchConfig, SegmentConfig
+from ..config import BatchConfig, SegmentConfig, WeightsFile
 from ..engine.engine import Engine
 from .memory import peak_bytes_of_process
 
@@ -25,7 +25,10 @@ def main() -> None:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
         request = json.load(sys.stdin)
         jobs = [Job(path, name) for path, name in request["jobs"]]
-        engine = Engine(SegmentConfig(**request["options"]), request["device"])
+        options = request["options"]
+        if isinstance(options["weights"], dict):
+            options["weights"] = WeightsFile(**options["weights"])
+        engine = Engine(SegmentConfig(**options), request["device"])
         for _, outcome in run_stream(jobs, Path(request["output"]), BatchConfig(), engine):
             finished = time.monotonic()
             host, device = peak_bytes_of_process(engine.device)

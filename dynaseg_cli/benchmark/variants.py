@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from ..config import METHODS, MethodConfig, SegmentConfig
+from ..config import METHODS, MethodConfig, SegmentConfig, WeightsFile
 from ..errors import UsageError
+from ..weights_file import identify
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ def parse_variants(text: str, iterations: int | None = None) -> list[Variant]:
     Raises
     ------
     UsageError
-        If a method, an option or a value does not exist, or a variant is named twice.
+        If a method, an option or a value does not exist, or a variant is named twice, or a file cannot be read.
     """
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names:
@@ -59,15 +60,19 @@ def _parse(name: str, iterations: int | None) -> Variant:
                 f"--methods: {assignment!r} is no option=value of {method}; its options are {', '.join(sorted(fields))}"
             )
         changes[option] = _value(value, kinds[option], f"{method}: {option}")
+    if method == "reference" and changes.get("backbone", "cnn") != "cnn":
+        raise UsageError("--methods: reference is the literal loop of the cnn; scf and fsf have other backbones")
     return Variant(name, method, dataclasses.replace(defaults, **changes))
 
 
 def _value(text: str, kind: Any, option: str) -> Any:
     """`text` as the type that a field is declared with."""
     kinds = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+    if any(get_origin(one) is Literal and text in get_args(one) for one in kinds):
+        return text
+    if WeightsFile in kinds:
+        return identify(text, f"--methods: {option}")
     for one in kinds:
-        if get_origin(one) is Literal and text in get_args(one):
-            return text
         if one is bool and text in ("true", "false"):
             return text == "true"
         if one in (int, float):

@@ -16,6 +16,7 @@ from ..config import (
     COMMON_GRANULARITY,
     PAPER_WEIGHT,
     PRESETS,
+    Backbone,
     BatchConfig,
     CutConfig,
     Executor,
@@ -27,7 +28,7 @@ from ..config import (
     WorkersConfig,
 )
 from ..errors import UsageError, WorkerError
-from .console import ExitCode, errors_as_exit_codes, say
+from .console import ExitCode, errors_as_exit_codes, say, stderr
 
 if TYPE_CHECKING:
     from ..batch.planning import Plan
@@ -74,6 +75,32 @@ def segment(
             rich_help_panel=_METHOD,
         ),
     ] = _DEFAULT.mode,
+    backbone: Annotated[
+        Backbone,
+        typer.Option(
+            help="Feature extractor: a small CNN trained from scratch on each image, or a ResNet-18 with a feature"
+            " pyramid, which starts from what it learned of ImageNet.",
+            rich_help_panel=_METHOD,
+        ),
+    ] = _DEFAULT.backbone,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH|random",
+            help="What the ResNet starts from: a state dict or safetensors with torchvision's names; random is for"
+            " tests.",
+            show_default="torchvision's ImageNet weights, downloaded once",
+            rich_help_panel=_METHOD,
+        ),
+    ] = None,
+    freeze_backbone: Annotated[
+        bool,
+        typer.Option(
+            "--freeze-backbone",
+            help="Leave the ResNet as it is and train only what follows it.",
+            rich_help_panel=_METHOD,
+        ),
+    ] = _DEFAULT.freeze_backbone,
     alpha: Annotated[
         float | None,
         typer.Option(
@@ -321,8 +348,12 @@ def segment(
     with errors_as_exit_codes(verbose):
         from ..batch.planning import plan_batch
         from ..batch.shards import parse_shard
+        from ..weights_file import identify
 
-        config = dataclasses.replace(PRESETS[preset], **_given(context, SegmentConfig))
+        given = _given(context, SegmentConfig)
+        if weights is not None and weights != "random":
+            given["weights"] = identify(weights, "--weights")
+        config = dataclasses.replace(PRESETS[preset], **given)
         batch = BatchConfig(
             recursive=recursive,
             include=tuple(include or ()),
@@ -358,6 +389,7 @@ def _run(plan: Plan, workers: WorkersConfig, *, as_json: bool, quiet: bool) -> E
     from .progress import BatchProgress, show_summary
     from .signals import TERMINATING, first_signal_calls
 
+    _fetch_weights(plan.segment, quiet=quiet)
     summary = RunSummary(plan)
     if plan.links_out and not quiet:
         say(f"{plan.links_out} symbolic links were not followed (--follow-symlinks does)", "yellow")
@@ -385,6 +417,19 @@ def _run(plan: Plan, workers: WorkersConfig, *, as_json: bool, quiet: bool) -> E
         say("interrupted; the same command continues", "yellow")
         return ExitCode.TERMINATED if signals[0] in TERMINATING else ExitCode.INTERRUPTED
     return ExitCode.SOME_FAILED if summary.failures else ExitCode.DONE
+
+
+def _fetch_weights(config: SegmentConfig, *, quiet: bool) -> None:
+    """Download the ResNet's weights, here and once, before there are workers who all need them."""
+    from ..weights_file import IMAGENET_URL, imagenet_path, lacks_weights
+
+    if not lacks_weights(config):
+        return
+    from ..engine.weights import imagenet_weights
+
+    if not quiet:
+        say(f"downloading {IMAGENET_URL} to {imagenet_path()}")
+    imagenet_weights(progress=stderr.is_terminal and not quiet)
 
 
 def _show_plan(plan: Plan, as_json: bool) -> ExitCode:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from samples import TINY, photo_folder, save_photo
 
-from dynaseg_cli import BatchConfig, WorkersConfig, segment_folder
+from dynaseg_cli import BatchConfig, SegmentConfig, WorkersConfig, segment_folder
 from dynaseg_cli.batch.outcome import Outcome
 from dynaseg_cli.errors import UsageError
 
@@ -28,6 +28,19 @@ def out(tmp_path: Path) -> Path:
 def test_unusable_input_is_refused_at_the_call(tmp_path: Path, out: Path) -> None:
     with pytest.raises(UsageError, match="does not exist"):
         segment_folder(tmp_path / "missing", out)
+    assert not out.exists()
+
+
+def test_weights_that_cannot_be_had_are_refused_at_the_call(
+    photos: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def offline(*arguments: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setenv("TORCH_HOME", str(out.parent))
+    monkeypatch.setattr("torch.hub.download_url_to_file", offline)
+    with pytest.raises(UsageError, match="ImageNet weights cannot be downloaded"):
+        segment_folder(photos, out, SegmentConfig(backbone="resnet18-fpn"))
     assert not out.exists()
 
 

@@ -13,6 +13,7 @@ from samples import TINY, photo_folder, stand_in_for_python
 from dynaseg_cli.batch.job import Job
 from dynaseg_cli.benchmark.stream import AHEAD, COUNTED, MOST_IMAGES, UNCOUNTED, Stream, steps_of_stream
 from dynaseg_cli.config import SegmentConfig
+from dynaseg_cli.weights_file import identify
 
 
 @pytest.fixture
@@ -71,6 +72,15 @@ def test_options_that_segment_cannot_be_given_reach_the_process(jobs: list[Job],
     assert options == config.as_options()
     assert not list(tmp_path.glob(".dynaseg-stream-*"))
     assert psutil.Process().children() == []
+
+
+def test_file_of_weights_reaches_the_process(jobs: list[Job], tmp_path: Path) -> None:
+    (tmp_path / "made.pth").write_bytes(b"no weights")
+    weights = identify(tmp_path / "made.pth")
+    config = SegmentConfig(**{**vars(TINY), "backbone": "resnet18-fpn", "weights": weights})
+    ((_, reason),) = Stream(config, jobs, "cpu").run(tmp_path / "out")
+    assert reason is not None
+    assert f"--weights {weights.path}: neither a state dict" in reason
 
 
 def test_image_that_fails_ends_the_stream_with_its_reason(jobs: list[Job], tmp_path: Path) -> None:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
 from dynaseg_cli.benchmark.variants import parse_variants
 from dynaseg_cli.config import METHODS, PRESETS, IicConfig, KMeansConfig, SegmentConfig
 from dynaseg_cli.errors import UsageError
+from dynaseg_cli.weights_file import identify
 
 
 def test_method_alone_has_its_defaults() -> None:
@@ -38,6 +40,15 @@ def test_number_or_word_is_read_as_what_the_option_takes() -> None:
     assert variant.config == SegmentConfig(min_labels=4, precision="bfloat16")
 
 
+def test_backbone_and_its_weights_are_options(tmp_path: Path) -> None:
+    (tmp_path / "made.pth").write_bytes(b"weights")
+    random, made = parse_variants(
+        f"scf:backbone=resnet18-fpn:weights=random,fsf:backbone=resnet18-fpn:weights={tmp_path}/made.pth"
+    )
+    assert random.config == SegmentConfig(backbone="resnet18-fpn", weights="random")
+    assert made.config == SegmentConfig(mode="fsf", backbone="resnet18-fpn", weights=identify(tmp_path / "made.pth"))
+
+
 def test_iterations_are_for_all_that_iterate_and_do_not_say_themselves() -> None:
     scf, own, iic, kmeans = parse_variants("scf,scf:iterations=9,iic,kmeans", iterations=4)
     assert (scf.config, own.config) == (SegmentConfig(iterations=4), SegmentConfig(iterations=9))
@@ -59,6 +70,9 @@ def test_iterations_are_for_all_that_iterate_and_do_not_say_themselves() -> None
         ("kmeans:window=4", "window must be odd, not 4"),
         ("scf:mode=fsf", "'mode=fsf' is no option"),
         ("scf:mu=5", "--mu belongs to --mode fixed"),
+        ("scf:weights=random", "--weights belongs to --backbone resnet18-fpn"),
+        ("scf:backbone=resnet18-fpn:weights=missing.pth", "--methods: scf: weights missing.pth: No such file"),
+        ("reference:backbone=resnet18-fpn", "reference is the literal loop of the cnn"),
         ("scf:precision=float16", "precision cannot be 'float16'"),
         ("scf:literal=yes", "literal cannot be 'yes'"),
         ("felzenszwalb:scale=0", "scale must be positive"),

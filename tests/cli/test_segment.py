@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from samples import encoded, files_below, noise, photo_folder, read_pixels, save_photo
 from typer.testing import CliRunner, Result
 
@@ -18,6 +20,7 @@ from dynaseg_cli import Engine, __version__
 from dynaseg_cli.cli import app
 from dynaseg_cli.config import SegmentConfig
 from dynaseg_cli.engine.device import available_devices
+from dynaseg_cli.method.resnet import ResNetFpnNetwork
 
 FIT = ("--iterations", "2", "--max-size", "16", "--min-labels", "3", "--precision", "float32", "--device", "cpu")
 QUICK = (*FIT, "--workers", "0")
@@ -310,6 +313,103 @@ def test_empty_shard_is_done_at_once(photos: Path) -> None:
     assert (summary(result)["images"], summary(result)["done"], summary(result)["failed"]) == (0, 0, 0)
 
 
+# The ResNet and its weights
+
+RESNET = ("--backbone", "resnet18-fpn", "--features", "8", "--clusters", "8")
+
+
+@pytest.fixture(scope="module")
+def made_weights(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A file with weights that are none of ImageNet's."""
+    network = ResNetFpnNetwork(1, 2)
+    network.initialise(5)
+    path = tmp_path_factory.mktemp("weights") / "made.pth"
+    torch.save(network.trunk.state_dict(), path)
+    return path.read_bytes()
+
+
+@pytest.fixture
+def offline(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the ImageNet weights are looked for: there are none, and no network."""
+
+    def refuse(*arguments: object) -> None:
+        raise OSError("Name or service not known")
+
+    monkeypatch.setenv("TORCH_HOME", str(here / "torch"))
+    monkeypatch.setattr("torch.hub.download_url_to_file", refuse)
+    return here / "torch/hub/checkpoints/resnet18-f37072fd.pth"
+
+
+def test_without_weights_and_network_nothing_is_started_and_the_error_says_what_to_do(
+    photos: Path, here: Path, offline: Path
+) -> None:
+    result = segment(photos, *RESNET, "-q")
+    assert refused(result) == (
+        "error: --backbone resnet18-fpn: its ImageNet weights cannot be downloaded (Name or service not known);"
+        " fetch https://download.pytorch.org/models/resnet18-f37072fd.pth elsewhere"
+        f" and put it at {offline}, or name it with --weights PATH\n"
+    )
+    assert not (here / "photos-dynaseg").exists()
+
+
+def test_download_is_announced(photos: Path, offline: Path) -> None:
+    result = segment(photos, *RESNET)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("downloading https://download.pytorch.org/models/resnet18-f37072fd.pth to ")
+
+
+def test_dry_run_downloads_nothing(photos: Path, offline: Path) -> None:
+    result = segment(photos, *RESNET, "--dry-run")
+    assert result.exit_code == 0
+    assert not offline.parent.exists()
+
+
+def test_file_of_weights_is_taken_and_recorded_and_needs_no_network(
+    photos: Path, here: Path, offline: Path, made_weights: bytes
+) -> None:
+    (here / "made.pth").write_bytes(made_weights)
+    result = segment(photos, *RESNET, "--weights", "made.pth", "--freeze-backbone", "--json")
+    assert result.exit_code == 0
+    options = summary(result)["options"]
+    assert options["weights"] == hashlib.sha256(made_weights).hexdigest()[:8]
+    assert (options["backbone"], options["freeze_backbone"]) == ("resnet18-fpn", True)
+    assert "learned nothing" not in result.stderr.lower()
+    (here / "made.pth").rename(here / "moved.pth")
+    again = segment(photos, *RESNET, "--weights", "moved.pth", "--freeze-backbone", "--json")
+    assert summary(again)["skipped"] == 3
+
+
+def test_other_weights_under_the_same_name_are_other_options(photos: Path, here: Path, made_weights: bytes) -> None:
+    (here / "made.pth").write_bytes(made_weights)
+    assert segment(photos, *RESNET, "--weights", "made.pth").exit_code == 0
+    (here / "made.pth").write_bytes(made_weights + b"\0")
+    assert "(weights was " in refused(segment(photos, *RESNET, "--weights", "made.pth"))
+
+
+def test_file_that_is_none_of_a_resnet_is_refused_before_an_image_is(photos: Path, here: Path) -> None:
+    (here / "made.pth").write_bytes(b"GIF89a")
+    result = segment(photos, *RESNET, "--weights", "made.pth")
+    assert refused(result).startswith(f"error: --weights {here}/made.pth: neither a state dict")
+    assert not (here / "photos-dynaseg").exists()
+
+
+@pytest.mark.parametrize("quiet", [(), ("--quiet",)])
+def test_random_weights_are_said_aloud_whatever_was_asked_for(photos: Path, quiet: tuple[str, ...]) -> None:
+    result = segment(photos, *RESNET, "--weights", "random", *quiet)
+    assert result.exit_code == 0
+    assert result.stderr.count("warning: --weights random: THE RESNET HAS LEARNED NOTHING") == 1
+
+
+def test_workers_of_their_own_take_the_file_and_warn_once(photos: Path, here: Path, made_weights: bytes) -> None:
+    (here / "made.pth").write_bytes(made_weights)
+    by_one = segment(photos, *RESNET, "--weights", "made.pth", "-o", "one")
+    by_two = dynaseg("segment", photos, *FIT, *RESNET, "--weights", "made.pth", "-o", "two", "--workers", "2")
+    assert (by_one.exit_code, by_two.exit_code) == (0, 0)
+    assert files_below(here / "one/labels") == files_below(here / "two/labels")
+    random = dynaseg("segment", photos, *FIT, *RESNET, "--weights", "random", "-o", "three", "--workers", "2")
+    assert random.stderr.count("THE RESNET HAS LEARNED NOTHING") == 1
+
+
 # What is refused before anything is started
 
 
@@ -320,6 +420,10 @@ def test_empty_shard_is_done_at_once(photos: Path) -> None:
         (("--alpha", "nan"), "--alpha must be a positive number"),
         (("--mu", "1"), "--mu belongs to --mode fixed"),
         (("--mode", "fixed", "--alpha", "1"), "--alpha belongs to --mode scf and fsf"),
+        (("--weights", "random"), "--weights belongs to --backbone resnet18-fpn"),
+        (("--freeze-backbone",), "--freeze-backbone belongs to --backbone resnet18-fpn"),
+        (("--backbone", "resnet18-fpn", "--weights", "no.pth"), "--weights no.pth: No such file or directory; name a"),
+        (("--backbone", "resnet18-fpn", "--weights", "."), "--weights .: Is a directory"),
         (("--iterations", "0"), "--iterations must be at least 1"),
         (("--min-labels", "0"), "--min-labels must be at least 1"),
         (("--patience", "-1"), "--patience must be at least 0"),
