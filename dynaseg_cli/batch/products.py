@@ -45,7 +45,9 @@ def read_earlier(job: Job, output: Path, stats: Stats, size: tuple[int, ...]) ->
         labels = read_label_map(job.result(output, "labels"), size[0] * size[1])
     except DecodeError:
         return None
-    if labels.shape != size or int(labels.max()) + 1 != stats.get("num_labels"):
+    if labels.shape != size or labels.max() >= 1 << 16:
+        return None
+    if np.count_nonzero(np.bincount(labels.reshape(-1))) != stats.get("num_labels"):
         return None
     return Earlier(stats, labels.astype(np.uint8) if labels.dtype == np.uint8 else labels.astype(np.uint16))
 

@@ -66,7 +66,7 @@ REGION_ENTRIES = ("levels", "cut", "regions")
 def cluster_statistics(
     labels: NDArray[np.uint8] | NDArray[np.uint16], image: NDArray[np.uint8]
 ) -> list[dict[str, Any]]:
-    """One entry a label, in order of the labels 0..K-1, all of which occur.
+    """One entry a label that occurs, in order of the labels.
 
     Parameters
     ----------
@@ -77,11 +77,10 @@ def cluster_statistics(
     -------
     list of {label, those of `segment_statistics`, regions (4-connected parts), color [r, g, b] in the colourised map}.
     """
-    parts = connected_regions(labels)
-    regions = np.bincount(value_of_each(parts, labels))
+    found, regions = np.unique(value_of_each(connected_regions(labels), labels), return_counts=True)
     return [
-        {"label": label, **entry, "regions": int(regions[label]), "color": list(label_color(label))}
-        for label, entry in enumerate(segment_statistics(labels, image))
+        {"label": label, **entry, "regions": parts, "color": list(label_color(label))}
+        for label, parts, entry in zip(found.tolist(), regions.tolist(), segment_statistics(labels, image), strict=True)
     ]
 
 
@@ -125,7 +124,7 @@ def region_statistics(
 
 
 def segment_statistics(segments: NDArray[np.integer], image: NDArray[np.uint8]) -> list[dict[str, Any]]:
-    """One entry a value of an (H, W) map, 0..N-1, all of which occur: what is known of its pixels.
+    """One entry a value that occurs in an (H, W) map of small numbers, in order: what is known of its pixels.
 
     Returns
     -------
@@ -156,18 +155,19 @@ def segment_statistics(segments: NDArray[np.integer], image: NDArray[np.uint8]) 
                 box = boxes[segment]
                 box[:2] = np.minimum(box[:2], (columns.start, top + rows.start))
                 box[2:] = np.maximum(box[2:], (columns.stop, top + rows.stop))
-    means = sums / pixels
-    deviations = np.sqrt(np.maximum(squares / pixels - means[:3] ** 2, 0))
+    occurring = np.flatnonzero(pixels)
+    means = sums[:, occurring] / pixels[occurring]
+    deviations = np.sqrt(np.maximum(squares[:, occurring] / pixels[occurring] - means[:3] ** 2, 0))
     return [
         {
             "pixels": int(pixels[segment]),
             "fraction": int(pixels[segment]) / segments.size,
-            "mean_rgb": _rounded(means[:3, segment]),
-            "std_rgb": _rounded(deviations[:, segment]),
+            "mean_rgb": _rounded(means[:3, column]),
+            "std_rgb": _rounded(deviations[:, column]),
             "bbox": boxes[segment].tolist(),
-            "centroid": _rounded(means[3:, segment]),
+            "centroid": _rounded(means[3:, column]),
         }
-        for segment in range(count)
+        for column, segment in enumerate(occurring.tolist())
     ]
 
 

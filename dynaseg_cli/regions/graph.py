@@ -32,7 +32,7 @@ class RegionGraph:
     texture: NDArray[np.float32]
     """(R, C * TEXTURE_BINS) a histogram for each of C filters, summed over the area."""
     labels: NDArray[np.float32]
-    """(R, K) the area of each label; of more than `MOST_LABELS`, some share a column."""
+    """(R, K) the area of each label that occurs; of more than `MOST_LABELS`, some share a column."""
     first: NDArray[np.int64]
     """(E,) the region of a pair that has the smaller number."""
     second: NDArray[np.int64]
@@ -98,7 +98,7 @@ def region_graph(regions: NDArray[np.int32], labels: NDArray[np.integer], cues: 
     pairs, lengths, contrasts = (np.concatenate(part) for part in zip(*boundaries, strict=True))
     keys, edge = np.unique(pairs, return_inverse=True)
     pixels = height * width
-    column = value_of_each(regions, labels).astype(np.int64) % MOST_LABELS
+    column = np.unique(value_of_each(regions, labels), return_inverse=True)[1] % MOST_LABELS
     areas_of_labels = np.zeros((count, int(column.max()) + 1), dtype=np.float32)
     areas_of_labels[np.arange(count), column] = area / pixels
     return RegionGraph(

@@ -210,6 +210,20 @@ def test_labels_that_are_not_as_they_were_written_are_made_anew(
     assert written(out) == written(fresh)
 
 
+@pytest.mark.usefixtures("no_network")
+def test_labels_with_gaps_between_them_serve_again(photos: Path, out: Path, engine: Engine) -> None:
+    run(Engine(TINY, "cpu"), photos, out)
+    path = out / "labels/a.png"
+    labels = read_pixels(path)
+    values = np.array([7, 250, 3, 9, 40, 41, 100, 0], dtype=np.uint8)[: labels.max() + 1]
+    products.write_labels(path, values[labels])
+    stats = stats_of(out)
+    assert run(engine, photos, out, save=ALL)[0].num_labels == len(values)
+    assert {entry["label"] for entry in stats_of(out)["regions"]} <= set(values.tolist())
+    np.testing.assert_array_equal(read_pixels(path), values[labels])
+    assert stats_of(out)["num_labels"] == stats["num_labels"]
+
+
 def test_all_files_of_an_image_that_is_redone_are_of_one_segmentation(engine: Engine, photos: Path, out: Path) -> None:
     run(engine, photos, out, save=ALL)
     other = Engine(TINY.__class__(**{**vars(TINY), "seed": 5}), "cpu")

@@ -55,7 +55,7 @@ def test_the_graph_is_that_of_the_pixels(labels: NDArray[np.uint8]) -> None:
         np.testing.assert_allclose(graph.lab[region] * pixels, inside.sum(0), rtol=1e-5, atol=1e-3)
         np.testing.assert_allclose(graph.texture[region].sum(), len(cues.texture) * graph.area[region], rtol=1e-5)
         label = labels[regions == region][0]
-        assert graph.labels[region].argmax() == label
+        assert np.unique(labels)[graph.labels[region].argmax()] == label
         np.testing.assert_allclose(graph.labels[region].sum(), graph.area[region], rtol=1e-6)
 
 
@@ -68,7 +68,8 @@ def test_joined_regions_are_those_of_the_joined_map(labels: NDArray[np.uint8], s
     joined, went_to = graph.joined(group, len(kept))
     assert_same(joined, region_graph(group[regions].astype(np.int32), labels, cues), "labels")
     for region, areas in enumerate(joined.labels):
-        pixels = np.bincount(labels[group[regions] == region], minlength=len(areas))
+        inside = labels[group[regions] == region]
+        pixels = [np.count_nonzero(inside == label) for label in np.unique(labels)]
         np.testing.assert_allclose(areas * labels.size, pixels, rtol=1e-5)
     for edge, where in enumerate(went_to.tolist()):
         ends = sorted((int(group[graph.first[edge]]), int(group[graph.second[edge]])))
