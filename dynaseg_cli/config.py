@@ -17,6 +17,7 @@ Backbone = Literal["cnn", "resnet18-fpn"]
 Precision = Literal["auto", "float32", "bfloat16"]
 Executor = Literal["local", "ray"]
 Preset = Literal["default", "paper"]
+Fit = Literal["image", "folder"]
 Product = Literal["labels", "color", "stats", "regions", "hierarchy"]
 Protocol = Literal["auto", "bsds500", "regions", "classes", "coco-stuff27"]
 Use = Literal["labels", "regions", "hierarchy"]
@@ -56,6 +57,11 @@ class WeightsFile:
     path: str
     sha256: str
     """Of the content, in hexadecimal, or the first digits of that."""
+
+    @property
+    def fingerprint(self) -> str:
+        """As it is recorded beside a result: the first 8 digits of the SHA-256, as torchvision names its files."""
+        return self.sha256[:8]
 
 
 @dataclass(frozen=True)
@@ -107,6 +113,14 @@ class SegmentConfig:
     weight_decay: float = 1e-4
     literal: bool = False
     """Compute in the reference's own operations, in their order: slower, and on a CPU equal to it bit for bit."""
+    fit: Fit = "image"
+    """A network for each image, or one for the folder, with labels that mean the same in every image."""
+    epochs: int | None = None
+    """How often a folder fit sees every image."""
+    model: WeightsFile | None = None
+    """The network that was fitted to a folder: it is applied to every image as it is."""
+    refine: int = 0
+    """At most so many iterations for which the model is fitted on to each image before it is applied."""
 
     def __post_init__(self) -> None:
         _choice("--mode", self.mode, get_args(Mode))
@@ -139,6 +153,29 @@ class SegmentConfig:
             raise UsageError(f"momentum must be in [0, 1), not {self.momentum}")
         if not self.weight_decay >= 0:
             raise UsageError(f"weight_decay must not be negative, not {self.weight_decay}")
+        _choice("--fit", self.fit, get_args(Fit))
+        _at_least("--refine", self.refine, 0)
+        if self.fit == "folder":
+            self._check_folder_fit()
+        elif self.epochs is not None:
+            raise UsageError("--epochs belongs to --fit folder")
+        elif self.model is not None or self.refine:
+            raise UsageError("--refine goes on with the network of a folder: give it with --load-model")
+
+    def _check_folder_fit(self) -> None:
+        if self.epochs is None:
+            raise UsageError("--fit folder needs a number of --epochs")
+        _at_least("--epochs", self.epochs, 1)
+        # The last iteration on a mosaic labels it, and improves nothing.
+        _at_least("--iterations", self.iterations, 2)
+        if self.min_labels == "auto":
+            raise UsageError("--min-labels auto asks one image; with --fit folder give a number")
+        if self.patience:
+            raise UsageError("--patience belongs to --fit image: a folder fit ends with its epochs")
+        if self.levels != 1:
+            raise UsageError("--levels belongs to --fit image: a folder is fitted at one size")
+        if self.refine and self.model is None:
+            raise UsageError("--refine goes on with a network that was fitted before: give it with --load-model")
 
     def _check_backbone(self) -> None:
         _choice("--backbone", self.backbone, get_args(Backbone))
@@ -157,13 +194,31 @@ class SegmentConfig:
     def as_options(self) -> dict[str, Any]:
         """The values as they are recorded beside a result and compared on a re-run.
 
-        alpha and mu are resolved; weights are the first 8 hexadecimal digits of their file's SHA-256.
+        alpha and mu are resolved; weights and model are the first 8 hexadecimal digits of their file's SHA-256.
         """
         options = dataclasses.asdict(self)
         options["mu" if self.mode == "fixed" else "alpha"] = self.weight
         if self.backbone != "cnn" and self.weights != "random":
-            options["weights"] = self.weights.sha256[:8] if self.weights else IMAGENET_SHA256
+            options["weights"] = self.weights.fingerprint if self.weights else IMAGENET_SHA256
+        options["model"] = None if self.model is None else self.model.fingerprint
         return options
+
+    @classmethod
+    def from_options(cls, options: dict[str, Any]) -> SegmentConfig:
+        """The inverse of `as_options`, but for the model, and for where the ResNet's weights lie.
+
+        Raises
+        ------
+        TypeError
+            If there is an option that is not known, or one is missing that has no default.
+        UsageError
+            If a value is out of its range.
+        """
+        config = cls(**{**options, "weights": None, "model": None, "refine": 0})
+        weights = options.get("weights")
+        if weights is None or weights == "random":
+            return dataclasses.replace(config, weights=weights)
+        return dataclasses.replace(config, weights=WeightsFile("", str(weights)))
 
 
 PRESETS: dict[Preset, SegmentConfig] = {
@@ -181,6 +236,17 @@ PRESETS: dict[Preset, SegmentConfig] = {
     ),
 }
 """default: what is best in practice. paper: section IV-A to the letter, at full resolution."""
+
+FOLDER_FIT: dict[str, Any] = {
+    "fit": "folder",
+    "epochs": 10,
+    "iterations": 4,
+    "clusters": 27,
+    "min_labels": 3,
+    "patience": 0,
+    "levels": 1,
+}
+"""What differs, unless asked otherwise, where one network is fitted to a folder: ``replace(preset, **FOLDER_FIT)``."""
 
 
 @dataclass(frozen=True)

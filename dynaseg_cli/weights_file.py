@@ -51,7 +51,8 @@ def imagenet_path() -> Path:
 
 def lacks_weights(config: SegmentConfig) -> bool:
     """Whether ImageNet weights are needed that are not there yet."""
-    return config.backbone != "cnn" and config.weights is None and not imagenet_path().is_file()
+    needed = config.backbone != "cnn" and config.weights is None and config.model is None
+    return needed and not imagenet_path().is_file()
 
 
 def _content(path: Path, named: str) -> bytes:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..config import BatchConfig, SegmentConfig
+from ..config import BatchConfig, SegmentConfig, WeightsFile
 from ..errors import UsageError
+from ..model_file import read_model
 from .discovery import discover
 from .job import Job
 from .outcome import Outcome
-from .resume import refuse_other_options
+from .resume import differing_options, made_otherwise, refuse_other_options
+
+MODEL_NAME = "model.safetensors"
+"""Of the network that was fitted to the folder, in the output folder."""
 
 
 @dataclass(frozen=True)
@@ -20,13 +25,21 @@ class Plan:
     """Everything a run needs to know."""
 
     jobs: list[Job]
+    found: list[Job]
+    """Those of all shards."""
     output: Path
     segment: SegmentConfig
+    """Its model, if there is one already."""
     batch: BatchConfig
     unlistable: list[Outcome]
     """Folders below the inputs that could not be listed: failures from the start."""
     links_out: int
     """Symbolic links that were not followed."""
+
+    @property
+    def lacks_model(self) -> bool:
+        """Whether a network has to be fitted to the folder before an image can be segmented."""
+        return self.segment.fit == "folder" and self.segment.model is None
 
 
 def plan_batch(
@@ -53,16 +66,37 @@ def plan_batch(
     index, count = batch.shard
     jobs = found.jobs[index - 1 :: count]
     _refuse_unwritable(output)
+    if segment.fit == "folder" and segment.model is None and not batch.overwrite:
+        segment = dataclasses.replace(segment, model=earlier_model(output, segment))
     if not batch.overwrite:
         refuse_other_options(jobs, output, segment)
     return Plan(
         jobs=jobs,
+        found=found.jobs,
         output=output,
         segment=segment,
         batch=batch,
         unlistable=[Outcome(str(folder), "failed", reason) for folder, reason in found.unreadable],
         links_out=found.links_out,
     )
+
+
+def earlier_model(output: Path, segment: SegmentConfig) -> WeightsFile | None:
+    """The network that an earlier run with the same options fitted to the folder; None if there is none.
+
+    Raises
+    ------
+    UsageError
+        If it was made with other options, or cannot be read.
+    """
+    path = output / MODEL_NAME
+    if not path.exists():
+        return None
+    earlier = read_model(path, "the model")
+    differing = differing_options(dataclasses.replace(earlier, model=None).as_options(), segment)
+    if differing:
+        raise UsageError(made_otherwise(path, differing))
+    return earlier.model
 
 
 def _refuse_lost_folder() -> None:

@@ -40,9 +40,10 @@ def refuse_other_options(jobs: Sequence[Job], output: Path, config: SegmentConfi
     last, steps = len(jobs) - 1, min(len(jobs), LOOKED_AT) - 1
     for job in (jobs[step * last // max(steps, 1)] for step in range(steps + 1)):
         path = job.result(output, "stats")
-        differing = _differing_options(read_stats(path), config)
+        stats = read_stats(path)
+        differing = differing_options(stats["options"], config) if stats is not None else []
         if differing:
-            raise UsageError(_made_otherwise(path, differing))
+            raise UsageError(made_otherwise(path, differing))
 
 
 def earlier_stats(job: Job, output: Path, sha256: str, config: SegmentConfig) -> Stats | None:
@@ -55,10 +56,12 @@ def earlier_stats(job: Job, output: Path, sha256: str, config: SegmentConfig) ->
     """
     path = job.result(output, "stats")
     stats = read_stats(path)
-    differing = _differing_options(stats, config)
+    if stats is None:
+        return None
+    differing = differing_options(stats["options"], config)
     if differing:
-        raise ImageError(_made_otherwise(path, differing))
-    source = stats.get("source") if stats is not None else None
+        raise ImageError(made_otherwise(path, differing))
+    source = stats.get("source")
     return stats if isinstance(source, dict) and source.get("sha256") == sha256 else None
 
 
@@ -71,10 +74,9 @@ def is_complete(job: Job, output: Path, stats: Stats, save: Iterable[Product], c
     return all(job.has(output, product) for product in save)
 
 
-def _differing_options(stats: Stats | None, config: SegmentConfig) -> list[str]:
-    if stats is None:
-        return []
-    options, before = config.as_options(), stats["options"]
+def differing_options(before: dict[str, Any], config: SegmentConfig) -> list[str]:
+    """In words, the options of an earlier run that are not those of `config`."""
+    options = config.as_options()
     return [
         f"{name.replace('_', '-')} was {before.get(name)}, now {options.get(name)}"
         for name in sorted(options.keys() | before.keys())
@@ -82,7 +84,8 @@ def _differing_options(stats: Stats | None, config: SegmentConfig) -> list[str]:
     ]
 
 
-def _made_otherwise(path: Path, differing: list[str]) -> str:
+def made_otherwise(path: Path, differing: list[str]) -> str:
+    """What to say of a file of an earlier run with other options."""
     return (
         f"{path} was made with other options ({'; '.join(differing)});"
         " use --overwrite to redo it or another output folder"

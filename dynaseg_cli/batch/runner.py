@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from ..config import BatchConfig, SegmentConfig, WorkersConfig
@@ -25,7 +26,8 @@ def segment_folder(
 ) -> Iterator[Outcome]:
     """Segment every image below `inputs` into `output`, yielding an outcome as each is finished.
 
-    The work is done by worker processes, which end when the iterator is closed.
+    The work is done by worker processes, which end when the iterator is closed. Where a network is to be fitted to the
+    folder, this process does it, before the first outcome.
 
     Raises
     ------
@@ -39,7 +41,14 @@ def segment_folder(
         from ..engine.weights import imagenet_weights  # noqa: PLC0415 - loads torch
 
         imagenet_weights()  # here and once, before there are workers who all need them
-    return dispatcher_of(plan, workers or WorkersConfig()).run()
+    workers = workers or WorkersConfig()
+    return _fitted_first(plan, workers) if plan.lacks_model else dispatcher_of(plan, workers).run()
+
+
+def _fitted_first(plan: Plan, workers: WorkersConfig) -> Iterator[Outcome]:
+    folder_fit = importlib.import_module(".folder_fit", __package__)  # imports torch
+    with closing(dispatcher_of(folder_fit.fit_folder(plan, workers), workers).run()) as outcomes:
+        yield from outcomes
 
 
 def dispatcher_of(plan: Plan, workers: WorkersConfig, on_iteration: OnIteration | None = None) -> Dispatcher:

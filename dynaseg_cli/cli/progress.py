@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from types import TracebackType
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
@@ -15,6 +15,9 @@ from ..batch.job import Job
 from ..batch.outcome import Outcome
 from ..batch.summary import RunSummary
 from .console import printable, say, stderr
+
+if TYPE_CHECKING:
+    from ..batch.folder_fit import FitProgress
 
 LINE_EVERY_S = 10.0
 """Seconds between the plain lines of a log."""
@@ -63,13 +66,17 @@ class CountProgress:
 
     def advance(self, name: str) -> None:
         """One more is done, `name`."""
-        self._done += 1
+        self.reach(self._done + 1, f"last {name}")
+
+    def reach(self, done: int, now: str) -> None:
+        """So many are done, `now`."""
+        self._done = done
         pace = self._pace(*self._work())
         if self._live is not None:
             self._live.update(self._task, completed=self._done, pace=pace)
         elif not self._quiet and time.monotonic() - self._last_line >= LINE_EVERY_S:
             self._last_line = time.monotonic()
-            say(f"{self._done}/{self._total} {self._of}, {pace}, last {name}")
+            say(f"{self._done}/{self._total} {self._of}, {pace}, {now}")
 
     def _work(self) -> tuple[int, float]:
         """How many took time, and the seconds they took."""
@@ -81,6 +88,25 @@ class CountProgress:
         each = seconds / worked
         rate = f"{1 / each:.1f} {self._of}/s" if each < 1 else f"{each:.1f} s each"
         return f"{rate}, {_duration(each * (self._total - self._done))} left"
+
+
+class FitProgressBar(CountProgress):
+    """Shows a folder fit, in images that went by."""
+
+    def __init__(self, visits: int, *, quiet: bool) -> None:
+        super().__init__(visits, "images", quiet=quiet)
+        self._before = 0
+        """Images that went by in an earlier run."""
+
+    def show(self, progress: FitProgress) -> None:
+        self._before = progress.before
+        labels = "" if progress.labels is None else f", {progress.labels} labels"
+        self.describe(f"fitting the folder: {progress.step}{labels}")
+        self.reach(progress.seen, f"{progress.step}{labels}")
+
+    def _work(self) -> tuple[int, float]:
+        seen, seconds = super()._work()
+        return seen - self._before, seconds
 
 
 class BatchProgress(CountProgress):

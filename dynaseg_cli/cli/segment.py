@@ -14,17 +14,20 @@ import typer
 
 from ..config import (
     COMMON_GRANULARITY,
+    FOLDER_FIT,
     PAPER_WEIGHT,
     PRESETS,
     Backbone,
     BatchConfig,
     CutConfig,
     Executor,
+    Fit,
     Mode,
     Precision,
     Preset,
     Product,
     SegmentConfig,
+    WeightsFile,
     WorkersConfig,
 )
 from ..errors import UsageError, WorkerError
@@ -34,12 +37,16 @@ if TYPE_CHECKING:
     from ..batch.planning import Plan
 
 _METHOD, _STOP, _SIZE = "Method", "When to stop", "Size and arithmetic"
-_REGIONS = "Regions"
+_FOLDER, _REGIONS = "One label space for a folder", "Regions"
 _INPUT, _OUTPUT, _RUN = "Input", "Output", "Running"
 _DEFAULT = SegmentConfig()
 _BATCH = BatchConfig()
 _CUT = CutConfig()
 _WORKERS = WorkersConfig()
+
+
+OWN = ("precision", "min_region", "refine")
+"""Options of how a loaded network is applied."""
 
 
 def _auto_or_number(text: str) -> str | int:
@@ -145,7 +152,11 @@ def segment(
     ] = _DEFAULT.min_region,
     iterations: Annotated[
         int,
-        typer.Option(help="At most so many iterations.", rich_help_panel=_STOP),
+        typer.Option(
+            help="At most so many iterations.",
+            show_default=f"{_DEFAULT.iterations}; {FOLDER_FIT['iterations']} a mosaic with --fit folder",
+            rich_help_panel=_STOP,
+        ),
     ] = _DEFAULT.iterations,
     min_labels: Annotated[
         Any,
@@ -153,6 +164,7 @@ def segment(
             metavar="auto|N",
             parser=_auto_or_number,
             help="Stop when no more labels are left: a number, or auto to ask each image's silhouette score.",
+            show_default=f"{_DEFAULT.min_labels}; {FOLDER_FIT['min_labels']} with --fit folder",
             rich_help_panel=_STOP,
         ),
     ] = _DEFAULT.min_labels,
@@ -186,6 +198,58 @@ def segment(
             rich_help_panel=_SIZE,
         ),
     ] = _DEFAULT.precision,
+    fit: Annotated[
+        Fit,
+        typer.Option(
+            help="A network for each image, or one for the folder: its labels mean the same in every image, and it is"
+            " kept in OUT/model.safetensors.",
+            rich_help_panel=_FOLDER,
+        ),
+    ] = _DEFAULT.fit,
+    classes: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="The most labels that a folder can have.",
+            show_default=str(FOLDER_FIT["clusters"]),
+            rich_help_panel=_FOLDER,
+        ),
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="How often a folder fit sees every image.",
+            show_default=str(FOLDER_FIT["epochs"]),
+            rich_help_panel=_FOLDER,
+        ),
+    ] = None,
+    save_model: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="Keep the folder's network, with all options inside, here as well.",
+            show_default=False,
+            rich_help_panel=_FOLDER,
+        ),
+    ] = None,
+    load_model: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="Apply the network of another folder, with its options: one forward pass an image.",
+            show_default=False,
+            rich_help_panel=_FOLDER,
+        ),
+    ] = None,
+    refine: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            help="Fit a loaded network on to each image, for at most so many iterations, before it is applied.",
+            rich_help_panel=_FOLDER,
+        ),
+    ] = _DEFAULT.refine,
     regions: Annotated[
         Any,
         typer.Option(
@@ -353,7 +417,9 @@ def segment(
         given = _given(context, SegmentConfig)
         if weights is not None and weights != "random":
             given["weights"] = identify(weights, "--weights")
-        config = dataclasses.replace(PRESETS[preset], **given)
+        if classes is not None:
+            given |= _clusters_of_folder(given, classes)
+        config = _options(PRESETS[preset], given) if load_model is None else _options_of_model(load_model, given)
         batch = BatchConfig(
             recursive=recursive,
             include=tuple(include or ()),
@@ -379,17 +445,27 @@ def segment(
         if not inputs and not files_from:
             raise UsageError("nothing to do: name image files or folders, or give --files-from")
         plan = plan_batch(inputs or [], output or _default_output(inputs or [], files_from), config, batch, listed)
-        code = _show_plan(plan, as_json) if dry_run else _run(plan, where, as_json=as_json, quiet=quiet)
+        if save_model is not None:
+            _check_save_model(save_model, plan)
+        code = _show_plan(plan, as_json) if dry_run else _run(plan, where, save_model, as_json=as_json, quiet=quiet)
     raise typer.Exit(code)
 
 
-def _run(plan: Plan, workers: WorkersConfig, *, as_json: bool, quiet: bool) -> ExitCode:
+def _run(plan: Plan, workers: WorkersConfig, save_model: Path | None, *, as_json: bool, quiet: bool) -> ExitCode:
+    from ..batch.folder_statistics import write_folder_statistics
     from ..batch.runner import dispatcher_of
     from ..batch.summary import RunSummary
     from .progress import BatchProgress, show_summary
     from .signals import TERMINATING, first_signal_calls
 
     _fetch_weights(plan.segment, quiet=quiet)
+    if plan.lacks_model:
+        fitted = _fit(plan, workers, quiet=quiet)
+        if isinstance(fitted, ExitCode):
+            return fitted
+        plan = fitted
+    if save_model is not None:
+        _copy_model(plan, save_model)
     summary = RunSummary(plan)
     if plan.links_out and not quiet:
         say(f"{plan.links_out} symbolic links were not followed (--follow-symlinks does)", "yellow")
@@ -409,6 +485,11 @@ def _run(plan: Plan, workers: WorkersConfig, *, as_json: bool, quiet: bool) -> E
         summary.write(dispatcher.device, interrupted=interrupted)
     except OSError as error:
         say(f"error: {plan.output}/run.json cannot be written: {error.strerror}", "red")
+    if plan.segment.fit == "folder" and "stats" in plan.batch.save:
+        try:
+            write_folder_statistics(plan)
+        except OSError as error:
+            say(f"error: {plan.output}/clusters.json cannot be written: {error.strerror}", "red")
     if not quiet:
         show_summary(summary, ", ".join(plan.batch.save))
     if as_json:
@@ -417,6 +498,81 @@ def _run(plan: Plan, workers: WorkersConfig, *, as_json: bool, quiet: bool) -> E
         say("interrupted; the same command continues", "yellow")
         return ExitCode.TERMINATED if signals[0] in TERMINATING else ExitCode.INTERRUPTED
     return ExitCode.SOME_FAILED if summary.failures else ExitCode.DONE
+
+
+def _fit(plan: Plan, workers: WorkersConfig, *, quiet: bool) -> Plan | ExitCode:
+    """Fit a network to the folder: the plan with its model, or the exit code of what came in between."""
+    import threading
+
+    from ..batch.folder_fit import fit_folder, visits
+    from ..errors import InterruptedWorkError
+    from .progress import FitProgressBar
+    from .signals import TERMINATING, first_signal_calls
+
+    stop = threading.Event()
+    with FitProgressBar(visits(plan), quiet=quiet) as progress, first_signal_calls(stop.set) as signals:
+        try:
+            return fit_folder(plan, workers, progress.show, stop)
+        except InterruptedWorkError:
+            say("interrupted; the same command goes on after the last whole epoch", "yellow")
+            return ExitCode.TERMINATED if signals[0] in TERMINATING else ExitCode.INTERRUPTED
+        except OSError as error:
+            raise WorkerError(f"the model cannot be written: {error.strerror}: {error.filename}") from None
+
+
+def _check_save_model(path: Path, plan: Plan) -> None:
+    """Refuse, before any work, a model that there is no fit for, or that would replace another."""
+    if plan.segment.fit != "folder" or plan.segment.refine:
+        raise UsageError("--save-model keeps the network of a folder: it goes with --fit folder")
+    model = plan.segment.model
+    if not path.parent.is_dir() or path.is_dir():
+        raise UsageError(f"--save-model {path}: name a file in a folder that exists")
+    if path.exists() and not plan.batch.overwrite and (model is None or path.read_bytes() != _content(model)):
+        raise UsageError(f"--save-model {path} exists and is another model; use --overwrite or another name")
+
+
+def _copy_model(plan: Plan, path: Path) -> None:
+    from ..batch.writing import write_atomically
+
+    assert plan.segment.model is not None
+    content = _content(plan.segment.model)
+    try:
+        write_atomically(path, lambda stream: stream.write(content))
+    except OSError as error:
+        raise WorkerError(f"--save-model {path} cannot be written: {error.strerror}") from None
+
+
+def _content(model: WeightsFile) -> bytes:
+    from ..weights_file import read_weights
+
+    return read_weights(model, "the model")
+
+
+def _clusters_of_folder(given: dict[str, Any], classes: int) -> dict[str, Any]:
+    """What --classes says, in the terms of a fit."""
+    if "clusters" in given:
+        raise UsageError("--clusters is of --fit image, --classes of --fit folder: give one")
+    return {"clusters": classes}
+
+
+def _options(preset: SegmentConfig, given: dict[str, Any]) -> SegmentConfig:
+    """The options of a fit: those that a person gave, and the preset's for the others."""
+    if given.get("fit") == "folder":
+        preset = dataclasses.replace(preset, **FOLDER_FIT)
+    return dataclasses.replace(preset, **given)
+
+
+def _options_of_model(path: Path, given: dict[str, Any]) -> SegmentConfig:
+    """The options that a model was fitted with. Of those that a person gave, only these may differ: `OWN`."""
+    from ..model_file import read_model
+
+    config = read_model(path, "--load-model")
+    for name, value in given.items():
+        theirs = getattr(config, name)
+        if name not in OWN and value != theirs:
+            option = "classes" if name == "clusters" else name.replace("_", "-")
+            raise UsageError(f"--{option} {value}: the model {path} was fitted with {theirs}; leave the option out")
+    return dataclasses.replace(config, **given)
 
 
 def _fetch_weights(config: SegmentConfig, *, quiet: bool) -> None:

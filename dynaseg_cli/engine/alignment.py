@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor, nn
 
 from ..method.network import SegmentationNetwork
 
@@ -12,6 +13,15 @@ CHANNEL_MULTIPLE = 8
 
 def rounded_up(channels: int, multiple: int) -> int:
     return -(-channels // multiple) * multiple
+
+
+def state_without_alignment(network: nn.Module, features: int) -> dict[str, Tensor]:
+    """Weights and statistics, on the CPU, of a network of p `features`, whether it was aligned or not."""
+    state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    if not isinstance(network, SegmentationNetwork):
+        return state
+    plain = SegmentationNetwork(len(network.convolutions), features, network.classifier.out_channels).state_dict()
+    return {name: value[tuple(slice(size) for size in plain[name].shape)].contiguous() for name, value in state.items()}
 
 
 def align_features(network: SegmentationNetwork, multiple: int) -> SegmentationNetwork:

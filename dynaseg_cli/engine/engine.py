@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
-from typing import TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from ..sizes import level_sizes, shrink, working_size
 from .alignment import CHANNEL_MULTIPLE, align_features
 from .device import compute_dtype, resolve_device
 from .fitting import Fit, Fitter, OnIteration
-from .labelling import label_image_by_guide, to_input
+from .labelling import label_image_at_once, label_image_by_guide, to_input
 from .memory import is_out_of_memory, release_memory
 from .networks import new_network
 from .segmentation import FitLevel, FitRecord, Segmentation
@@ -35,7 +36,7 @@ Result = TypeVar("Result")
 
 
 class Engine:
-    """Segments images one after another, each from the same seeded initial weights.
+    """Segments images one after another, each from the same weights: seeded initial ones, or a model's.
 
     A result depends on the image and the options alone, never on what the engine did before. An engine serves one
     thread at a time.
@@ -50,7 +51,7 @@ class Engine:
     DeviceUnavailableError
         If the device does not exist on this machine.
     UsageError
-        If the ResNet's weights cannot be had.
+        If the model cannot be loaded, or the ResNet's weights cannot be had.
     """
 
     def __init__(self, config: SegmentConfig | None = None, device: str = "auto") -> None:
@@ -61,8 +62,11 @@ class Engine:
         if isinstance(network, SegmentationNetwork) and self.device.type == "cuda" and not self.config.literal:
             network = align_features(network, CHANNEL_MULTIPLE)
         layout = torch.contiguous_format if self.config.literal else torch.channels_last
-        self._network = network.to(self.device, memory_format=layout)  # type: ignore[call-overload]
-        self._fitter = Fitter(self._network, self.config, self.dtype)
+        self.network = network.to(self.device, memory_format=layout)  # type: ignore[call-overload]
+        if self.config.fit == "folder":
+            # See `FolderFitter`.
+            self.network.response_norm.requires_grad_(requires_grad=False)
+        self.fitter = Fitter(self.network, self._fitted_by(), self.dtype)
 
     def find_silhouette(self, image: NDArray[np.uint8]) -> Silhouette | None:
         """The silhouette phase of an image, None where the options fix the stop threshold. Safe in any thread."""
@@ -94,18 +98,80 @@ class Engine:
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
             raise ValueError(f"an image is a (H, W, 3) uint8 array, not {image.shape} {image.dtype}")
         started = time.perf_counter()
+        if self.config.fit == "folder" and not self.config.refine:
+            if self.config.model is None:
+                raise ValueError("--fit folder: a network that is fitted to a folder is applied as the config's model")
+            return self.apply(image, on_iteration)
         if silhouette is None:
             silhouette = self.find_silhouette(image)
         threshold = silhouette.k if silhouette is not None else self.config.min_labels
         assert isinstance(threshold, int)
+        with self.computing():
+            raw, record = self._fit_and_label(image, threshold, silhouette, on_iteration)
+        return self._segmentation(raw, image, record, started)
+
+    def apply(self, image: NDArray[np.uint8], on_iteration: OnIteration | None = None) -> Segmentation:
+        """Label an RGB (H, W, 3) uint8 image by the network as it is, with the statistics that it holds.
+
+        Labels are those of the network, in 0..q-1: they mean the same in every image, and not all need to occur.
+        """
+        started = time.perf_counter()
+
+        def label(tile_size: int) -> NDArray[np.int16]:
+            def on_tile() -> None:
+                if on_iteration is not None:
+                    on_iteration(0, self.config.clusters)
+
+            size = height, width
+            return label_image_at_once(self.network, image, size, self.device, self.dtype, tile_size, on_tile)
+
+        width, height = working_size(image.shape[1], image.shape[0], self.config.max_size)
+        with self.computing():
+            raw = self._shrinking_on_out_of_memory(label, TILE_SIZE[self.device.type])
+        record = FitRecord(
+            width=width,
+            height=height,
+            levels=[FitLevel(width, height, 0)],
+            iterations=0,
+            stop_reason="model",
+            threshold=int(self.config.min_labels),
+            silhouette=None,
+            labels_per_iteration=[],
+            loss=[],
+            similarity_loss=[],
+            continuity_loss=[],
+            changed_fraction=[],
+            precision=self._precision,
+            seconds=0.0,
+        )
+        return self._segmentation(raw, image, record, started)
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """The settings of the libraries that the network is to be used with."""
         # float32 means float32, not TF32, and equal runs give equal labels. Kernels start on the current device.
         on_device = torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext()
         with on_device, torch.backends.cudnn.flags(enabled=True, allow_tf32=False, deterministic=True):
-            raw, record = self._fit_and_label(image, threshold, silhouette, on_iteration)
+            yield
+
+    def _segmentation(
+        self, raw: NDArray[np.int16], image: NDArray[np.uint8], record: FitRecord, started: float
+    ) -> Segmentation:
         if self.config.min_region > 1:
             raw = merge_small_regions(raw, image, self.config.min_region)
-        labels, num_labels = number_by_area(raw)
-        return Segmentation(labels, num_labels, record, time.perf_counter() - started)
+        if self.config.fit == "folder":
+            num_labels = int(np.count_nonzero(np.bincount(raw.reshape(-1))))
+            labels = raw.astype(np.uint8 if self.config.clusters <= 256 else np.uint16)
+            return Segmentation(labels, num_labels, record, time.perf_counter() - started)
+        return Segmentation(*number_by_area(raw), record, time.perf_counter() - started)
+
+    def _fitted_by(self) -> SegmentConfig:
+        """The options as the fit of an image has them."""
+        return dataclasses.replace(self.config, iterations=self.config.refine) if self.config.refine else self.config
+
+    @property
+    def _precision(self) -> Literal["float32", "bfloat16"]:
+        return "bfloat16" if self.dtype == torch.bfloat16 else "float32"
 
     def _fit_and_label(
         self,
@@ -123,7 +189,7 @@ class Engine:
             return levels, self._fit(levels, threshold, on_iteration), time.perf_counter() - started
 
         def label(tile_size: int) -> NDArray[np.int16]:
-            return label_image_by_guide(self._network, image, fitted.labels, self.dtype, tile_size, on_tile)
+            return label_image_by_guide(self.network, image, fitted.labels, self.dtype, tile_size, on_tile)
 
         def on_tile() -> None:
             if on_iteration is not None:
@@ -152,7 +218,7 @@ class Engine:
             similarity_loss=fitted.similarity,
             continuity_loss=fitted.continuity,
             changed_fraction=fitted.changed,
-            precision="bfloat16" if self.dtype == torch.bfloat16 else "float32",
+            precision=self._precision,
             seconds=seconds,
         )
         return raw, record
@@ -161,12 +227,12 @@ class Engine:
         if levels[-1].shape[:2] == (1, 1):
             # A BatchNorm over one pixel is undefined; one pixel has one label.
             return Fit(torch.zeros((1, 1), dtype=torch.int64), "threshold", [1], [1], [0.0], [0.0], [0.0], [1.0])
-        return self._fitter.fit([to_input(level, self.device) for level in levels], threshold, on_iteration)
+        return self.fitter.fit([to_input(level, self.device) for level in levels], threshold, on_iteration)
 
     def _shrinking_on_out_of_memory(self, work: Callable[[int], Result], size: int) -> Result:
         """Do `work(size)`; out of memory, free what was held and try again, at half the size if that was nothing."""
         while True:
-            kept = self._fitter.keeps_memory
+            kept = self.fitter.keeps_memory
             try:
                 return work(size)
             except (RuntimeError, MemoryError) as error:
@@ -178,7 +244,7 @@ class Engine:
                         " free memory on it or choose another --device"
                     ) from None
             # Outside the handler: the error no longer keeps the failed attempt's tensors alive.
-            self._fitter.forget()
+            self.fitter.forget()
             release_memory(self.device)
             # What was kept of other images is no reason to treat this one otherwise.
             if not kept:

@@ -78,8 +78,9 @@ class Fitter:
         self._device = network.classifier.weight.device
         self._captures = captures(self._device, config)
         self._kernels = has_triton(self._device)
-        self._parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        self._momenta = [torch.zeros_like(parameter) for parameter in self._parameters]
+        self._trained: list[Tensor] = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        self.momenta: list[Tensor] = [torch.zeros_like(parameter) for parameter in self._trained]
+        """Of the parameters that are trained, in their order."""
         self._captured: dict[tuple[int, int], CapturedIteration] = {}
 
     def fit(self, levels: Sequence[Tensor], threshold: int, on_iteration: OnIteration | None = None) -> Fit:
@@ -94,16 +95,25 @@ class Fitter:
             If the loss is no longer a finite number.
         """
         self._network.load_state_dict(self._initial)
-        self._network.train()
-        for momentum in self._momenta:
+        for momentum in self.momenta:
             momentum.zero_()
+        return self.go_on(levels, threshold, self._config.iterations, on_iteration)
+
+    def go_on(
+        self, levels: Sequence[Tensor], threshold: int, limit: int, on_iteration: OnIteration | None = None
+    ) -> Fit:
+        """As `fit`, for at most `limit` iterations, from what the network and its momenta are now.
+
+        The last iteration on a level evaluates the network and leaves it as it is.
+        """
+        self._network.train()
         height, width = levels[-1].shape[2:]
         if height <= width or not self._captures:
-            return self._fit(levels, threshold, on_iteration)
+            return self._go_on(levels, threshold, limit, on_iteration)
         # Transposed, with transposed kernels, portraits use what is recorded for landscapes of their size.
         self._transpose_kernels()
         try:
-            fit = self._fit([level.transpose(2, 3) for level in levels], threshold, on_iteration)
+            fit = self._go_on([level.transpose(2, 3) for level in levels], threshold, limit, on_iteration)
         finally:
             self._transpose_kernels()
         fit.labels = fit.labels.T
@@ -120,11 +130,11 @@ class Fitter:
             self._captured.clear()
             release_memory(self._device)
 
-    def _fit(self, levels: Sequence[Tensor], threshold: int, on_iteration: OnIteration | None) -> Fit:
+    def _go_on(self, levels: Sequence[Tensor], threshold: int, most: int, on_iteration: OnIteration | None) -> Fit:
         fit = Fit(torch.empty(0))
         for image, more in zip(levels, range(len(levels) - 1, -1, -1), strict=True):
             before = sum(fit.iterations)
-            left = self._config.iterations - before
+            left = most - before
             limit = left // 2 if more else left
             if limit == 0:
                 fit.iterations.append(0)
@@ -200,9 +210,9 @@ class Fitter:
         fused = not config.literal and self._device.type in ("cpu", "cuda")
         # Not the class around this function: making one imports torch's compiler, a second before the first image.
         sgd(
-            [*self._parameters],
-            [parameter.grad for parameter in self._parameters if parameter.grad is not None],
-            [*self._momenta],
+            self._trained,
+            [parameter.grad for parameter in self._trained if parameter.grad is not None],
+            [*self.momenta],
             fused=fused,
             foreach=False if fused else None,
             found_inf=ended if fused else None,

@@ -32,17 +32,45 @@ OnTile = Callable[[], None]
 
 
 def label_image(
-    network: SegmentationNetwork, image: NDArray[np.uint8], device: torch.device, dtype: torch.dtype, tile_size: int
+    network: Network, image: NDArray[np.uint8], device: torch.device, dtype: torch.dtype, tile_size: int
 ) -> NDArray[np.int16]:
     """Raw labels in 0..q-1, (H, W) int16, of an RGB (H, W, 3) image: the argmax of a fitted network's response to it.
 
-    The BatchNorms apply the statistics of the last training forward, so tiles agree with each other and with the fit.
+    The BatchNorms apply the statistics that they hold, so tiles agree with each other and with the fit.
     """
+    network.eval()
     labels = np.empty(image.shape[:2], dtype=np.int16)
     with torch.inference_mode():
         for rows, columns, response in _responses(network, image, device, dtype, tile_size):
             labels[rows, columns] = response.max(1).indices[0].to(torch.int16).cpu().numpy()
     return labels
+
+
+def label_image_at_once(
+    network: Network,
+    image: NDArray[np.uint8],
+    size: tuple[int, int],
+    device: torch.device,
+    dtype: torch.dtype,
+    tile_size: int,
+    on_tile: OnTile = lambda: None,
+) -> NDArray[np.int16]:
+    """Raw labels, (H, W) int16, of an RGB (H, W, 3) image by a network that knows images of height and width `size`.
+
+    One forward pass at that size, with the statistics that the BatchNorms hold, and the guided filter.
+    """
+    height, width = size
+    small = shrink(image, width, height)
+    if small.shape == image.shape:
+        return label_image(network, image, device, dtype, tile_size)
+    network.eval()
+    with torch.inference_mode():
+        clusters = network.classifier.out_channels
+        response = torch.empty((1, clusters, height, width), device=device)
+        for rows, columns, part in _responses(network, small, device, dtype, tile_size):
+            response[..., rows, columns] = part
+        kept = torch.unique(response.max(1).indices)
+        return _label_by_guide(image, small, response[:, kept], kept, tile_size, on_tile)
 
 
 def label_image_by_guide(
@@ -57,9 +85,8 @@ def label_image_by_guide(
 
     `fitted`, (h, w) int64 on the device, are the labels at the end of the fit; only these can appear. Detail finer
     than the network was fitted on fragments its own labels, and labels of the fit's size have coarse edges. So the
-    response to the image in more detail (`DETAIL`) is averaged over each working pixel, and a guided filter, with
-    the image as its guide, brings it to the image's size: a label is the argmax of the filtered response. The guide is
-    averaged over about a working pixel (1-2-1 where one is 2.5 wide), else its noise would fragment the labels again.
+    response to the image in more detail (`DETAIL`) is averaged over each working pixel, and a guided filter brings it
+    to the image's size.
 
     The ResNet sees too far for tiles, and a quarter of the detail: its response is that of the fit's last iteration.
     """
@@ -67,23 +94,41 @@ def label_image_by_guide(
     height, width = image.shape[:2]
     with torch.inference_mode():
         kept = torch.unique(fitted)
-        longest = max(fitted.shape)
         small = shrink(image, fitted.shape[1], fitted.shape[0])
         if isinstance(network, SegmentationNetwork):
-            detailed = shrink(image, *working_size(width, height, round(DETAIL * longest)))
+            network.eval()
+            detailed = shrink(image, *working_size(width, height, round(DETAIL * max(fitted.shape))))
             response = _averaged_response(network, detailed, kept, fitted.shape, device, dtype, tile_size, on_tile)
         else:
             # With the statistics of this very image: those kept divide by one less, and the last stage has few pixels.
             response = _response(network.train(), small, device, dtype)[:, kept]
-        guide = to_input(small, device)
-        coefficients = guided_coefficients(guide, response, FILTER_RADIUS, FILTER_REGULARISATION)
-        reach = min(max(height, width) // (2 * longest), WIDEST_REACH)
-        labels = np.empty((height, width), dtype=np.int16)
-        for rows, columns in tiles(height, width, tile_size):
-            on_tile()
-            smooth = _smoothed(image, rows, columns, reach, device)
-            filtered = apply_coefficients(coefficients, smooth, rows, columns, (height, width))
-            labels[rows, columns] = kept[filtered.max(0).indices].to(torch.int16).cpu().numpy()
+        return _label_by_guide(image, small, response, kept, tile_size, on_tile)
+
+
+def _label_by_guide(
+    image: NDArray[np.uint8],
+    small: NDArray[np.uint8],
+    response: Tensor,
+    kept: Tensor,
+    tile_size: int,
+    on_tile: OnTile,
+) -> NDArray[np.int16]:
+    """Raw labels, (H, W) int16, from the response to a smaller copy, (1, K, h, w), of the K labels that are `kept`.
+
+    A guided filter, with the image as its guide, brings the response to the image's size: a label is the argmax of the
+    filtered response. The guide is averaged over about a working pixel (1-2-1 where one is 2.5 wide), else its noise
+    would fragment the labels again.
+    """
+    device = response.device
+    height, width = image.shape[:2]
+    coefficients = guided_coefficients(to_input(small, device), response, FILTER_RADIUS, FILTER_REGULARISATION)
+    reach = min(max(height, width) // (2 * max(small.shape[:2])), WIDEST_REACH)
+    labels = np.empty((height, width), dtype=np.int16)
+    for rows, columns in tiles(height, width, tile_size):
+        on_tile()
+        smooth = _smoothed(image, rows, columns, reach, device)
+        filtered = apply_coefficients(coefficients, smooth, rows, columns, (height, width))
+        labels[rows, columns] = kept[filtered.max(0).indices].to(torch.int16).cpu().numpy()
     return labels
 
 
@@ -118,15 +163,17 @@ def _averaged_response(
 
 
 def _responses(
-    network: SegmentationNetwork, image: NDArray[np.uint8], device: torch.device, dtype: torch.dtype, tile_size: int
+    network: Network, image: NDArray[np.uint8], device: torch.device, dtype: torch.dtype, tile_size: int
 ) -> Iterator[tuple[slice, slice, Tensor]]:
     """The response map (1, q, r, c) to an image, tile by tile.
 
     Each tile is read with a halo as wide as the network sees: only the true border of the image is zero-padded, as it
-    is when the image is seen whole.
+    is when the image is seen whole. The ResNet sees too far for that: it has the whole image for a tile.
     """
-    network.eval()
     height, width = image.shape[:2]
+    if not isinstance(network, SegmentationNetwork):
+        yield slice(0, height), slice(0, width), _response(network, image, device, dtype)
+        return
     for rows, columns in tiles(height, width, tile_size):
         seen, inner = _with_halo(rows, columns, network.receptive_radius, (height, width))
         yield rows, columns, _response(network, image[seen], device, dtype)[..., inner[0], inner[1]]

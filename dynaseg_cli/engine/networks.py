@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from ..config import SegmentConfig
 from ..method.network import SegmentationNetwork
+from .models import load_model
 
 if TYPE_CHECKING:
     from ..method.resnet import ResNetFpnNetwork
@@ -15,16 +16,18 @@ Network: TypeAlias = "SegmentationNetwork | ResNetFpnNetwork"
 
 
 def new_network(config: SegmentConfig) -> Network:
-    """The network of a configuration on the CPU: drawn by its seed, and the ResNet loaded.
+    """The network of a configuration on the CPU: its model, or drawn by its seed, and the ResNet loaded.
 
     Raises
     ------
     UsageError
-        If the ResNet's weights cannot be had.
+        If the model cannot be loaded, or the ResNet's weights cannot be had.
     """
     if config.backbone == "cnn":
         network = SegmentationNetwork(config.blocks, config.features, config.clusters)
         network.initialise(config.seed)
+        if config.model is not None:
+            load_model(network, config.model)
         return network
     # Importing torchvision takes a second, which the CNN does not need.
     from ..method.resnet import ResNetFpnNetwork  # noqa: PLC0415
@@ -32,5 +35,8 @@ def new_network(config: SegmentConfig) -> Network:
 
     resnet = ResNetFpnNetwork(config.features, config.clusters, config.freeze_backbone)
     resnet.initialise(config.seed)
-    load_trunk(resnet.trunk, config)
+    if config.model is not None:
+        load_model(resnet, config.model)
+    else:
+        load_trunk(resnet.trunk, config)
     return resnet

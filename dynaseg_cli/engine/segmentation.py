@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..method.silhouette import Silhouette
 
-StopReason = Literal["converged", "threshold", "iterations"]
+StopReason = Literal["converged", "threshold", "iterations", "model"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,8 @@ class FitRecord:
     levels: list[FitLevel]
     iterations: int
     stop_reason: StopReason
-    """threshold: labels down to the stop threshold; converged: q' reached no new low for long; iterations: T."""
+    """threshold: labels down to the stop threshold; converged: q' reached no new low for long; iterations: T.
+    model: none was done, a network fitted before was applied."""
     threshold: int
     """The stop threshold in force: k of the silhouette phase, or the number asked for."""
     silhouette: Silhouette | None
@@ -52,7 +53,10 @@ class FitRecord:
 
 @dataclass(frozen=True)
 class Segmentation:
-    """The labels of one image: (H, W) uint8 (uint16 above 256 labels), 0..num_labels-1 by falling area."""
+    """The labels of one image: (H, W) uint8 (uint16 above 256), 0..num_labels-1 by falling area.
+
+    Those of a network that was fitted to a folder are numbered by area over the folder: not all of them need to occur.
+    """
 
     labels: NDArray[np.uint8] | NDArray[np.uint16]
     num_labels: int

@@ -438,7 +438,7 @@ def test_only_a_frozen_resnet_is_as_it_was_after_a_fit(resnet_photo: Image, froz
     engine = Engine(config, "cpu")
     engine.segment(resnet_photo)
     before = new_network(config).state_dict()
-    same = {name for name, value in engine._network.state_dict().items() if torch.equal(value, before[name])}
+    same = {name for name, value in engine.network.state_dict().items() if torch.equal(value, before[name])}
     counters = {name for name in before if name.endswith("num_batches_tracked")}
     trunk = {name for name in before if name.startswith("trunk.")}
     # Into a BatchNorm leads nothing that a shift would change: the classifier's bias has no gradient but of rounding.

@@ -1,0 +1,35 @@
+"""A network that was fitted to a folder, as the bytes of a file and back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from ..config import SegmentConfig, WeightsFile
+from ..errors import UsageError
+from ..model_file import OPTIONS_KEY
+from ..weights_file import read_weights
+
+
+def model_bytes(state: Mapping[str, Tensor], config: SegmentConfig) -> bytes:
+    """A safetensors file of a network's weights and statistics, and of the options that it was fitted with."""
+    return safetensors.torch.save(dict(state), {OPTIONS_KEY: json.dumps(config.as_options())})
+
+
+def load_model(network: nn.Module, file: WeightsFile) -> None:
+    """Give a network the weights and statistics of a file that `model_bytes` made.
+
+    Raises
+    ------
+    UsageError
+        If the file cannot be read, is another one by now, or does not hold such a network.
+    """
+    try:
+        network.load_state_dict(safetensors.torch.load(read_weights(file, "the model")))
+    except (SafetensorError, RuntimeError) as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise UsageError(f"the model {file.path} does not hold the network of its options: {reason}") from None
