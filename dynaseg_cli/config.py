@@ -25,6 +25,12 @@ Use = Literal["labels", "regions", "hierarchy"]
 PAPER_WEIGHT: dict[Mode, float] = {"scf": 50.0, "fsf": 15.0, "fixed": 5.0}
 """alpha of SCF (eq. 9) and of FSF (eq. 8), and mu of the fixed weighting (eq. 7), as published."""
 
+SCRIBBLE_WEIGHT = 0.5
+"""Of the scribble loss, as Kim, Kanezaki and Tanaka published it (doi:10.1109/TIP.2020.3011269)."""
+
+FREE = 255
+"""Value of the pixels of a scribble image that say nothing."""
+
 COMMON_GRANULARITY = 0.5
 """Where the hierarchies of all images are cut unless asked otherwise."""
 

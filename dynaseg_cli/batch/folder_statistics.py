@@ -70,8 +70,8 @@ def folder_statistics(documents: Iterable[Stats], clusters: int) -> dict[str, An
     Returns
     -------
     dict of images, pixels, num_labels (those that occur in some image), and clusters: one entry a label that occurs, of
-    {label, pixels, fraction (of all pixels), images (in which it occurs), regions, mean_rgb, std_rgb (of all its pixels),
-    color, examples [{path, fraction}] (the images with the largest share of it)}.
+    {label, pixels, fraction (of all pixels), images (in which it occurs), regions, mean_rgb, std_rgb, color, examples
+    [{path, fraction}] (the images with the largest share of it)}.
     """
     totals = [_Cluster() for _ in range(clusters)]
     images = pixels = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Literal, TypeVar
 
@@ -25,6 +25,7 @@ from .fitting import Fit, Fitter, OnIteration
 from .labelling import label_image_at_once, label_image_by_guide, to_input
 from .memory import is_out_of_memory, release_memory
 from .networks import new_network
+from .scribbles import drawn_labels, shrink_scribbles
 from .segmentation import FitLevel, FitRecord, Segmentation
 
 TILE_SIZE = {"cpu": 160, "mps": 512, "cuda": 1024}
@@ -77,6 +78,7 @@ class Engine:
         image: NDArray[np.uint8],
         silhouette: Silhouette | None = None,
         on_iteration: OnIteration | None = None,
+        scribbles: NDArray[np.uint8] | None = None,
     ) -> Segmentation:
         """Segment an RGB (H, W, 3) uint8 image.
 
@@ -85,11 +87,13 @@ class Engine:
         image : (H, W, 3) uint8 array, RGB, 0..255.
         silhouette : what `find_silhouette` gave for this image, if it was called ahead.
         on_iteration : called with the iteration and q' after each iteration; what it raises ends the work.
+        scribbles : (H, W) uint8, at some pixels the label wanted there, 0..q-1, at all others 255. Labels drawn come
+            out as drawn, and their number takes the place of the stop threshold.
 
         Raises
         ------
         ValueError
-            If the array is not (H, W, 3) uint8, or empty.
+            If the array is not (H, W, 3) uint8, or empty; or the scribbles are not (H, W) uint8, or not below q.
         DeviceMemoryError
             If the device runs out of memory even at the smallest working size.
         DivergedError
@@ -98,17 +102,23 @@ class Engine:
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
             raise ValueError(f"an image is a (H, W, 3) uint8 array, not {image.shape} {image.dtype}")
         started = time.perf_counter()
+        if self.config.fit == "folder" and scribbles is not None:
+            raise ValueError("scribbles name labels of one image; a network of a folder has labels of its own")
         if self.config.fit == "folder" and not self.config.refine:
             if self.config.model is None:
                 raise ValueError("--fit folder: a network that is fitted to a folder is applied as the config's model")
             return self.apply(image, on_iteration)
-        if silhouette is None:
-            silhouette = self.find_silhouette(image)
-        threshold = silhouette.k if silhouette is not None else self.config.min_labels
+        drawn = [] if scribbles is None else self._drawn_labels(scribbles, image.shape[:2])
+        if drawn:
+            silhouette = None
+        else:
+            scribbles = None
+            silhouette = silhouette or self.find_silhouette(image)
+        threshold = len(drawn) or (silhouette.k if silhouette is not None else self.config.min_labels)
         assert isinstance(threshold, int)
         with self.computing():
-            raw, record = self._fit_and_label(image, threshold, silhouette, on_iteration)
-        return self._segmentation(raw, image, record, started)
+            raw, record = self._fit_and_label(image, threshold, silhouette, on_iteration, scribbles)
+        return self._segmentation(raw, image, record, started, drawn)
 
     def apply(self, image: NDArray[np.uint8], on_iteration: OnIteration | None = None) -> Segmentation:
         """Label an RGB (H, W, 3) uint8 image by the network as it is, with the statistics that it holds.
@@ -155,7 +165,12 @@ class Engine:
             yield
 
     def _segmentation(
-        self, raw: NDArray[np.int16], image: NDArray[np.uint8], record: FitRecord, started: float
+        self,
+        raw: NDArray[np.int16],
+        image: NDArray[np.uint8],
+        record: FitRecord,
+        started: float,
+        drawn: Sequence[int] = (),
     ) -> Segmentation:
         if self.config.min_region > 1:
             raw = merge_small_regions(raw, image, self.config.min_region)
@@ -163,7 +178,7 @@ class Engine:
             num_labels = int(np.count_nonzero(np.bincount(raw.reshape(-1))))
             labels = raw.astype(np.uint8 if self.config.clusters <= 256 else np.uint16)
             return Segmentation(labels, num_labels, record, time.perf_counter() - started)
-        return Segmentation(*number_by_area(raw), record, time.perf_counter() - started)
+        return Segmentation(*number_by_area(raw, kept=drawn), record, time.perf_counter() - started)
 
     def _fitted_by(self) -> SegmentConfig:
         """The options as the fit of an image has them."""
@@ -173,12 +188,23 @@ class Engine:
     def _precision(self) -> Literal["float32", "bfloat16"]:
         return "bfloat16" if self.dtype == torch.bfloat16 else "float32"
 
+    def _drawn_labels(self, scribbles: NDArray[np.uint8], size: tuple[int, ...]) -> list[int]:
+        if scribbles.shape != size or scribbles.dtype != np.uint8:
+            raise ValueError(
+                f"scribbles are a {size} uint8 array, as the image, not {scribbles.shape} {scribbles.dtype}"
+            )
+        drawn = drawn_labels(scribbles)
+        if drawn and drawn[-1] >= self.config.clusters:
+            raise ValueError(f"scribbles are below {self.config.clusters}, the number of clusters, not {drawn[-1]}")
+        return drawn
+
     def _fit_and_label(
         self,
         image: NDArray[np.uint8],
         threshold: int,
         silhouette: Silhouette | None,
         on_iteration: OnIteration | None,
+        scribbles: NDArray[np.uint8] | None,
     ) -> tuple[NDArray[np.int16], FitRecord]:
         height, width = image.shape[:2]
 
@@ -186,7 +212,10 @@ class Engine:
             started = time.perf_counter()
             sizes = level_sizes(max_size, self.config.levels)
             levels = [shrink(image, *working_size(width, height, size)) for size in sizes]
-            return levels, self._fit(levels, threshold, on_iteration), time.perf_counter() - started
+            drawn = None
+            if scribbles is not None:
+                drawn = [shrink_scribbles(scribbles, *working_size(width, height, size)) for size in sizes]
+            return levels, self._fit(levels, threshold, on_iteration, drawn), time.perf_counter() - started
 
         def label(tile_size: int) -> NDArray[np.int16]:
             return label_image_by_guide(self.network, image, fitted.labels, self.dtype, tile_size, on_tile)
@@ -223,11 +252,22 @@ class Engine:
         )
         return raw, record
 
-    def _fit(self, levels: list[NDArray[np.uint8]], threshold: int, on_iteration: OnIteration | None) -> Fit:
+    def _fit(
+        self,
+        levels: list[NDArray[np.uint8]],
+        threshold: int,
+        on_iteration: OnIteration | None,
+        scribbles: list[NDArray[np.uint8]] | None,
+    ) -> Fit:
+        targets = None
+        if scribbles is not None:
+            targets = [torch.tensor(drawn, dtype=torch.int64, device=self.device) for drawn in scribbles]
         if levels[-1].shape[:2] == (1, 1):
             # A BatchNorm over one pixel is undefined; one pixel has one label.
-            return Fit(torch.zeros((1, 1), dtype=torch.int64), "threshold", [1], [1], [0.0], [0.0], [0.0], [1.0])
-        return self.fitter.fit([to_input(level, self.device) for level in levels], threshold, on_iteration)
+            label = targets[-1].cpu() if targets else torch.zeros((1, 1), dtype=torch.int64)
+            return Fit(label, "threshold", [1], [1], [0.0], [0.0], [0.0], [1.0])
+        inputs = [to_input(level, self.device) for level in levels]
+        return self.fitter.fit(inputs, threshold, on_iteration, targets)
 
     def _shrinking_on_out_of_memory(self, work: Callable[[int], Result], size: int) -> Result:
         """Do `work(size)`; out of memory, free what was held and try again, at half the size if that was nothing."""

@@ -20,6 +20,7 @@ from .device import has_triton
 from .iteration import Iteration
 from .memory import is_out_of_memory, release_memory
 from .networks import Network
+from .scribbles import take_up_labels
 from .segmentation import StopReason
 from .training_step import AutogradStep, BandedStep, TrainingStep
 from .trajectory import Status, Trajectory
@@ -81,13 +82,20 @@ class Fitter:
         self._trained: list[Tensor] = [parameter for parameter in network.parameters() if parameter.requires_grad]
         self.momenta: list[Tensor] = [torch.zeros_like(parameter) for parameter in self._trained]
         """Of the parameters that are trained, in their order."""
-        self._captured: dict[tuple[int, int], CapturedIteration] = {}
+        self._captured: dict[tuple[int, int, bool], CapturedIteration] = {}
 
-    def fit(self, levels: Sequence[Tensor], threshold: int, on_iteration: OnIteration | None = None) -> Fit:
+    def fit(
+        self,
+        levels: Sequence[Tensor],
+        threshold: int,
+        on_iteration: OnIteration | None = None,
+        scribbles: Sequence[Tensor] | None = None,
+    ) -> Fit:
         """Optimise the network on (1, 3, h, w) float32 images, one after another, until a stop rule holds on each.
 
         The levels are one image at growing sizes: most of the labels vanish on the small ones, at a fraction of the
         cost. A level ends as `Trajectory` says; one that is not the last takes at most half of the iterations left.
+        `scribbles` are what a user drew on each level, (h, w) int64, labels and `FREE`.
 
         Raises
         ------
@@ -97,10 +105,17 @@ class Fitter:
         self._network.load_state_dict(self._initial)
         for momentum in self.momenta:
             momentum.zero_()
-        return self.go_on(levels, threshold, self._config.iterations, on_iteration)
+        if scribbles is not None:
+            take_up_labels(self._network.train(), levels[0], scribbles[0])
+        return self.go_on(levels, threshold, self._config.iterations, on_iteration, scribbles)
 
     def go_on(
-        self, levels: Sequence[Tensor], threshold: int, limit: int, on_iteration: OnIteration | None = None
+        self,
+        levels: Sequence[Tensor],
+        threshold: int,
+        limit: int,
+        on_iteration: OnIteration | None = None,
+        scribbles: Sequence[Tensor] | None = None,
     ) -> Fit:
         """As `fit`, for at most `limit` iterations, from what the network and its momenta are now.
 
@@ -109,11 +124,14 @@ class Fitter:
         self._network.train()
         height, width = levels[-1].shape[2:]
         if height <= width or not self._captures:
-            return self._go_on(levels, threshold, limit, on_iteration)
+            return self._go_on(levels, threshold, limit, on_iteration, scribbles)
         # Transposed, with transposed kernels, portraits use what is recorded for landscapes of their size.
         self._transpose_kernels()
+        if scribbles is not None:
+            scribbles = [drawn.T for drawn in scribbles]
         try:
-            fit = self._go_on([level.transpose(2, 3) for level in levels], threshold, limit, on_iteration)
+            levels = [level.transpose(2, 3) for level in levels]
+            fit = self._go_on(levels, threshold, limit, on_iteration, scribbles)
         finally:
             self._transpose_kernels()
         fit.labels = fit.labels.T
@@ -130,9 +148,17 @@ class Fitter:
             self._captured.clear()
             release_memory(self._device)
 
-    def _go_on(self, levels: Sequence[Tensor], threshold: int, most: int, on_iteration: OnIteration | None) -> Fit:
+    def _go_on(
+        self,
+        levels: Sequence[Tensor],
+        threshold: int,
+        most: int,
+        on_iteration: OnIteration | None,
+        scribbles: Sequence[Tensor] | None,
+    ) -> Fit:
         fit = Fit(torch.empty(0))
-        for image, more in zip(levels, range(len(levels) - 1, -1, -1), strict=True):
+        drawn = [None] * len(levels) if scribbles is None else scribbles
+        for image, on_it, more in zip(levels, drawn, range(len(levels) - 1, -1, -1), strict=True):
             before = sum(fit.iterations)
             left = most - before
             limit = left // 2 if more else left
@@ -144,8 +170,8 @@ class Fitter:
                 if on_iteration is not None:
                     on_iteration(before + status.iterations, status.present)
 
-            iteration = self._iteration(*image.shape[2:])
-            end = iteration.run(image, threshold, limit, watch)
+            iteration = self._iteration(*image.shape[2:], scribbled=on_it is not None)
+            end = iteration.run(image, threshold, limit, watch, on_it)
             fit.add_level(iteration.trajectory)
             if end == "diverged":
                 raise DivergedError(
@@ -160,48 +186,51 @@ class Fitter:
         for convolution in self._network.feature_convolutions:
             convolution.weight.copy_(convolution.weight.transpose(2, 3).clone())
 
-    def _iteration(self, height: int, width: int) -> Iteration:
-        size = height, width
-        if size in self._captured:
-            return self._captured[size]
-        if sum(h * w for h, w in (*self._captured, size)) > CAPTURED_PIXELS:
+    def _iteration(self, height: int, width: int, *, scribbled: bool) -> Iteration:
+        kind = height, width, scribbled
+        if kind in self._captured:
+            return self._captured[kind]
+        if sum(h * w for h, w, _ in (*self._captured, kind)) > CAPTURED_PIXELS:
             # All at once: to destroy one graph may free what another on the same stream works with.
             self.forget()
-        iteration = self._new_iteration(height, width)
+        iteration = self._new_iteration(height, width, scribbled=scribbled)
         if isinstance(iteration, CapturedIteration):
-            self._captured[size] = iteration
+            self._captured[kind] = iteration
         return iteration
 
-    def _new_iteration(self, height: int, width: int) -> Iteration:
+    def _new_iteration(self, height: int, width: int, *, scribbled: bool) -> Iteration:
         # So many pixels keep a device busy without a graph, whose memory comes on top.
         if not self._captures or height * width > CAPTURED_PIXELS:
-            return Iteration(*self._parts(height, width))
+            return Iteration(*self._parts(height, width, scribbled=scribbled))
         try:
-            return CapturedIteration(*self._parts(height, width))
+            return CapturedIteration(*self._parts(height, width, scribbled=scribbled))
         except Exception as error:
             # Kernels and graph are for speed alone: whatever a driver or a missing compiler makes of them costs that.
             if is_out_of_memory(error):
                 raise
-            lost = "fused kernels" if self._kernels else "a captured graph"
+            fused = self._kernels and not scribbled
+            lost = "fused kernels" if fused else "a captured graph"
             _log.warning("%s: without %s, and slower for it: %s", self._device, lost, error)
-            if self._kernels:
+            if fused:
                 self._kernels = False
             else:
                 self._captures = False
-        return self._new_iteration(height, width)
+        return self._new_iteration(height, width, scribbled=scribbled)
 
-    def _parts(self, height: int, width: int) -> tuple[TrainingStep, Callable[[], None], Trajectory]:
+    def _parts(
+        self, height: int, width: int, *, scribbled: bool
+    ) -> tuple[TrainingStep, Callable[[], None], Trajectory]:
         trajectory = Trajectory(height, width, self._config, self._device)
-        return self._step(height, width), partial(self._update, trajectory.ended), trajectory
+        return self._step(height, width, scribbled=scribbled), partial(self._update, trajectory.ended), trajectory
 
-    def _step(self, height: int, width: int) -> TrainingStep:
+    def _step(self, height: int, width: int, *, scribbled: bool) -> TrainingStep:
         if self._config.literal or not isinstance(self._network, SegmentationNetwork):
             return AutogradStep(self._network, self._config, self._dtype)
-        if self._kernels:
+        if self._kernels and not scribbled:  # the kernels know no scribble loss
             from .fused_step import FusedStep  # noqa: PLC0415 - imports Triton, which only CUDA needs
 
             return FusedStep(self._network, height, width, self._config, self._dtype)
-        return BandedStep(self._network, height, width, self._config, self._dtype)
+        return BandedStep(self._network, height, width, self._config, self._dtype, scribbled=scribbled)
 
     @torch.no_grad()
     def _update(self, ended: Tensor) -> None:

@@ -22,7 +22,7 @@ from .training_step import prepare_gradients, surroundings
 class FusedStep:
     """See `TrainingStep`. Nothing waits for the device: it can be captured in a CUDA graph.
 
-    The parameters are those of `BandedStep`.
+    The parameters are those of `BandedStep`, which serves images with scribbles as well; this does not.
     """
 
     def __init__(
@@ -48,7 +48,8 @@ class FusedStep:
         self._log_partition = torch.zeros((height, width), device=device)
         self._slots = torch.zeros(self._classifier.out_channels, dtype=torch.int32, device=device)
 
-    def load(self, image: Tensor) -> None:
+    def load(self, image: Tensor, scribbles: Tensor | None = None) -> None:
+        assert scribbles is None
         self._around[..., :27] = surroundings(image)
 
     @torch.no_grad()

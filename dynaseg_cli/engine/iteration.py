@@ -28,9 +28,9 @@ class Iteration:
         self._update = update
         self.trajectory = trajectory
 
-    def run(self, image: Tensor, threshold: int, limit: int, watch: Watch) -> End:
-        """Iterate on (1, 3, H, W) until the trajectory ends."""
-        self._step.load(image)
+    def run(self, image: Tensor, threshold: int, limit: int, watch: Watch, scribbles: Tensor | None = None) -> End:
+        """Iterate on (1, 3, H, W), with scribbles on it if the step is made for them, until the trajectory ends."""
+        self._step.load(image, scribbles)
         self.trajectory.begin(threshold, limit)
         return self._loop(watch)
 

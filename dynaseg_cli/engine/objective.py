@@ -15,6 +15,7 @@ from ..config import Mode
 from ..method.weighting import continuity_weight
 from .bands import bands
 from .normalisation import Normalisation
+from .scribbles import Targets
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Objective:
     """What an iteration computed. Scalars stay on the device until the caller reads them."""
 
     loss: Tensor
-    """Total loss (eq. 7), shape ()."""
+    """Total loss (eq. 7, and what scribbles add), shape ()."""
     similarity: Tensor
     continuity: Tensor
     present: Tensor
@@ -39,9 +40,12 @@ class BandedObjective:
     response : its output is r'.
     rows : of a band.
     mode, weight : the weighting and its constant, alpha or mu.
+    scribbled : whether there may be a scribble loss, too; without, it costs nothing.
     """
 
-    def __init__(self, response: Normalisation, rows: int, mode: Mode, weight: float) -> None:
+    def __init__(
+        self, response: Normalisation, rows: int, mode: Mode, weight: float, *, scribbled: bool = False
+    ) -> None:
         self._response = response
         self._rows = rows
         self._mode: Mode = mode
@@ -51,20 +55,33 @@ class BandedObjective:
         self._minus_one = torch.full((1, 1, 1), -1.0, device=device)
         # MPS has no float64, and sees the map in one band: there are no partial sums to lose digits in.
         self._exact = torch.float32 if device.type == "mps" else torch.float64
+        self._targets = Targets(response.activation.shape[:2], device) if scribbled else None
+
+    def load(self, scribbles: Tensor | None) -> None:
+        """Take what is drawn on the image to come, (H, W) int64, labels and `FREE`; None without a scribble loss."""
+        if self._targets is None:
+            assert scribbles is None
+        else:
+            assert scribbles is not None
+            self._targets.load(scribbles)
 
     def evaluate(self, threshold: Tensor) -> Objective:
         """Labels, q' and the loss, mu counting no fewer labels than `threshold`, int64 of shape ()."""
         height, width, clusters = self._response.activation.shape
         device = self._log_partition.device
         labels = torch.empty((height, width), dtype=torch.int64, device=device)
-        sums = torch.zeros(3, dtype=self._exact, device=device)
+        sums = torch.zeros(4, dtype=self._exact, device=device)
         for rows in bands(height, self._rows):
             with_below = self._response.output(slice(rows.start, min(rows.stop + 1, height)))
             band = with_below[: rows.stop - rows.start]
             peak, labels[rows] = band.max(-1)  # several times faster than argmax on a CPU
             partition = torch.logsumexp(band, -1)
             self._log_partition[rows, :, 0] = partition
-            sums[0] += (partition - peak).sum()  # eq. 1: the target is the argmax
+            if self._targets is None:
+                sums[0] += (partition - peak).sum()  # eq. 1: the target is the argmax
+            else:
+                sums[0] += self._targets.similarity(rows, peak, partition) * (height * width)
+                sums[3] += self._targets.scribble(rows, band, partition)
             sums[1] += (band[:, 1:] - band[:, :-1]).abs_().sum()
             sums[2] += (with_below[1:] - with_below[:-1]).abs_().sum()
         similarity = (sums[0] / (height * width)).float()
@@ -72,7 +89,10 @@ class BandedObjective:
         present = count_present(labels, clusters)
         self._labels = labels
         self._mu = mu_on_device(self._mode, self._weight, torch.maximum(present, threshold))
-        return Objective(similarity + self._mu * continuity, similarity, continuity, present, labels)
+        loss = similarity + self._mu * continuity
+        if self._targets is not None:
+            loss = loss + sums[3].float()
+        return Objective(loss, similarity, continuity, present, labels)
 
     def gradient(self, rows: slice) -> Tensor:
         """Rows of the loss's gradient by the response map that was evaluated last, (r, W, q) float32."""
@@ -81,8 +101,14 @@ class BandedObjective:
         around = self._response.output(slice(top, bottom))
         band = around[rows.start - top : rows.stop - top]
         result = (band - self._log_partition[rows]).exp_()
-        result.scatter_add_(-1, self._labels[rows, :, None], self._minus_one.expand(*band.shape[:2], 1))
-        result /= height * width  # softmax minus the one-hot target
+        labels = self._labels[rows, :, None]
+        if self._targets is not None:
+            labels = self._targets.labels(rows, labels)
+        result.scatter_add_(-1, labels, self._minus_one.expand(*band.shape[:2], 1))  # softmax minus the one-hot target
+        if self._targets is None:
+            result /= height * width
+        else:
+            result *= self._targets.weights(rows)
         step = (band[:, 1:] - band[:, :-1]).sign_().mul_(self._mu / self._pairs_across)
         result[:, 1:] += step
         result[:, :-1] -= step

@@ -35,13 +35,13 @@ class FitRecord:
     """threshold: labels down to the stop threshold; converged: q' reached no new low for long; iterations: T.
     model: none was done, a network fitted before was applied."""
     threshold: int
-    """The stop threshold in force: k of the silhouette phase, or the number asked for."""
+    """The stop threshold in force: k of the silhouette phase, the number asked for, or that of the labels drawn."""
     silhouette: Silhouette | None
-    """None where a fixed number made the phase unnecessary."""
+    """None where a number was there already and made the phase unnecessary."""
     labels_per_iteration: list[int]
     """q'."""
     loss: list[float]
-    """L of eq. 7."""
+    """L of eq. 7, and `SCRIBBLE_WEIGHT` times the scribble loss where there are scribbles."""
     similarity_loss: list[float]
     continuity_loss: list[float]
     changed_fraction: list[float]
@@ -56,10 +56,12 @@ class Segmentation:
     """The labels of one image: (H, W) uint8 (uint16 above 256), 0..num_labels-1 by falling area.
 
     Those of a network that was fitted to a folder are numbered by area over the folder: not all of them need to occur.
+    Labels that were drawn on the image stay as they were drawn, and the others take the smallest numbers left.
     """
 
     labels: NDArray[np.uint8] | NDArray[np.uint16]
     num_labels: int
+    """How many occur."""
     fit: FitRecord
     seconds: float
     """Wall time in the engine: silhouette phase where it was done here, fit, labelling and merging."""

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..config import SegmentConfig
-from ..method.losses import continuity_loss, similarity_loss
+from ..config import SCRIBBLE_WEIGHT, SegmentConfig
+from ..method.losses import continuity_loss, scribble_loss, similarity_loss
 from ..method.network import SegmentationNetwork
 from ..method.weighting import continuity_weight
 from .bands import band_rows, bands
@@ -29,8 +29,11 @@ from .pointwise import Pointwise
 class TrainingStep(Protocol):
     """Made once for a network and a size; any number of images of this size can be loaded one after another."""
 
-    def load(self, image: Tensor) -> None:
-        """Take the image to work on, (1, 3, H, W) float32 in [0, 1]."""
+    def load(self, image: Tensor, scribbles: Tensor | None = None) -> None:
+        """Take the image to work on, (1, 3, H, W) float32 in [0, 1].
+
+        `scribbles`, where the step was made for images that have some: (H, W) int64, labels and `FREE`.
+        """
 
     def evaluate(self, threshold: Tensor) -> Objective:
         """Labels and loss of the network as it is; its running statistics become those of this pass.
@@ -54,19 +57,23 @@ class AutogradStep:
         self._config = config
         self._dtype = dtype
 
-    def load(self, image: Tensor) -> None:
+    def load(self, image: Tensor, scribbles: Tensor | None = None) -> None:
         self._image = image.contiguous()
+        self._scribbles = None if scribbles is None else scribbles[None]
 
     def evaluate(self, threshold: Tensor) -> Objective:
         with torch.autocast(self._image.device.type, self._dtype, enabled=self._dtype != torch.float32):
             response = self._network(self._image)
         labels = response.detach().argmax(1)
         present = count_present(labels, response.shape[1])
-        similarity = similarity_loss(response, labels)
+        scribbles = self._scribbles
+        similarity = similarity_loss(response, labels, scribbles)
         continuity = continuity_loss(response)
         # On the host, in double precision: a mu of float32 would differ in the last bit for some alpha.
         mu = continuity_weight(self._config.mode, self._config.weight, max(int(present), int(threshold)))
         self._loss = similarity + mu * continuity
+        if scribbles is not None:
+            self._loss = self._loss + SCRIBBLE_WEIGHT * scribble_loss(response, scribbles)
         return Objective(self._loss.detach(), similarity.detach(), continuity.detach(), present, labels[0])
 
     def backward(self) -> None:
@@ -82,10 +89,18 @@ class BandedStep:
     network : float32, on the device; its parameters' gradients are overwritten in place.
     height, width : of the images.
     dtype : arithmetic and storage of the feature maps, float32 or bfloat16; everything else is float32.
+    scribbled : whether the images have scribbles.
     """
 
     def __init__(
-        self, network: SegmentationNetwork, height: int, width: int, config: SegmentConfig, dtype: torch.dtype
+        self,
+        network: SegmentationNetwork,
+        height: int,
+        width: int,
+        config: SegmentConfig,
+        dtype: torch.dtype,
+        *,
+        scribbled: bool = False,
     ) -> None:
         self._height = height
         device = network.classifier.weight.device
@@ -108,10 +123,13 @@ class BandedStep:
         self._norms = [Normalisation(norm, new_map(features, dtype), gradient) for norm in network.feature_norms]
         response, gradient = new_map(clusters, torch.float32), new_map(clusters, torch.float32)
         self._response_norm = Normalisation(network.response_norm, response, gradient, relu=False)
-        self._objective = BandedObjective(self._response_norm, self._rows, config.mode, config.weight)
+        self._objective = BandedObjective(
+            self._response_norm, self._rows, config.mode, config.weight, scribbled=scribbled
+        )
 
-    def load(self, image: Tensor) -> None:
+    def load(self, image: Tensor, scribbles: Tensor | None = None) -> None:
         self._around.copy_(surroundings(image))
+        self._objective.load(scribbles)
 
     @torch.no_grad()
     def evaluate(self, threshold: Tensor) -> Objective:

@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 
 def number_by_area(
-    raw: NDArray[np.integer],
+    raw: NDArray[np.integer], kept: Sequence[int] = ()
 ) -> tuple[NDArray[np.uint8] | NDArray[np.uint16], int]:
     """Renumber the labels of an (H, W) map of small non-negative integers to 0..K-1 by falling area, and give K.
 
-    Of two labels with equal area the smaller comes first. The result is uint8 up to 256 labels, else uint16.
+    Of two labels with equal area the smaller comes first. Labels that are `kept` stay as they are, whether they occur
+    or not, and the others share out the numbers between and above them. The result is uint8 as long as it holds them.
     """
     areas = np.bincount(raw.reshape(-1))
     count = int(np.count_nonzero(areas))
-    dtype = np.uint8 if count <= 256 else np.uint16
-    return numbers_by_area(areas).astype(dtype)[raw], count
+    numbers = _numbers_around(areas, kept) if kept else numbers_by_area(areas)
+    dtype = np.uint8 if numbers[areas > 0].max() < 256 else np.uint16
+    return numbers.astype(dtype)[raw], count
+
+
+def _numbers_around(areas: NDArray[np.integer], kept: Sequence[int]) -> NDArray[np.int32]:
+    """As `numbers_by_area`, but that of each label in `kept` is the label itself."""
+    numbers: NDArray[np.int32] = np.arange(len(areas), dtype=np.int32)
+    others = np.setdiff1d(numbers, kept)
+    free = np.setdiff1d(np.arange(len(areas) + len(kept), dtype=np.int32), kept)
+    numbers[others] = free[numbers_by_area(areas[others])]
+    return numbers
 
 
 def numbers_by_area(areas: NDArray[np.integer] | NDArray[np.floating]) -> NDArray[np.int32]:

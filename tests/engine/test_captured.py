@@ -15,7 +15,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dynaseg_cli.config import SegmentConfig
+from dynaseg_cli.config import FREE, SegmentConfig
 from dynaseg_cli.engine import captured as captured_module
 from dynaseg_cli.engine import fitting as fitting_module
 from dynaseg_cli.engine.captured import REPLAYS
@@ -77,10 +77,16 @@ def new_fitter(config: SegmentConfig) -> Fitter:
     return Fitter(network.to(memory_format=torch.channels_last), config, torch.float32)  # type: ignore[call-overload]
 
 
-def plain(monkeypatch: pytest.MonkeyPatch, config: SegmentConfig, levels: list[Tensor], threshold: int) -> Fit:
+def plain(
+    monkeypatch: pytest.MonkeyPatch,
+    config: SegmentConfig,
+    levels: list[Tensor],
+    threshold: int,
+    scribbles: list[Tensor] | None = None,
+) -> Fit:
     with monkeypatch.context() as patch:
         patch.setattr(fitting_module, "captures", lambda device, config: False)
-        return new_fitter(config).fit(levels, threshold)
+        return new_fitter(config).fit(levels, threshold, None, scribbles)
 
 
 def assert_same(actual: Fit, expected: Fit) -> None:
@@ -91,6 +97,15 @@ def assert_same(actual: Fit, expected: Fit) -> None:
 
 def levels_of(photo: NDArray[np.uint8]) -> list[Tensor]:
     return [to_input(image, CPU) for image in (photo[::2, ::2], photo)]
+
+
+def strokes_of(levels: list[Tensor], *labels: int) -> list[Tensor]:
+    """A row of each label, top to bottom."""
+    scribbles = [torch.full(level.shape[2:], FREE) for level in levels]
+    for drawn in scribbles:
+        for index, label in enumerate(labels):
+            drawn[(2 * index + 1) * len(drawn) // (2 * len(labels)), 2:9] = label
+    return scribbles
 
 
 ENDINGS = {
@@ -145,6 +160,41 @@ def test_portraits_use_the_recordings_of_landscapes(
     with torch.no_grad():
         labels = fitter._network.train()(levels_of(portrait)[1]).argmax(1)[0]
     assert (labels == fit.labels).double().mean() > 0.99
+
+
+def test_images_with_scribbles_have_recordings_of_their_own(
+    monkeypatch: pytest.MonkeyPatch, recordings: Recordings, photo: NDArray[np.uint8]
+) -> None:
+    levels, fitter = levels_of(photo), new_fitter(CONFIG)
+    first, second = strokes_of(levels, 7, 3), strokes_of(levels, 1, 15, 0)
+    for scribbles in (None, first, second, None, first):
+        assert_same(fitter.fit(levels, 2, None, scribbles), plain(monkeypatch, CONFIG, levels, 2, scribbles))
+    assert recordings.count == 4
+
+
+def test_scribbles_on_portraits_are_turned_with_them(
+    monkeypatch: pytest.MonkeyPatch, recordings: Recordings, photo: NDArray[np.uint8]
+) -> None:
+    portrait = levels_of(np.ascontiguousarray(photo.transpose(1, 0, 2)))
+    scribbles = strokes_of(portrait, 7, 3)
+    config = dataclasses.replace(CONFIG, iterations=5)
+    fit, expected = (
+        new_fitter(config).fit(portrait, 2, None, scribbles),
+        plain(monkeypatch, config, portrait, 2, scribbles),
+    )
+    np.testing.assert_allclose(fit.loss, expected.loss, rtol=1e-3)
+    assert (fit.labels == expected.labels).double().mean() > 0.98
+
+
+def test_images_with_scribbles_take_no_kernels(
+    monkeypatch: pytest.MonkeyPatch, recordings: Recordings, photo: NDArray[np.uint8], caplog: pytest.LogCaptureFixture
+) -> None:
+    """On a CPU they would fail, and be given up with a warning."""
+    levels = levels_of(photo)
+    scribbles = strokes_of(levels, 7, 3)
+    monkeypatch.setattr(fitting_module, "has_triton", lambda device: True)
+    assert_same(new_fitter(CONFIG).fit(levels, 2, None, scribbles), plain(monkeypatch, CONFIG, levels, 2, scribbles))
+    assert (recordings.count, caplog.records) == (2, [])
 
 
 def test_recordings_are_given_up_for_others_and_on_demand(
@@ -272,16 +322,18 @@ class NothingFromTheHost(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+@pytest.mark.parametrize("scribbled", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_an_iteration_on_cuda_never_waits_for_the_device(dtype: torch.dtype) -> None:
+def test_an_iteration_on_cuda_never_waits_for_the_device(dtype: torch.dtype, scribbled: bool) -> None:
     """On tensors that have a device and a shape, but no values: whoever asks for one is found out."""
     with FakeTensorMode():
         cuda = torch.device("cuda")
         with torch.device(cuda):
             network = SegmentationNetwork(3, 104, 100)
-        step = BandedStep(network, 24, 32, CONFIG, dtype)
+        step = BandedStep(network, 24, 32, CONFIG, dtype, scribbled=scribbled)
         trajectory = Trajectory(24, 32, CONFIG, cuda)
-        step.load(torch.zeros(1, 3, 24, 32, device=cuda))
+        drawn = torch.full((24, 32), FREE, device=cuda) if scribbled else None
+        step.load(torch.zeros(1, 3, 24, 32, device=cuda), drawn)
         trajectory.begin(3, 40)
         with NothingFromTheHost():
             trajectory.take(step.evaluate(trajectory.threshold))

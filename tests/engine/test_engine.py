@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pytest
@@ -537,3 +537,87 @@ def test_cuda_gives_equal_labels_of_the_resnet_for_equal_runs(resnet_photo: Imag
     config = dataclasses.replace(RESNET, precision=precision, iterations=10)
     first, again = (run_engine(resnet_photo, config, "cuda") for _ in range(2))
     assert np.array_equal(first.labels, again.labels)
+
+
+# Scribbles
+
+
+@pytest.fixture(scope="module")
+def twins() -> tuple[Image, Image, Image]:
+    """Two patches that look alike on a ground: (60, 80, 3); which is which, 0, 1, 2; and a stroke on each."""
+    truth = np.zeros((60, 80), dtype=np.uint8)
+    truth[10:50, 8:36], truth[10:50, 44:72] = 1, 2
+    image = np.array([[60, 110, 60], [170, 120, 90], [178, 128, 82]])[truth]
+    image = image + np.random.default_rng(0).normal(0, 8, image.shape)
+    strokes = np.full(truth.shape, 255, dtype=np.uint8)
+    strokes[3:5, 4:76], strokes[28:31, 12:32], strokes[28:31, 48:68] = 9, 20, 4
+    return image.clip(0, 255).astype(np.uint8), truth, strokes
+
+
+SCRIBBLED = SegmentConfig(max_size=64, features=48, clusters=48, mode="fsf")
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_scribbles_keep_apart_what_looks_alike(
+    twins: tuple[Image, Image, Image], precision: Literal["float32", "bfloat16"]
+) -> None:
+    image, truth, strokes = twins
+    engine = Engine(dataclasses.replace(SCRIBBLED, precision=precision), "cpu")
+    plain = engine.segment(image).labels
+    merged = [np.bincount(plain[truth == patch]).argmax() for patch in (1, 2)]
+    assert merged[0] == merged[1]
+    result = engine.segment(image, scribbles=strokes)
+    for patch, label in enumerate((9, 20, 4)):
+        assert (result.labels[strokes == label] == label).mean() > 0.9
+        assert np.bincount(result.labels[truth == patch]).argmax() == label
+    assert result.num_labels == len(np.unique(result.labels))
+    assert (result.fit.threshold, result.fit.silhouette) == (3, None)
+
+
+def test_scribbles_on_one_image_leave_the_next_as_it_was(twins: tuple[Image, Image, Image]) -> None:
+    image, _, strokes = twins
+    engine = Engine(dataclasses.replace(QUICK, min_labels="auto"), "cpu")
+    alone = engine.segment(image)
+    first = engine.segment(image, scribbles=strokes)
+    again = engine.segment(image)
+    assert np.array_equal(again.labels, alone.labels)
+    assert again.fit.loss == alone.fit.loss
+    assert np.array_equal(engine.segment(image, scribbles=strokes).labels, first.labels)
+
+
+def test_scribbles_that_are_free_everywhere_are_none(photo: Image) -> None:
+    engine = Engine(dataclasses.replace(QUICK, min_labels="auto"), "cpu")
+    expected = engine.segment(photo)
+    result = engine.segment(photo, scribbles=np.full(photo.shape[:2], 255, dtype=np.uint8))
+    assert np.array_equal(result.labels, expected.labels)
+    assert result.fit.silhouette == expected.fit.silhouette
+    assert result.fit.loss == expected.fit.loss
+
+
+def test_literal_operations_take_scribbles_too(twins: tuple[Image, Image, Image]) -> None:
+    image, _, strokes = twins
+    runs = [Engine(dataclasses.replace(PAPER, literal=literal), "cpu") for literal in (True, False)]
+    literal, by_hand = (engine.segment(image, scribbles=strokes) for engine in runs)
+    np.testing.assert_allclose(by_hand.fit.loss[:3], literal.fit.loss[:3], rtol=1e-2)
+    for result in (literal, by_hand):
+        assert all((result.labels[strokes == label] == label).mean() > 0.9 for label in (9, 20, 4))
+
+
+def test_a_pixel_that_is_the_whole_image_takes_the_label_drawn() -> None:
+    result = Engine(QUICK, "cpu").segment(np.full((1, 1, 3), 9, np.uint8), scribbles=np.full((1, 1), 7, np.uint8))
+    assert result.labels.tolist() == [[7]]
+    assert result.num_labels == 1
+
+
+@pytest.mark.parametrize(
+    ("scribbles", "complaint"),
+    [
+        (np.zeros((3, 4), dtype=np.uint8), r"not \(3, 4\) uint8"),
+        (np.zeros((24, 32), dtype=np.int64), "int64"),
+        (np.full((24, 32), 24, dtype=np.uint8), "below 24, the number of clusters, not 24"),
+    ],
+    ids=["size", "type", "value"],
+)
+def test_scribbles_that_are_none_are_refused(photo: Image, scribbles: NDArray[np.integer], complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        Engine(QUICK, "cpu").segment(photo, scribbles=scribbles)  # type: ignore[arg-type]

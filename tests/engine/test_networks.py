@@ -59,8 +59,5 @@ def test_weights_that_cannot_be_had_are_a_usage_error(tmp_path: Path, monkeypatc
 
 
 def test_torchvision_is_imported_for_the_resnet_alone() -> None:
-    code = (
-        "import sys; from dynaseg_cli import Engine; Engine(device='cpu'); assert 'torchvision' not in sys.modules"
-        ""
-    )
+    code = "import sys; from dynaseg_cli import Engine; Engine(device='cpu'); assert 'torchvision' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

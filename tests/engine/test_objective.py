@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from dynaseg_cli.config import PAPER_WEIGHT, Mode
+from dynaseg_cli.config import FREE, PAPER_WEIGHT, SCRIBBLE_WEIGHT, Mode
 from dynaseg_cli.engine.bands import bands
 from dynaseg_cli.engine.normalisation import Normalisation
 from dynaseg_cli.engine.objective import BandedObjective, Objective
-from dynaseg_cli.method.losses import continuity_loss, similarity_loss
+from dynaseg_cli.method.losses import continuity_loss, scribble_loss, similarity_loss
 from dynaseg_cli.method.weighting import continuity_weight
 
 CLUSTERS = 7
@@ -22,13 +22,26 @@ def random_response(height: int, width: int, clusters: int = CLUSTERS) -> Tensor
     return values.to(memory_format=torch.channels_last)
 
 
-def plain_objective(response: Tensor, mode: Mode, weight: float, threshold: int) -> tuple[Objective, Tensor]:
+def random_scribbles(height: int, width: int, share: float = 0.3) -> Tensor:
+    generator = torch.Generator().manual_seed(height * 100 + width)
+    labels = torch.randint(CLUSTERS, (height, width), generator=generator)
+    return torch.where(torch.rand(height, width, generator=generator) < share, labels, FREE)
+
+
+def plain_objective(
+    response: Tensor, mode: Mode, weight: float, threshold: int, scribbles: Tensor | None = None
+) -> tuple[Objective, Tensor]:
     leaf = response.detach().double().requires_grad_()
     labels = leaf.argmax(1)[0]
     present = labels.unique().numel()
-    similarity = similarity_loss(leaf[0].permute(1, 2, 0).reshape(-1, leaf.shape[1]), labels.reshape(-1))
+    if scribbles is None:
+        similarity = similarity_loss(leaf[0].permute(1, 2, 0).reshape(-1, leaf.shape[1]), labels.reshape(-1))
+    else:
+        similarity = similarity_loss(leaf, labels[None], scribbles[None])
     continuity = continuity_loss(leaf)
     loss = similarity + continuity_weight(mode, weight, float(max(present, threshold))) * continuity
+    if scribbles is not None:
+        loss = loss + SCRIBBLE_WEIGHT * scribble_loss(leaf, scribbles[None])
     expected = Objective(loss, similarity, continuity, torch.tensor(present), labels)
     return expected, torch.autograd.grad(loss, leaf)[0]
 
@@ -44,21 +57,31 @@ class AsItIs(Normalisation):
 
 
 def banded(
-    response: Tensor, mode: Mode = "scf", weight: float = 50.0, threshold: int = 2, rows: int = 100
+    response: Tensor,
+    mode: Mode = "scf",
+    weight: float = 50.0,
+    threshold: int = 2,
+    rows: int = 100,
+    scribbles: Tensor | None = None,
 ) -> tuple[Objective, Tensor]:
     """The objective of (1, q, H, W) and its gradient, so many rows at a time."""
     pixels = response.detach()[0].permute(1, 2, 0)
     height = pixels.shape[0]
-    objective = BandedObjective(AsItIs(pixels), rows, mode, weight)
+    objective = BandedObjective(AsItIs(pixels), rows, mode, weight, scribbled=scribbles is not None)
+    if scribbles is not None:
+        objective.load(random_scribbles(*scribbles.shape, 0.9))  # which the ones loaded next must not remember
+    objective.load(scribbles)
     result = objective.evaluate(torch.tensor(threshold))
     gradient = torch.cat([objective.gradient(band) for band in bands(height, rows)])
     return result, gradient.permute(2, 0, 1)[None]
 
 
-def assert_same(response: Tensor, mode: Mode, weight: float, threshold: int, rows: int = 100) -> None:
+def assert_same(
+    response: Tensor, mode: Mode, weight: float, threshold: int, rows: int = 100, scribbles: Tensor | None = None
+) -> None:
     before = response.detach().clone()
-    expected, expected_gradient = plain_objective(response, mode, weight, threshold)
-    result, gradient = banded(response, mode, weight, threshold, rows)
+    expected, expected_gradient = plain_objective(response, mode, weight, threshold, scribbles)
+    result, gradient = banded(response, mode, weight, threshold, rows, scribbles)
     assert torch.equal(result.labels, expected.labels)
     assert torch.equal(result.present, expected.present)
     for name in ("loss", "similarity", "continuity"):
@@ -103,3 +126,19 @@ def test_gradient_descends_the_float64_loss() -> None:
     ahead, behind = (plain_objective(response.double() + s, "scf", 50.0, 2)[0].loss for s in (step, -step))
     slope = (ahead - behind).item() / 2e-6
     assert (gradient.double() * direction).sum().item() == pytest.approx(slope, rel=1e-4)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 50])
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_scribbles_add_what_the_plain_formulas_say(shape: tuple[int, int], share: float, rows: int) -> None:
+    scribbles = random_scribbles(*shape, share)
+    assert_same(random_response(*shape), "scf", 50.0, threshold=2, rows=rows, scribbles=scribbles)
+
+
+def test_an_image_that_nothing_is_drawn_on_has_the_loss_of_one_without_scribbles() -> None:
+    response = random_response(6, 5)
+    result, gradient = banded(response, scribbles=torch.full((6, 5), FREE))
+    expected, expected_gradient = banded(response)
+    assert result.loss.item() == pytest.approx(expected.loss.item(), rel=1e-6)
+    torch.testing.assert_close(gradient, expected_gradient)

@@ -11,14 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dynaseg_cli.config import Mode, SegmentConfig
+from dynaseg_cli.config import FREE, SCRIBBLE_WEIGHT, Mode, SegmentConfig
 from dynaseg_cli.engine import bands as bands_module
 from dynaseg_cli.engine import convolution as convolution_module
 from dynaseg_cli.engine.bands import band_rows
 from dynaseg_cli.engine.labelling import to_input
 from dynaseg_cli.engine.objective import Objective
 from dynaseg_cli.engine.training_step import AutogradStep, BandedStep, TrainingStep, surroundings
-from dynaseg_cli.method.losses import continuity_loss, similarity_loss
+from dynaseg_cli.method.losses import continuity_loss, scribble_loss, similarity_loss
 from dynaseg_cli.method.network import SegmentationNetwork
 from dynaseg_cli.method.weighting import continuity_weight
 
@@ -54,7 +54,7 @@ class Outcome:
         return cls(loss.item(), labels, gradients, statistics)
 
 
-def by_definition(image: NDArray[np.uint8], config: SegmentConfig) -> Outcome:
+def by_definition(image: NDArray[np.uint8], config: SegmentConfig, scribbles: Tensor | None = None) -> Outcome:
     network = some_network(config).double()
     x = to_input(image, CPU).double()
     for convolution, norm in zip(network.feature_convolutions, network.feature_norms, strict=True):
@@ -62,7 +62,10 @@ def by_definition(image: NDArray[np.uint8], config: SegmentConfig) -> Outcome:
     response = network.response_norm(network.classifier(x))
     labels = response.argmax(1)
     mu = continuity_weight(config.mode, config.weight, max(len(labels.unique()), THRESHOLD))
-    loss = similarity_loss(response, labels) + mu * continuity_loss(response)
+    drawn = None if scribbles is None else scribbles[None]
+    loss = similarity_loss(response, labels, drawn) + mu * continuity_loss(response)
+    if drawn is not None:
+        loss = loss + SCRIBBLE_WEIGHT * scribble_loss(response, drawn)
     loss.backward()  # type: ignore[no-untyped-call]
     return Outcome.of(network, loss, labels[0])
 
@@ -73,17 +76,26 @@ def new_step(
     size: tuple[int, ...],
     config: SegmentConfig,
     dtype: torch.dtype,
+    *,
+    scribbled: bool = False,
 ) -> TrainingStep:
-    return step(network, *size, config, dtype) if step is BandedStep else step(network, config, dtype)
+    if step is BandedStep:
+        return step(network, *size, config, dtype, scribbled=scribbled)
+    return AutogradStep(network, config, dtype)
 
 
 def by_step(
-    image: NDArray[np.uint8], config: SegmentConfig, step: type[BandedStep] | type[AutogradStep], dtype: torch.dtype
+    image: NDArray[np.uint8],
+    config: SegmentConfig,
+    step: type[BandedStep] | type[AutogradStep],
+    dtype: torch.dtype,
+    scribbles: Tensor | None = None,
 ) -> Outcome:
     network = some_network(config)
-    taken = new_step(network, step, image.shape[:2], config, dtype)
+    taken = new_step(network, step, image.shape[:2], config, dtype, scribbled=scribbles is not None)
     for other in (image[::-1].copy(), image):  # the second must not remember the first
-        taken.load(to_input(other, CPU))
+        drawn = None if scribbles is None else scribbles if other is image else scribbles.flip(0)
+        taken.load(to_input(other, CPU), drawn)
         objective: Objective = taken.evaluate(torch.tensor(THRESHOLD))
         taken.backward()
     return Outcome.of(network, objective.loss, objective.labels)
@@ -186,3 +198,28 @@ def test_surroundings_are_rows_columns_colours() -> None:
     assert torch.equal(windows[..., 1, 1, :], image[0].permute(1, 2, 0))
     assert windows[0, 0, 0].abs().sum() == windows[0, 0, :, 0].abs().sum() == 0
     assert torch.equal(windows[1, 1, 0, 2], image[0, :, 0, 2])
+
+
+def strokes() -> Tensor:
+    scribbles = torch.full((24, 32), FREE)
+    scribbles[3, 4:28], scribbles[15:17, 20:26], scribbles[20, :9] = 5, 0, 8
+    return scribbles
+
+
+@pytest.mark.parametrize("step", [BandedStep, AutogradStep])
+@pytest.mark.parametrize("mode", ["scf", "fsf", "fixed"])
+def test_scribbles_pull_as_defined(
+    photo: NDArray[np.uint8], step: type[BandedStep] | type[AutogradStep], mode: Mode
+) -> None:
+    config = dataclasses.replace(CONFIG, mode=mode)
+    expected = by_definition(photo, config, strokes())
+    assert expected.loss != pytest.approx(by_definition(photo, config).loss, rel=0.05)
+    assert_same(by_step(photo, config, step, torch.float32, strokes()), expected, 2e-4)
+
+
+@pytest.mark.parametrize("step", [BandedStep, AutogradStep])
+def test_scribbles_pull_in_bfloat16_to_its_three_digits(
+    photo: NDArray[np.uint8], step: type[BandedStep] | type[AutogradStep]
+) -> None:
+    expected = by_definition(photo, CONFIG, strokes())
+    assert by_step(photo, CONFIG, step, torch.bfloat16, strokes()).loss == pytest.approx(expected.loss, rel=0.02)

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from dynaseg_cli.method.losses import continuity_loss, similarity_loss
+from dynaseg_cli.config import FREE
+from dynaseg_cli.method.losses import continuity_loss, scribble_loss, similarity_loss
 
 
 def response(*rows: list[float]) -> Tensor:
@@ -65,3 +66,35 @@ def test_gradient_flows_through_continuity() -> None:
     continuity_loss(leaf).backward()
     assert leaf.grad is not None
     assert leaf.grad[0, 0].tolist() == [[-1, 0], [0, 1]]
+
+
+SCRIBBLED = torch.tensor([[[1, FREE], [FREE, 0]]])
+FOUR = torch.tensor([[math.log(3), 0.0], [0.0, 0.0], [0.0, math.log(7)], [0.0, math.log(4)]]).T.reshape(1, 2, 2, 2)
+"""The softmax of the second channel is 1/4, 1/2, 7/8 and 4/5."""
+
+
+def test_scribble_loss_is_the_mean_over_the_pixels_drawn_on() -> None:
+    # pixel 0 is to be 1, of probability 1/4; pixel 3 is to be 0, of 1/5
+    assert scribble_loss(FOUR, SCRIBBLED).item() == pytest.approx((math.log(4) + math.log(5)) / 2)
+
+
+def test_similarity_is_the_mean_over_the_pixels_not_drawn_on() -> None:
+    # pixel 1 is label 0, of probability 1/2; pixel 2 is 1, of 7/8
+    expected = (math.log(2) + math.log(8 / 7)) / 2
+    assert similarity_loss(FOUR, FOUR.argmax(1), SCRIBBLED).item() == pytest.approx(expected)
+
+
+def test_losses_of_no_pixel_are_0() -> None:
+    free = torch.full((1, 2, 2), FREE)
+    assert scribble_loss(FOUR, free).item() == 0
+    assert similarity_loss(FOUR, FOUR.argmax(1), torch.zeros_like(free)).item() == 0
+    assert similarity_loss(FOUR, FOUR.argmax(1), free).item() == pytest.approx(
+        similarity_loss(FOUR, FOUR.argmax(1)).item()
+    )
+
+
+def test_of_more_than_255_clusters_the_one_of_that_number_is_a_label() -> None:
+    response = torch.randn(1, 300, 2, 2, generator=torch.Generator().manual_seed(0))
+    labels, scribbles = torch.full((1, 2, 2), 255), torch.tensor([[[FREE, 7], [FREE, FREE]]])
+    negative = -response.log_softmax(1)[0, 255].flatten()
+    assert similarity_loss(response, labels, scribbles).item() == pytest.approx(negative[[0, 2, 3]].mean().item())

@@ -40,3 +40,22 @@ def test_labels_are_as_wide_as_their_number_needs(count: int, dtype: type[np.uns
     assert found == count
     assert labels.dtype == dtype
     assert labels.max() == count - 1
+
+
+def test_kept_labels_stay_and_the_others_go_around_them() -> None:
+    raw = np.array([[7, 7, 7], [4, 2, 4], [9, 2, 7]])
+    labels, count = number_by_area(raw, kept=[2, 0, 200])  # of which two do not occur
+    assert labels.tolist() == [[1, 1, 1], [3, 2, 3], [4, 2, 1]]
+    assert count == 4
+
+
+@given(RAW_MAPS, st.lists(st.integers(0, 254), unique=True, max_size=4))
+def test_kept_labels_are_taken_by_no_other(raw: NDArray[np.int16], kept: list[int]) -> None:
+    labels, count = number_by_area(raw, kept)
+    assert len(np.unique(labels)) == count == len(np.unique(raw))
+    assert len(set(zip(raw.reshape(-1).tolist(), labels.reshape(-1).tolist(), strict=True))) == count
+    for label in kept:
+        assert np.array_equal(labels == label, raw == label)
+    others = np.setdiff1d(np.unique(labels), kept)
+    assert (np.diff([np.count_nonzero(labels == label) for label in others]) <= 0).all()
+    assert others.tolist() == np.setdiff1d(np.arange(300), kept)[: len(others)].tolist()
