@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from .errors import UsageError
@@ -279,7 +280,7 @@ class CutConfig:
 
 @dataclass(frozen=True)
 class BatchConfig:
-    """How a batch of files is found, read and written. Nothing here changes the labels of an image."""
+    """How a batch of files is found, read and written. Nothing here but scribbles changes the labels of an image."""
 
     recursive: bool = True
     include: tuple[str, ...] = ()
@@ -288,6 +289,8 @@ class BatchConfig:
     keep_extension: bool = False
     max_pixels: int = MAX_PIXELS
     """Images with more pixels are refused from their header, before anything is decoded."""
+    scribbles: Path | None = None
+    """Folder of what a user drew on images: a label image below it for each, named as its results are."""
     save: tuple[Product, ...] = ("labels", "color", "stats")
     cut: CutConfig = CutConfig()
     """Where the regions that are saved are cut."""

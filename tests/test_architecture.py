@@ -18,16 +18,17 @@ ROOMS: dict[str, set[str]] = {
     "errors": set(),
     "config": {"errors"},
     "weights_file": {"config", "errors"},
+    "model_file": {"config", "errors", "weights_file"},
     "images": {"errors"},
     "sizes": set(),
     "regions": {"config", "sizes"},
     "evaluation": {"images", "regions", *SHARED},
     "method": SHARED,
-    "engine": {"method", "regions", "sizes", "weights_file", *SHARED},
+    "engine": {"method", "regions", "model_file", "sizes", "weights_file", *SHARED},
     "baselines": {"engine", "method", "sizes", *SHARED},
-    "batch": {"engine", "evaluation", "images", "method", "regions", "weights_file", *SHARED},
+    "batch": {"engine", "evaluation", "images", "method", "model_file", "regions", "sizes", "weights_file", *SHARED},
     "benchmark": {"baselines", "batch", "engine", "method", "regions", "evaluation", "weights_file", *SHARED},
-    "cli": {"benchmark", "batch", "engine", "method", "regions", "evaluation", "weights_file", *SHARED},
+    "cli": {"benchmark", "batch", "engine", "method", "model_file", "regions", "evaluation", "weights_file", *SHARED},
 }
 """What each room may import from the others."""
 
@@ -35,6 +36,7 @@ THIRD_PARTY: dict[str, set[str]] = {
     "errors": set(),
     "config": set(),
     "weights_file": set(),
+    "model_file": {"safetensors"},
     "images": {"PIL"},
     "sizes": {"numpy", "PIL"},
     "regions": {"numpy", "scipy"},

@@ -35,7 +35,8 @@ def discover(inputs: Sequence[Path], listed: Sequence[Path], output: Path, optio
     """Find every image of `inputs` (files and folders) and `listed` (files).
 
     A folder's tree is mirrored below the output; a file of `inputs` goes to its top; a file of `listed` keeps its
-    path as written, less a leading ``/`` and any ``..``. `output` itself is never read back.
+    path as written, less a leading ``/`` and any ``..``. `output` itself is never read back, nor is the folder of
+    scribbles.
 
     Raises
     ------
@@ -70,7 +71,8 @@ def _walk(root: Path, output: Path, options: BatchConfig, found: Discovery) -> I
 
     A file costs no system call and no more than a few strings here: what it is comes with the listing.
     """
-    top, inside, forbidden = _prefix(root), _prefix(root.resolve()), _prefix(output.resolve())
+    top, inside = _prefix(root), _prefix(root.resolve())
+    forbidden = {_prefix(folder.resolve()) for folder in (output, options.scribbles) if folder is not None}
     seen = {inside}
     folders = [("", inside)]
     while folders:
@@ -97,7 +99,7 @@ def _walk(root: Path, output: Path, options: BatchConfig, found: Discovery) -> I
                 found.links_out += kind == "folder" or (kind == "file" and _looks_like_image(entry.name))
             elif kind == "folder":
                 there = _prefix(path.resolve()) if entry.is_symlink() else f"{real}{entry.name}/"
-                if options.recursive and there != forbidden and there not in seen:
+                if options.recursive and there not in forbidden and there not in seen:
                     seen.add(there)
                     folders.append((f"{below}{entry.name}/", there))
             elif kind == "file" and _looks_like_image(entry.name):

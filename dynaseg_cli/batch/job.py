@@ -17,6 +17,9 @@ EXTENSIONS: dict[Product, str] = {
 MANY_REGIONS = ".tif"
 """Extension of a map of more regions than 16 bits can number."""
 
+SCRIBBLES = ".png"
+"""Extension of what is drawn on images."""
+
 
 class Job(NamedTuple):
     """`path` is the image file; `name` is where its results go below each product's folder, without extension.
@@ -40,6 +43,10 @@ class Job(NamedTuple):
     def many_regions(self, output: Path) -> Path:
         """The file that takes the place of ``result(output, "regions")`` where there are too many for it."""
         return output / "regions" / (self.name + MANY_REGIONS)
+
+    def scribbles(self, folder: Path) -> Path:
+        """The file in which a user may have drawn on the image: ``DIR/sub/cat.png``."""
+        return folder / (self.name + SCRIBBLES)
 
     def has(self, output: Path, product: Product) -> bool:
         """Whether there is a file of a product."""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 
 from ..config import BatchConfig, SegmentConfig, WeightsFile
 from ..errors import UsageError
 from ..model_file import read_model
 from .discovery import discover
-from .job import Job
+from .job import EXTENSIONS, SCRIBBLES, Job
 from .outcome import Outcome
 from .resume import differing_options, made_otherwise, refuse_other_options
 
@@ -35,6 +37,8 @@ class Plan:
     """Folders below the inputs that could not be listed: failures from the start."""
     links_out: int
     """Symbolic links that were not followed."""
+    unused_scribbles: list[Path] = field(default_factory=list)
+    """Files in the folder of scribbles that are named as no image is."""
 
     @property
     def lacks_model(self) -> bool:
@@ -58,18 +62,24 @@ def plan_batch(
     ------
     UsageError
         If an input is unusable, results would collide, `output` cannot be written, or holds results made with other
-        options (unless they are to be overwritten).
+        options (unless they are to be overwritten), or there are no scribbles where they should be.
     """
     segment, batch = segment or SegmentConfig(), batch or BatchConfig()
     _refuse_lost_folder()
+    if batch.scribbles is not None:
+        if segment.fit == "folder":
+            raise UsageError("--scribbles name labels of one image, a folder's network has labels of its own: give one")
+        _refuse_folder_of_scribbles(batch.scribbles, inputs, output)
     found = discover(inputs, listed, output, batch)
     index, count = batch.shard
     jobs = found.jobs[index - 1 :: count]
     _refuse_unwritable(output)
+    if batch.scribbles is not None:
+        _refuse_no_scribbles(batch.scribbles, found.jobs)
     if segment.fit == "folder" and segment.model is None and not batch.overwrite:
         segment = dataclasses.replace(segment, model=earlier_model(output, segment))
     if not batch.overwrite:
-        refuse_other_options(jobs, output, segment)
+        refuse_other_options(jobs, output, segment, scribbled=batch.scribbles is not None)
     return Plan(
         jobs=jobs,
         found=found.jobs,
@@ -78,6 +88,7 @@ def plan_batch(
         batch=batch,
         unlistable=[Outcome(str(folder), "failed", reason) for folder, reason in found.unreadable],
         links_out=found.links_out,
+        unused_scribbles=[] if batch.scribbles is None else _unused_scribbles(batch.scribbles, found.jobs),
     )
 
 
@@ -114,3 +125,34 @@ def _refuse_unwritable(output: Path) -> None:
         raise UsageError(f"{output} cannot be a folder: {existing} is a file; name another one with -o")
     if not os.access(existing, os.W_OK | os.X_OK):
         raise UsageError(f"{output} cannot be written: no permission in {existing}; name another folder with -o")
+
+
+def _refuse_folder_of_scribbles(folder: Path, inputs: Sequence[Path], output: Path) -> None:
+    if not folder.is_dir():
+        raise UsageError(f"--scribbles {folder} is not a folder; name the one in which scribbles are, as label PNGs")
+    there = folder.resolve()
+    for path in inputs:
+        if path.resolve() == there:
+            raise UsageError(f"--scribbles {folder} is the input itself; keep scribbles in a folder of their own")
+    for product in EXTENSIONS:
+        if there.is_relative_to((output / product).resolve()):
+            raise UsageError(f"--scribbles {folder} is where {product} are written; copy scribbles to another folder")
+
+
+def _refuse_no_scribbles(folder: Path, jobs: Sequence[Job]) -> None:
+    if jobs and not any(os.path.isfile(job.scribbles(folder)) for job in jobs):  # noqa: PTH113 - never raises
+        raise UsageError(
+            f"--scribbles {folder} has none for any image; that for {jobs[0].path} would be {jobs[0].scribbles(folder)}"
+        )
+
+
+def _unused_scribbles(folder: Path, jobs: Sequence[Job]) -> list[Path]:
+    """What may have been meant for one of the images, jobs in order of their names, and is not found by it."""
+    unused = []
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() == SCRIBBLES:
+            name = path.relative_to(folder).as_posix()
+            at = bisect_left(jobs, name.removesuffix(SCRIBBLES), key=attrgetter("name"))
+            if at == len(jobs) or jobs[at].name + SCRIBBLES != name:
+                unused.append(path)
+    return unused

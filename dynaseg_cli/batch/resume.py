@@ -29,9 +29,10 @@ def read_stats(path: Path) -> Stats | None:
     return document
 
 
-def refuse_other_options(jobs: Sequence[Job], output: Path, config: SegmentConfig) -> None:
+def refuse_other_options(jobs: Sequence[Job], output: Path, config: SegmentConfig, *, scribbled: bool = False) -> None:
     """Raise a UsageError if a job has a result that was made with other options, naming those that differ.
 
+    `scribbled` says whether this run takes scribbles: by one that does not, what was made with some is left alone.
     Looks at `LOOKED_AT` jobs at most: the first, the last, and others evenly between them. What it misses is found when
     its turn comes, and is left alone then.
     """
@@ -40,14 +41,27 @@ def refuse_other_options(jobs: Sequence[Job], output: Path, config: SegmentConfi
     last, steps = len(jobs) - 1, min(len(jobs), LOOKED_AT) - 1
     for job in (jobs[step * last // max(steps, 1)] for step in range(steps + 1)):
         path = job.result(output, "stats")
-        stats = read_stats(path)
-        differing = differing_options(stats["options"], config) if stats is not None else []
+        differing = _differing_options(read_stats(path), config, scribbled=scribbled)
         if differing:
             raise UsageError(made_otherwise(path, differing))
 
 
-def earlier_stats(job: Job, output: Path, sha256: str, config: SegmentConfig) -> Stats | None:
+def earlier_stats(
+    job: Job,
+    output: Path,
+    sha256: str,
+    scribbles: str | None,
+    config: SegmentConfig,
+    *,
+    scribbled: bool = False,
+) -> Stats | None:
     """The ``stats`` document that an earlier run left of this very content, None where there is none.
+
+    Parameters
+    ----------
+    sha256 : of the image's content.
+    scribbles : SHA-256 of what is drawn on it, None if nothing is.
+    scribbled : whether this run takes scribbles.
 
     Raises
     ------
@@ -56,13 +70,12 @@ def earlier_stats(job: Job, output: Path, sha256: str, config: SegmentConfig) ->
     """
     path = job.result(output, "stats")
     stats = read_stats(path)
-    if stats is None:
-        return None
-    differing = differing_options(stats["options"], config)
+    differing = _differing_options(stats, config, scribbled=scribbled)
     if differing:
         raise ImageError(made_otherwise(path, differing))
-    source = stats.get("source")
-    return stats if isinstance(source, dict) and source.get("sha256") == sha256 else None
+    source = _entry(stats, "source")
+    same = source.get("sha256") == sha256 and _entry(source, "scribbles").get("sha256") == scribbles
+    return stats if same else None
 
 
 def is_complete(job: Job, output: Path, stats: Stats, save: Iterable[Product], cut: CutConfig) -> bool:
@@ -72,6 +85,22 @@ def is_complete(job: Job, output: Path, stats: Stats, save: Iterable[Product], c
     if "hierarchy" in save and "levels" not in stats:
         return False
     return all(job.has(output, product) for product in save)
+
+
+def _entry(document: Stats | None, name: str) -> dict[str, Any]:
+    """An object within one, empty where there is none."""
+    entry = None if document is None else document.get(name)
+    return entry if isinstance(entry, dict) else {}
+
+
+def _differing_options(stats: Stats | None, config: SegmentConfig, *, scribbled: bool) -> list[str]:
+    if stats is None:
+        return []
+    differing = differing_options(stats["options"], config)
+    drawn = _entry(_entry(stats, "source"), "scribbles").get("path")
+    if drawn is not None and not scribbled:
+        differing.append(f"scribbles were {drawn}, now none")
+    return differing
 
 
 def differing_options(before: dict[str, Any], config: SegmentConfig) -> list[str]:

@@ -27,6 +27,7 @@ from .outcome import Outcome
 from .pipeline import work_ahead
 from .products import Earlier, Products, read_earlier
 from .resume import Stats, earlier_stats, is_complete
+from .scribble_files import ScribbleFile, decode_scribbles, read_scribbles
 from .statistics import stats_document
 from .writing import refuse_unwritable
 
@@ -44,6 +45,9 @@ class _Decoded:
     silhouette: Silhouette | None
     earlier: Earlier | None
     """What need not be segmented again."""
+    drawn: ScribbleFile | None
+    scribbles: NDArray[np.uint8] | None
+    """(H, W), what is drawn there."""
 
 
 @dataclass(frozen=True)
@@ -85,17 +89,24 @@ def run_stream(
         for product in EXTENSIONS:
             refuse_unwritable(job.result(output, product), output)
         content, sha256 = read_source(job.source, batch.max_pixels)
+        drawn = None if batch.scribbles is None else read_scribbles(job, batch.scribbles, batch.max_pixels)
         if not claims.take(job.name):
             return _Taken()
         # Only now: what another process had finished before it gave up the claim is seen.
-        stats = None if batch.overwrite else earlier_stats(job, output, sha256, engine.config)
+        hashes = sha256, None if drawn is None else drawn.sha256
+        scribbled = batch.scribbles is not None
+        stats = None if batch.overwrite else earlier_stats(job, output, *hashes, engine.config, scribbled=scribbled)
         if stats is not None and is_complete(job, output, stats, batch.save, batch.cut):
             return Outcome(job.path, "skipped")
         image = decode(content, batch.max_pixels)
         earlier = None if stats is None else read_earlier(job, output, stats, image.shape[:2])
-        decoded = _Decoded(image, sha256, engine.find_silhouette(image) if earlier is None else None, earlier)
+        scribbles = silhouette = None
+        if earlier is None and drawn is not None:
+            scribbles = decode_scribbles(drawn, image.shape[:2], engine.config.clusters, batch.max_pixels)
+        if earlier is None and scribbles is None:
+            silhouette = engine.find_silhouette(image)
         tell(Began(job.name, "decoded"))
-        return decoded
+        return _Decoded(image, sha256, silhouette, earlier, drawn, scribbles)
 
     def segment(job: Job, decoded: _Decoded) -> _Segmented:
         def watch(iteration: int, labels: int) -> None:
@@ -106,7 +117,7 @@ def run_stream(
         if decoded.earlier is not None:
             return _Segmented(decoded, None)
         tell(Began(job.name, "segmented"))
-        return _Segmented(decoded, engine.segment(decoded.image, decoded.silhouette, watch))
+        return _Segmented(decoded, engine.segment(decoded.image, decoded.silhouette, watch, decoded.scribbles))
 
     def write(job: Job, segmented: _Segmented) -> Outcome:
         tell(Began(job.name, "written"))
@@ -116,7 +127,9 @@ def run_stream(
             products.complete(decoded.earlier, decoded.image)
             return _outcome(job.path, decoded.earlier.stats, 0.0, segmented=False)
         assert segmentation is not None
-        stats = stats_document(job.path, decoded.sha256, decoded.image, segmentation, engine.config, device)
+        stats = stats_document(
+            job.path, decoded.sha256, decoded.image, segmentation, engine.config, device, decoded.drawn
+        )
         products.write(segmentation.labels, decoded.image, stats)
         return _outcome(job.path, stats, round(segmentation.seconds, 3), segmented=True)
 

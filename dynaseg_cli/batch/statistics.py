@@ -15,6 +15,7 @@ from ..engine.segmentation import FitRecord, Segmentation
 from ..regions.connected import connected_regions, value_of_each
 from ..regions.hierarchy import Hierarchy
 from .palette import label_color
+from .scribble_files import ScribbleFile
 
 SCHEMA_VERSION = 1
 BAND = 256
@@ -28,12 +29,16 @@ def stats_document(
     segmentation: Segmentation,
     config: SegmentConfig,
     device: str,
+    scribbles: ScribbleFile | None = None,
 ) -> dict[str, Any]:
     """The document of ``stats.schema.json`` for one segmented image, without regions."""
     height, width = image.shape[:2]
+    source: dict[str, Any] = {"path": path, "width": width, "height": height, "sha256": sha256}
+    if scribbles is not None:
+        source["scribbles"] = {"path": scribbles.path, "sha256": scribbles.sha256}
     return {
         "schema_version": SCHEMA_VERSION,
-        "source": {"path": path, "width": width, "height": height, "sha256": sha256},
+        "source": source,
         "options": config.as_options(),
         "device": device,
         "dynaseg": __version__,

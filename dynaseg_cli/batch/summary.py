@@ -75,6 +75,7 @@ class RunSummary:
             "failures": [{"path": failure.path, "reason": failure.reason} for failure in self.failures],
             "options": self.plan.segment.as_options(),
             **({"cut": self.plan.batch.cut.as_options()} if "regions" in self.plan.batch.save else {}),
+            **({"scribbles": str(scribbles)} if (scribbles := self.plan.batch.scribbles) is not None else {}),
             "versions": versions(),
             "device": device,
         }

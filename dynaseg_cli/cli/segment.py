@@ -27,26 +27,22 @@ from ..config import (
     Preset,
     Product,
     SegmentConfig,
-    WeightsFile,
     WorkersConfig,
 )
 from ..errors import UsageError, WorkerError
 from .console import ExitCode, errors_as_exit_codes, say, stderr
+from .folder_model import check_save_model, fit_options, save_folder_statistics, with_model
 
 if TYPE_CHECKING:
     from ..batch.planning import Plan
 
 _METHOD, _STOP, _SIZE = "Method", "When to stop", "Size and arithmetic"
-_FOLDER, _REGIONS = "One label space for a folder", "Regions"
+_FOLDER, _GUIDANCE, _REGIONS = "One label space for a folder", "Guidance", "Regions"
 _INPUT, _OUTPUT, _RUN = "Input", "Output", "Running"
 _DEFAULT = SegmentConfig()
 _BATCH = BatchConfig()
 _CUT = CutConfig()
 _WORKERS = WorkersConfig()
-
-
-OWN = ("precision", "min_region", "refine")
-"""Options of how a loaded network is applied."""
 
 
 def _auto_or_number(text: str) -> str | int:
@@ -250,6 +246,16 @@ def segment(
             rich_help_panel=_FOLDER,
         ),
     ] = _DEFAULT.refine,
+    scribbles: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder of label PNGs of the images' sizes and of the names of their results: 255 is free, another"
+            " value is the label wanted there. On such an image as many labels as were drawn replace --min-labels.",
+            show_default=False,
+            rich_help_panel=_GUIDANCE,
+        ),
+    ] = _BATCH.scribbles,
     regions: Annotated[
         Any,
         typer.Option(
@@ -417,9 +423,7 @@ def segment(
         given = _given(context, SegmentConfig)
         if weights is not None and weights != "random":
             given["weights"] = identify(weights, "--weights")
-        if classes is not None:
-            given |= _clusters_of_folder(given, classes)
-        config = _options(PRESETS[preset], given) if load_model is None else _options_of_model(load_model, given)
+        config = fit_options(PRESETS[preset], given, classes, load_model)
         batch = BatchConfig(
             recursive=recursive,
             include=tuple(include or ()),
@@ -427,6 +431,7 @@ def segment(
             follow_symlinks=follow_symlinks,
             keep_extension=keep_extension,
             max_pixels=max_pixels,
+            scribbles=scribbles,
             save=_products(save, context),
             cut=CutConfig(regions=regions, granularity=granularity),
             overwrite=overwrite,
@@ -446,29 +451,26 @@ def segment(
             raise UsageError("nothing to do: name image files or folders, or give --files-from")
         plan = plan_batch(inputs or [], output or _default_output(inputs or [], files_from), config, batch, listed)
         if save_model is not None:
-            _check_save_model(save_model, plan)
+            check_save_model(save_model, plan)
         code = _show_plan(plan, as_json) if dry_run else _run(plan, where, save_model, as_json=as_json, quiet=quiet)
     raise typer.Exit(code)
 
 
 def _run(plan: Plan, workers: WorkersConfig, save_model: Path | None, *, as_json: bool, quiet: bool) -> ExitCode:
-    from ..batch.folder_statistics import write_folder_statistics
     from ..batch.runner import dispatcher_of
     from ..batch.summary import RunSummary
     from .progress import BatchProgress, show_summary
     from .signals import TERMINATING, first_signal_calls
 
     _fetch_weights(plan.segment, quiet=quiet)
-    if plan.lacks_model:
-        fitted = _fit(plan, workers, quiet=quiet)
-        if isinstance(fitted, ExitCode):
-            return fitted
-        plan = fitted
-    if save_model is not None:
-        _copy_model(plan, save_model)
+    if plan.segment.fit == "folder":
+        plan = with_model(plan, workers, save_model, quiet=quiet)
     summary = RunSummary(plan)
     if plan.links_out and not quiet:
         say(f"{plan.links_out} symbolic links were not followed (--follow-symlinks does)", "yellow")
+    if plan.unused_scribbles and not quiet:
+        unused = plan.unused_scribbles
+        say(f"scribbles of no image, by their names: {len(unused)}, first {unused[0]}", "yellow")
     with BatchProgress(summary, quiet=quiet) as progress:
         dispatcher = dispatcher_of(plan, workers, progress.iterate)
         try:
@@ -485,11 +487,8 @@ def _run(plan: Plan, workers: WorkersConfig, save_model: Path | None, *, as_json
         summary.write(dispatcher.device, interrupted=interrupted)
     except OSError as error:
         say(f"error: {plan.output}/run.json cannot be written: {error.strerror}", "red")
-    if plan.segment.fit == "folder" and "stats" in plan.batch.save:
-        try:
-            write_folder_statistics(plan)
-        except OSError as error:
-            say(f"error: {plan.output}/clusters.json cannot be written: {error.strerror}", "red")
+    if plan.segment.fit == "folder":
+        save_folder_statistics(plan)
     if not quiet:
         show_summary(summary, ", ".join(plan.batch.save))
     if as_json:
@@ -498,81 +497,6 @@ def _run(plan: Plan, workers: WorkersConfig, save_model: Path | None, *, as_json
         say("interrupted; the same command continues", "yellow")
         return ExitCode.TERMINATED if signals[0] in TERMINATING else ExitCode.INTERRUPTED
     return ExitCode.SOME_FAILED if summary.failures else ExitCode.DONE
-
-
-def _fit(plan: Plan, workers: WorkersConfig, *, quiet: bool) -> Plan | ExitCode:
-    """Fit a network to the folder: the plan with its model, or the exit code of what came in between."""
-    import threading
-
-    from ..batch.folder_fit import fit_folder, visits
-    from ..errors import InterruptedWorkError
-    from .progress import FitProgressBar
-    from .signals import TERMINATING, first_signal_calls
-
-    stop = threading.Event()
-    with FitProgressBar(visits(plan), quiet=quiet) as progress, first_signal_calls(stop.set) as signals:
-        try:
-            return fit_folder(plan, workers, progress.show, stop)
-        except InterruptedWorkError:
-            say("interrupted; the same command goes on after the last whole epoch", "yellow")
-            return ExitCode.TERMINATED if signals[0] in TERMINATING else ExitCode.INTERRUPTED
-        except OSError as error:
-            raise WorkerError(f"the model cannot be written: {error.strerror}: {error.filename}") from None
-
-
-def _check_save_model(path: Path, plan: Plan) -> None:
-    """Refuse, before any work, a model that there is no fit for, or that would replace another."""
-    if plan.segment.fit != "folder" or plan.segment.refine:
-        raise UsageError("--save-model keeps the network of a folder: it goes with --fit folder")
-    model = plan.segment.model
-    if not path.parent.is_dir() or path.is_dir():
-        raise UsageError(f"--save-model {path}: name a file in a folder that exists")
-    if path.exists() and not plan.batch.overwrite and (model is None or path.read_bytes() != _content(model)):
-        raise UsageError(f"--save-model {path} exists and is another model; use --overwrite or another name")
-
-
-def _copy_model(plan: Plan, path: Path) -> None:
-    from ..batch.writing import write_atomically
-
-    assert plan.segment.model is not None
-    content = _content(plan.segment.model)
-    try:
-        write_atomically(path, lambda stream: stream.write(content))
-    except OSError as error:
-        raise WorkerError(f"--save-model {path} cannot be written: {error.strerror}") from None
-
-
-def _content(model: WeightsFile) -> bytes:
-    from ..weights_file import read_weights
-
-    return read_weights(model, "the model")
-
-
-def _clusters_of_folder(given: dict[str, Any], classes: int) -> dict[str, Any]:
-    """What --classes says, in the terms of a fit."""
-    if "clusters" in given:
-        raise UsageError("--clusters is of --fit image, --classes of --fit folder: give one")
-    return {"clusters": classes}
-
-
-def _options(preset: SegmentConfig, given: dict[str, Any]) -> SegmentConfig:
-    """The options of a fit: those that a person gave, and the preset's for the others."""
-    if given.get("fit") == "folder":
-        preset = dataclasses.replace(preset, **FOLDER_FIT)
-    return dataclasses.replace(preset, **given)
-
-
-def _options_of_model(path: Path, given: dict[str, Any]) -> SegmentConfig:
-    """The options that a model was fitted with. Of those that a person gave, only these may differ: `OWN`."""
-    from ..model_file import read_model
-
-    config = read_model(path, "--load-model")
-    for name, value in given.items():
-        theirs = getattr(config, name)
-        if name not in OWN and value != theirs:
-            option = "classes" if name == "clusters" else name.replace("_", "-")
-            raise UsageError(f"--{option} {value}: the model {path} was fitted with {theirs}; leave the option out")
-    return dataclasses.replace(config, **given)
 
 
 def _fetch_weights(config: SegmentConfig, *, quiet: bool) -> None:

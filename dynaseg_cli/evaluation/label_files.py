@@ -59,6 +59,19 @@ def read_label_map(path: Path, max_pixels: int) -> LabelMap:
     return _only(path, _Limit(max_pixels))
 
 
+def decode_label_image(content: bytes, file_format: str, max_pixels: int) -> LabelMap:
+    """As `read_label_map`, of the content of an image file; errors do not name it.
+
+    Raises
+    ------
+    DecodeError
+        If it is not one label map of at most `max_pixels` pixels, of a format that is among `IMAGE_FORMATS`.
+    """
+    if not content:
+        raise DecodeError("the file is empty")
+    return _read_image(content, file_format, _Limit(max_pixels))
+
+
 def read_annotations(path: Path, max_pixels: int) -> list[LabelMap]:
     """Every label map of a file, (H, W) each and of one shape: all annotators of a BSDS500 ``.mat``, else one.
 

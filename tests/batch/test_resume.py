@@ -31,7 +31,7 @@ def output(tmp_path: Path) -> Path:
 
 
 def stats_of(output: Path) -> dict[str, Any]:
-    stats = earlier_stats(JOB, output, HASH, TINY)
+    stats = earlier_stats(JOB, output, HASH, None, TINY)
     assert stats is not None
     return stats
 
@@ -41,12 +41,12 @@ def test_image_with_all_its_results_is_complete(output: Path) -> None:
 
 
 def test_stats_of_other_content_are_none_of_the_images(output: Path) -> None:
-    assert earlier_stats(JOB, output, "cd" * 32, TINY) is None
+    assert earlier_stats(JOB, output, "cd" * 32, None, TINY) is None
 
 
 def test_image_made_with_other_options_is_for_a_person_to_decide_about(output: Path) -> None:
     with pytest.raises(ImageError, match=r"seed was 0, now 1.*--overwrite"):
-        earlier_stats(JOB, output, HASH, dataclasses.replace(TINY, seed=1))
+        earlier_stats(JOB, output, HASH, None, dataclasses.replace(TINY, seed=1))
 
 
 def test_weights_are_told_apart_by_their_content_and_not_by_their_path(output: Path) -> None:
@@ -56,10 +56,10 @@ def test_weights_are_told_apart_by_their_content_and_not_by_their_path(output: P
 
     options = with_weights("a.pth", "ab" * 32).as_options()
     JOB.result(output, "stats").write_text(json.dumps({"options": options, "source": {"sha256": HASH}}))
-    assert earlier_stats(JOB, output, HASH, with_weights("elsewhere/b.safetensors", "ab" * 32)) is not None
+    assert earlier_stats(JOB, output, HASH, None, with_weights("elsewhere/b.safetensors", "ab" * 32)) is not None
     for other, now in ((with_weights("a.pth", "cd" * 32), "cdcdcdcd"), (with_weights("", None), "f37072fd")):
         with pytest.raises(ImageError, match=rf"\(weights was abababab, now {now}\)"):
-            earlier_stats(JOB, output, HASH, other)
+            earlier_stats(JOB, output, HASH, None, other)
 
 
 @pytest.mark.parametrize("product", ["labels", "color"])
@@ -104,7 +104,7 @@ def test_regions_are_complete_as_long_as_they_are_cut_alike(output: Path, extens
 )
 def test_damaged_stats_mark_nothing_as_complete(output: Path, content: bytes) -> None:
     JOB.result(output, "stats").write_bytes(content)
-    assert earlier_stats(JOB, output, HASH, TINY) is None
+    assert earlier_stats(JOB, output, HASH, None, TINY) is None
 
 
 def test_stats_that_are_not_there_are_none(tmp_path: Path) -> None:

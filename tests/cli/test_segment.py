@@ -11,8 +11,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from samples import encoded, files_below, noise, photo_folder, read_pixels, save_photo
 from typer.testing import CliRunner, Result
 
@@ -726,3 +728,62 @@ def test_number_of_regions_that_is_none_is_refused(photos: Path) -> None:
     result = segment(photos, "--regions", "many")
     assert result.exit_code == 2
     assert "'many' is neither 'auto' nor a number" in " ".join(result.stderr.split())
+
+
+# Scribbles
+
+
+@pytest.fixture
+def drawn(here: Path) -> Path:
+    """A stroke of label 5 on one of the photos."""
+    scribbles = np.full((20, 24), 255, dtype=np.uint8)
+    scribbles[10, 2:20] = 5
+    (here / "drawn/sub").mkdir(parents=True)
+    (here / "drawn/sub/c.png").write_bytes(encoded(scribbles, "PNG"))
+    return Path("drawn")
+
+
+def test_scribbles_guide_their_image_and_are_recorded(photos: Path, drawn: Path, here: Path) -> None:
+    result = segment(photos, "--scribbles", drawn, "-o", "out", "--json")
+    assert (result.exit_code, summary(result)["done"], summary(result)["scribbles"]) == (0, 3, "drawn")
+    source = json.loads((here / "out/stats/sub/c.json").read_text())["source"]
+    assert source["scribbles"]["path"] == "drawn/sub/c.png"
+    result = segment(photos, "--scribbles", drawn, "-o", "out", "--json")
+    assert (result.exit_code, summary(result)["skipped"]) == (0, 3)
+
+
+def test_forgetting_the_scribbles_of_an_earlier_run_is_refused(photos: Path, drawn: Path) -> None:
+    segment(photos, "--scribbles", drawn, "-o", "out")
+    assert "(scribbles were drawn/sub/c.png, now none); use --overwrite" in refused(segment(photos, "-o", "out"))
+
+
+@pytest.mark.parametrize(
+    ("scribbles", "reason"),
+    [
+        (np.full((24, 20), 5, np.uint8), "20 x 24 pixels, but the photo has 24 x 20, turned upright as EXIF says"),
+        (np.full((20, 24), 200, np.uint8), "label 200 is above 99, the most that --clusters 100 allows"),
+        (np.zeros((20, 24, 3), np.uint8), "its pixels are colours, and labels are numbers"),
+    ],
+    ids=["size", "value", "colours"],
+)
+def test_wrong_scribbles_fail_their_image_with_a_reason(
+    photos: Path, drawn: Path, scribbles: NDArray[np.uint8], reason: str
+) -> None:
+    (drawn / "sub/c.png").write_bytes(encoded(scribbles, "PNG"))
+    result = segment(photos, "--scribbles", drawn)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert f"failed: photos/sub/c.png: drawn/sub/c.png: {reason}" in " ".join(result.stderr.split())
+
+
+def test_folder_of_scribbles_that_cannot_be_meant_is_refused(photos: Path, here: Path) -> None:
+    assert "--scribbles nowhere is not a folder" in refused(segment(photos, "--scribbles", "nowhere"))
+    (here / "empty").mkdir()
+    assert "that for photos/a.png would be empty/a.png" in refused(segment(photos, "--scribbles", "empty"))
+    assert not (here / "photos-dynaseg").exists()
+
+
+def test_scribbles_of_no_image_are_named(photos: Path, drawn: Path, here: Path) -> None:
+    (here / "drawn/c.png").write_bytes((drawn / "sub/c.png").read_bytes())
+    result = segment(photos, "--scribbles", drawn)
+    assert result.exit_code == 0
+    assert "scribbles of no image, by their names: 1, first drawn/c.png" in result.stderr

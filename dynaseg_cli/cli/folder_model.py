@@ -1,0 +1,133 @@
+"""What `segment` does about the network of a whole folder: fits it, keeps it, and takes its options from its file."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from ..config import FOLDER_FIT, SegmentConfig, WeightsFile, WorkersConfig
+from ..errors import InterruptedWorkError, UsageError, WorkerError
+from .console import ExitCode, say
+
+if TYPE_CHECKING:
+    from ..batch.planning import Plan
+
+APPLIED_WITH = ("precision", "min_region", "refine")
+"""Options that say how a network is applied, and may differ from those that it was fitted with."""
+
+
+def fit_options(
+    preset: SegmentConfig, given: dict[str, Any], classes: int | None, load_model: Path | None
+) -> SegmentConfig:
+    """The options of a run: those `given`, and for the others those of the model, or else of the preset.
+
+    Raises
+    ------
+    UsageError
+        If options contradict each other, or what the model was fitted with.
+    """
+    if classes is not None:
+        if "clusters" in given:
+            raise UsageError("--clusters belongs to --fit image, --classes to --fit folder: give one")
+        given = {**given, "clusters": classes}
+    if load_model is not None:
+        return _options_of_model(load_model, given)
+    if given.get("fit") == "folder":
+        preset = dataclasses.replace(preset, **FOLDER_FIT)
+    elif classes is not None:
+        raise UsageError("--classes belongs to --fit folder")
+    return dataclasses.replace(preset, **given)
+
+
+def _options_of_model(path: Path, given: dict[str, Any]) -> SegmentConfig:
+    from ..model_file import read_model
+
+    config = read_model(path, "--load-model")
+    for name, value in given.items():
+        theirs = getattr(config, name)
+        if name not in APPLIED_WITH and value != theirs:
+            option = "classes" if name == "clusters" else name.replace("_", "-")
+            raise UsageError(f"--{option} {value}: the model {path} was fitted with {theirs}; leave the option out")
+    return dataclasses.replace(config, **given)
+
+
+def check_save_model(path: Path, plan: Plan) -> None:
+    """Refuse, before any work, to keep a model where there is no fit, or in place of another.
+
+    Raises
+    ------
+    UsageError
+        If it cannot be kept there.
+    """
+    if plan.segment.fit != "folder":
+        raise UsageError("--save-model keeps the network of a folder: it goes with --fit folder")
+    if not path.parent.is_dir() or path.is_dir():
+        raise UsageError(f"--save-model {path}: name a file in a folder that exists")
+    model = plan.segment.model
+    if path.exists() and not plan.batch.overwrite and (model is None or path.read_bytes() != _content(model)):
+        raise UsageError(f"--save-model {path} is there and is not this model; use --overwrite or another name")
+
+
+def with_model(plan: Plan, workers: WorkersConfig, save_model: Path | None, *, quiet: bool) -> Plan:
+    """The plan with a model, fitted now if it has none, and kept as `save_model` as well.
+
+    Raises
+    ------
+    typer.Exit
+        If a signal came in between.
+    WorkerError
+        If it cannot be written.
+    """
+    if plan.lacks_model:
+        plan = _fitted(plan, workers, quiet=quiet)
+    elif not quiet:
+        assert plan.segment.model is not None
+        say(f"the network of {plan.segment.model.path} is applied as it is")
+    if save_model is not None:
+        from ..batch.writing import write_atomically
+
+        assert plan.segment.model is not None
+        content = _content(plan.segment.model)
+        try:
+            write_atomically(save_model, lambda stream: stream.write(content))
+        except OSError as error:
+            raise WorkerError(f"--save-model {save_model} cannot be written: {error.strerror}") from None
+    return plan
+
+
+def _fitted(plan: Plan, workers: WorkersConfig, *, quiet: bool) -> Plan:
+    from ..batch.folder_fit import fit_folder, visits
+    from .progress import FitProgressBar
+    from .signals import TERMINATING, first_signal_calls
+
+    stop = threading.Event()
+    with FitProgressBar(visits(plan), quiet=quiet) as progress, first_signal_calls(stop.set) as signals:
+        try:
+            return fit_folder(plan, workers, progress.show, stop)
+        except InterruptedWorkError:
+            say("interrupted; the same command goes on after the last whole epoch", "yellow")
+            raise typer.Exit(ExitCode.TERMINATED if signals[0] in TERMINATING else ExitCode.INTERRUPTED) from None
+        except OSError as error:
+            raise WorkerError(f"the network of the folder cannot be kept: {error.strerror}: {error.filename}") from None
+
+
+def save_folder_statistics(plan: Plan) -> None:
+    """Write `clusters.json`, where there are statistics of the images to make it of."""
+    from ..batch.folder_statistics import CLUSTERS_NAME, write_folder_statistics
+
+    if "stats" not in plan.batch.save:
+        return
+    try:
+        write_folder_statistics(plan)
+    except OSError as error:
+        say(f"error: {plan.output / CLUSTERS_NAME} cannot be written: {error.strerror}", "red")
+
+
+def _content(model: WeightsFile) -> bytes:
+    from ..weights_file import read_weights
+
+    return read_weights(model, "the model")
