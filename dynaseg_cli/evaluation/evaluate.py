@@ -48,14 +48,10 @@ class Evaluation:
         self.failures: list[Scored] = []
         self.images = 0
         """Images that were scored."""
-        # One image has one assignment: whatever its labels mean, they mean it everywhere.
-        per_image_labels = len(self.pairing.pairs) > 1 and _labels_mean_nothing_in_common(prediction)
         self.protocol = self._choose_protocol()
-        if per_image_labels and self.protocol in ("classes", "coco-stuff27"):
-            self.notes.append(
-                f"The figures of {self.protocol} mean nothing here: each image was segmented by itself, so that a label"
-                " means something else in every image, and one assignment of labels to classes serves them all."
-            )
+        # One image has one assignment: whatever its labels mean, they mean it everywhere.
+        if self.protocol in ("classes", "coco-stuff27") and len(self.pairing.pairs) > 1:
+            self.notes += self._doubts_about_labels(_options_of_run(prediction))
         first = self.pairing.pairs[0]
         for path in (first.truth,) if config.use == "hierarchy" else (first.prediction, first.truth):
             if is_color(path):
@@ -152,6 +148,27 @@ class Evaluation:
             "options": {**vars(self.config), "protocol": self.protocol, "ignore_index": self.ignore},
         }
 
+    def _doubts_about_labels(self, options: dict[str, Any] | None) -> list[str]:
+        """Why one assignment of labels to classes may not serve all images of a run."""
+        if options is None:
+            return []
+        if self.config.use == "regions":
+            return [
+                f"The figures of {self.protocol} mean nothing here: regions are numbered by their area, image by image,"
+                " and one assignment of numbers to classes serves them all."
+            ]
+        if options.get("fit") != "folder":
+            return [
+                f"The figures of {self.protocol} mean nothing here: each image was segmented by itself, so that a label"
+                " means something else in every image, and one assignment of labels to classes serves them all"
+                " (segment --fit folder makes labels that mean the same)."
+            ]
+        if options.get("refine"):
+            return [
+                "Each image was refined by itself (--refine): labels may have drifted from what they mean elsewhere."
+            ]
+        return []
+
     def _choose_ignored(self, colors: bool) -> int | None:
         if self.config.ignore_index != "auto":
             return self.config.ignore_index
@@ -234,15 +251,15 @@ def _curve(scores: HierarchyScores) -> dict[str, Any]:
     return {"granularity": granularities, "curve": scores.curve()}
 
 
-def _labels_mean_nothing_in_common(prediction: Path) -> bool:
-    """Whether `segment` wrote these maps, with a network for each image."""
+def _options_of_run(prediction: Path) -> dict[str, Any] | None:
+    """The options that `segment` wrote these maps with; None if it did not."""
     here = prediction.resolve()
     outputs = [here, *(folder.parent for folder in (here, *here.parents) if folder.name in get_args(Use))]
-    return any(_is_output(folder) for folder in outputs)
-
-
-def _is_output(folder: Path) -> bool:
-    try:
-        return "options" in json.loads((folder / "run.json").read_bytes())
-    except (OSError, ValueError, TypeError):
-        return False
+    for folder in outputs:
+        try:
+            options = json.loads((folder / "run.json").read_bytes())["options"]
+        except (OSError, ValueError, TypeError, KeyError):
+            continue
+        if isinstance(options, dict):
+            return options
+    return None
