@@ -366,3 +366,24 @@ def test_cuda_graph_gives_what_the_plain_loop_on_cuda_gives(
             with monkeypatch.context() as patch:
                 patch.setattr(fitting_module, "captures", lambda device, config: False)
                 assert_same(fit, cuda_fitter().fit(levels, 1))
+
+
+@pytest.mark.requires_cuda
+def test_cuda_graph_with_scribbles_gives_what_the_plain_loop_on_cuda_gives(
+    monkeypatch: pytest.MonkeyPatch, photo: NDArray[np.uint8]
+) -> None:
+    def cuda_fitter() -> Fitter:
+        network = SegmentationNetwork(CONFIG.blocks, CONFIG.features, CONFIG.clusters)
+        network.initialise(CONFIG.seed)
+        return Fitter(network.cuda().to(memory_format=torch.channels_last), CONFIG, torch.float32)  # type: ignore[call-overload]
+
+    levels = [level.cuda() for level in levels_of(photo)]
+    fitter = cuda_fitter()
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False, deterministic=True):
+        for labels in ((7, 3), (1, 15, 0), (7, 3)):
+            scribbles = [drawn.cuda() for drawn in strokes_of(levels, *labels)]
+            fit = fitter.fit(levels, len(labels), None, scribbles)
+            assert fitter.keeps_memory
+            with monkeypatch.context() as patch:
+                patch.setattr(fitting_module, "captures", lambda device, config: False)
+                assert_same(fit, cuda_fitter().fit(levels, len(labels), None, scribbles))
