@@ -32,16 +32,23 @@ OnTile = Callable[[], None]
 
 
 def label_image(
-    network: Network, image: NDArray[np.uint8], device: torch.device, dtype: torch.dtype, tile_size: int
+    network: Network,
+    image: NDArray[np.uint8],
+    device: torch.device,
+    dtype: torch.dtype,
+    tile_size: int,
+    *,
+    mirrored: bool = False,
 ) -> NDArray[np.int16]:
     """Raw labels in 0..q-1, (H, W) int16, of an RGB (H, W, 3) image: the argmax of a fitted network's response to it.
 
-    The BatchNorms apply the statistics that they hold, so tiles agree with each other and with the fit.
+    The BatchNorms apply the statistics that they hold, so tiles agree with each other and with the fit. For `mirrored`
+    see `label_image_at_once`.
     """
     network.eval()
     labels = np.empty(image.shape[:2], dtype=np.int16)
     with torch.inference_mode():
-        for rows, columns, response in _responses(network, image, device, dtype, tile_size):
+        for rows, columns, response in _responses(network, image, device, dtype, tile_size, mirrored=mirrored):
             labels[rows, columns] = response.max(1).indices[0].to(torch.int16).cpu().numpy()
     return labels
 
@@ -57,17 +64,19 @@ def label_image_at_once(
 ) -> NDArray[np.int16]:
     """Raw labels, (H, W) int16, of an RGB (H, W, 3) image by a network that knows images of height and width `size`.
 
-    One forward pass at that size, with the statistics that the BatchNorms hold, and the guided filter.
+    One forward pass at that size, with the statistics that the BatchNorms hold, and the guided filter. The image is
+    mirrored at its border: a network that was fitted to mosaics knows the zeros there as something of its own, which
+    would frame every image.
     """
     height, width = size
     small = shrink(image, width, height)
     if small.shape == image.shape:
-        return label_image(network, image, device, dtype, tile_size)
+        return label_image(network, image, device, dtype, tile_size, mirrored=True)
     network.eval()
     with torch.inference_mode():
         clusters = network.classifier.out_channels
         response = torch.empty((1, clusters, height, width), device=device)
-        for rows, columns, part in _responses(network, small, device, dtype, tile_size):
+        for rows, columns, part in _responses(network, small, device, dtype, tile_size, mirrored=True):
             response[..., rows, columns] = part
         kept = torch.unique(response.max(1).indices)
         return _label_by_guide(image, small, response[:, kept], kept, tile_size, on_tile)
@@ -163,19 +172,30 @@ def _averaged_response(
 
 
 def _responses(
-    network: Network, image: NDArray[np.uint8], device: torch.device, dtype: torch.dtype, tile_size: int
+    network: Network,
+    image: NDArray[np.uint8],
+    device: torch.device,
+    dtype: torch.dtype,
+    tile_size: int,
+    *,
+    mirrored: bool = False,
 ) -> Iterator[tuple[slice, slice, Tensor]]:
     """The response map (1, q, r, c) to an image, tile by tile.
 
     Each tile is read with a halo as wide as the network sees: only the true border of the image is zero-padded, as it
-    is when the image is seen whole. The ResNet sees too far for that: it has the whole image for a tile.
+    is when the image is seen whole, or where `mirrored` not even that. The ResNet sees too far for a halo: it has the
+    whole image for a tile.
     """
     height, width = image.shape[:2]
     if not isinstance(network, SegmentationNetwork):
         yield slice(0, height), slice(0, width), _response(network, image, device, dtype)
         return
+    halo = network.receptive_radius
+    margin = halo if mirrored else 0
+    image = np.pad(image, ((margin, margin), (margin, margin), (0, 0)), mode="symmetric")
     for rows, columns in tiles(height, width, tile_size):
-        seen, inner = _with_halo(rows, columns, network.receptive_radius, (height, width))
+        moved = (slice(rows.start + margin, rows.stop + margin), slice(columns.start + margin, columns.stop + margin))
+        seen, inner = _with_halo(*moved, halo, image.shape[:2])
         yield rows, columns, _response(network, image[seen], device, dtype)[..., inner[0], inner[1]]
 
 
@@ -208,7 +228,7 @@ def tiles(height: int, width: int, size: int) -> Iterator[Tile]:
             yield slice(top, min(top + size, height)), slice(left, min(left + size, width))
 
 
-def _with_halo(rows: slice, columns: slice, halo: int, size: tuple[int, int]) -> tuple[Tile, Tile]:
+def _with_halo(rows: slice, columns: slice, halo: int, size: tuple[int, ...]) -> tuple[Tile, Tile]:
     """The tile grown by `halo` as far as the image goes, and where in that the tile lies."""
     seen = [slice(max(s.start - halo, 0), min(s.stop + halo, n)) for s, n in zip((rows, columns), size, strict=True)]
     inner = [slice(s.start - g.start, s.stop - g.start) for s, g in zip((rows, columns), seen, strict=True)]
