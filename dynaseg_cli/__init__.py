@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from .batch.runner import segment_folder as segment_folder
+    from .config import FOLDER_FIT as FOLDER_FIT
     from .config import BatchConfig as BatchConfig
     from .config import CutConfig as CutConfig
     from .config import EvaluateConfig as EvaluateConfig
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from .engine.segmentation import Segmentation as Segmentation
     from .evaluation.evaluate import Evaluation as Evaluation
     from .evaluation.label_files import read_hierarchy as read_hierarchy
+    from .model_file import read_model as read_model
     from .regions.hierarchy import Hierarchy as Hierarchy
     from .regions.hierarchy import build_hierarchy as build_hierarchy
 
@@ -30,6 +32,7 @@ _HOMES = {
     "CutConfig": "config",
     "Engine": "engine.engine",
     "EvaluateConfig": "config",
+    "FOLDER_FIT": "config",
     "Evaluation": "evaluation.evaluate",
     "Hierarchy": "regions.hierarchy",
     "SegmentConfig": "config",
@@ -37,10 +40,12 @@ _HOMES = {
     "WorkersConfig": "config",
     "build_hierarchy": "regions.hierarchy",
     "read_hierarchy": "evaluation.label_files",
+    "read_model": "model_file",
     "segment_folder": "batch.runner",
 }
 
 __all__ = [
+    "FOLDER_FIT",
     "BatchConfig",
     "CutConfig",
     "Engine",
@@ -53,6 +58,7 @@ __all__ = [
     "__version__",
     "build_hierarchy",
     "read_hierarchy",
+    "read_model",
     "segment_folder",
 ]
 

@@ -13,7 +13,20 @@ from typing import Any, Protocol
 from .. import __version__
 from ..errors import UsageError, WorkerError
 from .job import Job
-from .messages import FILE_STEPS, Assignment, Began, Broken, Ended, Finished, Iterated, Message, Ready, Refused, Step
+from .messages import (
+    FILE_STEPS,
+    Assignment,
+    Began,
+    Broken,
+    Ended,
+    Finished,
+    Iterated,
+    Message,
+    Ready,
+    Refused,
+    Step,
+    Warned,
+)
 from .outcome import Outcome, OutcomeLog
 from .planning import Plan
 from .worker import GRACE_S
@@ -236,7 +249,7 @@ class Dispatcher:
             raise UsageError(message.reason)
         elif isinstance(message, Broken):
             raise WorkerError(message.error, message.traceback)
-        elif message.text not in self._warned:
+        elif isinstance(message, Warned) and message.text not in self._warned:
             self._warned.add(message.text)
             _log.warning("%s", message.text)
 

@@ -1,63 +1,28 @@
-"""One network for the folder: its images stream by, epoch after epoch, and the network is kept beside the results."""
+"""A folder fit from outside: a process of its own does it, and what it dies or hangs of is left out. No torch here."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import logging
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, TypeVar
-
-import numpy as np
-import safetensors.torch
-import torch
-from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 
 from ..config import WeightsFile, WorkersConfig
-from ..engine.device import resolve_devices
-from ..engine.folder_fitting import FolderFitter
-from ..errors import ImageError, InterruptedWorkError, UsageError
-from .claims import Claims
-from .decoding import decode, read_source
+from ..errors import InterruptedWorkError, UsageError, WorkerError
+from .dispatcher import ASLEEP_S, TICK_S
 from .job import Job
-from .mosaics import CROPS, crop, mosaics
-from .pipeline import work_ahead
-from .planning import MODEL_NAME, Plan, earlier_model
-from .stages import readers
-from .writing import write_atomically
+from .local_crew import LocalCrew, LocalWorker, ProcessWorker, ThreadWorker
+from .messages import Assignment, Began, Broken, Ended, FitProgress, Fitted, Message, Refused, Warned
+from .planning import Plan
 
-CHECKPOINT_NAME = "model-unfinished.safetensors"
-"""Where a fit stands after its last whole epoch."""
-STATE_KEY = "dynaseg_fit"
-"""Of the checkpoint's metadata: what it belongs to, and how many epochs are done."""
-LOOK_EVERY_S = 0.5
-"""Seconds after which a fit of another process is looked for again."""
-
-_log = logging.getLogger(__name__)
-
-
-class FitProgress(NamedTuple):
-    """How far a folder fit is."""
-
-    step: str
-    """In words: an epoch, or what comes after the last."""
-    seen: int
-    """Images that went by so far, in all epochs and after them."""
-    before: int
-    """Of these, in a run before this one."""
-    labels: int | None
-    """q' of the last mosaic."""
-
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+FRUITLESS = 3
+"""Times that the process may die of nothing that it was reading; then something else is wrong."""
 
 OnProgress = Callable[[FitProgress], None]
+
+_log = logging.getLogger(__name__)
 
 
 def visits(plan: Plan) -> int:
@@ -71,10 +36,10 @@ def fit_folder(
     on_progress: OnProgress | None = None,
     stop: threading.Event | None = None,
 ) -> Plan:
-    """The plan with its model: fitted to all images of the folder, in every shard, in this very process.
+    """The plan with its model: a network fitted to the images of all shards, on this machine, on the first device.
 
-    The model is written to the output folder. A fit that was interrupted goes on after its last whole epoch. Where
-    another process fits a network to the same output folder, its model is waited for.
+    The model is written to the output folder. A fit that was interrupted, or whose process died, goes on after its last
+    whole epoch. Where another process fits a network to the same output folder, its model is waited for.
 
     Raises
     ------
@@ -82,148 +47,112 @@ def fit_folder(
         If the device does not exist, or no image can be read.
     InterruptedWorkError
         Once `stop` is set.
-    DivergedError
-        If the loss is no longer a finite number.
-    OSError
-        If the model cannot be written.
+    WorkerError
+        If the loss is no longer a finite number, the model cannot be written, or the process dies again and again.
     """
-    stop = stop or threading.Event()
-    plan.output.mkdir(parents=True, exist_ok=True)
-    with Claims(plan.output) as claims:
-        told = False
-        while not claims.take(MODEL_NAME):
-            if not told:
-                told = True
-                _log.warning("another dynaseg fits a network to this folder: waiting for it")
-            if stop.wait(LOOK_EVERY_S):
-                raise InterruptedWorkError
-        # What another process has fitted meanwhile serves; one that is to be replaced was there before.
-        model = earlier_model(plan.output, plan.segment) if told or not plan.batch.overwrite else None
-        if model is None:
-            model = _Fit(plan, workers or WorkersConfig(), on_progress or (lambda progress: None), stop).run()
-    return dataclasses.replace(plan, segment=dataclasses.replace(plan.segment, model=model))
+    fit = _Fit(plan, workers or WorkersConfig(), on_progress or (lambda progress: None), stop or threading.Event())
+    return dataclasses.replace(plan, segment=dataclasses.replace(plan.segment, model=fit.run()))
 
 
 class _Fit:
-    """A fit that this process does."""
+    """What is known of a fit that another process does."""
 
     def __init__(self, plan: Plan, workers: WorkersConfig, on_progress: OnProgress, stop: threading.Event) -> None:
-        self._plan = plan
-        self._config = plan.segment
-        self._max_size = plan.segment.max_size
+        self._assignment = Assignment(
+            segment=plan.segment,
+            batch=plan.batch,
+            output=str(plan.output),
+            folder=str(Path.cwd()),
+            device=workers.device,
+            number=0,
+            workers=workers.workers,
+            threads=workers.threads,
+            fit=tuple(plan.found),
+        )
+        self._crew = LocalCrew(ThreadWorker if workers.workers == 0 else ProcessWorker)
+        self._timeout = workers.timeout
         self._on_progress = on_progress
         self._stop = stop
-        self._seen = self._before = 0
-        if workers.threads:
-            torch.set_num_threads(workers.threads)
-        device = resolve_devices(workers.device)[0]
-        self._fitter = FolderFitter(plan.segment, device)
-        self._identity = _identity(plan, self._fitter.engine.device.type)
-        self._unreadable: str | None = None
+        self._jobs = {job.name: job for job in plan.found}
+        self._skip: frozenset[str] = frozenset()
+        """Names of images that a process died or hung of."""
+        self._reading: dict[str, float] = {}
+        """Images that are being read, and since when."""
+        self._looked = time.monotonic()
+        self._fruitless = 0
 
     def run(self) -> WeightsFile:
-        epochs = self._config.epochs or 0
-        begun = self._load_checkpoint()
-        self._seen = self._before = begun * len(self._plan.found)
-        for epoch in range(begun, epochs):
-            for mosaic in self._mosaics(epoch):
-                fit = self._fitter.improve(mosaic)
-                self._tell(f"epoch {epoch + 1} of {epochs}", CROPS, fit.labels)
-            self._seen = (epoch + 1) * len(self._plan.found)
-            self._save_checkpoint(epoch + 1)
-        for mosaic in self._mosaics(epochs):
-            self._fitter.measure(mosaic)
-            self._tell("statistics", CROPS)
-        self._fitter.apply_measured()
-        self._fitter.number_by_area(self._areas())
-        content = self._fitter.model()
-        path = self._plan.output / MODEL_NAME
-        write_atomically(path, lambda stream: stream.write(content))
-        self._checkpoint.unlink(missing_ok=True)
-        return WeightsFile(str(path), hashlib.sha256(content).hexdigest())
+        at_once = True
+        try:
+            model = None
+            while model is None:
+                self._reading.clear()
+                assignment = dataclasses.replace(self._assignment, skip=self._skip)
+                model = self._attend(self._crew.hire(assignment))
+            at_once = False
+        except InterruptedWorkError:
+            at_once = False
+            raise
+        finally:
+            self._crew.close(at_once=at_once)
+        return model
 
-    def _mosaics(self, epoch: int) -> Iterator[NDArray[np.uint8]]:
-        """Of all images, in an order and with crops that depend on the seed, the epoch and the images' names alone."""
-        jobs = self._plan.found
-        order = np.random.default_rng((self._config.seed, epoch)).permutation(len(jobs))
-
-        def cut(index: int) -> NDArray[np.uint8] | None:
-            image = self._read(jobs[index])
-            if image is None:
+    def _attend(self, worker: LocalWorker) -> WeightsFile | None:
+        """Hear a worker until it has the model; None if it had to be given up, and another one may do better."""
+        told = False
+        while True:
+            if self._stop.is_set() and not told:
+                told = True
+                worker.give(None)
+            for _, message in self._crew.hear(TICK_S):
+                if isinstance(message, Fitted):
+                    return message.model
+                if isinstance(message, Ended):
+                    self._bury(message.reason)
+                    return None
+                self._heed(message)
+            hanging = self._hanging()
+            if hanging:
+                self._crew.dismiss(worker)
+                self._leave_out(hanging, f"not read within {self._timeout:g} seconds (--timeout)")
                 return None
-            return crop(image, self._max_size, np.random.default_rng((self._config.seed, epoch, index)))
 
-        empty = True
-        with closing(self._ahead(cut, order.tolist())) as crops:
-            for mosaic in mosaics(found for found in crops if found is not None):
-                empty = False
-                yield mosaic
-        if empty:
-            raise UsageError(f"no image can be read, so that no network can be fitted: {self._unreadable}")
+    def _hanging(self) -> list[str]:
+        now = time.monotonic()
+        # Time in which this process was itself stopped, by Ctrl-Z, is not held against a file.
+        if now - self._looked > ASLEEP_S:
+            self._reading = {name: since + now - self._looked for name, since in self._reading.items()}
+        self._looked = now
+        return [name for name, since in self._reading.items() if since < now - self._timeout]
 
-    def _areas(self) -> NDArray[np.int64]:
-        """(q,), pixels of each label over all images."""
-        clusters = self._config.clusters
-        areas = np.zeros(clusters, dtype=np.int64)
-        for image in self._ahead(self._read, self._plan.found):
-            if image is not None:
-                labels = self._fitter.engine.apply(image).labels
-                areas += np.bincount(labels.reshape(-1), minlength=clusters)
-            self._tell("areas", 1)
-        return areas
+    def _heed(self, message: Message) -> None:
+        if isinstance(message, FitProgress):
+            self._on_progress(message)
+        elif isinstance(message, Began):
+            if message.step == "read":
+                self._reading[message.name] = time.monotonic()
+            else:
+                self._reading.pop(message.name, None)
+        elif isinstance(message, Warned):
+            _log.warning("%s", message.text)
+        elif isinstance(message, Refused):
+            raise UsageError(message.reason)
+        elif isinstance(message, Broken):
+            raise WorkerError(message.error, message.traceback)
 
-    def _ahead(self, read: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Result, None, None]:
-        """What `read` gives for each item, read ahead; ends with an InterruptedWorkError where the run is to stop."""
-        count = readers(self._fitter.engine)
-        with closing(work_ahead(read, items, count, count + CROPS, self._stop)) as results:
-            for result in results:
-                if self._stop.is_set():
-                    raise InterruptedWorkError
-                yield result
+    def _bury(self, reason: str) -> None:
         if self._stop.is_set():
             raise InterruptedWorkError
+        if self._reading:
+            self._leave_out(list(self._reading), f"the process that read it {reason}")
+            return
+        self._fruitless += 1
+        if self._fruitless > FRUITLESS:
+            raise WorkerError(f"processes that fit a network die one after another; the last one {reason}")
+        _log.warning("the process that fits the network %s; another one goes on after the last whole epoch", reason)
 
-    def _read(self, job: Job) -> NDArray[np.uint8] | None:
-        """An image; None if it cannot be read, which the run says in its turn."""
-        most = self._plan.batch.max_pixels
-        try:
-            return decode(read_source(job.source, most)[0], most)
-        except (ImageError, OSError, MemoryError) as error:
-            self._unreadable = f"{job.path}: {error}"
-            return None
-
-    def _tell(self, step: str, images: int, labels: int | None = None) -> None:
-        self._seen = min(self._seen + images, visits(self._plan))
-        self._on_progress(FitProgress(step, self._seen, self._before, labels))
-
-    @property
-    def _checkpoint(self) -> Path:
-        return self._plan.output / CHECKPOINT_NAME
-
-    def _save_checkpoint(self, epochs: int) -> None:
-        metadata = {STATE_KEY: json.dumps({**self._identity, "epochs_done": epochs})}
-        content = safetensors.torch.save(self._fitter.state(), metadata)
-        write_atomically(self._checkpoint, lambda stream: stream.write(content))
-
-    def _load_checkpoint(self) -> int:
-        """Take up an earlier fit of the same images with the same options; gives the number of epochs it did."""
-        try:
-            with safe_open(self._checkpoint, framework="pt") as content:
-                found = json.loads((content.metadata() or {})[STATE_KEY])
-                state = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118 - not a dict
-            epochs = int(found.pop("epochs_done"))
-            if found != self._identity:
-                raise ValueError("it is of other images or options")
-            self._fitter.load_state(state)
-        except FileNotFoundError:
-            return 0
-        except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-            _log.warning("%s is not gone on with: %s", self._checkpoint, error)
-            return 0
-        return epochs
-
-
-def _identity(plan: Plan, device: str) -> dict[str, object]:
-    """What a checkpoint must have in common with a fit that goes on from it."""
-    names = hashlib.sha256("\0".join(job.name for job in plan.found).encode(errors="surrogateescape"))
-    return {"options": plan.segment.as_options(), "images": names.hexdigest(), "device": device}
+    def _leave_out(self, names: list[str], why: str) -> None:
+        for name in names:
+            job: Job = self._jobs[name]
+            _log.warning("%s is left out of the fit: %s", job.path, why)
+        self._skip |= frozenset(names)

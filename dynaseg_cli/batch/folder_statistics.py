@@ -23,8 +23,8 @@ EXAMPLES = 5
 """Images that are named of each label, those with the largest share of it."""
 
 
-def write_folder_statistics(plan: Plan) -> None:
-    """Write ``OUT/clusters.json`` from the statistics of all images that the plan's model was applied to.
+def write_folder_statistics(plan: Plan) -> dict[str, Any]:
+    """Write ``OUT/clusters.json`` from the statistics of all images that the plan's model was applied to; return it.
 
     Those of other shards and of earlier runs count, as far as they are there.
 
@@ -45,6 +45,7 @@ def write_folder_statistics(plan: Plan) -> None:
     with Claims(plan.output) as claims:
         claims.take(CLUSTERS_NAME, wait=True)
         write_json(plan.output / CLUSTERS_NAME, document, indent=2, claimed=claims.exclusive)
+    return document
 
 
 @dataclass

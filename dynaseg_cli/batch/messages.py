@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ..config import BatchConfig, SegmentConfig
+from ..config import BatchConfig, SegmentConfig, WeightsFile
+from .job import Job
 from .outcome import Outcome
 
 Step = Literal["read", "decoded", "segmented", "written"]
@@ -31,6 +32,10 @@ class Assignment:
     """Workers that share this machine, 0 for the dispatcher's own thread; None is for the worker to tell."""
     threads: int | None
     """Threads of a worker; None is its share of the cores."""
+    fit: tuple[Job, ...] = ()
+    """Images to fit a network to, which is all there is to do then."""
+    skip: frozenset[str] = frozenset()
+    """Names of those that are not to be read."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,27 @@ class Iterated:
     name: str
     iteration: int
     labels: int
+
+
+@dataclass(frozen=True)
+class FitProgress:
+    """How far a folder fit is."""
+
+    step: str
+    """In words: an epoch, or what comes after the last."""
+    seen: int
+    """Images that went by so far, in all epochs and after them."""
+    before: int
+    """Of these, in an earlier run."""
+    labels: int | None
+    """q' of the last mosaic."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A network is fitted to the folder, and kept."""
+
+    model: WeightsFile
 
 
 @dataclass(frozen=True)
@@ -100,4 +126,4 @@ class Ended:
     reason: str
 
 
-Message = Ready | Began | Iterated | Finished | Warned | Refused | Broken | Ended
+Message = Ready | Began | Iterated | Finished | FitProgress | Fitted | Warned | Refused | Broken | Ended

@@ -11,6 +11,7 @@ from ..config import BatchConfig, SegmentConfig, WorkersConfig
 from ..errors import UsageError
 from ..weights_file import lacks_weights
 from .dispatcher import Crew, Dispatcher, OnIteration
+from .folder_fit import fit_folder
 from .local_crew import LocalCrew, ProcessWorker, ThreadWorker
 from .messages import Assignment
 from .outcome import Outcome
@@ -27,7 +28,7 @@ def segment_folder(
     """Segment every image below `inputs` into `output`, yielding an outcome as each is finished.
 
     The work is done by worker processes, which end when the iterator is closed. Where a network is to be fitted to the
-    folder, this process does it, before the first outcome.
+    folder, that is done before the first outcome.
 
     Raises
     ------
@@ -46,8 +47,7 @@ def segment_folder(
 
 
 def _fitted_first(plan: Plan, workers: WorkersConfig) -> Iterator[Outcome]:
-    folder_fit = importlib.import_module(".folder_fit", __package__)  # imports torch
-    with closing(dispatcher_of(folder_fit.fit_folder(plan, workers), workers).run()) as outcomes:
+    with closing(dispatcher_of(fit_folder(plan, workers), workers).run()) as outcomes:
         yield from outcomes
 
 

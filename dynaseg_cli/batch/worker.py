@@ -17,10 +17,22 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Protocol
 
-from ..errors import UsageError
+from ..errors import DivergedError, InterruptedWorkError, UsageError
 from .capacity import threads_of_worker, workers_with_room
 from .job import Job
-from .messages import Assignment, Began, Broken, Finished, Iterated, Message, Ready, Refused, Warned
+from .messages import (
+    Assignment,
+    Began,
+    Broken,
+    Finished,
+    FitProgress,
+    Fitted,
+    Iterated,
+    Message,
+    Ready,
+    Refused,
+    Warned,
+)
 
 GRACE_S = 10.0
 """A worker that is to stop drops its image at the next iteration; one that has not by then is ended where it is."""
@@ -79,8 +91,8 @@ class _Desk:
             except OSError:  # the dispatcher is gone
                 self.stop.set()
 
-    def observe(self, message: Began | Iterated) -> None:
-        if isinstance(message, Iterated):
+    def observe(self, message: Began | Iterated | FitProgress) -> None:
+        if isinstance(message, (Iterated, FitProgress)):
             now = time.monotonic()
             if now - self._last_iterated < ITERATED_EVERY_S:
                 return
@@ -130,6 +142,9 @@ def _serve(desk: _Desk, assignment: Assignment) -> None:
     from .stages import readers, run_stream
 
     devices = resolve_devices(assignment.device)
+    if assignment.fit:
+        _fit(desk, assignment, devices[0])
+        return
     cores = torch.get_num_threads()
     threads, posts = assignment.threads, assignment.workers
     if posts is None and devices == ["cpu"]:
@@ -139,15 +154,43 @@ def _serve(desk: _Desk, assignment: Assignment) -> None:
     if threads or posts > 1:
         torch.set_num_threads(threads or max(1, cores // posts))
     engine = Engine(assignment.segment, devices[assignment.number % len(devices)])
-    output = Path(assignment.output)
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"{output} cannot be created: {error.strerror}; name another folder with -o") from error
+    output = _created(assignment.output)
     desk.begun = True
     desk.send(Ready(describe_device(engine.device), posts, readers(engine) + 3, __version__))
     for job, outcome in run_stream(desk.jobs(), output, assignment.batch, engine, desk.observe, desk.stop):
         desk.send(Finished(job.name, outcome))
+
+
+def _fit(desk: _Desk, assignment: Assignment, device: str) -> None:
+    """Fit a network to all images of a folder, with all cores unless told otherwise."""
+    import torch
+
+    from .fit_stream import fit_network
+
+    if assignment.threads:
+        torch.set_num_threads(assignment.threads)
+    output = _created(assignment.output)
+    desk.begun = True
+    segment, batch, jobs = assignment.segment, assignment.batch, assignment.fit
+    try:
+        model = fit_network(jobs, output, segment, batch, device, desk.observe, desk.stop, assignment.skip)
+    except InterruptedWorkError:
+        return
+    except DivergedError as error:
+        desk.send(Broken(str(error), ""))
+    except OSError as error:
+        desk.send(Broken(f"the network of the folder cannot be kept: {error.strerror}: {error.filename}", ""))
+    else:
+        desk.send(Fitted(model))
+
+
+def _created(folder: str) -> Path:
+    output = Path(folder)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{output} cannot be created: {error.strerror}; name another folder with -o") from error
+    return output
 
 
 @contextmanager

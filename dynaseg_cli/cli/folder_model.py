@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 APPLIED_WITH = ("precision", "min_region", "refine")
 """Options that say how a network is applied, and may differ from those that it was fitted with."""
 
+NOTABLE = 0.01
+"""Share of all pixels from which a label is worth counting."""
+COLLAPSED = 0.8
+"""Share of all pixels of one label above which a person should know."""
+
 
 def fit_options(
     preset: SegmentConfig, given: dict[str, Any], classes: int | None, load_model: Path | None
@@ -111,20 +116,30 @@ def _fitted(plan: Plan, workers: WorkersConfig, *, quiet: bool) -> Plan:
         except InterruptedWorkError:
             say("interrupted; the same command goes on after the last whole epoch", "yellow")
             raise typer.Exit(ExitCode.TERMINATED if signals[0] in TERMINATING else ExitCode.INTERRUPTED) from None
-        except OSError as error:
-            raise WorkerError(f"the network of the folder cannot be kept: {error.strerror}: {error.filename}") from None
 
 
-def save_folder_statistics(plan: Plan) -> None:
-    """Write `clusters.json`, where there are statistics of the images to make it of."""
+def save_folder_statistics(plan: Plan, *, quiet: bool) -> None:
+    """Write `clusters.json`, where there are statistics of the images to make it of, and say what is notable in it."""
     from ..batch.folder_statistics import CLUSTERS_NAME, write_folder_statistics
 
     if "stats" not in plan.batch.save:
         return
     try:
-        write_folder_statistics(plan)
+        document = write_folder_statistics(plan)
     except OSError as error:
         say(f"error: {plan.output / CLUSTERS_NAME} cannot be written: {error.strerror}", "red")
+        return
+    clusters = document["clusters"]
+    if quiet or not clusters:
+        return
+    found = sum(cluster["fraction"] >= NOTABLE for cluster in clusters)
+    say(f"labels over the folder: {len(clusters)} of {plan.segment.clusters}, {found} with {NOTABLE:.0%} of it or more")
+    if document["images"] > 1 and clusters[0]["fraction"] > COLLAPSED:
+        say(
+            f"warning: one label has {clusters[0]['fraction']:.0%} of all pixels, so that the others say little;"
+            " another --seed or --mode, or fewer --epochs, may keep more apart",
+            "yellow",
+        )
 
 
 def _content(model: WeightsFile) -> bytes:

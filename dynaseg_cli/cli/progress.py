@@ -17,7 +17,7 @@ from ..batch.summary import RunSummary
 from .console import printable, say, stderr
 
 if TYPE_CHECKING:
-    from ..batch.folder_fit import FitProgress
+    from ..batch.messages import FitProgress
 
 LINE_EVERY_S = 10.0
 """Seconds between the plain lines of a log."""

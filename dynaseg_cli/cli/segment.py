@@ -488,7 +488,7 @@ def _run(plan: Plan, workers: WorkersConfig, save_model: Path | None, *, as_json
     except OSError as error:
         say(f"error: {plan.output}/run.json cannot be written: {error.strerror}", "red")
     if plan.segment.fit == "folder":
-        save_folder_statistics(plan)
+        save_folder_statistics(plan, quiet=quiet)
     if not quiet:
         show_summary(summary, ", ".join(plan.batch.save))
     if as_json:
