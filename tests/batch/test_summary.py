@@ -20,7 +20,7 @@ FAILED = Outcome("b\n\udce9.jpg", "failed", "the file is empty")
 def summary(output: Path, *outcomes: Outcome) -> RunSummary:
     jobs = [Job(f"{index}.jpg", str(index)) for index in range(4)]
     folder = Outcome("folder", "failed", "cannot be listed")
-    made = RunSummary(Plan(jobs, output, TINY, BatchConfig(), [folder], links_out=0))
+    made = RunSummary(Plan(jobs, jobs, output, TINY, BatchConfig(), [folder], links_out=0))
     for outcome in outcomes:
         made.add(outcome)
     return made
