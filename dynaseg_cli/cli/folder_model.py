@@ -91,7 +91,7 @@ def with_model(plan: Plan, workers: WorkersConfig, save_model: Path | None, *, q
         plan = _fitted(plan, workers, quiet=quiet)
     elif not quiet:
         assert plan.segment.model is not None
-        say(f"the network of {plan.segment.model.path} is applied as it is")
+        say(f"applying the network of {plan.segment.model.path}")
     if save_model is not None:
         from ..batch.writing import write_atomically
 
