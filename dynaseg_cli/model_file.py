@@ -36,7 +36,7 @@ def read_model(path: str | Path, option: str = "model") -> SegmentConfig:
     if OPTIONS_KEY not in metadata:
         raise UsageError(f"{option} {path}: not a network that --save-model wrote, which has its options inside")
     try:
-        config = SegmentConfig.from_options(json.loads(metadata[OPTIONS_KEY]))
-    except (TypeError, ValueError, UsageError) as error:
+        config = dataclasses.replace(SegmentConfig.from_options(json.loads(metadata[OPTIONS_KEY])), model=file)
+    except (TypeError, ValueError, RecursionError, UsageError) as error:
         raise UsageError(f"{option} {path}: its options are not those of this version of dynaseg ({error})") from None
-    return dataclasses.replace(config, model=file)
+    return config

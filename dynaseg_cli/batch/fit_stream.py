@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import threading
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,7 +17,8 @@ import safetensors.torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from ..config import BatchConfig, SegmentConfig, WeightsFile
+from .. import __version__
+from ..config import BatchConfig, Mode, SegmentConfig, WeightsFile
 from ..engine.folder_fitting import FolderFitter
 from ..errors import ImageError, InterruptedWorkError, UsageError
 from .claims import Claims
@@ -33,6 +35,10 @@ CHECKPOINT_NAME = "model-unfinished.safetensors"
 """Where a fit stands after its last whole epoch."""
 STATE_KEY = "dynaseg_fit"
 """Of the checkpoint's metadata: what it belongs to, and how many epochs are done."""
+COLLAPSED = 0.8
+"""Share of all pixels of one label above which a person should know."""
+KEEPS_MORE: dict[Mode, str] = {"scf": "a smaller --alpha", "fsf": "a larger --alpha", "fixed": "a smaller --mu"}
+"""What weakens the continuity loss, under which labels vanish."""
 LOOK_EVERY_S = 0.5
 """Seconds after which a fit of another process is looked for again."""
 
@@ -72,6 +78,8 @@ def fit_network(
         Once `stop` is set.
     DivergedError
         If the loss is no longer a finite number.
+    DeviceMemoryError
+        If a mosaic does not fit the device's memory.
     OSError
         If the model cannot be written.
     """
@@ -85,7 +93,10 @@ def fit_network(
                 raise InterruptedWorkError
         # What another process has fitted meanwhile serves; a model that is to be replaced was there before.
         model = earlier_model(output, config) if waited or not batch.overwrite else None
-        return model or _Fit(jobs, output, config, batch, FolderFitter(config, device), observe, stop, skip).run()
+        if model is None:
+            fit = _Fit(jobs, output, config, batch, FolderFitter(config, device), observe, stop, skip)
+            model = fit.run(claimed=claims.exclusive)
+        return model
 
 
 class _Fit:
@@ -115,24 +126,26 @@ class _Fit:
         self._seen = self._before = 0
         self._unreadable = "they are left out"
 
-    def run(self) -> WeightsFile:
-        begun = self._load_checkpoint()
+    def run(self, *, claimed: bool) -> WeightsFile:
+        """Fit, and write the model; `claimed` says whether no other process does."""
+        identity = self._identity()
+        begun = self._load_checkpoint(identity)
         self._seen = self._before = begun * len(self._jobs)
         for epoch in range(begun, self._epochs):
             for mosaic in self._mosaics(epoch):
                 fit = self._fitter.improve(mosaic)
-                self._tell(f"epoch {epoch + 1} of {self._epochs}", CROPS, fit.labels)
-            self._seen = (epoch + 1) * len(self._jobs)
-            self._save_checkpoint(epoch + 1)
+                self._tell(f"epoch {epoch + 1} of {self._epochs}", epoch, CROPS, fit.labels)
+            self._save_checkpoint({**identity, "epochs_done": epoch + 1}, claimed=claimed)
         for mosaic in self._mosaics(self._epochs):
             self._fitter.measure(mosaic)
-            self._tell("statistics", CROPS)
-        self._seen = (self._epochs + 1) * len(self._jobs)
+            self._tell("statistics", self._epochs, CROPS)
         self._fitter.apply_measured()
-        self._fitter.number_by_area(self._areas())
+        areas = self._areas()
+        self._warn_of_collapse(areas)
+        self._fitter.number_by_area(areas)
         content = self._fitter.model()
-        path = self._output / MODEL_NAME
-        write_atomically(path, lambda stream: stream.write(content))
+        path = (self._output / MODEL_NAME).absolute()
+        write_atomically(path, lambda stream: stream.write(content), claimed=claimed)
         self._checkpoint.unlink(missing_ok=True)
         return WeightsFile(str(path), hashlib.sha256(content).hexdigest())
 
@@ -163,8 +176,21 @@ class _Fit:
                 if image is not None:
                     labels = self._fitter.engine.apply(image).labels
                     areas += np.bincount(labels.reshape(-1), minlength=clusters)
-                self._tell("areas", 1)
+                self._tell("areas", self._epochs + 1, 1)
         return areas
+
+    def _warn_of_collapse(self, areas: NDArray[np.int64]) -> None:
+        labels, most = int(np.count_nonzero(areas)), areas.max() / max(areas.sum(), 1)
+        few = labels <= min(int(self._config.min_labels), self._config.clusters - 1)
+        if few or (most > COLLAPSED and len(self._jobs) > 1):
+            _log.warning(
+                "only %d of %d labels are left over all images, one of them on %.0f%% of all pixels:"
+                " another --seed, fewer --epochs or %s may keep more",
+                labels,
+                self._config.clusters,
+                100 * most,
+                KEEPS_MORE[self._config.mode],
+            )
 
     def _ahead(self, read: Callable[[Item], Result], items: Iterable[Item], kept: int) -> Generator[Result, None, None]:
         """What `read` gives for each item in its order, at most `kept` of them waiting, beside those being read."""
@@ -190,34 +216,47 @@ class _Fit:
         finally:
             self._observe(Began(job.name, "decoded"))
 
-    def _tell(self, step: str, images: int, labels: int | None = None) -> None:
-        self._seen += images
+    def _tell(self, step: str, passes: int, images: int, labels: int | None = None) -> None:
+        """That so many more images went by, after so many passes over all of them."""
+        before = passes * len(self._jobs)
+        self._seen = min(max(self._seen, before) + images, before + len(self._jobs))
         self._observe(FitProgress(step, self._seen, self._before, labels))
 
     @property
     def _checkpoint(self) -> Path:
         return self._output / CHECKPOINT_NAME
 
-    @property
     def _identity(self) -> dict[str, object]:
-        """What a checkpoint must have in common with a fit that goes on from it."""
-        names = hashlib.sha256("\0".join(job.name for job in self._jobs).encode(errors="surrogateescape"))
-        device = self._fitter.engine.device.type
-        return {"options": self._config.as_options(), "images": names.hexdigest(), "device": device}
+        """What a checkpoint must have in common with a fit that goes on from it.
 
-    def _save_checkpoint(self, epochs: int) -> None:
-        metadata = {STATE_KEY: json.dumps({**self._identity, "epochs_done": epochs})}
-        content = safetensors.torch.save(self._fitter.state(), metadata)
-        write_atomically(self._checkpoint, lambda stream: stream.write(content))
+        Of the images their names, sizes and times: to read all of them takes as long as an epoch.
+        """
+        images = hashlib.sha256()
+        for job in self._jobs:
+            images.update(os.fsencode(job.name))
+            with suppress(OSError):
+                found = job.source.stat()
+                images.update(f"\0{found.st_size}\0{found.st_mtime_ns}".encode())
+            images.update(b"\0\0")
+        return {
+            "options": self._config.as_options(),
+            "images": images.hexdigest(),
+            "device": self._fitter.engine.device.type,
+            "dynaseg": __version__,
+        }
 
-    def _load_checkpoint(self) -> int:
+    def _save_checkpoint(self, identity: dict[str, object], *, claimed: bool) -> None:
+        content = safetensors.torch.save(self._fitter.state(), {STATE_KEY: json.dumps(identity)})
+        write_atomically(self._checkpoint, lambda stream: stream.write(content), claimed=claimed)
+
+    def _load_checkpoint(self, identity: dict[str, object]) -> int:
         """Take up an earlier fit of the same images with the same options; gives the number of epochs it did."""
         try:
             with safe_open(self._checkpoint, framework="pt") as content:
                 found = json.loads((content.metadata() or {})[STATE_KEY])
                 state = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118 - not a dict
             epochs = int(found.pop("epochs_done"))
-            if found != self._identity:
+            if found != identity:
                 raise ValueError("it is of other images or options")
             self._fitter.load_state(state)
         except FileNotFoundError:

@@ -36,14 +36,15 @@ def write_folder_statistics(plan: Plan) -> dict[str, Any]:
     options = plan.segment.as_options()
     paths = (job.result(plan.output, "stats") for job in plan.found)
     found = (stats for path in paths if (stats := read_stats(path)) is not None and stats["options"] == options)
-    document = {
-        "schema_version": SCHEMA_VERSION,
-        "options": options,
-        "dynaseg": __version__,
-        **folder_statistics(found, plan.segment.clusters),
-    }
     with Claims(plan.output) as claims:
         claims.take(CLUSTERS_NAME, wait=True)
+        # Read only now: of shards that end together, the last to write has seen the images of all.
+        document = {
+            "schema_version": SCHEMA_VERSION,
+            "options": options,
+            "dynaseg": __version__,
+            **folder_statistics(found, plan.segment.clusters),
+        }
         write_json(plan.output / CLUSTERS_NAME, document, indent=2, claimed=claims.exclusive)
     return document
 

@@ -68,7 +68,9 @@ def plan_batch(
     _refuse_lost_folder()
     if batch.scribbles is not None:
         if segment.fit == "folder":
-            raise UsageError("--scribbles draw labels of one image, and a folder's network has labels of its own: leave one out")
+            raise UsageError(
+                "--scribbles draw labels of one image, and a folder's network has labels of its own: leave one out"
+            )
         _refuse_folder_of_scribbles(batch.scribbles, inputs, output)
     found = discover(inputs, listed, output, batch)
     index, count = batch.shard

@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Protocol
 
-from ..errors import DivergedError, InterruptedWorkError, UsageError
+from ..errors import ImageError, InterruptedWorkError, UsageError
 from .capacity import threads_of_worker, workers_with_room
 from .job import Job
 from .messages import (
@@ -92,7 +92,7 @@ class _Desk:
                 self.stop.set()
 
     def observe(self, message: Began | Iterated | FitProgress) -> None:
-        if isinstance(message, (Iterated, FitProgress)):
+        if isinstance(message, Iterated):
             now = time.monotonic()
             if now - self._last_iterated < ITERATED_EVERY_S:
                 return
@@ -176,7 +176,7 @@ def _fit(desk: _Desk, assignment: Assignment, device: str) -> None:
         model = fit_network(jobs, output, segment, batch, device, desk.observe, desk.stop, assignment.skip)
     except InterruptedWorkError:
         return
-    except DivergedError as error:
+    except ImageError as error:  # it diverged, or a mosaic does not fit the memory
         desk.send(Broken(str(error), ""))
     except OSError as error:
         desk.send(Broken(f"the network of the folder cannot be kept: {error.strerror}: {error.filename}", ""))

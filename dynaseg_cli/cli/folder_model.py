@@ -12,6 +12,7 @@ import typer
 from ..config import FOLDER_FIT, SegmentConfig, WeightsFile, WorkersConfig
 from ..errors import InterruptedWorkError, UsageError, WorkerError
 from .console import ExitCode, say
+from .report_files import refuse_unwritable
 
 if TYPE_CHECKING:
     from ..batch.planning import Plan
@@ -21,8 +22,6 @@ APPLIED_WITH = ("precision", "min_region", "refine")
 
 NOTABLE = 0.01
 """Share of all pixels from which a label is worth counting."""
-COLLAPSED = 0.8
-"""Share of all pixels of one label above which a person should know."""
 
 
 def fit_options(
@@ -53,6 +52,8 @@ def _options_of_model(path: Path, given: dict[str, Any]) -> SegmentConfig:
 
     config = read_model(path, "--load-model")
     for name, value in given.items():
+        if name == "weights":
+            raise UsageError(f"--weights: the model {path} has all weights inside; leave the option out")
         theirs = getattr(config, name)
         if name not in APPLIED_WITH and value != theirs:
             option = "classes" if name == "clusters" else name.replace("_", "-")
@@ -70,8 +71,7 @@ def check_save_model(path: Path, plan: Plan) -> None:
     """
     if plan.segment.fit != "folder":
         raise UsageError("--save-model keeps the network of a folder: it goes with --fit folder")
-    if not path.parent.is_dir() or path.is_dir():
-        raise UsageError(f"--save-model {path}: name a file in a folder that exists")
+    refuse_unwritable("--save-model", path)
     model = plan.segment.model
     if path.exists() and not plan.batch.overwrite and (model is None or path.read_bytes() != _content(model)):
         raise UsageError(f"--save-model {path} is there and is not this model; use --overwrite or another name")
@@ -134,12 +134,6 @@ def save_folder_statistics(plan: Plan, *, quiet: bool) -> None:
         return
     found = sum(cluster["fraction"] >= NOTABLE for cluster in clusters)
     say(f"labels over the folder: {len(clusters)} of {plan.segment.clusters}, {found} with {NOTABLE:.0%} of it or more")
-    if document["images"] > 1 and clusters[0]["fraction"] > COLLAPSED:
-        say(
-            f"warning: one label has {clusters[0]['fraction']:.0%} of all pixels, so that the others say little;"
-            " another --seed or --mode, or fewer --epochs, may keep more apart",
-            "yellow",
-        )
 
 
 def _content(model: WeightsFile) -> bytes:

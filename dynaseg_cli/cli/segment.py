@@ -423,6 +423,8 @@ def segment(
         given = _given(context, SegmentConfig)
         if weights is not None and weights != "random":
             given["weights"] = identify(weights, "--weights")
+        if load_model is not None and _written(context, "preset"):
+            raise UsageError(f"--preset {preset}: the model {load_model} has its own options; leave the option out")
         config = fit_options(PRESETS[preset], given, classes, load_model)
         batch = BatchConfig(
             recursive=recursive,

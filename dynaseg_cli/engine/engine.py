@@ -104,7 +104,8 @@ class Engine:
         started = time.perf_counter()
         if self.config.fit == "folder" and scribbles is not None:
             raise ValueError("scribbles name labels of one image; a network of a folder has labels of its own")
-        if self.config.fit == "folder" and not self.config.refine:
+        # A BatchNorm over one pixel is undefined: there is nothing to refine on.
+        if self.config.fit == "folder" and (not self.config.refine or image.shape[:2] == (1, 1)):
             if self.config.model is None:
                 raise ValueError("--fit folder: a network that is fitted to a folder is applied as the config's model")
             return self.apply(image, on_iteration)

@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..config import SegmentConfig
+from ..errors import DeviceMemoryError
 from ..regions.numbering import numbers_by_area
 from .alignment import state_without_alignment
 from .engine import Engine
 from .fitting import Fit
 from .labelling import to_input
+from .memory import is_out_of_memory
 from .models import model_bytes
 
 
@@ -49,7 +51,7 @@ class FolderFitter:
         self._threshold = int(config.min_labels)
         self._measured = 0
         self._means: list[Tensor] = []
-        self._squares: list[Tensor] = []
+        self._variances: list[Tensor] = []
 
     def improve(self, mosaic: NDArray[np.uint8]) -> MosaicFit:
         """T iterations on an (H, W, 3) uint8 mosaic, from where the last one left the network.
@@ -58,6 +60,8 @@ class FolderFitter:
         ------
         DivergedError
             If the loss is no longer a finite number.
+        DeviceMemoryError
+            If the mosaic does not fit the device's memory.
         """
         fit = self._iterate(mosaic, self.engine.config.iterations)
         return MosaicFit(fit.present[-1], fit.loss[-1])
@@ -68,20 +72,22 @@ class FolderFitter:
         norms = self._norms()
         if not self._measured:
             self._means = [torch.zeros_like(_statistic(norm.running_mean)) for norm in norms]
-            self._squares = [torch.zeros_like(mean) for mean in self._means]
-        for norm, means, squares in zip(norms, self._means, self._squares, strict=True):
-            mean = _statistic(norm.running_mean)
-            means.add_(mean)
-            squares.add_(_statistic(norm.running_var) + mean**2)
+            self._variances = [torch.zeros_like(mean) for mean in self._means]
         self._measured += 1
+        share = 1 / self._measured
+        # By deviations, as Welford did (doi:10.1080/00401706.1962.10490022): a difference of squares would round to a
+        # variance below 0 where a channel hardly varies.
+        for norm, mean, variance in zip(norms, self._means, self._variances, strict=True):
+            deviation = _statistic(norm.running_mean) - mean
+            mean.add_(deviation, alpha=share)
+            variance.mul_(1 - share).add_(share * _statistic(norm.running_var) + share * (1 - share) * deviation**2)
 
     def apply_measured(self) -> None:
         """Have the network apply the mean and variance over all mosaics that were measured."""
         self._network.train()
-        for norm, means, squares in zip(self._norms(), self._means, self._squares, strict=True):
-            mean = means / self._measured
+        for norm, mean, variance in zip(self._norms(), self._means, self._variances, strict=True):
             _statistic(norm.running_mean).copy_(mean)
-            _statistic(norm.running_var).copy_(squares / self._measured - mean**2)
+            _statistic(norm.running_var).copy_(variance)
         self._measured = 0
 
     @torch.no_grad()
@@ -122,9 +128,18 @@ class FolderFitter:
             momentum.copy_(state[f"momentum.{index}"])
 
     def _iterate(self, mosaic: NDArray[np.uint8], limit: int) -> Fit:
-        with self.engine.computing():
-            x = to_input(mosaic, self.engine.device)
-            return self.engine.fitter.go_on([x], self._threshold, limit)
+        try:
+            with self.engine.computing():
+                x = to_input(mosaic, self.engine.device)
+                return self.engine.fitter.go_on([x], self._threshold, limit)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            height, width = mosaic.shape[:2]
+            raise DeviceMemoryError(
+                f"{self.engine.device} has no memory for a mosaic of {width} x {height} pixels: free some, fit at a"
+                " smaller --max-size, or choose another --device"
+            ) from None
 
     def _norms(self) -> list[nn.BatchNorm2d]:
         """Those whose statistics follow what they see."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import safetensors.torch
+import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
@@ -14,14 +16,16 @@ from ..errors import UsageError
 from ..model_file import OPTIONS_KEY
 from ..weights_file import read_weights
 
+Network = TypeVar("Network", bound=nn.Module)
+
 
 def model_bytes(state: Mapping[str, Tensor], config: SegmentConfig) -> bytes:
     """A safetensors file of a network's weights and statistics, and of the options that it was fitted with."""
     return safetensors.torch.save(dict(state), {OPTIONS_KEY: json.dumps(config.as_options())})
 
 
-def load_model(network: nn.Module, file: WeightsFile) -> None:
-    """Give a network the weights and statistics of a file that `model_bytes` made.
+def load_model(make: Callable[[], Network], file: WeightsFile) -> Network:
+    """The network that `make` gives, with the weights and statistics of a file that `model_bytes` made.
 
     Raises
     ------
@@ -29,7 +33,13 @@ def load_model(network: nn.Module, file: WeightsFile) -> None:
         If the file cannot be read, is another one by now, or does not hold such a network.
     """
     try:
-        network.load_state_dict(safetensors.torch.load(read_weights(file, "the model")))
-    except (SafetensorError, RuntimeError) as error:
+        state = safetensors.torch.load(read_weights(file, "the model"))
+        # Without memory at first: a file's options may ask for any number of channels.
+        with torch.device("meta"):
+            make().load_state_dict(state, assign=True)
+    except (SafetensorError, RuntimeError, ValueError, TypeError) as error:
         reason = str(error).splitlines()[-1].strip()
         raise UsageError(f"the model {file.path} does not hold the network of its options: {reason}") from None
+    network = make()
+    network.load_state_dict(state)
+    return network

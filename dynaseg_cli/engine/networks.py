@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 from ..config import SegmentConfig
@@ -24,19 +25,20 @@ def new_network(config: SegmentConfig) -> Network:
         If the model cannot be loaded, or the ResNet's weights cannot be had.
     """
     if config.backbone == "cnn":
-        network = SegmentationNetwork(config.blocks, config.features, config.clusters)
-        network.initialise(config.seed)
+        make = partial(SegmentationNetwork, config.blocks, config.features, config.clusters)
         if config.model is not None:
-            load_model(network, config.model)
+            return load_model(make, config.model)
+        network = make()
+        network.initialise(config.seed)
         return network
     # Importing torchvision takes a second, which the CNN does not need.
     from ..method.resnet import ResNetFpnNetwork  # noqa: PLC0415
     from .weights import load_trunk  # noqa: PLC0415
 
-    resnet = ResNetFpnNetwork(config.features, config.clusters, config.freeze_backbone)
-    resnet.initialise(config.seed)
+    make_resnet = partial(ResNetFpnNetwork, config.features, config.clusters, config.freeze_backbone)
     if config.model is not None:
-        load_model(resnet, config.model)
-    else:
-        load_trunk(resnet.trunk, config)
+        return load_model(make_resnet, config.model)
+    resnet = make_resnet()
+    resnet.initialise(config.seed)
+    load_trunk(resnet.trunk, config)
     return resnet

@@ -16,7 +16,17 @@ from dynaseg_cli.config import METHODS
 README = (Path(__file__).parents[2] / "README.md").read_text()
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 GROUPS = {
-    "segment": ("Method", "When to stop", "Size and arithmetic", "Guidance", "Regions", "Input", "Output", "Running"),
+    "segment": (
+        "Method",
+        "When to stop",
+        "Size and arithmetic",
+        "One label space for a folder",
+        "Guidance",
+        "Regions",
+        "Input",
+        "Output",
+        "Running",
+    ),
     "evaluate": ("Scoring", "Input", "Report"),
     "benchmark": ("What to compare", "Quality", "Running", "Report"),
 }
