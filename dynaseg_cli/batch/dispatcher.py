@@ -34,6 +34,8 @@ from .worker import GRACE_S
 OnIteration = Callable[[Job, int, int], None]
 """Called with the job, the iteration and q'."""
 
+NO_DEVICE = "none: no image was started"
+"""In the place of what computes."""
 TICK_S = 0.2
 """Longest wait for a message: hanging files and requests to stop are looked at so often."""
 ASLEEP_S = 1.0
@@ -106,7 +108,7 @@ class Dispatcher:
         timeout: float,
         on_iteration: OnIteration | None = None,
     ) -> None:
-        self.device = "none: no image was started"
+        self.device = NO_DEVICE
         """What computes, as the workers say."""
         self._plan = plan
         self._crew = crew

@@ -151,13 +151,14 @@ class _Fit:
 
     def _mosaics(self, epoch: int) -> Iterator[NDArray[np.uint8]]:
         """Of all images, in an order and with crops that depend on the seed, the epoch and the images' names alone."""
-        order = np.random.default_rng((self._config.seed, epoch)).permutation(len(self._jobs))
+        # A stream of random numbers each: 0 is the order's, those above are the images'.
+        order = np.random.default_rng((self._config.seed, epoch, 0)).permutation(len(self._jobs))
 
         def cut(index: int) -> NDArray[np.uint8] | None:
             image = self._read(self._jobs[index])
             if image is None:
                 return None
-            return crop(image, self._config.max_size, np.random.default_rng((self._config.seed, epoch, index)))
+            return crop(image, self._config.max_size, np.random.default_rng((self._config.seed, epoch, index + 1)))
 
         empty = True
         with closing(self._ahead(cut, order.tolist(), CROPS)) as crops:

@@ -7,11 +7,9 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from ..config import FOLDER_FIT, SegmentConfig, WeightsFile, WorkersConfig
 from ..errors import InterruptedWorkError, UsageError, WorkerError
-from .console import ExitCode, say
+from .console import say
 from .report_files import refuse_unwritable
 
 if TYPE_CHECKING:
@@ -22,6 +20,14 @@ APPLIED_WITH = ("precision", "min_region", "refine")
 
 NOTABLE = 0.01
 """Share of all pixels from which a label is worth counting."""
+
+
+class FitInterruptedError(Exception):
+    """A signal came while the network was fitted."""
+
+    def __init__(self, signal: int) -> None:
+        super().__init__(signal)
+        self.signal = signal
 
 
 def fit_options(
@@ -82,7 +88,7 @@ def with_model(plan: Plan, workers: WorkersConfig, save_model: Path | None, *, q
 
     Raises
     ------
-    typer.Exit
+    FitInterruptedError
         If a signal came in between.
     WorkerError
         If it cannot be written.
@@ -107,15 +113,14 @@ def with_model(plan: Plan, workers: WorkersConfig, save_model: Path | None, *, q
 def _fitted(plan: Plan, workers: WorkersConfig, *, quiet: bool) -> Plan:
     from ..batch.folder_fit import fit_folder, visits
     from .progress import FitProgressBar
-    from .signals import TERMINATING, first_signal_calls
+    from .signals import first_signal_calls
 
     stop = threading.Event()
     with FitProgressBar(visits(plan), quiet=quiet) as progress, first_signal_calls(stop.set) as signals:
         try:
             return fit_folder(plan, workers, progress.show, stop)
         except InterruptedWorkError:
-            say("interrupted; the same command goes on after the last whole epoch", "yellow")
-            raise typer.Exit(ExitCode.TERMINATED if signals[0] in TERMINATING else ExitCode.INTERRUPTED) from None
+            raise FitInterruptedError(signals[0]) from None
 
 
 def save_folder_statistics(plan: Plan, *, quiet: bool) -> None:

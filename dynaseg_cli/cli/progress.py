@@ -127,7 +127,7 @@ class BatchProgress(CountProgress):
         self.advance(outcome.path)
 
     def _work(self) -> tuple[int, float]:
-        return self._summary.done + len(self._summary.failures), self._summary.seconds
+        return self._summary.done + len(self._summary.failures), super()._work()[1]
 
 
 def show_summary(summary: RunSummary, products: str) -> None:
@@ -151,7 +151,8 @@ def show_summary(summary: RunSummary, products: str) -> None:
         least, most = min(summary.labels), max(summary.labels)
         table.add_row("labels per image", f"{statistics.median(summary.labels):.0f} in the median, {least} to {most}")
     stderr.print(table)
-    say(f"{products} are in {summary.plan.output}")
+    if summary.done or summary.skipped:
+        say(f"{products} are in {summary.plan.output}")
 
 
 def _short(name: str) -> str:

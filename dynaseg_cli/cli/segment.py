@@ -31,10 +31,11 @@ from ..config import (
 )
 from ..errors import UsageError, WorkerError
 from .console import ExitCode, errors_as_exit_codes, say, stderr
-from .folder_model import check_save_model, fit_options, save_folder_statistics, with_model
+from .folder_model import FitInterruptedError, check_save_model, fit_options, save_folder_statistics, with_model
 
 if TYPE_CHECKING:
     from ..batch.planning import Plan
+    from ..batch.summary import RunSummary
 
 _METHOD, _STOP, _SIZE = "Method", "When to stop", "Size and arithmetic"
 _FOLDER, _GUIDANCE, _REGIONS = "One label space for a folder", "Guidance", "Regions"
@@ -459,20 +460,24 @@ def segment(
 
 
 def _run(plan: Plan, workers: WorkersConfig, save_model: Path | None, *, as_json: bool, quiet: bool) -> ExitCode:
+    from ..batch.dispatcher import NO_DEVICE
     from ..batch.runner import dispatcher_of
     from ..batch.summary import RunSummary
-    from .progress import BatchProgress, show_summary
-    from .signals import TERMINATING, first_signal_calls
+    from .progress import BatchProgress
+    from .signals import first_signal_calls
 
     _fetch_weights(plan.segment, quiet=quiet)
-    if plan.segment.fit == "folder":
-        plan = with_model(plan, workers, save_model, quiet=quiet)
     summary = RunSummary(plan)
     if plan.links_out and not quiet:
         say(f"{plan.links_out} symbolic links were not followed (--follow-symlinks does)", "yellow")
     if plan.unused_scribbles and not quiet:
         unused = plan.unused_scribbles
         say(f"scribbles of no image, by their names: {len(unused)}, first {unused[0]}", "yellow")
+    if plan.segment.fit == "folder":
+        try:
+            summary.plan = plan = with_model(plan, workers, save_model, quiet=quiet)
+        except FitInterruptedError as interrupted:
+            return _end(summary, NO_DEVICE, interrupted.signal, as_json=as_json, quiet=quiet)
     with BatchProgress(summary, quiet=quiet) as progress:
         dispatcher = dispatcher_of(plan, workers, progress.iterate)
         try:
@@ -484,20 +489,28 @@ def _run(plan: Plan, workers: WorkersConfig, save_model: Path | None, *, as_json
             with suppress(OSError):
                 summary.write(dispatcher.device, interrupted=True)
             raise
-    interrupted = bool(signals)
+    return _end(summary, dispatcher.device, signals[0] if signals else None, as_json=as_json, quiet=quiet)
+
+
+def _end(summary: RunSummary, device: str, signal: int | None, *, as_json: bool, quiet: bool) -> ExitCode:
+    """Write and say what became of a run; `signal` is the one that ended it, if one did."""
+    from .progress import show_summary
+    from .signals import TERMINATING
+
+    plan, interrupted = summary.plan, signal is not None
     try:
-        summary.write(dispatcher.device, interrupted=interrupted)
+        summary.write(device, interrupted=interrupted)
     except OSError as error:
         say(f"error: {plan.output}/run.json cannot be written: {error.strerror}", "red")
-    if plan.segment.fit == "folder":
+    if plan.segment.model is not None:
         save_folder_statistics(plan, quiet=quiet)
     if not quiet:
         show_summary(summary, ", ".join(plan.batch.save))
     if as_json:
-        print(json.dumps(summary.document(dispatcher.device, interrupted=interrupted)))  # noqa: T201
+        print(json.dumps(summary.document(device, interrupted=interrupted)))  # noqa: T201
     if interrupted:
         say("interrupted; the same command continues", "yellow")
-        return ExitCode.TERMINATED if signals[0] in TERMINATING else ExitCode.INTERRUPTED
+        return ExitCode.TERMINATED if signal in TERMINATING else ExitCode.INTERRUPTED
     return ExitCode.SOME_FAILED if summary.failures else ExitCode.DONE
 
 

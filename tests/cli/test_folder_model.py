@@ -113,8 +113,8 @@ def test_json_names_the_options_and_the_model(photos: Path) -> None:
 def test_second_run_skips_what_is_complete_and_says_whose_network_it_is(photos: Path) -> None:
     first = segment(photos, *FOLDER, "-o", "out")
     again = segment(photos, *FOLDER, "-o", "out", "--json")
-    assert "is applied as it is" not in first.stderr
-    assert f"the network of {MODEL.absolute()} is applied as it is" in again.stderr
+    assert "applying the network" not in first.stderr
+    assert f"applying the network of {MODEL.absolute()}" in again.stderr
     assert json.loads(again.stdout)["skipped"] == 3
 
 
@@ -247,7 +247,7 @@ NOT_WITH_FOLDER = [
     (("--fit", "folder", "--patience", "5"), "--patience belongs to --fit image"),
     (("--fit", "folder", "--levels", "2"), "--levels belongs to --fit image"),
     (("--fit", "folder", "--min-labels", "auto"), "--min-labels auto asks one image; with --fit folder give a number"),
-    (("--fit", "folder", "--scribbles", "photos"), "--scribbles name labels of one image"),
+    (("--fit", "folder", "--scribbles", "photos"), "--scribbles draw labels of one image"),
     (("--refine", "3"), "give it with --load-model"),
     (("--fit", "folder", "--refine", "3"), "give it with --load-model"),
     (("--save-model", "kept.safetensors"), "--save-model keeps the network of a folder: it goes with --fit folder"),
@@ -285,7 +285,7 @@ def test_contradiction_is_refused(arguments: tuple[str, ...], said: str, photos:
         (("--weights", "photos/a.png"), "--weights: the model {} has all weights inside; leave the option out"),
         (("--preset", "paper"), "--preset paper: the model {} has its own options; leave the option out"),
         (("--refine", "-1"), "--refine must be at least 0, not -1"),
-        (("--scribbles", "photos"), "--scribbles name labels of one image"),
+        (("--scribbles", "photos"), "--scribbles draw labels of one image"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
@@ -349,8 +349,10 @@ def test_interrupted_fit_goes_on_with_the_same_command(number: int, code: int, p
     process.send_signal(number)
     stdout, stderr = process.communicate(timeout=60)
     assert (process.returncode, stdout) == (code, "")
-    assert stderr == "interrupted; the same command goes on after the last whole epoch\n"
-    assert set(files_below(here / "out")) == {"outcomes.jsonl", checkpoint.name}
+    assert stderr.endswith("interrupted; the same command continues\n")
+    assert "3 not started" in stderr
+    assert json.loads((here / "out/run.json").read_text())["interrupted"]
+    assert set(files_below(here / "out")) == {"outcomes.jsonl", "run.json", checkpoint.name}
     again = CliRunner().invoke(app, arguments)
     assert again.exit_code == 0
     assert warnings(again) == []
