@@ -355,6 +355,6 @@ def test_interrupted_fit_goes_on_with_the_same_command(number: int, code: int, p
     assert set(files_below(here / "out")) == {"outcomes.jsonl", "run.json", checkpoint.name}
     again = CliRunner().invoke(app, arguments)
     assert again.exit_code == 0
-    assert warnings(again) == []
+    assert not any("gone on with" in warning for warning in warnings(again))
     assert not checkpoint.exists()
     assert MODEL.exists()
