@@ -124,7 +124,7 @@ class _Fit:
         self._stop = stop
         self._skip = skip
         self._seen = self._before = 0
-        self._unreadable = "they are left out"
+        self._unreadable = "all of them were left out"
 
     def run(self, *, claimed: bool) -> WeightsFile:
         """Fit, and write the model; `claimed` says whether no other process does."""

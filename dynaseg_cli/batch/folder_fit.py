@@ -1,4 +1,4 @@
-"""A folder fit from outside: a process of its own does it, and what it dies or hangs of is left out. No torch here."""
+"""A folder fit from outside: a process of its own does it, and what it hangs or dies of is left out. No torch here."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .messages import Assignment, Began, Broken, Ended, FitProgress, Fitted, Mes
 from .planning import Plan
 
 FRUITLESS = 3
-"""Times that the process may die of nothing that it was reading; then something else is wrong."""
+"""Times in a row that the process may die of nothing that can be left out; then something else is wrong."""
 
 OnProgress = Callable[[FitProgress], None]
 
@@ -75,7 +75,9 @@ class _Fit:
         self._stop = stop
         self._jobs = {job.name: job for job in plan.found}
         self._skip: frozenset[str] = frozenset()
-        """Names of images that a process died or hung of."""
+        """Names of images that a process died of twice, or hung of."""
+        self._suspects: set[str] = set()
+        """Names of images that were being read when a process died, whatever of."""
         self._reading: dict[str, float] = {}
         """Images that are being read, and since when."""
         self._looked = time.monotonic()
@@ -143,8 +145,11 @@ class _Fit:
     def _bury(self, reason: str) -> None:
         if self._stop.is_set():
             raise InterruptedWorkError
-        if self._reading:
-            self._leave_out(list(self._reading), f"the process that read it {reason}")
+        again = sorted(self._suspects & self._reading.keys())
+        self._suspects |= self._reading.keys()
+        if again:
+            self._fruitless = 0
+            self._leave_out(again, f"the process that read it {reason}, like one before")
             return
         self._fruitless += 1
         if self._fruitless > FRUITLESS:
