@@ -101,7 +101,7 @@ class FitProgressBar(CountProgress):
     def show(self, progress: FitProgress) -> None:
         self._before = progress.before
         labels = "" if progress.labels is None else f", {progress.labels} labels"
-        self.describe(f"fitting the folder: {progress.step}{labels}")
+        self.describe("fitting", f": {progress.step}{labels}")
         self.reach(progress.seen, f"{progress.step}{labels}")
 
     def _work(self) -> tuple[int, float]:
