@@ -31,7 +31,8 @@ def crop(image: NDArray[np.uint8], max_size: int, rng: np.random.Generator) -> N
     lacking = [(0, max(0, side - length)) for length in small.shape[:2]]
     small = np.pad(small, (*lacking, (0, 0)), mode="symmetric")
     top, left = (int(rng.integers(length - side + 1)) for length in small.shape[:2])
-    return small[top : top + side, left : left + side]
+    # A view would keep the whole photo, and eight of them for an epoch.
+    return np.array(small[top : top + side, left : left + side])
 
 
 def mosaics(crops: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:

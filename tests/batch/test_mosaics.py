@@ -98,3 +98,9 @@ def test_crops_differ_by_their_draw_and_reach_every_border() -> None:
     corners = {tuple(crop(image, 60, np.random.default_rng(seed))[0, 0, :2].tolist()) for seed in range(3000)}
     assert {top for top, _ in corners} == set(range(11))
     assert {left for _, left in corners} == set(range(31))
+
+
+@pytest.mark.parametrize("max_size", [0, 600])
+def test_crop_does_not_keep_the_photo(max_size: int) -> None:
+    found = crop(np.zeros((400, 600, 3), dtype=np.uint8), max_size, np.random.default_rng(0))
+    assert found.base is None
