@@ -92,6 +92,9 @@ class _Fit:
                 assignment = dataclasses.replace(self._assignment, skip=self._skip)
                 model = self._attend(self._crew.hire(assignment))
             at_once = False
+            # A request that came as the model was written is one to stop all the same.
+            if self._stop.is_set():
+                raise InterruptedWorkError
         except InterruptedWorkError:
             at_once = False
             raise

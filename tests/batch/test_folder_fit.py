@@ -180,6 +180,16 @@ def test_stopping_is_told_to_the_process_and_waited_for(plan: Plan, monkeypatch:
     assert script.closed == [False]
 
 
+def test_stopping_as_the_model_is_written_stops_all_the_same(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    stop = threading.Event()
+    script = Script([FitProgress("areas", 15, 0, None), Fitted(MODEL)])
+    monkeypatch.setattr(script, "give", script.given.append)
+    with pytest.raises(InterruptedWorkError):
+        fit(plan, script, monkeypatch, on_progress=lambda progress: stop.set(), stop=stop)
+    assert script.given == [None]
+    assert script.closed == [False]
+
+
 # Real processes
 
 
