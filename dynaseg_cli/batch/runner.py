@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from types import ModuleType
 
 from ..config import BatchConfig, SegmentConfig, WorkersConfig
 from ..errors import UsageError
@@ -43,12 +44,25 @@ def segment_folder(
 
         imagenet_weights()  # here and once, before there are workers who all need them
     workers = workers or WorkersConfig()
+    check_executor(workers)
     return _fitted_first(plan, workers) if plan.lacks_model else dispatcher_of(plan, workers).run()
 
 
 def _fitted_first(plan: Plan, workers: WorkersConfig) -> Iterator[Outcome]:
     with closing(dispatcher_of(fit_folder(plan, workers), workers).run()) as outcomes:
         yield from outcomes
+
+
+def check_executor(workers: WorkersConfig) -> None:
+    """Find out before a fit to the whole folder, not after it, that Ray is asked for and not there.
+
+    Raises
+    ------
+    UsageError
+        If Ray is not installed.
+    """
+    if workers.executor == "ray":
+        _ray_crew()
 
 
 def dispatcher_of(plan: Plan, workers: WorkersConfig, on_iteration: OnIteration | None = None) -> Dispatcher:
@@ -79,9 +93,12 @@ def _crew(segment: SegmentConfig, workers: WorkersConfig) -> tuple[Crew, int | N
     """Who hires the workers, and how many: None is for the first one to tell."""
     if workers.executor == "local":
         return LocalCrew(ThreadWorker if workers.workers == 0 else ProcessWorker), workers.workers or None
+    crew = _ray_crew().RayCrew(segment, workers)
+    return crew, crew.posts
+
+
+def _ray_crew() -> ModuleType:
     try:
-        ray_crew = importlib.import_module(".ray_crew", __package__)
+        return importlib.import_module(".ray_crew", __package__)
     except ImportError as error:
         raise UsageError(f"--executor ray needs Ray ({error}): pip install 'dynaseg[ray]'") from None
-    crew = ray_crew.RayCrew(segment, workers)
-    return crew, crew.posts

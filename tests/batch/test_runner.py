@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from samples import TINY, photo_folder, save_photo
 
-from dynaseg_cli import BatchConfig, SegmentConfig, WorkersConfig, segment_folder
+from dynaseg_cli import FOLDER_FIT, BatchConfig, SegmentConfig, WorkersConfig, segment_folder
 from dynaseg_cli.batch.outcome import Outcome
 from dynaseg_cli.errors import UsageError
 
@@ -41,6 +41,16 @@ def test_weights_that_cannot_be_had_are_refused_at_the_call(
     monkeypatch.setattr("torch.hub.download_url_to_file", offline)
     with pytest.raises(UsageError, match="ImageNet weights cannot be downloaded"):
         segment_folder(photos, out, SegmentConfig(backbone="resnet18-fpn"))
+    assert not out.exists()
+
+
+def test_missing_ray_is_found_before_a_folder_is_fitted(
+    photos: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "dynaseg_cli.batch.ray_crew", raising=False)
+    with pytest.raises(UsageError, match="--executor ray needs Ray"):
+        segment_folder(photos, out, SegmentConfig(**FOLDER_FIT), workers=WorkersConfig(executor="ray"))
     assert not out.exists()
 
 
