@@ -270,7 +270,8 @@ class Benchmark:
         return next((report for report in self.reports if report.variant.method == "reference"), None)
 
     def _folder(self, variant: Variant) -> Path:
-        return self._output / variant.name
+        # The path of a file of weights may be part of the name, which is to be one folder.
+        return self._output / variant.name.replace("/", "_")
 
     def _decode(self, job: Job) -> tuple[NDArray[np.uint8] | None, str | None]:
         try:

@@ -47,7 +47,8 @@ def _parse(name: str, iterations: int | None) -> Variant:
     defaults = METHODS[method]
     fields = {field.name for field in dataclasses.fields(defaults)}
     if isinstance(defaults, SegmentConfig):
-        fields.discard("mode")  # it is the method's name
+        # The mode is the method's name, and every image is segmented by itself.
+        fields -= {"mode", "fit", "epochs", "model", "refine"}
     changes: dict[str, Any] = {}
     if iterations is not None and "iterations" in fields:
         changes["iterations"] = iterations

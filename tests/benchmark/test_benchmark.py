@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -105,6 +106,17 @@ def test_results_are_written_as_segment_writes_them(photos: Path, tmp_path: Path
     }
     labels = read_pixels(tmp_path / "out/kmeans:clusters=3:window=3/labels/a.png")
     assert (labels.dtype, labels.shape, labels.max()) == (np.uint8, (20, 24), 2)
+
+
+def test_results_of_a_method_with_a_path_lie_in_one_folder(photos: Path, tmp_path: Path) -> None:
+    (variant,) = parse_variants("kmeans:clusters=3")
+    work = Benchmark(
+        [photos],
+        [dataclasses.replace(variant, name="scf:weights=../../made.pth")],
+        output=tmp_path / "out",
+    )
+    list(work.run())
+    assert {name.split("/")[0] for name in files_below(tmp_path / "out")} == {"scf:weights=.._.._made.pth"}
 
 
 def test_metrics_are_those_of_evaluate(photos: Path, truth: Path, tmp_path: Path) -> None:

@@ -69,6 +69,8 @@ def test_iterations_are_for_all_that_iterate_and_do_not_say_themselves() -> None
         ("kmeans:clusters=2.5", "kmeans: clusters cannot be '2.5'"),
         ("kmeans:window=4", "window must be odd, not 4"),
         ("scf:mode=fsf", "'mode=fsf' is no option"),
+        ("scf:fit=folder", "'fit=folder' is no option"),
+        ("scf:model=kept.safetensors", "'model=kept.safetensors' is no option"),
         ("scf:mu=5", "--mu belongs to --mode fixed"),
         ("scf:weights=random", "--weights belongs to --backbone resnet18-fpn"),
         ("scf:backbone=resnet18-fpn:weights=missing.pth", "--methods: scf: weights missing.pth: No such file"),
