@@ -152,8 +152,9 @@ class SegmentConfig:
         _at_most("--seed", self.seed, 2**32 - 1)
         _at_least("blocks", self.blocks, 1)
         _at_least("--features", self.features, 1)
-        _at_least("--clusters", self.clusters, 2)
-        _at_most("--clusters", self.clusters, 2**15 - 1)
+        most_labels = "--classes" if self.fit == "folder" else "--clusters"
+        _at_least(most_labels, self.clusters, 2)
+        _at_most(most_labels, self.clusters, 2**15 - 1)
         if not self.learning_rate > 0:
             raise UsageError(f"learning_rate must be positive, not {self.learning_rate}")
         if not 0 <= self.momentum < 1:
@@ -161,7 +162,6 @@ class SegmentConfig:
         if not self.weight_decay >= 0:
             raise UsageError(f"weight_decay must not be negative, not {self.weight_decay}")
         _choice("--fit", self.fit, get_args(Fit))
-        _at_least("--refine", self.refine, 0)
         if self.fit == "folder":
             self._check_folder_fit()
         elif self.epochs is not None:
@@ -173,8 +173,10 @@ class SegmentConfig:
         if self.epochs is None:
             raise UsageError("--fit folder needs a number of --epochs")
         _at_least("--epochs", self.epochs, 1)
-        # The last iteration on a mosaic labels it, and improves nothing.
+        # The last iteration on a mosaic, or on an image, labels it, and improves nothing.
         _at_least("--iterations", self.iterations, 2)
+        if self.refine != 0:
+            _at_least("--refine", self.refine, 2, "0 for none, or ")
         if self.min_labels == "auto":
             raise UsageError("--min-labels auto asks one image; with --fit folder give a number")
         if self.patience:

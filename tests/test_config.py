@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from dynaseg_cli.config import (
+    FOLDER_FIT,
     METHODS,
     PRESETS,
     BatchConfig,
@@ -50,6 +51,8 @@ NAN, INFINITY = float("nan"), float("inf")
         ({"features": 0}, "--features must be at least 1"),
         ({"clusters": 1}, "--clusters must be at least 2"),
         ({"clusters": 2**15}, "--clusters must be at most 32767"),
+        ({**FOLDER_FIT, "clusters": 1}, "--classes must be at least 2"),
+        ({**FOLDER_FIT, "model": WeightsFile("m", "ab"), "refine": 1}, "--refine must be 0 for none, or at least 2"),
         ({"learning_rate": 0.0}, "learning_rate must be positive"),
         ({"learning_rate": NAN}, "learning_rate"),
         ({"momentum": 1.0}, "momentum must be in [0, 1)"),
@@ -78,6 +81,7 @@ def test_value_out_of_range_is_refused_by_the_name_of_its_option(options: dict[s
         {"seed": 2**32 - 1},
         {"clusters": 2},
         {"clusters": 2**15 - 1},
+        {**FOLDER_FIT, "model": WeightsFile("m", "ab"), "refine": 2},
         {"blocks": 1, "features": 1},
         {"momentum": 0.0, "weight_decay": 0.0},
         {"mode": "fixed", "mu": 0.001},
