@@ -461,11 +461,12 @@ def segment(
 
 def _run(plan: Plan, workers: WorkersConfig, save_model: Path | None, *, as_json: bool, quiet: bool) -> ExitCode:
     from ..batch.dispatcher import NO_DEVICE
-    from ..batch.runner import dispatcher_of
+    from ..batch.runner import check_executor, dispatcher_of
     from ..batch.summary import RunSummary
     from .progress import BatchProgress
     from .signals import first_signal_calls
 
+    check_executor(workers)
     _fetch_weights(plan.segment, quiet=quiet)
     summary = RunSummary(plan)
     if plan.links_out and not quiet:
@@ -478,6 +479,10 @@ def _run(plan: Plan, workers: WorkersConfig, save_model: Path | None, *, as_json
             summary.plan = plan = with_model(plan, workers, save_model, quiet=quiet)
         except FitInterruptedError as interrupted:
             return _end(summary, NO_DEVICE, interrupted.signal, as_json=as_json, quiet=quiet)
+        except WorkerError:
+            with suppress(OSError):
+                summary.write(NO_DEVICE, interrupted=True)
+            raise
     with BatchProgress(summary, quiet=quiet) as progress:
         dispatcher = dispatcher_of(plan, workers, progress.iterate)
         try:

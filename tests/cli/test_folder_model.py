@@ -240,7 +240,7 @@ def test_small_regions_are_merged_as_the_run_has_it(photos: Path, model: Path) -
 NOT_WITH_FOLDER = [
     (("--classes", "9"), "--classes belongs to --fit folder"),
     (("--classes", "9", "--clusters", "9", "--fit", "folder"), "--clusters belongs to --fit image, --classes to"),
-    (("--fit", "folder", "--classes", "1"), "must be at least 2"),
+    (("--fit", "folder", "--classes", "1"), "--classes must be at least 2, not 1"),
     (("--epochs", "3"), "--epochs belongs to --fit folder"),
     (("--fit", "folder", "--epochs", "0"), "--epochs must be at least 1, not 0"),
     (("--fit", "folder", "--iterations", "1"), "--iterations must be at least 2, not 1"),
@@ -284,7 +284,8 @@ def test_contradiction_is_refused(arguments: tuple[str, ...], said: str, photos:
         (("--weights", "random"), "--weights: the model {} has all weights inside; leave the option out"),
         (("--weights", "photos/a.png"), "--weights: the model {} has all weights inside; leave the option out"),
         (("--preset", "paper"), "--preset paper: the model {} has its own options; leave the option out"),
-        (("--refine", "-1"), "--refine must be at least 0, not -1"),
+        (("--refine", "-1"), "--refine must be 0 for none, or at least 2, not -1"),
+        (("--refine", "1"), "--refine must be 0 for none, or at least 2, not 1"),
         (("--scribbles", "photos"), "--scribbles draw labels of one image"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
@@ -326,6 +327,7 @@ def test_disk_that_is_full_after_the_fit_is_said_in_a_line(photos: Path, small_d
         f"error: --save-model {small_disk}/kept.safetensors cannot be written: No space left on device\n"
     )
     assert MODEL.exists(), "the fit is not lost"
+    assert json.loads(Path("out/run.json").read_bytes())["interrupted"] is True
 
 
 # Interrupted
