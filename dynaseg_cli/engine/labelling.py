@@ -66,7 +66,7 @@ def label_image_at_once(
 
     One forward pass at that size, with the statistics that the BatchNorms hold, and the guided filter. The image is
     mirrored at its border: a network that was fitted to mosaics knows the zeros there as something of its own, which
-    would frame every image.
+    would frame every image. (The ResNet has the zeros that it learned ImageNet with.)
     """
     height, width = size
     small = shrink(image, width, height)
