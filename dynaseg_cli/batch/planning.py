@@ -78,8 +78,14 @@ def plan_batch(
     _refuse_unwritable(output)
     if batch.scribbles is not None:
         _refuse_no_scribbles(batch.scribbles, found.jobs)
-    if segment.fit == "folder" and segment.model is None and not batch.overwrite:
-        segment = dataclasses.replace(segment, model=earlier_model(output, segment))
+    if segment.fit == "folder" and segment.model is None:
+        if not batch.overwrite:
+            segment = dataclasses.replace(segment, model=earlier_model(output, segment))
+        elif count > 1:
+            raise UsageError(
+                "--overwrite fits a new network, and so would each shard: fit it in one run without --shard, or name a"
+                " new folder with -o"
+            )
     if not batch.overwrite:
         refuse_other_options(jobs, output, segment, scribbled=batch.scribbles is not None)
     return Plan(

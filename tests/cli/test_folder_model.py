@@ -248,6 +248,7 @@ NOT_WITH_FOLDER = [
     (("--fit", "folder", "--levels", "2"), "--levels belongs to --fit image"),
     (("--fit", "folder", "--min-labels", "auto"), "--min-labels auto asks one image; with --fit folder give a number"),
     (("--fit", "folder", "--scribbles", "photos"), "--scribbles draw labels of one image"),
+    (("--fit", "folder", "--overwrite", "--shard", "1/2"), "so would each shard"),
     (("--refine", "3"), "give it with --load-model"),
     (("--fit", "folder", "--refine", "3"), "give it with --load-model"),
     (("--save-model", "kept.safetensors"), "--save-model keeps the network of a folder: it goes with --fit folder"),

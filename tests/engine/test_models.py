@@ -152,3 +152,13 @@ def test_missing_tensor_is_named(tmp_path: Path) -> None:
     path.write_bytes(safetensors.torch.save(state))
     with pytest.raises(UsageError, match=r"classifier\.bias"):
         load_model(MAKE, identify(path))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_values_that_are_no_numbers_are_refused(value: float, tmp_path: Path) -> None:
+    network = used_network(CONFIG)
+    with torch.no_grad():
+        network.state_dict()["response_norm.running_var"][2] = value
+    file = written(tmp_path / "model.safetensors", network, CONFIG)
+    with pytest.raises(UsageError, match="some of its values are no finite numbers"):
+        load_model(MAKE, file)
