@@ -62,7 +62,7 @@ def test_option_that_came_later_has_its_default(tmp_path: Path) -> None:
     ("options", "reason"),
     [
         (CONFIG.as_options() | {"depth": 3}, "depth"),
-        (CONFIG.as_options() | {"clusters": 1}, "--clusters must be at least 2, not 1"),
+        (CONFIG.as_options() | {"clusters": 1}, "--classes must be at least 2, not 1"),
         (CONFIG.as_options() | {"features": "many"}, ""),
         (CONFIG.as_options() | {"mode": "xyz"}, "--mode must be one of"),
         (SegmentConfig().as_options(), "--load-model"),
