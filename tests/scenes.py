@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from dynaseg_cli.config import FOLDER_FIT, SegmentConfig
+
 RED, GREEN, BLUE, GREY = (185, 75, 70), (70, 150, 75), (75, 85, 180), (128, 128, 128)
 DARK, LIGHT = (58, 58, 58), (198, 198, 198)
 CLASSES = (
@@ -31,6 +33,18 @@ CHECK = 2
 HUES = 0.1
 """Standard deviation, between scenes, of the factor on each channel."""
 NOISE = 10.0
+TINY_FOLDER_FIT = SegmentConfig(
+    **FOLDER_FIT | {"epochs": 3, "iterations": 2, "clusters": 8}, features=8, max_size=16, precision="float32"
+)
+"""A fit to a folder, of a second."""
+
+
+def tiny_scenes(folder: Path) -> Path:
+    """A folder of eleven: more than a mosaic holds, and not twice as many."""
+    folder.mkdir()
+    for seed in range(11):
+        Image.fromarray(made_scene(seed, 30, 24)[0]).save(folder / f"{seed:02}.png")
+    return folder
 
 
 def made_scene(seed: int, width: int = 96, height: int = 72) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

@@ -7,13 +7,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from ..config import WeightsFile, WorkersConfig
 from ..errors import InterruptedWorkError, UsageError, WorkerError
 from .dispatcher import ASLEEP_S, TICK_S
 from .job import Job
-from .local_crew import LocalCrew, LocalWorker, ProcessWorker, ThreadWorker
+from .local_crew import LocalWorker, local_crew
 from .messages import Assignment, Began, Broken, Ended, FitProgress, Fitted, Message, Refused, Warned
 from .planning import Plan
 
@@ -58,18 +57,8 @@ class _Fit:
     """What is known of a fit that another process does."""
 
     def __init__(self, plan: Plan, workers: WorkersConfig, on_progress: OnProgress, stop: threading.Event) -> None:
-        self._assignment = Assignment(
-            segment=plan.segment,
-            batch=plan.batch,
-            output=str(plan.output),
-            folder=str(Path.cwd()),
-            device=workers.device,
-            number=0,
-            workers=workers.workers,
-            threads=workers.threads,
-            fit=tuple(plan.found),
-        )
-        self._crew = LocalCrew(ThreadWorker if workers.workers == 0 else ProcessWorker)
+        self._assignment = dataclasses.replace(Assignment.of(plan, workers), fit=tuple(plan.found))
+        self._crew = local_crew(workers)
         self._timeout = workers.timeout
         self._on_progress = on_progress
         self._stop = stop

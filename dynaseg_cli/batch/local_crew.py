@@ -13,6 +13,7 @@ import time
 from multiprocessing.connection import Connection, Pipe, wait
 from tempfile import TemporaryFile
 
+from ..config import WorkersConfig
 from ..errors import WorkerError
 from .job import Job
 from .messages import Assignment, Ended, Message
@@ -126,6 +127,11 @@ class ThreadWorker:
 
 
 LocalWorker = ProcessWorker | ThreadWorker
+
+
+def local_crew(workers: WorkersConfig) -> LocalCrew:
+    """Who hires the workers of a run on this machine: processes, or where none are wanted a thread."""
+    return LocalCrew(ThreadWorker if workers.workers == 0 else ProcessWorker)
 
 
 class LocalCrew:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
-from ..config import BatchConfig, SegmentConfig, WeightsFile
+from ..config import BatchConfig, SegmentConfig, WeightsFile, WorkersConfig
 from .job import Job
 from .outcome import Outcome
+from .planning import Plan
 
 Step = Literal["read", "decoded", "segmented", "written"]
 """What an image is being, or, decoded, that it waits for its turn."""
@@ -36,6 +38,20 @@ class Assignment:
     """Images to fit a network to, which is all there is to do then."""
     skip: frozenset[str] = frozenset()
     """Names of those that are not to be read."""
+
+    @classmethod
+    def of(cls, plan: Plan, workers: WorkersConfig) -> Assignment:
+        """To segment the images of a plan, as the first of its workers."""
+        return cls(
+            segment=plan.segment,
+            batch=plan.batch,
+            output=str(plan.output),
+            folder=str(Path.cwd()),
+            device=workers.device,
+            number=0,
+            workers=workers.workers,
+            threads=workers.threads,
+        )
 
 
 @dataclass(frozen=True)

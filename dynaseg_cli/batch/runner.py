@@ -13,7 +13,7 @@ from ..errors import UsageError
 from ..weights_file import lacks_weights
 from .dispatcher import Crew, Dispatcher, OnIteration
 from .folder_fit import fit_folder
-from .local_crew import LocalCrew, ProcessWorker, ThreadWorker
+from .local_crew import local_crew
 from .messages import Assignment
 from .outcome import Outcome
 from .planning import Plan, plan_batch
@@ -75,24 +75,14 @@ def dispatcher_of(plan: Plan, workers: WorkersConfig, on_iteration: OnIteration 
     UsageError
         If Ray is not installed, or there is no such cluster.
     """
-    assignment = Assignment(
-        segment=plan.segment,
-        batch=plan.batch,
-        output=str(plan.output),
-        folder=str(Path.cwd()),
-        device=workers.device,
-        number=0,
-        workers=workers.workers,
-        threads=workers.threads,
-    )
     crew, posts = _crew(plan.segment, workers)
-    return Dispatcher(plan, crew, assignment, posts, workers.timeout, on_iteration)
+    return Dispatcher(plan, crew, Assignment.of(plan, workers), posts, workers.timeout, on_iteration)
 
 
 def _crew(segment: SegmentConfig, workers: WorkersConfig) -> tuple[Crew, int | None]:
     """Who hires the workers, and how many: None is for the first one to tell."""
     if workers.executor == "local":
-        return LocalCrew(ThreadWorker if workers.workers == 0 else ProcessWorker), workers.workers or None
+        return local_crew(workers), workers.workers or None
     crew = _ray_crew().RayCrew(segment, workers)
     return crew, crew.posts
 

@@ -192,7 +192,8 @@ def _responses(
         return
     halo = network.receptive_radius
     margin = halo if mirrored else 0
-    image = np.pad(image, ((margin, margin), (margin, margin), (0, 0)), mode="symmetric")
+    if mirrored:
+        image = np.pad(image, ((margin, margin), (margin, margin), (0, 0)), mode="symmetric")
     for rows, columns in tiles(height, width, tile_size):
         moved = (slice(rows.start + margin, rows.stop + margin), slice(columns.start + margin, columns.stop + margin))
         seen, inner = _with_halo(*moved, halo, image.shape[:2])

@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from samples import files_below, noise, read_pixels, save_photo
-from scenes import made_scene
+from scenes import TINY_FOLDER_FIT, tiny_scenes
 
 from dynaseg_cli.batch import fit_stream as module
 from dynaseg_cli.batch.claims import Claims
@@ -35,28 +35,22 @@ from dynaseg_cli.batch.mosaics import CROPS
 from dynaseg_cli.batch.outcome import Outcome
 from dynaseg_cli.batch.planning import MODEL_NAME, Plan, plan_batch
 from dynaseg_cli.batch.runner import segment_folder
-from dynaseg_cli.config import FOLDER_FIT, BatchConfig, Mode, SegmentConfig, WorkersConfig
+from dynaseg_cli.config import BatchConfig, Mode, SegmentConfig, WorkersConfig
 from dynaseg_cli.engine.folder_fitting import FolderFitter
 from dynaseg_cli.errors import InterruptedWorkError, UsageError
 from dynaseg_cli.model_file import read_model
 
-CONFIG = SegmentConfig(
-    **FOLDER_FIT | {"epochs": 3, "iterations": 2, "clusters": 8}, features=8, max_size=16, precision="float32"
-)
 HERE = WorkersConfig(device="cpu", workers=0)
 
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """Eleven small scenes: more than a mosaic holds, and not twice as many."""
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    for seed in range(11):
-        Image.fromarray(made_scene(seed, 30, 24)[0]).save(folder / f"{seed:02}.png")
-    return folder
+    return tiny_scenes(tmp_path / "photos")
 
 
-def planned(photos: Path, output: Path, config: SegmentConfig = CONFIG, batch: BatchConfig | None = None) -> Plan:
+def planned(
+    photos: Path, output: Path, config: SegmentConfig = TINY_FOLDER_FIT, batch: BatchConfig | None = None
+) -> Plan:
     return plan_batch([photos], output, config, batch)
 
 
@@ -74,13 +68,13 @@ def fit_folder(
     return dataclasses.replace(plan, segment=dataclasses.replace(plan.segment, model=model))
 
 
-def fitted(photos: Path, output: Path, config: SegmentConfig = CONFIG, **changes: Any) -> bytes:
+def fitted(photos: Path, output: Path, config: SegmentConfig = TINY_FOLDER_FIT, **changes: Any) -> bytes:
     """The model's file."""
     fit_folder(planned(photos, output, config, BatchConfig(**changes)))
     return (output / MODEL_NAME).read_bytes()
 
 
-def segmented(photos: Path, output: Path, config: SegmentConfig = CONFIG, **changes: Any) -> list[Outcome]:
+def segmented(photos: Path, output: Path, config: SegmentConfig = TINY_FOLDER_FIT, **changes: Any) -> list[Outcome]:
     return [*segment_folder(photos, output, config, BatchConfig(**changes), HERE)]
 
 
@@ -101,7 +95,9 @@ def stop_after(count: int) -> tuple[Callable[[FitProgress], None], threading.Eve
     return watch, stop
 
 
-def interrupted(photos: Path, output: Path, after: int, config: SegmentConfig = CONFIG, **changes: Any) -> None:
+def interrupted(
+    photos: Path, output: Path, after: int, config: SegmentConfig = TINY_FOLDER_FIT, **changes: Any
+) -> None:
     """A fit that is stopped once so many mosaics were seen; there are two an epoch."""
     watch, stop = stop_after(after)
     with pytest.raises(InterruptedWorkError):
@@ -122,7 +118,7 @@ def test_model_is_written_and_is_that_of_the_plan(photos: Path, tmp_path: Path) 
     model = plan.segment.model
     assert model is not None
     assert read_model(out / MODEL_NAME).model == model
-    assert plan.segment == dataclasses.replace(CONFIG, model=model)
+    assert plan.segment == dataclasses.replace(TINY_FOLDER_FIT, model=model)
     assert set(files_below(out)) == {MODEL_NAME, "outcomes.jsonl"}, "no checkpoint stays"
 
 
@@ -140,8 +136,8 @@ def test_model_depends_on_images_options_and_seed_alone(photos: Path, tmp_path: 
     torch.rand(3)
     np.random.default_rng().random()
     assert fitted(photos, tmp_path / "two") == model
-    assert fitted(photos, tmp_path / "more", dataclasses.replace(CONFIG, seed=1)) != model
-    assert fitted(photos, tmp_path / "longer", dataclasses.replace(CONFIG, epochs=4)) != model
+    assert fitted(photos, tmp_path / "more", dataclasses.replace(TINY_FOLDER_FIT, seed=1)) != model
+    assert fitted(photos, tmp_path / "longer", dataclasses.replace(TINY_FOLDER_FIT, epochs=4)) != model
 
 
 def test_labels_in_the_files_are_numbered_by_area_over_the_folder(photos: Path, tmp_path: Path) -> None:
@@ -225,7 +221,7 @@ def test_label_of_a_single_pixel_is_the_models(photos: Path, tmp_path: Path) -> 
 def test_workers_and_shards_give_the_files_that_one_process_does(photos: Path, tmp_path: Path) -> None:
     segmented(photos, tmp_path / "one")
     two = WorkersConfig(device="cpu", workers=2, threads=1)
-    assert {o.status for o in segment_folder(photos, tmp_path / "two", CONFIG, BatchConfig(), two)} == {"done"}
+    assert {o.status for o in segment_folder(photos, tmp_path / "two", TINY_FOLDER_FIT, BatchConfig(), two)} == {"done"}
     for index in (1, 2, 3):
         segmented(photos, tmp_path / "shards", shard=(index, 3))
     for name in ("two", "shards"):
@@ -282,7 +278,7 @@ def test_every_epoch_sees_every_image_in_a_seeded_order_of_its_own(
     assert all(one[11:] == one[:5] for one in passes), "the first fill up the last mosaic"
     assert len({tuple(one) for one in passes}) == 4
     before, seen.mosaics = seen.mosaics, []
-    fitted(folder, tmp_path / "other", dataclasses.replace(CONFIG, seed=1))
+    fitted(folder, tmp_path / "other", dataclasses.replace(TINY_FOLDER_FIT, seed=1))
     assert order_of(seen.mosaics) != order_of(before)
 
 
@@ -291,7 +287,7 @@ def test_crops_of_an_image_differ_between_epochs(photos: Path, tmp_path: Path, m
         path.unlink()
     save_photo(photos / "00.png", 0, 40, 40)
     seen = Seen(monkeypatch)
-    fitted(photos, tmp_path / "out", dataclasses.replace(CONFIG, max_size=40))
+    fitted(photos, tmp_path / "out", dataclasses.replace(TINY_FOLDER_FIT, max_size=40))
     assert len(seen.mosaics) == 4
     assert len({mosaic.tobytes() for mosaic in seen.mosaics}) > 1
 
@@ -327,7 +323,7 @@ def test_memory_does_not_grow_with_the_folder(tmp_path: Path, monkeypatch: pytes
         for number in range(count):
             (folder / f"{number}.png").write_bytes(b"x" * (number + 1))
         alive = most = 0
-        fitted(folder, tmp_path / f"out{count}", dataclasses.replace(CONFIG, epochs=1))
+        fitted(folder, tmp_path / f"out{count}", dataclasses.replace(TINY_FOLDER_FIT, epochs=1))
         held.append(most)
     assert max(held) <= 4 * CROPS
     assert held[1] <= held[0] + 2
@@ -397,10 +393,10 @@ def test_folder_that_keeps_few_labels_is_warned_of(
     mode: Mode, advice: str, photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = plain_folder(tmp_path / "plain", 1)
-    fitted(folder, tmp_path / "out", dataclasses.replace(CONFIG, mode=mode, min_labels=7))
+    fitted(folder, tmp_path / "out", dataclasses.replace(TINY_FOLDER_FIT, mode=mode, min_labels=7))
     assert re.search(rf"only [1-7] of 8 labels are left .* 100% .*, fewer --epochs or {advice} may keep", caplog.text)
     caplog.clear()
-    fitted(photos, tmp_path / "many", dataclasses.replace(CONFIG, mode=mode))
+    fitted(photos, tmp_path / "many", dataclasses.replace(TINY_FOLDER_FIT, mode=mode))
     assert caplog.text == ""
 
 
@@ -428,7 +424,9 @@ def test_fit_that_is_stopped_in_its_first_epoch_begins_again(photos: Path, tmp_p
     assert fitted(photos, tmp_path / "out") == fitted(photos, tmp_path / "whole")
 
 
-def not_gone_on_with(photos: Path, out: Path, caplog: pytest.LogCaptureFixture, config: SegmentConfig = CONFIG) -> None:
+def not_gone_on_with(
+    photos: Path, out: Path, caplog: pytest.LogCaptureFixture, config: SegmentConfig = TINY_FOLDER_FIT
+) -> None:
     """A fit begins anew, with a warning that names the checkpoint, and ends well."""
     told: list[FitProgress] = []
     with caplog.at_level(logging.WARNING):
@@ -492,7 +490,7 @@ def test_checkpoint_of_other_options_is_not_gone_on_with(
     change: dict[str, Any], photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     interrupted(photos, tmp_path / "out", 3)
-    not_gone_on_with(photos, tmp_path / "out", caplog, dataclasses.replace(CONFIG, **change))
+    not_gone_on_with(photos, tmp_path / "out", caplog, dataclasses.replace(TINY_FOLDER_FIT, **change))
 
 
 FIT = """
@@ -518,7 +516,7 @@ print("fitted", flush=True)
 """
 
 
-def process(photos: Path, output: Path, config: SegmentConfig = CONFIG, overwrite: bool = False) -> Any:
+def process(photos: Path, output: Path, config: SegmentConfig = TINY_FOLDER_FIT, overwrite: bool = False) -> Any:
     options = json.dumps(config.as_options())
     command = [sys.executable, "-c", FIT, str(photos), str(output), options, str(int(overwrite))]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -533,7 +531,7 @@ def wait_for(child: Any, line: str) -> None:
 
 @pytest.mark.slow
 def test_killed_fit_loses_an_epoch_at_most_and_leaves_nothing_behind(photos: Path, tmp_path: Path) -> None:
-    long = dataclasses.replace(CONFIG, epochs=12)
+    long = dataclasses.replace(TINY_FOLDER_FIT, epochs=12)
     out = tmp_path / "out"
     for step in ("epoch 2 of 12", "epoch 5 of 12", "epoch 6 of 12", "statistics", "areas"):
         with process(photos, out, long) as child:
@@ -611,7 +609,7 @@ def test_overwrite_fits_anew(photos: Path, tmp_path: Path) -> None:
     outcomes = segmented(photos, out, overwrite=True)
     assert {outcome.status for outcome in outcomes} == {"done"}
     assert (out / MODEL_NAME).read_bytes() == fitted(photos, tmp_path / "fresh")
-    segmented(photos, out, dataclasses.replace(CONFIG, clusters=5), overwrite=True)
+    segmented(photos, out, dataclasses.replace(TINY_FOLDER_FIT, clusters=5), overwrite=True)
     assert read_model(out / MODEL_NAME).clusters == 5
 
 
@@ -629,7 +627,7 @@ def test_model_of_other_options_is_refused(change: dict[str, Any], named: str, p
     out = tmp_path / "out"
     model = fitted(photos, out)
     with pytest.raises(UsageError, match=re.escape(f"{out / MODEL_NAME} was made with other options (") + f".*{named}"):
-        planned(photos, out, dataclasses.replace(CONFIG, **change))
+        planned(photos, out, dataclasses.replace(TINY_FOLDER_FIT, **change))
     assert (out / MODEL_NAME).read_bytes() == model
 
 
@@ -654,8 +652,8 @@ def test_damaged_model_in_the_output_folder_is_named(photos: Path, tmp_path: Pat
 def test_model_that_is_replaced_after_planning_is_not_applied(photos: Path, tmp_path: Path) -> None:
     fitted(photos, tmp_path / "out")
     path = tmp_path / "out" / MODEL_NAME
-    run = segment_folder(photos, tmp_path / "out", CONFIG, BatchConfig(), HERE)
-    path.write_bytes(fitted(photos, tmp_path / "other", dataclasses.replace(CONFIG, seed=1)))
+    run = segment_folder(photos, tmp_path / "out", TINY_FOLDER_FIT, BatchConfig(), HERE)
+    path.write_bytes(fitted(photos, tmp_path / "other", dataclasses.replace(TINY_FOLDER_FIT, seed=1)))
     with pytest.raises(UsageError, match="another one than it was"):
         list(run)
     assert label_files(tmp_path / "out") == {}
@@ -663,5 +661,5 @@ def test_model_that_is_replaced_after_planning_is_not_applied(photos: Path, tmp_
 
 def test_disk_that_is_full_leaves_no_half_of_a_model(photos: Path, small_disk: Path) -> None:
     with pytest.raises(OSError, match="No space left"):
-        fit_folder(planned(photos, small_disk / "out", dataclasses.replace(CONFIG, features=64)))
+        fit_folder(planned(photos, small_disk / "out", dataclasses.replace(TINY_FOLDER_FIT, features=64)))
     assert set(files_below(small_disk / "out")) == {"outcomes.jsonl"}

@@ -13,9 +13,8 @@ from typing import Any
 
 import psutil
 import pytest
-from PIL import Image
 from samples import photo_folder
-from scenes import made_scene
+from scenes import TINY_FOLDER_FIT, tiny_scenes
 
 from dynaseg_cli.batch import folder_fit as module
 from dynaseg_cli.batch.fit_stream import CHECKPOINT_NAME
@@ -32,12 +31,9 @@ from dynaseg_cli.batch.messages import (
     Warned,
 )
 from dynaseg_cli.batch.planning import MODEL_NAME, Plan, plan_batch
-from dynaseg_cli.config import FOLDER_FIT, SegmentConfig, WeightsFile, WorkersConfig
+from dynaseg_cli.config import WeightsFile, WorkersConfig
 from dynaseg_cli.errors import InterruptedWorkError, UsageError, WorkerError
 
-CONFIG = SegmentConfig(
-    **FOLDER_FIT | {"epochs": 3, "iterations": 2, "clusters": 8}, features=8, max_size=16, precision="float32"
-)
 MODEL = WeightsFile("out/model.safetensors", "ab" * 32)
 
 
@@ -52,7 +48,7 @@ class Script:
         self._lives = iter(lives)
         self._says: Iterator[Message | None] = iter(())
 
-    def __call__(self, kind: type) -> Script:
+    def __call__(self, workers: WorkersConfig) -> Script:
         return self
 
     def hire(self, assignment: Assignment) -> Script:
@@ -77,11 +73,11 @@ class Script:
 
 @pytest.fixture
 def plan(tmp_path: Path) -> Plan:
-    return plan_batch([photo_folder(tmp_path / "photos", "a.png", "b.png", "c.png")], tmp_path / "out", CONFIG)
+    return plan_batch([photo_folder(tmp_path / "photos", "a.png", "b.png", "c.png")], tmp_path / "out", TINY_FOLDER_FIT)
 
 
 def fit(plan: Plan, script: Script, monkeypatch: pytest.MonkeyPatch, **options: Any) -> Plan:
-    monkeypatch.setattr(module, "LocalCrew", script)
+    monkeypatch.setattr(module, "local_crew", script)
     return fit_folder(plan, WorkersConfig(device="cpu", timeout=options.pop("timeout", 120.0)), **options)
 
 
@@ -90,7 +86,7 @@ def test_plan_gets_the_model_and_progress_is_passed_on(plan: Plan, monkeypatch: 
     script = Script([Began("a", "read"), Began("a", "decoded"), progress, Fitted(MODEL)])
     told: list[FitProgress] = []
     result = fit(plan, script, monkeypatch, on_progress=told.append)
-    assert result == dataclasses.replace(plan, segment=dataclasses.replace(CONFIG, model=MODEL))
+    assert result == dataclasses.replace(plan, segment=dataclasses.replace(TINY_FOLDER_FIT, model=MODEL))
     assert told == [progress]
     assert [job.name for job in script.assignments[0].fit] == ["a", "b", "c"]
     assert script.closed == [False]
@@ -195,18 +191,14 @@ def test_stopping_as_the_model_is_written_stops_all_the_same(plan: Plan, monkeyp
 
 @pytest.fixture
 def scenes(tmp_path: Path) -> Path:
-    folder = tmp_path / "scenes"
-    folder.mkdir()
-    for seed in range(11):
-        Image.fromarray(made_scene(seed, 30, 24)[0]).save(folder / f"{seed:02}.png")
-    return folder
+    return tiny_scenes(tmp_path / "scenes")
 
 
 @pytest.mark.slow
 def test_fit_whose_process_is_killed_ends_with_the_same_model(
     scenes: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    config = dataclasses.replace(CONFIG, epochs=12)
+    config = dataclasses.replace(TINY_FOLDER_FIT, epochs=12)
     workers = WorkersConfig(device="cpu", threads=1)
     killed: list[int] = []
 
@@ -227,7 +219,7 @@ def test_fit_whose_process_is_killed_ends_with_the_same_model(
 
 @pytest.mark.slow
 def test_process_is_told_to_stop_and_leaves_its_checkpoint(scenes: Path, tmp_path: Path) -> None:
-    config = dataclasses.replace(CONFIG, epochs=2000)
+    config = dataclasses.replace(TINY_FOLDER_FIT, epochs=2000)
     stop = threading.Event()
 
     def watch(progress: FitProgress) -> None:
@@ -242,4 +234,4 @@ def test_process_is_told_to_stop_and_leaves_its_checkpoint(scenes: Path, tmp_pat
 
 def test_device_that_is_not_there_is_refused(scenes: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there is no such device here"):
-        fit_folder(plan_batch([scenes], tmp_path / "out", CONFIG), WorkersConfig(device="cuda:99", workers=0))
+        fit_folder(plan_batch([scenes], tmp_path / "out", TINY_FOLDER_FIT), WorkersConfig(device="cuda:99", workers=0))
