@@ -21,6 +21,7 @@ from .. import __version__
 from ..config import BatchConfig, Mode, SegmentConfig, WeightsFile
 from ..engine.folder_fitting import FolderFitter
 from ..errors import ImageError, InterruptedWorkError, UsageError
+from ..writing import write_atomically
 from .claims import Claims
 from .decoding import decode, read_source
 from .job import Job
@@ -29,7 +30,6 @@ from .mosaics import CROPS, crop, mosaics
 from .pipeline import work_ahead
 from .planning import MODEL_NAME, earlier_model
 from .stages import readers
-from .writing import write_atomically
 
 CHECKPOINT_NAME = "model-unfinished.safetensors"
 """Where a fit stands after its last whole epoch."""

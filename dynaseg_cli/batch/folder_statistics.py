@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import __version__
+from ..pictures.palette import label_color
+from ..writing import write_json
 from .claims import Claims
-from .palette import label_color
 from .planning import Plan
 from .resume import Stats, read_stats
-from .writing import write_json
 
 CLUSTERS_NAME = "clusters.json"
 SCHEMA_VERSION = 1

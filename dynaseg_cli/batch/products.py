@@ -12,10 +12,10 @@ from ..config import BatchConfig, CutConfig, Product
 from ..errors import DecodeError
 from ..evaluation.label_files import read_hierarchy, read_label_map
 from ..regions.hierarchy import Hierarchy, boundary_map, build_hierarchy
+from ..writing import write_colors, write_json, write_labels, write_wide
 from .job import EXTENSIONS, Job
 from .resume import Stats
 from .statistics import REGION_ENTRIES, region_entries
-from .writing import write_colors, write_json, write_labels, write_wide
 
 Labels = NDArray[np.uint8] | NDArray[np.uint16]
 

@@ -19,6 +19,7 @@ from ..engine.engine import Engine
 from ..engine.segmentation import Segmentation
 from ..errors import ImageError, InterruptedWorkError
 from ..method.silhouette import Silhouette
+from ..writing import refuse_unwritable
 from .claims import Claims
 from .decoding import decode, read_source
 from .job import EXTENSIONS, Job
@@ -29,7 +30,6 @@ from .products import Earlier, Products, read_earlier
 from .resume import Stats, earlier_stats, is_complete
 from .scribble_files import ScribbleFile, decode_scribbles, read_scribbles
 from .statistics import stats_document
-from .writing import refuse_unwritable
 
 Observer = Callable[[Began | Iterated], None]
 """Told, from any thread, where each image is."""

@@ -12,9 +12,9 @@ from scipy.sparse import coo_array
 from .. import __version__
 from ..config import CutConfig, SegmentConfig
 from ..engine.segmentation import FitRecord, Segmentation
+from ..pictures.palette import label_color
 from ..regions.connected import connected_regions, value_of_each
 from ..regions.hierarchy import Hierarchy
-from .palette import label_color
 from .scribble_files import ScribbleFile
 
 SCHEMA_VERSION = 1

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from ..writing import write_json
 from .claims import Claims
 from .outcome import Outcome
 from .planning import Plan
-from .writing import write_json
 
 PATIENCE_S = 10.0
 """Longest wait for ``run.json`` to be written."""

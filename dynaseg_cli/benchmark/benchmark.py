@@ -18,7 +18,6 @@ from ..batch.decoding import decode, read_source
 from ..batch.discovery import discover
 from ..batch.job import Job
 from ..batch.summary import versions
-from ..batch.writing import write_colors, write_labels
 from ..config import BatchConfig, EvaluateConfig, FelzenszwalbConfig, SegmentConfig
 from ..engine.device import describe_device, resolve_device
 from ..engine.memory import release_memory
@@ -26,6 +25,7 @@ from ..errors import ImageError, UsageError
 from ..evaluation.agreement import Row
 from ..evaluation.evaluate import Evaluation
 from ..evaluation.pairing import composed, label_files
+from ..writing import write_colors, write_labels
 from .memory import peak_bytes, reset_peak
 from .methods import Method, make_method
 from .region_curve import PROTOCOLS, RegionCurve, curve_steps, make_curve

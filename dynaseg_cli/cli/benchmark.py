@@ -219,9 +219,9 @@ def _run(
     as_json: bool,
     quiet: bool,
 ) -> ExitCode:
-    from ..batch.writing import write_atomically, write_json
     from ..benchmark.markdown import markdown_table
     from ..benchmark.plot import draw
+    from ..writing import write_atomically, write_json
     from .metrics_table import metrics_table
     from .progress import CountProgress
 

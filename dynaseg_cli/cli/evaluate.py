@@ -221,7 +221,7 @@ def _show_scores(evaluation: Evaluation) -> None:
 
 
 def _write_csv(path: Path, evaluation: Evaluation) -> None:
-    from ..batch.writing import write_atomically
+    from ..writing import write_atomically
 
     columns = ["image", *evaluation.metrics()]
 

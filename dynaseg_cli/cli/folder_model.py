@@ -99,7 +99,7 @@ def with_model(plan: Plan, workers: WorkersConfig, save_model: Path | None, *, q
         assert plan.segment.model is not None
         say(f"applying the network of {plan.segment.model.path}")
     if save_model is not None:
-        from ..batch.writing import write_atomically
+        from ..writing import write_atomically
 
         assert plan.segment.model is not None
         content = _content(plan.segment.model)

@@ -18,10 +18,10 @@ from scipy import ndimage
 from dynaseg_cli.batch.claims import Claims
 from dynaseg_cli.batch.folder_statistics import CLUSTERS_NAME, EXAMPLES, folder_statistics, write_folder_statistics
 from dynaseg_cli.batch.job import Job
-from dynaseg_cli.batch.palette import label_color
 from dynaseg_cli.batch.planning import Plan
 from dynaseg_cli.batch.statistics import cluster_statistics
 from dynaseg_cli.config import FOLDER_FIT, BatchConfig, SegmentConfig, WeightsFile
+from dynaseg_cli.pictures.palette import label_color
 
 SCHEMA = json.loads((files("dynaseg_cli.batch") / "clusters.schema.json").read_text())
 CONFIG = SegmentConfig(**FOLDER_FIT | {"clusters": 8}, model=WeightsFile("model.safetensors", "0a" * 32))

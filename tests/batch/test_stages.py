@@ -23,10 +23,10 @@ from dynaseg_cli import BatchConfig, Engine
 from dynaseg_cli.batch import products, stages
 from dynaseg_cli.batch.decoding import decode
 from dynaseg_cli.batch.outcome import Outcome
-from dynaseg_cli.batch.palette import label_palette
 from dynaseg_cli.batch.planning import plan_batch
 from dynaseg_cli.batch.stages import run_stream
 from dynaseg_cli.errors import DeviceMemoryError, InterruptedWorkError
+from dynaseg_cli.pictures.palette import label_palette
 
 SCHEMA = json.loads((Path(stages.__file__).parent / "stats.schema.json").read_text())
 

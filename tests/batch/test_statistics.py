@@ -15,7 +15,6 @@ from samples import TINY, noise
 from scipy import ndimage
 
 from dynaseg_cli.batch import statistics
-from dynaseg_cli.batch.palette import label_color
 from dynaseg_cli.batch.statistics import (
     REGION_ENTRIES,
     cluster_statistics,
@@ -25,6 +24,7 @@ from dynaseg_cli.batch.statistics import (
 )
 from dynaseg_cli.config import CutConfig, SegmentConfig, WeightsFile
 from dynaseg_cli.engine.engine import Engine
+from dynaseg_cli.pictures.palette import label_color
 from dynaseg_cli.regions.hierarchy import build_hierarchy
 
 SCHEMA = json.loads((files("dynaseg_cli.batch") / "stats.schema.json").read_text())

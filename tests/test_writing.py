@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from samples import files_below, read_pixels
 
-from dynaseg_cli.batch.palette import SIZE, label_palette
-from dynaseg_cli.batch.writing import (
+from dynaseg_cli.errors import ImageError
+from dynaseg_cli.pictures.palette import SIZE, label_palette
+from dynaseg_cli.writing import (
     _leftover,
     refuse_unwritable,
     write_atomically,
@@ -27,7 +28,6 @@ from dynaseg_cli.batch.writing import (
     write_json,
     write_labels,
 )
-from dynaseg_cli.errors import ImageError
 
 LABEL_MAPS = st.one_of(
     arrays(np.uint8, st.tuples(st.integers(1, 12), st.integers(1, 12))),
@@ -95,7 +95,7 @@ def test_longest_name_can_be_written(tmp_path: Path) -> None:
 
 LEAVE_HALF = """
 import os, pathlib, sys
-from dynaseg_cli.batch.writing import write_atomically
+from dynaseg_cli.writing import write_atomically
 
 def write_half(stream):
     stream.write(b"half")
@@ -200,7 +200,7 @@ def test_json_without_a_number_for_it_is_refused(tmp_path: Path, value: float) -
 
 WRITE_TOO_MUCH = """
 import pathlib, resource, sys
-from dynaseg_cli.batch.writing import write_atomically
+from dynaseg_cli.writing import write_atomically
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 try:
     write_atomically(pathlib.Path(sys.argv[1]), lambda stream: stream.write(bytes(5000)))

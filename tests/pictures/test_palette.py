@@ -4,7 +4,7 @@ import numpy as np
 from scipy.spatial.distance import pdist
 from skimage.color import rgb2lab
 
-from dynaseg_cli.batch.palette import SIZE, label_color, label_palette
+from dynaseg_cli.pictures.palette import SIZE, label_color, label_palette
 
 
 def difference(colors: np.ndarray) -> float:

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..errors import ImageError
-from .palette import SIZE, label_palette
+from .errors import ImageError
+from .pictures.palette import SIZE, label_palette
 
 PNG_LEVEL = 3
 """zlib level: label maps shrink hardly further, and levels above take several times as long."""
