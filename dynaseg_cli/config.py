@@ -19,7 +19,9 @@ Precision = Literal["auto", "float32", "bfloat16"]
 Executor = Literal["local", "ray"]
 Preset = Literal["default", "paper"]
 Fit = Literal["image", "folder"]
-Product = Literal["labels", "color", "stats", "regions", "hierarchy"]
+Product = Literal["labels", "color", "stats", "overlay", "regions", "hierarchy", "recording"]
+Colors = Literal["palette", "mean"]
+Format = Literal["voc", "coco-rle", "coco-panoptic", "cvat"]
 Protocol = Literal["auto", "bsds500", "regions", "classes", "coco-stuff27"]
 Use = Literal["labels", "regions", "hierarchy"]
 
@@ -295,7 +297,13 @@ class BatchConfig:
     """Folder of what a user drew on images: a label image below it for each, named as its results are."""
     save: tuple[Product, ...] = ("labels", "color", "stats")
     cut: CutConfig = CutConfig()
-    """Where the regions that are saved are cut."""
+    """Where the regions that are saved, overlaid or reported are cut."""
+    colors: Colors = "palette"
+    """Of labels in pictures: those of the fixed palette, or the mean colour of what each label is in its image."""
+    report: bool = False
+    """Keep of every image what a report page shows."""
+    export: tuple[Format, ...] = ()
+    """Formats of other tools that the finished images are handed on in."""
     overwrite: bool = False
     """Redo every image instead of skipping the complete ones."""
     fail_fast: bool = False
@@ -309,9 +317,19 @@ class BatchConfig:
             raise UsageError(f"--save needs at least one of {', '.join(get_args(Product))}")
         for product in self.save:
             _choice("--save", product, get_args(Product))
+        _choice("--colors", self.colors, get_args(Colors))
+        for format_ in self.export:
+            _choice("--export", format_, get_args(Format))
+        self._check_needed("--report", ("stats",) if self.report else ())
+        self._check_needed("--export", ("labels", "stats") if self.export else ())
         index, count = self.shard
         if not 1 <= index <= count:
             raise UsageError(f"--shard must be I/N with 1 <= I <= N, not {index}/{count}")
+
+    def _check_needed(self, option: str, products: tuple[Product, ...]) -> None:
+        missing = [product for product in products if product not in self.save]
+        if missing:
+            raise UsageError(f"{option} is made of {' and '.join(products)}: add {' and '.join(missing)} to --save")
 
 
 @dataclass(frozen=True)

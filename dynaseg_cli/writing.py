@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from .errors import ImageError
-from .pictures.palette import SIZE, label_palette
 
 PNG_LEVEL = 3
 """zlib level: label maps shrink hardly further, and levels above take several times as long."""
@@ -42,6 +41,11 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object], *, claimed
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
+
+
+def write_content(path: Path, content: bytes, *, claimed: bool = False) -> None:
+    """Create or replace `path` with `content`, as `write_atomically` does."""
+    write_atomically(path, lambda stream: stream.write(content), claimed=claimed)
 
 
 def _leftover(path: Path) -> Path:
@@ -71,8 +75,7 @@ def refuse_unwritable(path: Path, output: Path) -> None:
 
 def write_labels(path: Path, labels: NDArray[np.uint8] | NDArray[np.uint16], *, claimed: bool = False) -> None:
     """Write an (H, W) map as a grey PNG of the array's own depth, 8 or 16 bits."""
-    image = Image.fromarray(labels)
-    write_atomically(path, lambda stream: image.save(stream, "PNG", compress_level=PNG_LEVEL), claimed=claimed)
+    _write_png(path, Image.fromarray(labels), claimed=claimed)
 
 
 def write_wide(path: Path, labels: NDArray[np.int32], *, claimed: bool = False) -> None:
@@ -81,17 +84,32 @@ def write_wide(path: Path, labels: NDArray[np.int32], *, claimed: bool = False) 
     write_atomically(path, lambda stream: image.save(stream, "TIFF", compression="tiff_adobe_deflate"), claimed=claimed)
 
 
-def write_colors(path: Path, labels: NDArray[np.uint8] | NDArray[np.uint16], *, claimed: bool = False) -> None:
-    """Write an (H, W) label map in the fixed palette's colours: a palette PNG, or RGB above 256 labels."""
+def write_colors(
+    path: Path,
+    labels: NDArray[np.uint8] | NDArray[np.uint16],
+    colors: NDArray[np.uint8],
+    *,
+    claimed: bool = False,
+) -> None:
+    """Write an (H, W) label map in (N, 3) `colors`, of labels 0..N-1: a palette PNG, or RGB if it has 16 bits."""
     if labels.dtype == np.uint8:
         image = Image.fromarray(labels).convert("P")
-        image.putpalette(label_palette().tobytes())
+        image.putpalette(colors.tobytes())
+        _write_png(path, image, claimed=claimed)
     else:
-        image = Image.fromarray(label_palette()[labels % SIZE])
+        write_picture(path, colors[labels], claimed=claimed)
+
+
+def write_picture(path: Path, picture: NDArray[np.uint8], *, claimed: bool = False) -> None:
+    """Write an (H, W, 3) RGB picture as a PNG."""
+    _write_png(path, Image.fromarray(picture), claimed=claimed)
+
+
+def _write_png(path: Path, image: Image.Image, *, claimed: bool) -> None:
     write_atomically(path, lambda stream: image.save(stream, "PNG", compress_level=PNG_LEVEL), claimed=claimed)
 
 
 def write_json(path: Path, document: dict[str, Any], indent: int | None = None, *, claimed: bool = False) -> None:
     """Write a JSON document in UTF-8, one line unless indented; NaN and infinity are refused."""
     text = json.dumps(document, indent=indent, allow_nan=False) + "\n"
-    write_atomically(path, lambda stream: stream.write(text.encode()), claimed=claimed)
+    write_content(path, text.encode(), claimed=claimed)

@@ -22,7 +22,9 @@ ROOMS: dict[str, set[str]] = {
     "images": {"errors"},
     "sizes": set(),
     "pictures": {"sizes"},
-    "writing": {"errors", "pictures"},
+    "export": {"pictures", "writing", *SHARED},
+    "report": {"pictures", "regions", "sizes", *SHARED},
+    "writing": {"errors"},
     "regions": {"config", "sizes"},
     "evaluation": {"images", "regions", *SHARED},
     "method": SHARED,
@@ -31,11 +33,13 @@ ROOMS: dict[str, set[str]] = {
     "batch": {
         "engine",
         "evaluation",
+        "export",
         "images",
         "method",
         "model_file",
         "pictures",
         "regions",
+        "report",
         "sizes",
         "weights_file",
         "writing",
@@ -44,6 +48,7 @@ ROOMS: dict[str, set[str]] = {
     "benchmark": {
         "baselines",
         "batch",
+        "pictures",
         "engine",
         "method",
         "regions",
@@ -78,6 +83,8 @@ THIRD_PARTY: dict[str, set[str]] = {
     "writing": {"numpy", "PIL"},
     "regions": {"numpy", "scipy"},
     "evaluation": {"numpy", "scipy", "PIL"},
+    "export": {"numpy", "PIL"},
+    "report": {"numpy", "PIL"},
 }
 """Rooms that may import no other packages than these."""
 

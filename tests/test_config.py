@@ -166,8 +166,15 @@ def test_changed_copy_is_checked_too() -> None:
     ("options", "named"),
     [
         ({"max_pixels": 0}, "--max-pixels must be at least 1, not 0"),
+        ({"colors": "grey"}, "--colors must be one of palette, mean, not grey"),
+        ({"export": ("voc", "csv")}, "--export must be one of voc, coco-rle, coco-panoptic, cvat, not csv"),
+        ({"export": ("voc",), "save": ("labels",)}, "--export is made of labels and stats: add stats to --save"),
+        ({"report": True, "save": ("labels",)}, "--report is made of stats: add stats to --save"),
         ({"save": ()}, "--save needs at least one of labels, color, stats"),
-        ({"save": ("labels", "movie")}, "--save must be one of labels, color, stats, regions, hierarchy, not movie"),
+        (
+            {"save": ("labels", "movie")},
+            "--save must be one of labels, color, stats, overlay, regions, hierarchy, recording, not movie",
+        ),
         ({"shard": (0, 8)}, "--shard must be I/N with 1 <= I <= N, not 0/8"),
         ({"shard": (9, 8)}, "--shard must be I/N with 1 <= I <= N, not 9/8"),
         ({"shard": (0, 0)}, "--shard must be I/N with 1 <= I <= N, not 0/0"),

@@ -19,7 +19,6 @@ from PIL import Image
 from samples import files_below, read_pixels
 
 from dynaseg_cli.errors import ImageError
-from dynaseg_cli.pictures.palette import SIZE, label_palette
 from dynaseg_cli.writing import (
     _leftover,
     refuse_unwritable,
@@ -174,12 +173,15 @@ def test_300_labels_come_back_from_their_file(tmp_path: Path) -> None:
 
 
 @given(labels=LABEL_MAPS)
-def test_colours_are_those_of_the_palette(
+def test_colours_are_those_of_the_labels(
     tmp_path_factory: pytest.TempPathFactory, labels: NDArray[np.uint8] | NDArray[np.uint16]
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "color.png"
-    write_colors(path, labels)
-    np.testing.assert_array_equal(read_pixels(path, "RGB"), label_palette()[labels.astype(int) % SIZE])
+    colors = np.random.default_rng(0).integers(0, 256, (int(labels.max()) + 1, 3), dtype=np.uint8)
+    write_colors(path, labels, colors)
+    np.testing.assert_array_equal(read_pixels(path, "RGB"), colors[labels])
+    if labels.dtype == np.uint8:
+        np.testing.assert_array_equal(read_pixels(path, "P"), labels)
 
 
 def test_json_comes_back_from_its_file_in_ascii(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 from typing import Literal
 
-from ..config import BatchConfig
+from ..config import BatchConfig, Product
 from ..errors import UsageError
 from ..images import PHOTO_SUFFIXES
 from .job import EXTENSIONS, MANY_REGIONS, Job
@@ -56,7 +56,7 @@ def discover(inputs: Sequence[Path], listed: Sequence[Path], output: Path, optio
         found.jobs.append(Job(_regular(path), _name("/".join(kept), options)))
     found.jobs.sort(key=_BY_NAME)
     found.jobs = _unique(found.jobs)
-    _refuse_results_that_are_folders(found.jobs, regions="regions" in options.save)
+    _refuse_results_that_are_folders(found.jobs, options.save)
     if not found.jobs and not found.unreadable:
         places = ", ".join(str(path) for path in inputs) or "the list"
         raise UsageError(
@@ -176,8 +176,11 @@ def _unique(jobs: list[Job]) -> list[Job]:
     return kept
 
 
-def _refuse_results_that_are_folders(jobs: list[Job], *, regions: bool) -> None:
-    """Refuse a result, `regions` among them or not, that would be the folder of another, of jobs in order of names."""
+def _refuse_results_that_are_folders(jobs: list[Job], save: Sequence[Product]) -> None:
+    """Refuse a result that would be the folder of another, of jobs in order of names."""
+    extensions = {EXTENSIONS[product] for product in save}
+    if "regions" in save:
+        extensions.add(MANY_REGIONS)
     folders: dict[str, Job] = {}
     for job in jobs:
         folder = job.name.rpartition("/")[0]
@@ -185,7 +188,7 @@ def _refuse_results_that_are_folders(jobs: list[Job], *, regions: bool) -> None:
             folders[folder] = job
             folder = folder.rpartition("/")[0]
     for folder, below in folders.items():
-        for extension in sorted({*EXTENSIONS.values(), *([MANY_REGIONS] if regions else [])}):
+        for extension in sorted(extensions):
             name = folder.removesuffix(extension)
             at = bisect_left(jobs, name, key=_BY_NAME)
             if name != folder and at < len(jobs) and jobs[at].name == name:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,8 +11,10 @@ from ..config import Product
 EXTENSIONS: dict[Product, str] = {
     "labels": ".png",
     "color": ".png",
+    "overlay": ".png",
     "regions": ".png",
     "hierarchy": ".png",
+    "recording": ".webp",
     "stats": ".json",
 }
 MANY_REGIONS = ".tif"
@@ -35,6 +38,12 @@ class Job(NamedTuple):
     def source(self) -> Path:
         """The image file."""
         return Path(self.path)
+
+    @property
+    def file_name(self) -> str:
+        """The image file's path below its input: ``sub/cat.jpg``."""
+        folder, slash, _ = self.name.rpartition("/")
+        return folder + slash + os.path.basename(self.path)  # noqa: PTH119 - text, as the name
 
     def result(self, output: Path, product: Product) -> Path:
         """The file that a product of this job is written to: ``OUT/labels/sub/cat.png``."""

@@ -20,6 +20,10 @@ from .resume import differing_options, made_otherwise, refuse_other_options
 
 MODEL_NAME = "model.safetensors"
 """Of the network that was fitted to the folder, in the output folder."""
+REPORT_NAME = "report.html"
+"""Of the page that shows all images, in the output folder."""
+EXPORT_FOLDER = "export"
+"""Of what other tools are to read, in the output folder."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,11 @@ def plan_batch(
     """
     segment, batch = segment or SegmentConfig(), batch or BatchConfig()
     _refuse_lost_folder()
+    if segment.fit == "folder" and not segment.refine and "recording" in batch.save:
+        raise UsageError(
+            "--record shows the iterations on each image, and a folder's network is applied in one pass: leave it out,"
+            " or add --load-model and --refine"
+        )
     if batch.scribbles is not None:
         if segment.fit == "folder":
             raise UsageError(
@@ -142,9 +151,9 @@ def _refuse_folder_of_scribbles(folder: Path, inputs: Sequence[Path], output: Pa
     for path in inputs:
         if path.resolve() == there:
             raise UsageError(f"--scribbles {folder} is the input itself; keep scribbles in a folder of their own")
-    for product in EXTENSIONS:
-        if there.is_relative_to((output / product).resolve()):
-            raise UsageError(f"--scribbles {folder} is where {product} are written; copy scribbles to another folder")
+    for written in (*EXTENSIONS, EXPORT_FOLDER):
+        if there.is_relative_to((output / written).resolve()):
+            raise UsageError(f"--scribbles {folder} is where {written} are written; copy scribbles to another folder")
 
 
 def _refuse_no_scribbles(folder: Path, jobs: Sequence[Job]) -> None:

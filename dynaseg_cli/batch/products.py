@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,30 +10,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config import BatchConfig, CutConfig, Product
+from ..engine.segmentation import Segmentation
 from ..errors import DecodeError
 from ..evaluation.label_files import read_hierarchy, read_label_map
+from ..pictures.overlay import overlay
+from ..pictures.recording import Frame, recording
 from ..regions.hierarchy import Hierarchy, boundary_map, build_hierarchy
-from ..writing import write_colors, write_json, write_labels, write_wide
+from ..report.entry import report_entry
+from ..writing import write_colors, write_content, write_json, write_labels, write_picture, write_wide
 from .job import EXTENSIONS, Job
-from .resume import Stats
-from .statistics import REGION_ENTRIES, region_entries
+from .report_entry import ReportEntry
+from .resume import IN_COLORS, OF_CUT, Stats, is_colored_otherwise, is_cut_otherwise, shows_regions
+from .statistics import REGION_ENTRIES, color_table, in_colors, region_entries
 
 Labels = NDArray[np.uint8] | NDArray[np.uint16]
 
-OF_HIERARCHY: frozenset[Product] = frozenset(("regions", "hierarchy"))
+OF_HIERARCHY: frozenset[Product] = OF_CUT | {"hierarchy"}
 """What a hierarchy is built for."""
+OF_ITERATIONS: frozenset[Product] = frozenset(("recording",))
+"""What can be made only while the network is fitted."""
 
 
 @dataclass(frozen=True)
 class Earlier:
-    """What an earlier run left of an image, with the options of this one: all else can be made of it."""
+    """What an earlier run left of an image, with the options of this one: all that is asked for can be made of it."""
 
     stats: Stats
     labels: Labels
 
 
-def read_earlier(job: Job, output: Path, stats: Stats, size: tuple[int, ...]) -> Earlier | None:
-    """The labels that belong to `stats`, None if they are not there as they were written.
+def read_earlier(job: Job, output: Path, stats: Stats, batch: BatchConfig, size: tuple[int, ...]) -> Earlier | None:
+    """The labels that belong to `stats`, None if they are not there as they were written, or are not enough.
 
     Parameters
     ----------
@@ -40,6 +48,9 @@ def read_earlier(job: Job, output: Path, stats: Stats, size: tuple[int, ...]) ->
     """
     fit = stats.get("fit")
     if not (isinstance(fit, dict) and {"iterations", "stop_reason"} <= fit.keys()):
+        return None
+    lost = any(not job.has(output, product) for product in OF_ITERATIONS.intersection(batch.save))
+    if lost or ("recording" in batch.save and is_colored_otherwise(stats, batch)):
         return None
     try:
         labels = read_label_map(job.result(output, "labels"), size[0] * size[1])
@@ -63,53 +74,103 @@ class Products:
     def __init__(self, job: Job, output: Path, batch: BatchConfig, *, claimed: bool) -> None:
         self._job = job
         self._output = output
-        self._save = batch.save
-        self._cut = batch.cut
+        self._batch = batch
         self._claimed = claimed
+        self._report = ReportEntry(job, output)
 
-    def write(self, labels: Labels, image: NDArray[np.uint8], stats: Stats) -> None:
-        """All that are asked for, of new labels.
+    @property
+    def has_recording(self) -> bool:
+        """Whether the image has a recording, or is to have one."""
+        return "recording" in self._batch.save or self._has("recording")
+
+    def write(
+        self, segmentation: Segmentation, image: NDArray[np.uint8], stats: Stats, frames: Sequence[Frame] = ()
+    ) -> None:
+        """All that are asked for, of new labels; of the `frames` of their iterations, if the image `has_recording`.
 
         What an earlier run left is made anew, too, asked for or not: all files of an image are of one segmentation.
         """
-        products = {product for product in EXTENSIONS if product in self._save or self._job.has(self._output, product)}
+        products = {product for product in EXTENSIONS if product in self._batch.save or self._has(product)}
         # No stats while other files are replaced.
         self._path("stats").unlink(missing_ok=True)
+        labels = segmentation.labels
         if "labels" in products:
             write_labels(self._path("labels"), labels, claimed=self._claimed)
-        if "color" in products:
-            write_colors(self._path("color"), labels, claimed=self._claimed)
-        if not products.isdisjoint(OF_HIERARCHY):
-            hierarchy = build_hierarchy(labels, image)
-            if "hierarchy" in products:
-                write_labels(self._path("hierarchy"), boundary_map(hierarchy), claimed=self._claimed)
-            regions = self._write_regions(hierarchy) if "regions" in products else None
-            stats = stats | region_entries(hierarchy, regions, self._cut, labels, image)
+        if "recording" in products:
+            colors, means = color_table(stats["clusters"], labels), self._batch.colors == "mean"
+            content = recording(image, frames, segmentation.numbers, labels, colors, means=means)
+            write_content(self._path("recording"), content, claimed=self._claimed)
+        stats = self._make(products, labels, image, stats, self._batch.cut, reuse=False)
         if "stats" in products:
             self._write_stats(stats)
 
     def complete(self, earlier: Earlier, image: NDArray[np.uint8]) -> None:
-        """Those that are asked for and not there, of the labels and the hierarchy that are."""
-        stats, labels = earlier.stats, earlier.labels
-        if "color" in self._save and not self._job.has(self._output, "color"):
-            write_colors(self._path("color"), labels, claimed=self._claimed)
-        if not OF_HIERARCHY.isdisjoint(self._save):
-            hierarchy = self._earlier_hierarchy(labels)
-            if hierarchy is None:
-                hierarchy = build_hierarchy(labels, image)
-                if "hierarchy" in self._save:
-                    write_labels(self._path("hierarchy"), boundary_map(hierarchy), claimed=self._claimed)
-            regions = None
-            if "regions" in self._save:
-                # Until they are replaced, stats vouch for the labels alone.
-                stats = {name: entry for name, entry in stats.items() if name not in REGION_ENTRIES}
-                self._write_stats(stats)
-                regions = self._write_regions(hierarchy)
-            stats = stats | region_entries(hierarchy, regions, self._cut, labels, image)
-        self._write_stats(stats)
+        """Those that are asked for and not there, or not as they are asked for, of the labels and hierarchy that are.
+
+        With them, what was not asked for and would no longer agree.
+        """
+        stats, batch = earlier.stats, self._batch
+        stale: set[Product] = set()
+        outdated: set[str] = set()
+        if is_colored_otherwise(stats, batch):
+            stale |= IN_COLORS - OF_ITERATIONS
+            outdated.add("colors")
+        if is_cut_otherwise(stats, batch):
+            stale |= OF_CUT
+            outdated.update(REGION_ENTRIES)
+        if outdated:
+            # Until they are replaced, stats vouch for the rest alone.
+            stats = {name: entry for name, entry in stats.items() if name not in outdated}
+            self._write_stats(stats)
+        if "colors" in outdated:
+            stats = {**stats, "colors": batch.colors, "clusters": in_colors(stats["clusters"], batch.colors)}
+        products = {product for product in batch.save if not self._has(product)}
+        products |= {product for product in stale if product in batch.save or self._has(product)}
+        cut = batch.cut if shows_regions(batch) or "cut" not in stats else CutConfig(**stats["cut"])
+        self._write_stats(self._make(products, earlier.labels, image, stats, cut, reuse=True))
+
+    def _make(
+        self,
+        products: Set[Product],
+        labels: Labels,
+        image: NDArray[np.uint8],
+        stats: Stats,
+        cut: CutConfig,
+        *,
+        reuse: bool,
+    ) -> Stats:
+        """Write those that are made of the labels alone, and what the report shows; return the stats that say so.
+
+        With `reuse` a hierarchy that is there is taken for that of these labels.
+        """
+        colors = color_table(stats["clusters"], labels)
+        if "color" in products:
+            write_colors(self._path("color"), labels, colors, claimed=self._claimed)
+        reported = self._batch.report or self._report.is_there
+        if not reported and OF_HIERARCHY.isdisjoint(products):
+            return stats
+        hierarchy = self._earlier_hierarchy(labels) if reuse else None
+        if hierarchy is None:
+            hierarchy = build_hierarchy(labels, image)
+            if "hierarchy" in self._batch.save or self._has("hierarchy"):
+                write_labels(self._path("hierarchy"), boundary_map(hierarchy), claimed=self._claimed)
+        if not reported and OF_CUT.isdisjoint(products):
+            return stats | region_entries(hierarchy, None, cut, labels, image)
+        regions = cut_regions(hierarchy, cut)
+        stats = stats | region_entries(hierarchy, regions, cut, labels, image)
+        if "regions" in products:
+            self._write_regions(regions)
+        if "overlay" in products:
+            in_color = colors[[entry["label"] for entry in stats["regions"]]]
+            write_picture(self._path("overlay"), overlay(image, regions, in_color), claimed=self._claimed)
+        if reported:
+            any_cut = hierarchy if self._has("hierarchy") else None
+            entry = report_entry(self._report.key, image, labels, colors, regions, any_cut, stats)
+            self._report.write(entry, claimed=self._claimed)
+        return stats
 
     def _earlier_hierarchy(self, labels: Labels) -> Hierarchy | None:
-        if not self._job.has(self._output, "hierarchy"):
+        if not self._has("hierarchy"):
             return None
         try:
             hierarchy = read_hierarchy(self._path("hierarchy"), labels.size)
@@ -117,8 +178,7 @@ class Products:
             return None
         return hierarchy if hierarchy.fragments.shape == labels.shape else None
 
-    def _write_regions(self, hierarchy: Hierarchy) -> NDArray[np.int32]:
-        regions = cut_regions(hierarchy, self._cut)
+    def _write_regions(self, regions: NDArray[np.int32]) -> None:
         usual, many = self._path("regions"), self._job.many_regions(self._output)
         if regions.max() < 1 << 16:
             write_labels(usual, regions.astype(np.uint16), claimed=self._claimed)
@@ -126,10 +186,12 @@ class Products:
         else:
             write_wide(many, regions, claimed=self._claimed)
             usual.unlink(missing_ok=True)
-        return regions
 
     def _write_stats(self, stats: Stats) -> None:
         write_json(self._path("stats"), stats, claimed=self._claimed)
+
+    def _has(self, product: Product) -> bool:
+        return self._job.has(self._output, product)
 
     def _path(self, product: Product) -> Path:
         return self._job.result(self._output, product)

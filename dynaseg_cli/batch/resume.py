@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..config import CutConfig, Product, SegmentConfig
+from ..config import BatchConfig, Product, SegmentConfig
 from ..errors import ImageError, UsageError
 from .job import Job
+from .report_entry import ReportEntry
 
 Stats = dict[str, Any]
+
+OF_CUT: frozenset[Product] = frozenset(("regions", "overlay"))
+"""What regions are cut for."""
+IN_COLORS: frozenset[Product] = frozenset(("color", "overlay", "recording"))
+"""What has the labels' colours."""
 
 LOOKED_AT = 1000
 """Earlier results that are asked for their options before a start: enough to notice those of another run, and few
@@ -78,13 +84,30 @@ def earlier_stats(
     return stats if same else None
 
 
-def is_complete(job: Job, output: Path, stats: Stats, save: Iterable[Product], cut: CutConfig) -> bool:
-    """Whether all products of a job are there, beside its `stats`, and its regions, if asked for, are cut like this."""
-    if "regions" in save and stats.get("cut") != cut.as_options():
+def is_complete(job: Job, output: Path, stats: Stats, batch: BatchConfig) -> bool:
+    """Whether all that is asked for is there, beside its `stats`, with regions cut and colours chosen as asked."""
+    if is_cut_otherwise(stats, batch) or is_colored_otherwise(stats, batch):
         return False
-    if "hierarchy" in save and "levels" not in stats:
+    if "hierarchy" in batch.save and "levels" not in stats:
         return False
-    return all(job.has(output, product) for product in save)
+    if batch.report and not ReportEntry(job, output).is_there:
+        return False
+    return all(job.has(output, product) for product in batch.save)
+
+
+def shows_regions(batch: BatchConfig) -> bool:
+    """Whether something is asked for that regions are cut for."""
+    return batch.report or not OF_CUT.isdisjoint(batch.save)
+
+
+def is_cut_otherwise(stats: Stats, batch: BatchConfig) -> bool:
+    """Whether something is asked for that has regions, and those there are were not cut as it is asked."""
+    return shows_regions(batch) and stats.get("cut") != batch.cut.as_options()
+
+
+def is_colored_otherwise(stats: Stats, batch: BatchConfig) -> bool:
+    """Whether something is asked for that has colours, and those of the labels were not chosen as it is asked."""
+    return (batch.report or not IN_COLORS.isdisjoint(batch.save)) and stats.get("colors") != batch.colors
 
 
 def _entry(document: Stats | None, name: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from ..engine.engine import Engine
 from ..engine.segmentation import Segmentation
 from ..errors import ImageError, InterruptedWorkError
 from ..method.silhouette import Silhouette
+from ..pictures.recording import Frame, Recorder
 from ..writing import refuse_unwritable
 from .claims import Claims
 from .decoding import decode, read_source
@@ -55,6 +56,8 @@ class _Segmented:
     decoded: _Decoded
     segmentation: Segmentation | None
     """None where an earlier one serves."""
+    frames: list[Frame]
+    """Of the recording, where one is made."""
 
 
 @dataclass(frozen=True)
@@ -96,10 +99,10 @@ def run_stream(
         hashes = sha256, None if drawn is None else drawn.sha256
         scribbled = batch.scribbles is not None
         stats = None if batch.overwrite else earlier_stats(job, output, *hashes, engine.config, scribbled=scribbled)
-        if stats is not None and is_complete(job, output, stats, batch.save, batch.cut):
+        if stats is not None and is_complete(job, output, stats, batch):
             return Outcome(job.path, "skipped")
         image = decode(content, batch.max_pixels)
-        earlier = None if stats is None else read_earlier(job, output, stats, image.shape[:2])
+        earlier = None if stats is None else read_earlier(job, output, stats, batch, image.shape[:2])
         scribbles = silhouette = None
         if earlier is None and drawn is not None:
             scribbles = decode_scribbles(drawn, image.shape[:2], engine.config.clusters, batch.max_pixels)
@@ -115,9 +118,12 @@ def run_stream(
             tell(Iterated(job.name, iteration, labels))
 
         if decoded.earlier is not None:
-            return _Segmented(decoded, None)
+            return _Segmented(decoded, None, [])
         tell(Began(job.name, "segmented"))
-        return _Segmented(decoded, engine.segment(decoded.image, decoded.silhouette, watch, decoded.scribbles))
+        recorder = Recorder() if Products(job, output, batch, claimed=claims.exclusive).has_recording else None
+        on_labels = None if recorder is None else recorder.add
+        segmentation = engine.segment(decoded.image, decoded.silhouette, watch, decoded.scribbles, on_labels)
+        return _Segmented(decoded, segmentation, [] if recorder is None else recorder.frames)
 
     def write(job: Job, segmented: _Segmented) -> Outcome:
         tell(Began(job.name, "written"))
@@ -128,9 +134,9 @@ def run_stream(
             return _outcome(job.path, decoded.earlier.stats, 0.0, segmented=False)
         assert segmentation is not None
         stats = stats_document(
-            job.path, decoded.sha256, decoded.image, segmentation, engine.config, device, decoded.drawn
+            job.path, decoded.sha256, decoded.image, segmentation, engine.config, device, batch.colors, decoded.drawn
         )
-        products.write(segmentation.labels, decoded.image, stats)
+        products.write(segmentation, decoded.image, stats, segmented.frames)
         return _outcome(job.path, stats, round(segmentation.seconds, 3), segmented=True)
 
     count = readers(engine)

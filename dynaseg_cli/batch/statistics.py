@@ -10,9 +10,9 @@ from scipy.ndimage import find_objects
 from scipy.sparse import coo_array
 
 from .. import __version__
-from ..config import CutConfig, SegmentConfig
+from ..config import Colors, CutConfig, SegmentConfig
 from ..engine.segmentation import FitRecord, Segmentation
-from ..pictures.palette import label_color
+from ..pictures.palette import label_color, palette_colors
 from ..regions.connected import connected_regions, value_of_each
 from ..regions.hierarchy import Hierarchy
 from .scribble_files import ScribbleFile
@@ -29,6 +29,7 @@ def stats_document(
     segmentation: Segmentation,
     config: SegmentConfig,
     device: str,
+    colors: Colors = "palette",
     scribbles: ScribbleFile | None = None,
 ) -> dict[str, Any]:
     """The document of ``stats.schema.json`` for one segmented image, without regions."""
@@ -44,7 +45,8 @@ def stats_document(
         "dynaseg": __version__,
         "fit": _fit_entry(segmentation.fit),
         "num_labels": segmentation.num_labels,
-        "clusters": cluster_statistics(segmentation.labels, image),
+        "colors": colors,
+        "clusters": in_colors(cluster_statistics(segmentation.labels, image), colors),
     }
 
 
@@ -80,13 +82,28 @@ def cluster_statistics(
 
     Returns
     -------
-    list of {label, those of `segment_statistics`, regions (4-connected parts), color [r, g, b] in the colourised map}.
+    list of {label, those of `segment_statistics`, regions (4-connected parts)}.
     """
     found, regions = np.unique(value_of_each(connected_regions(labels), labels), return_counts=True)
     return [
-        {"label": label, **entry, "regions": parts, "color": list(label_color(label))}
+        {"label": label, **entry, "regions": parts}
         for label, parts, entry in zip(found.tolist(), regions.tolist(), segment_statistics(labels, image), strict=True)
     ]
+
+
+def in_colors(clusters: list[dict[str, Any]], colors: Colors) -> list[dict[str, Any]]:
+    """Entries of `cluster_statistics`, with the color [r, g, b] of each in pictures."""
+    if colors == "mean":
+        return [{**entry, "color": [round(value) for value in entry["mean_rgb"]]} for entry in clusters]
+    return [{**entry, "color": list(label_color(entry["label"]))} for entry in clusters]
+
+
+def color_table(clusters: list[dict[str, Any]], labels: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.uint8]:
+    """(N, 3) uint8 RGB: the color of each entry of `in_colors` at its label, for all values in the (H, W) `labels`."""
+    table = palette_colors(1 + max(int(labels.max()), *(entry["label"] for entry in clusters)))
+    for entry in clusters:
+        table[entry["label"]] = entry["color"]
+    return table
 
 
 def region_statistics(

@@ -18,6 +18,7 @@ from ..writing import write_json
 from .claims import Claims
 from .outcome import Outcome
 from .planning import Plan
+from .resume import shows_regions
 
 PATIENCE_S = 10.0
 """Longest wait for ``run.json`` to be written."""
@@ -74,28 +75,27 @@ class RunSummary:
             "seconds": round(self.seconds, 3),
             "failures": [{"path": failure.path, "reason": failure.reason} for failure in self.failures],
             "options": self.plan.segment.as_options(),
-            **({"cut": self.plan.batch.cut.as_options()} if "regions" in self.plan.batch.save else {}),
+            **({"cut": self.plan.batch.cut.as_options()} if shows_regions(self.plan.batch) else {}),
+            "colors": self.plan.batch.colors,
             **({"scribbles": str(scribbles)} if (scribbles := self.plan.batch.scribbles) is not None else {}),
             "versions": versions(),
             "device": device,
         }
 
-    def write(self, device: str, *, interrupted: bool = False) -> dict[str, Any]:
-        """Write ``OUT/run.json`` and return its document.
+    def write(self, document: dict[str, Any]) -> None:
+        """Write a `document` as ``OUT/run.json``.
 
         Raises
         ------
         OSError
             If it cannot be written, or a folder that hangs has not answered within `PATIENCE_S`.
         """
-        document = self.document(device, interrupted=interrupted)
         written: Future[None] = Future()
         threading.Thread(target=_write, args=(self.plan.output, document, written), daemon=True).start()
         try:
             written.result(PATIENCE_S)
         except futures.TimeoutError:
             raise OSError(errno.ETIMEDOUT, "the folder does not answer") from None
-        return document
 
 
 def _write(output: Path, document: dict[str, Any], written: Future[None]) -> None:

@@ -25,6 +25,7 @@ from ..errors import ImageError, UsageError
 from ..evaluation.agreement import Row
 from ..evaluation.evaluate import Evaluation
 from ..evaluation.pairing import composed, label_files
+from ..pictures.palette import palette_colors
 from ..writing import write_colors, write_labels
 from .memory import peak_bytes, reset_peak
 from .methods import Method, make_method
@@ -298,7 +299,7 @@ class Benchmark:
             host, device = peak_bytes(self._device)
             started = time.perf_counter()
             write_labels(job.result(folder, "labels"), labelled.labels)
-            write_colors(job.result(folder, "color"), labelled.labels)
+            write_colors(job.result(folder, "color"), labelled.labels, palette_colors(int(labelled.labels.max()) + 1))
         except ImageError as error:
             return str(error)
         except MemoryError:

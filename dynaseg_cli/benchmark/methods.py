@@ -99,7 +99,7 @@ def _by_reference(config: SegmentConfig, image: NDArray[np.uint8]) -> Labelled:
         threshold = silhouette_phase(image, config.seed).k
     found = time.perf_counter()
     result = reference_segment(image, config, threshold)
-    labels, _ = number_by_area(result.labels)
+    labels = number_by_area(result.labels).labels
     stages = {"silhouette": found - started, "fit": time.perf_counter() - found}
     return Labelled(labels, len(result.losses), stages)
 
@@ -110,5 +110,5 @@ def _by_function(segment: Callable[[NDArray[np.uint8]], NDArray[np.int32]], imag
     seconds = time.perf_counter() - started
     if raw.max() >= MOST_LABELS:
         raise ImageError(f"{int(raw.max()) + 1} labels, more than the {MOST_LABELS} that a 16-bit PNG tells apart")
-    labels, _ = number_by_area(raw)
+    labels = number_by_area(raw).labels
     return Labelled(labels, None, {"fit": seconds})

@@ -8,7 +8,7 @@ import os
 import sys
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
 import typer
 
@@ -19,9 +19,11 @@ from ..config import (
     PRESETS,
     Backbone,
     BatchConfig,
+    Colors,
     CutConfig,
     Executor,
     Fit,
+    Format,
     Mode,
     Precision,
     Preset,
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
 
 _METHOD, _STOP, _SIZE = "Method", "When to stop", "Size and arithmetic"
 _FOLDER, _GUIDANCE, _REGIONS = "One label space for a folder", "Guidance", "Regions"
-_INPUT, _OUTPUT, _RUN = "Input", "Output", "Running"
+_INPUT, _OUTPUT, _PICTURES, _RUN = "Input", "Output", "Pictures and exports", "Running"
 _DEFAULT = SegmentConfig()
 _BATCH = BatchConfig()
 _CUT = CutConfig()
@@ -318,12 +320,47 @@ def segment(
         str,
         typer.Option(
             metavar="LIST",
-            help="What to write, separated by commas: labels (grey PNG), color (palette PNG), stats (JSON), regions"
-            " (merged, grey PNG), hierarchy (boundary strengths: any regions can be cut from it later; grey PNG)."
+            help="What to write, separated by commas: labels (grey PNG), color (palette PNG), stats (JSON), overlay"
+            " (the photo with regions and colours laid over), regions (merged, grey PNG), hierarchy (boundary"
+            " strengths: any regions can be cut from it later; grey PNG)."
             " Without stats nothing marks an image as complete, and a re-run does it again.",
             rich_help_panel=_OUTPUT,
         ),
     ] = ",".join(_BATCH.save),
+    colors: Annotated[
+        Colors,
+        typer.Option(
+            help="Colours of the labels in pictures: a fixed palette, or the mean colour of what each label is in its"
+            " image.",
+            rich_help_panel=_PICTURES,
+        ),
+    ] = _BATCH.colors,
+    report: Annotated[
+        bool,
+        typer.Option(
+            "--report",
+            help="Write OUT/report.html, a page to look at, sort and filter all images, which needs no server.",
+            rich_help_panel=_PICTURES,
+        ),
+    ] = _BATCH.report,
+    record: Annotated[
+        bool,
+        typer.Option(
+            "--record",
+            help="Save recording, too: an animation (WebP) of how each image's labels change with the iterations.",
+            rich_help_panel=_PICTURES,
+        ),
+    ] = False,
+    export: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIST",
+            help="Hand the results on in formats of other tools, in OUT/export, separated by commas:"
+            f" {', '.join(get_args(Format))} (Segmentation mask 1.1). Regions if they are saved, else labels.",
+            show_default=False,
+            rich_help_panel=_PICTURES,
+        ),
+    ] = None,
     keep_extension: Annotated[
         bool,
         typer.Option(
@@ -435,8 +472,11 @@ def segment(
             keep_extension=keep_extension,
             max_pixels=max_pixels,
             scribbles=scribbles,
-            save=_products(save, context),
+            save=_products(save, context, record=record),
             cut=CutConfig(regions=regions, granularity=granularity),
+            colors=colors,
+            report=report,
+            export=cast("tuple[Format, ...]", tuple(_names(export or ""))),  # BatchConfig checks them
             overwrite=overwrite,
             fail_fast=fail_fast,
             shard=parse_shard(shard, os.environ),
@@ -481,7 +521,7 @@ def _run(plan: Plan, workers: WorkersConfig, save_model: Path | None, *, as_json
             return _end(summary, NO_DEVICE, interrupted.signal, as_json=as_json, quiet=quiet)
         except WorkerError:
             with suppress(OSError):
-                summary.write(NO_DEVICE, interrupted=True)
+                summary.write(summary.document(NO_DEVICE, interrupted=True))
             raise
     with BatchProgress(summary, quiet=quiet) as progress:
         dispatcher = dispatcher_of(plan, workers, progress.iterate)
@@ -492,31 +532,38 @@ def _run(plan: Plan, workers: WorkersConfig, save_model: Path | None, *, as_json
                     progress.finish(outcome)
         except WorkerError:
             with suppress(OSError):
-                summary.write(dispatcher.device, interrupted=True)
+                summary.write(summary.document(dispatcher.device, interrupted=True))
             raise
     return _end(summary, dispatcher.device, signals[0] if signals else None, as_json=as_json, quiet=quiet)
 
 
 def _end(summary: RunSummary, device: str, signal: int | None, *, as_json: bool, quiet: bool) -> ExitCode:
     """Write and say what became of a run; `signal` is the one that ended it, if one did."""
+    from .handing_on import save_exports, save_report, show_how_to_look
     from .progress import show_summary
     from .signals import TERMINATING
 
     plan, interrupted = summary.plan, signal is not None
+    document = summary.document(device, interrupted=interrupted)
     try:
-        summary.write(device, interrupted=interrupted)
+        summary.write(document)
     except OSError as error:
         say(f"error: {plan.output}/run.json cannot be written: {error.strerror}", "red")
     if plan.segment.model is not None:
         save_folder_statistics(plan, quiet=quiet)
+    lost = plan.batch.report and not save_report(plan, document)
+    # What is interrupted is exported once it is whole.
+    if plan.batch.export and not interrupted and not save_exports(plan, quiet=quiet):
+        lost = True
     if not quiet:
         show_summary(summary, ", ".join(plan.batch.save))
+        show_how_to_look(plan)
     if as_json:
-        print(json.dumps(summary.document(device, interrupted=interrupted)))  # noqa: T201
+        print(json.dumps(document))  # noqa: T201
     if interrupted:
         say("interrupted; the same command continues", "yellow")
         return ExitCode.TERMINATED if signal in TERMINATING else ExitCode.INTERRUPTED
-    return ExitCode.SOME_FAILED if summary.failures else ExitCode.DONE
+    return ExitCode.SOME_FAILED if lost or summary.failures else ExitCode.DONE
 
 
 def _fetch_weights(config: SegmentConfig, *, quiet: bool) -> None:
@@ -533,6 +580,8 @@ def _fetch_weights(config: SegmentConfig, *, quiet: bool) -> None:
 
 
 def _show_plan(plan: Plan, as_json: bool) -> ExitCode:
+    from ..batch.planning import EXPORT_FOLDER, REPORT_NAME
+
     jobs = [
         {"path": job.path, "results": [str(job.result(plan.output, product)) for product in plan.batch.save]}
         for job in plan.jobs
@@ -543,6 +592,10 @@ def _show_plan(plan: Plan, as_json: bool) -> ExitCode:
     else:
         for job in jobs:
             say(f"{job['path']} -> {', '.join(job['results'])}")
+        if plan.batch.report:
+            say(f"all of it -> {plan.output / REPORT_NAME}")
+        if plan.batch.export:
+            say(f"all of it, as {', '.join(plan.batch.export)} -> {plan.output / EXPORT_FOLDER}")
         say(f"{len(jobs)} images; nothing was written")
     return ExitCode.SOME_FAILED if failures else ExitCode.DONE
 
@@ -559,14 +612,24 @@ def _written(context: typer.Context, name: str) -> bool:
     return source is not None and source.name != "DEFAULT"
 
 
-def _products(save: str, context: typer.Context) -> tuple[Product, ...]:
+def _names(text: str) -> dict[str, None]:
+    """Those of a list that is separated by commas, each once."""
+    return dict.fromkeys(name.strip() for name in text.split(",") if name.strip())
+
+
+def _products(save: str, context: typer.Context, *, record: bool) -> tuple[Product, ...]:
     """What to save: regions, too, where it is said how they are cut and not what is saved."""
-    names = dict.fromkeys(name.strip() for name in save.split(",") if name.strip())
+    names = _names(save)
+    if record:
+        names["recording"] = None
     for option in ("regions", "granularity"):
         if _written(context, option) and "regions" not in names:
-            if _written(context, "save"):
-                raise UsageError(f"--{option} says where regions are cut, but --save does not name regions: add them")
-            names["regions"] = None
+            if not _written(context, "save"):
+                names["regions"] = None
+            elif "overlay" not in names and not context.params["report"]:
+                raise UsageError(
+                    f"--{option} says where regions are cut, but --save names neither regions nor overlay: add one"
+                )
     return cast("tuple[Product, ...]", tuple(names))  # BatchConfig checks them
 
 

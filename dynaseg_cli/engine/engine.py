@@ -11,6 +11,7 @@ from typing import Literal, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ..config import SegmentConfig
 from ..errors import DeviceMemoryError
@@ -21,7 +22,7 @@ from ..regions.numbering import number_by_area
 from ..sizes import level_sizes, shrink, working_size
 from .alignment import CHANNEL_MULTIPLE, align_features
 from .device import compute_dtype, resolve_device
-from .fitting import Fit, Fitter, OnIteration
+from .fitting import Fit, Fitter, OnIteration, OnRawLabels
 from .labelling import label_image_at_once, label_image_by_guide, to_input
 from .memory import is_out_of_memory, release_memory
 from .networks import new_network
@@ -32,6 +33,9 @@ TILE_SIZE = {"cpu": 160, "mps": 512, "cuda": 1024}
 """Side in pixels of the tiles that are labelled at a time: small enough for a cache, large enough for a GPU."""
 SMALLEST_SIZE = 32
 """Out of memory, the longest side is halved no further than to this; tiles neither."""
+
+OnLabels = Callable[[int, int, NDArray[np.int16]], None]
+"""Called with the iteration (from 1), q' and the (h, w) raw labels."""
 
 Result = TypeVar("Result")
 
@@ -79,6 +83,7 @@ class Engine:
         silhouette: Silhouette | None = None,
         on_iteration: OnIteration | None = None,
         scribbles: NDArray[np.uint8] | None = None,
+        on_labels: OnLabels | None = None,
     ) -> Segmentation:
         """Segment an RGB (H, W, 3) uint8 image.
 
@@ -89,6 +94,9 @@ class Engine:
         on_iteration : called with the iteration and q' after each iteration; what it raises ends the work.
         scribbles : (H, W) uint8, at some pixels the label wanted there, 0..q-1, at all others 255. Labels drawn come
             out as drawn, and their number takes the place of the stop threshold.
+        on_labels : called with the iteration, q' and the (h, w) int16 labels after each iteration, for which the host
+            waits for the device: raw channels of the network, which `Segmentation.numbers` says the labels of. Where
+            memory runs out, iterations start again from the first, on a smaller copy.
 
         Raises
         ------
@@ -118,7 +126,7 @@ class Engine:
         threshold = len(drawn) or (silhouette.k if silhouette is not None else self.config.min_labels)
         assert isinstance(threshold, int)
         with self.computing():
-            raw, record = self._fit_and_label(image, threshold, silhouette, on_iteration, scribbles)
+            raw, record = self._fit_and_label(image, threshold, silhouette, on_iteration, scribbles, on_labels)
         return self._segmentation(raw, image, record, started, drawn)
 
     def apply(self, image: NDArray[np.uint8], on_iteration: OnIteration | None = None) -> Segmentation:
@@ -178,8 +186,11 @@ class Engine:
         if self.config.fit == "folder":
             num_labels = int(np.count_nonzero(np.bincount(raw.reshape(-1))))
             labels = raw.astype(np.uint8 if self.config.clusters <= 256 else np.uint16)
-            return Segmentation(labels, num_labels, record, time.perf_counter() - started)
-        return Segmentation(*number_by_area(raw, kept=drawn), record, time.perf_counter() - started)
+            numbers = np.arange(self.config.clusters, dtype=np.int32)
+            return Segmentation(labels, num_labels, numbers, record, time.perf_counter() - started)
+        numbered = number_by_area(raw, kept=drawn)
+        seconds = time.perf_counter() - started
+        return Segmentation(numbered.labels, numbered.count, numbered.numbers, record, seconds)
 
     def _fitted_by(self) -> SegmentConfig:
         """The options as the fit of an image has them."""
@@ -206,6 +217,7 @@ class Engine:
         silhouette: Silhouette | None,
         on_iteration: OnIteration | None,
         scribbles: NDArray[np.uint8] | None,
+        on_labels: OnLabels | None,
     ) -> tuple[NDArray[np.int16], FitRecord]:
         height, width = image.shape[:2]
 
@@ -216,7 +228,7 @@ class Engine:
             drawn = None
             if scribbles is not None:
                 drawn = [shrink_scribbles(scribbles, *working_size(width, height, size)) for size in sizes]
-            return levels, self._fit(levels, threshold, on_iteration, drawn), time.perf_counter() - started
+            return levels, self._fit(levels, threshold, on_iteration, drawn, on_labels), time.perf_counter() - started
 
         def label(tile_size: int) -> NDArray[np.int16]:
             return label_image_by_guide(self.network, image, fitted.labels, self.dtype, tile_size, on_tile)
@@ -259,6 +271,7 @@ class Engine:
         threshold: int,
         on_iteration: OnIteration | None,
         scribbles: list[NDArray[np.uint8]] | None,
+        on_labels: OnLabels | None,
     ) -> Fit:
         targets = None
         if scribbles is not None:
@@ -267,8 +280,15 @@ class Engine:
             # A BatchNorm over one pixel is undefined; one pixel has one label.
             label = targets[-1].cpu() if targets else torch.zeros((1, 1), dtype=torch.int64)
             return Fit(label, "threshold", [1], [1], [0.0], [0.0], [0.0], [1.0])
+        on_raw: OnRawLabels | None = None
+        if on_labels is not None:
+            tell = on_labels
+
+            def on_raw(iteration: int, present: int, raw: Tensor) -> None:
+                tell(iteration, present, raw.to(torch.int16).cpu().numpy())
+
         inputs = [to_input(level, self.device) for level in levels]
-        return self.fitter.fit(inputs, threshold, on_iteration, targets)
+        return self.fitter.fit(inputs, threshold, on_iteration, targets, on_raw)
 
     def _shrinking_on_out_of_memory(self, work: Callable[[int], Result], size: int) -> Result:
         """Do `work(size)`; out of memory, free what was held and try again, at half the size if that was nothing."""

@@ -33,6 +33,9 @@ CAPTURED_PIXELS = 1 << 20
 OnIteration = Callable[[int, int], None]
 """Called with the iteration (from 1) and q' as the work goes on; whatever it raises ends the fit."""
 
+OnRawLabels = Callable[[int, int, Tensor], None]
+"""Called after each iteration with its number (from 1), q' and the (h, w) int64 labels on the device."""
+
 
 @dataclass
 class Fit:
@@ -90,12 +93,14 @@ class Fitter:
         threshold: int,
         on_iteration: OnIteration | None = None,
         scribbles: Sequence[Tensor] | None = None,
+        on_labels: OnRawLabels | None = None,
     ) -> Fit:
         """Optimise the network on (1, 3, h, w) float32 images, one after another, until a stop rule holds on each.
 
         The levels are one image at growing sizes: most of the labels vanish on the small ones, at a fraction of the
         cost. A level ends as `Trajectory` says; one that is not the last takes at most half of the iterations left.
-        `scribbles` are what a user drew on each level, (h, w) int64, labels and `FREE`.
+        `scribbles` are what a user drew on each level, (h, w) int64, labels and `FREE`. With `on_labels` the host waits
+        for each iteration.
 
         Raises
         ------
@@ -107,7 +112,7 @@ class Fitter:
             momentum.zero_()
         if scribbles is not None:
             take_up_labels(self._network.train(), levels[0], scribbles[0])
-        return self.go_on(levels, threshold, self._config.iterations, on_iteration, scribbles)
+        return self.go_on(levels, threshold, self._config.iterations, on_iteration, scribbles, on_labels)
 
     def go_on(
         self,
@@ -116,6 +121,7 @@ class Fitter:
         limit: int,
         on_iteration: OnIteration | None = None,
         scribbles: Sequence[Tensor] | None = None,
+        on_labels: OnRawLabels | None = None,
     ) -> Fit:
         """As `fit`, for at most `limit` iterations, from what the network and its momenta are now.
 
@@ -124,14 +130,21 @@ class Fitter:
         self._network.train()
         height, width = levels[-1].shape[2:]
         if height <= width or not self._captures:
-            return self._go_on(levels, threshold, limit, on_iteration, scribbles)
+            return self._go_on(levels, threshold, limit, on_iteration, scribbles, on_labels)
         # Transposed, with transposed kernels, portraits use what is recorded for landscapes of their size.
         self._transpose_kernels()
         if scribbles is not None:
             scribbles = [drawn.T for drawn in scribbles]
+        on_transposed: OnRawLabels | None = None
+        if on_labels is not None:
+            tell = on_labels
+
+            def on_transposed(iteration: int, present: int, labels: Tensor) -> None:
+                tell(iteration, present, labels.T)
+
         try:
             levels = [level.transpose(2, 3) for level in levels]
-            fit = self._go_on(levels, threshold, limit, on_iteration, scribbles)
+            fit = self._go_on(levels, threshold, limit, on_iteration, scribbles, on_transposed)
         finally:
             self._transpose_kernels()
         fit.labels = fit.labels.T
@@ -155,6 +168,7 @@ class Fitter:
         most: int,
         on_iteration: OnIteration | None,
         scribbles: Sequence[Tensor] | None,
+        on_labels: OnRawLabels | None,
     ) -> Fit:
         fit = Fit(torch.empty(0))
         drawn = [None] * len(levels) if scribbles is None else scribbles
@@ -166,12 +180,15 @@ class Fitter:
                 fit.iterations.append(0)
                 continue
 
-            def watch(status: Status, before: int = before) -> None:
+            iteration = self._iteration(*image.shape[2:], scribbled=on_it is not None)
+
+            def watch(status: Status, before: int = before, iteration: Iteration = iteration) -> None:
                 if on_iteration is not None:
                     on_iteration(before + status.iterations, status.present)
+                if on_labels is not None:
+                    on_labels(before + status.iterations, status.present, iteration.trajectory.labels)
 
-            iteration = self._iteration(*image.shape[2:], scribbled=on_it is not None)
-            end = iteration.run(image, threshold, limit, watch, on_it)
+            end = iteration.run(image, threshold, limit, watch, on_it, every=on_labels is not None)
             fit.add_level(iteration.trajectory)
             if end == "diverged":
                 raise DivergedError(

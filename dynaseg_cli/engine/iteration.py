@@ -28,13 +28,28 @@ class Iteration:
         self._update = update
         self.trajectory = trajectory
 
-    def run(self, image: Tensor, threshold: int, limit: int, watch: Watch, scribbles: Tensor | None = None) -> End:
-        """Iterate on (1, 3, H, W), with scribbles on it if the step is made for them, until the trajectory ends."""
+    def run(
+        self,
+        image: Tensor,
+        threshold: int,
+        limit: int,
+        watch: Watch,
+        scribbles: Tensor | None = None,
+        *,
+        every: bool = False,
+    ) -> End:
+        """Iterate on (1, 3, H, W), with scribbles on it if the step is made for them, until the trajectory ends.
+
+        With `every`, `watch` is called after every iteration, before the next changes anything.
+        """
         self._step.load(image, scribbles)
         self.trajectory.begin(threshold, limit)
-        return self._loop(watch)
+        return self._one_by_one(watch) if every else self._loop(watch)
 
     def _loop(self, watch: Watch) -> End:
+        return self._one_by_one(watch)
+
+    def _one_by_one(self, watch: Watch) -> End:
         while True:
             self._look()
             status = read_status(self.trajectory.status())

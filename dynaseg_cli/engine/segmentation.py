@@ -62,6 +62,8 @@ class Segmentation:
     labels: NDArray[np.uint8] | NDArray[np.uint16]
     num_labels: int
     """How many occur."""
+    numbers: NDArray[np.int32]
+    """(C,) the label that each of the network's first C channels became; those that do not occur come last."""
     fit: FitRecord
     seconds: float
     """Wall time in the engine: silhouette phase where it was done here, fit, labelling and merging."""

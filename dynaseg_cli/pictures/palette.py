@@ -9,6 +9,18 @@ from numpy.typing import NDArray
 
 SIZE = 256
 """Colours; label n beyond them takes colour n modulo 256."""
+DEFICIENT_WEIGHT = 2**0.5
+"""By how much colours look further apart than they do to a dichromat before that is what keeps them from being chosen:
+with 1, a palette has next to no hues but blue and yellow."""
+DICHROMATS = np.array(
+    [
+        [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+        [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+        [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+    ]
+)
+"""What linear sRGB looks like to those who lack L, M or S cones (protanopia, deuteranopia, tritanopia): Machado et al.
+2009, doi:10.1109/TVCG.2009.113, severity 1."""
 
 
 @functools.cache
@@ -16,20 +28,23 @@ def label_palette() -> NDArray[np.uint8]:
     """(256, 3) uint8 RGB, each colour as far as possible from those before it.
 
     Chosen by farthest-point sampling in Oklab (Ottosson 2020), where distance is perceived difference, among colours
-    neither too dark, too pale nor too garish to sit side by side. Differences in lightness count as much as those in
-    hue, which keeps neighbours apart for colour-blind viewers too.
+    neither too dark, too pale nor too garish to sit side by side. How far two colours are apart is how far they are for
+    the viewer who tells them apart the least: one with normal vision, or, `DEFICIENT_WEIGHT` times as strict, one who
+    lacks a kind of cone.
     """
     steps = np.arange(0, 256, 17)
     rgb = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(-1, 3)
-    oklab = _oklab(rgb / 255)
+    oklab = _oklab(_linear(rgb / 255))
     chroma = np.hypot(oklab[:, 1], oklab[:, 2])
-    pleasant = (oklab[:, 0] > 0.38) & (oklab[:, 0] < 0.92) & (chroma < 0.13)
-    rgb, oklab = rgb[pleasant], oklab[pleasant]
-    first = _oklab(np.array([[70, 115, 170]]) / 255)
-    chosen = [int(((oklab - first) ** 2).sum(1).argmin())]
-    distance = np.full(len(oklab), np.inf)
+    rgb = rgb[(oklab[:, 0] > 0.36) & (oklab[:, 0] < 0.90) & (chroma < 0.14)]
+    seen = as_seen(rgb)
+    weights = np.array([1.0] + [DEFICIENT_WEIGHT] * len(DICHROMATS))
+    first = _oklab(_linear(np.array([[70, 115, 170]]) / 255))
+    chosen = [int(((seen[0] - first) ** 2).sum(1).argmin())]
+    distance = np.full(len(rgb), np.inf)
     while len(chosen) < SIZE:
-        distance = np.minimum(distance, ((oklab - oklab[chosen[-1]]) ** 2).sum(1))
+        apart = np.linalg.norm(seen - seen[:, chosen[-1:]], axis=2)
+        distance = np.minimum(distance, (apart * weights[:, None]).min(0))
         chosen.append(int(distance.argmax()))
     return rgb[chosen].astype(np.uint8)
 
@@ -40,9 +55,24 @@ def label_color(label: int) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def _oklab(rgb: NDArray[np.float64]) -> NDArray[np.float64]:
-    """sRGB in 0..1, (N, 3), to Oklab."""
-    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+def palette_colors(count: int) -> NDArray[np.uint8]:
+    """(count, 3) uint8 RGB: the colours of labels 0..count-1."""
+    return label_palette()[np.arange(count) % SIZE]
+
+
+def as_seen(rgb: NDArray[np.integer]) -> NDArray[np.float64]:
+    """Colours (N, 3), 0..255, in Oklab, (4, N, 3): for normal vision, and for those who lack L, M or S cones."""
+    linear = _linear(rgb / 255)
+    return np.stack([_oklab(linear), *(_oklab((linear @ matrix.T).clip(0, 1)) for matrix in DICHROMATS)])
+
+
+def _linear(rgb: NDArray[np.float64]) -> NDArray[np.float64]:
+    """sRGB in 0..1 without its gamma."""
+    return np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+
+
+def _oklab(linear: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Linear sRGB in 0..1, (N, 3), to Oklab."""
     to_lms = np.array(
         [
             [0.4122214708, 0.5363325363, 0.0514459929],

@@ -19,7 +19,7 @@ from dynaseg_cli.batch.claims import Claims
 from dynaseg_cli.batch.folder_statistics import CLUSTERS_NAME, EXAMPLES, folder_statistics, write_folder_statistics
 from dynaseg_cli.batch.job import Job
 from dynaseg_cli.batch.planning import Plan
-from dynaseg_cli.batch.statistics import cluster_statistics
+from dynaseg_cli.batch.statistics import cluster_statistics, in_colors
 from dynaseg_cli.config import FOLDER_FIT, BatchConfig, SegmentConfig, WeightsFile
 from dynaseg_cli.pictures.palette import label_color
 
@@ -32,7 +32,7 @@ def stats(path: str, labels: NDArray[np.uint8], image: NDArray[np.uint8]) -> dic
     return {
         "source": {"path": path},
         "options": CONFIG.as_options(),
-        "clusters": cluster_statistics(labels, image),
+        "clusters": in_colors(cluster_statistics(labels, image), "palette"),
     }
 
 

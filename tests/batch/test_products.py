@@ -3,6 +3,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import jsonschema
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 from samples import TINY, files_below, photo_folder, read_pixels
 
 from dynaseg_cli import BatchConfig, CutConfig, Engine, read_hierarchy
@@ -17,14 +20,17 @@ from dynaseg_cli.batch import products, stages
 from dynaseg_cli.batch.job import Job
 from dynaseg_cli.batch.outcome import Outcome
 from dynaseg_cli.batch.planning import plan_batch
-from dynaseg_cli.batch.products import Products
+from dynaseg_cli.batch.products import Products, cut_regions
 from dynaseg_cli.batch.stages import run_stream
-from dynaseg_cli.config import Product
+from dynaseg_cli.config import Colors, Product
+from dynaseg_cli.pictures.overlay import overlay
+from dynaseg_cli.pictures.palette import label_palette
 from dynaseg_cli.regions.connected import connected_regions
 from dynaseg_cli.regions.hierarchy import Hierarchy
 
 SCHEMA = json.loads((Path(stages.__file__).parent / "stats.schema.json").read_text())
-ALL: tuple[Product, ...] = ("labels", "color", "stats", "regions", "hierarchy")
+ALL: tuple[Product, ...] = ("labels", "color", "stats", "overlay", "regions", "hierarchy")
+"""All that can be made of labels."""
 REGIONS: tuple[Product, ...] = ("labels", "color", "stats", "regions")
 
 
@@ -54,9 +60,11 @@ def statuses(outcomes: list[Outcome]) -> list[str]:
 
 
 def written(out: Path) -> dict[str, bytes]:
-    """Everything but the log, and the stats without what tells the time."""
+    """Everything but the log, and stats and details without what tells the time."""
     found = files_below(out)
     found.pop("outcomes.jsonl")
+    for name in [name for name in found if name.endswith(".js")]:
+        found[name] = re.sub(rb'"seconds":[0-9.e-]+', b"", found[name])
     for name in [name for name in found if name.endswith(".json")]:
         stats = json.loads(found[name])
         stats["fit"].pop("seconds")
@@ -107,6 +115,7 @@ def test_regions_and_hierarchy_are_written_and_agree(engine: Engine, photos: Pat
         (("labels", "stats"), set()),
         (("labels", "stats", "hierarchy"), {"levels"}),
         (("labels", "stats", "regions"), {"levels", "cut", "regions"}),
+        (("labels", "stats", "overlay"), {"levels", "cut", "regions"}),
     ],
 )
 def test_stats_tell_of_what_is_saved(
@@ -115,6 +124,132 @@ def test_stats_tell_of_what_is_saved(
     run(engine, photos, out, save=save)
     assert {"levels", "cut", "regions"} & stats_of(out).keys() == keys
     assert {path.name for path in out.iterdir()} == {*save, "outcomes.jsonl"}
+
+
+@pytest.mark.parametrize("colors", ["palette", "mean"])
+def test_pictures_are_in_the_colours_that_the_statistics_tell(
+    engine: Engine, photos: Path, out: Path, colors: Colors
+) -> None:
+    run(engine, photos, out, save=ALL, colors=colors)
+    stats = stats_of(out)
+    assert stats["colors"] == colors
+    table = np.array([entry["color"] for entry in stats["clusters"]], dtype=np.uint8)
+    expected = label_palette()[: len(table)] if colors == "palette" else means_of(stats)
+    np.testing.assert_array_equal(table, expected)
+    np.testing.assert_array_equal(read_pixels(out / "color/a.png", "RGB"), table[read_pixels(out / "labels/a.png")])
+    of_region = table[[entry["label"] for entry in stats["regions"]]]
+    laid = overlay(read_pixels(photos / "a.png"), read_pixels(out / "regions/a.png").astype(int), of_region)
+    np.testing.assert_array_equal(read_pixels(out / "overlay/a.png"), laid)
+
+
+def means_of(stats: dict[str, Any]) -> NDArray[np.float64]:
+    return np.rint([entry["mean_rgb"] for entry in stats["clusters"]])
+
+
+@pytest.mark.usefixtures("no_network")
+def test_other_colours_take_no_network_and_give_what_a_fresh_run_does(
+    photos: Path, tmp_path: Path, engine: Engine
+) -> None:
+    cut = CutConfig(regions=4)
+    run(Engine(TINY, "cpu"), photos, tmp_path / "fresh", cut, save=ALL, colors="mean", report=True)
+    run(Engine(TINY, "cpu"), photos, tmp_path / "out", cut, save=ALL, report=True)
+    colored = ("labels", "color", "stats")  # what is not asked for follows, with regions as they are
+    outcomes = run(engine, photos, tmp_path / "out", save=colored, colors="mean")
+    assert [(outcome.status, outcome.segmented) for outcome in outcomes] == [("done", False)] * 2
+    assert written(tmp_path / "out") == written(tmp_path / "fresh")
+    assert statuses(run(engine, photos, tmp_path / "out", cut, save=ALL, colors="mean")) == ["skipped", "skipped"]
+
+
+@pytest.mark.usefixtures("no_network")
+def test_colours_that_are_not_asked_for_stay_as_they_are(photos: Path, out: Path, engine: Engine) -> None:
+    run(Engine(TINY, "cpu"), photos, out, colors="mean")
+    before = written(out)
+    assert statuses(run(engine, photos, out, save=("labels", "stats"))) == ["skipped", "skipped"]
+    assert statuses(run(engine, photos, out, save=("labels", "stats", "hierarchy"))) == ["done", "done"]
+    after = written(out)
+    assert after["color/a.png"] == before["color/a.png"]
+    assert stats_of(out)["colors"] == "mean"
+
+
+def test_other_colours_that_cannot_be_written_leave_the_labels_complete_and_the_colours_not(
+    engine: Engine, photos: Path, out: Path
+) -> None:
+    run(engine, photos, out, save=ALL)
+
+    def disk_full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(products, "write_picture", disk_full)
+        assert statuses(run(engine, photos, out, save=ALL, colors="mean")) == ["failed", "failed"]
+    stats = json.loads((out / "stats/a.json").read_text())
+    assert "colors" not in stats
+    assert "cut" in stats
+    assert statuses(run(engine, photos, out, save=("labels", "stats", "regions"))) == ["skipped", "skipped"]
+    assert statuses(run(engine, photos, out, save=ALL)) == ["done", "done"]
+    fresh = out.parent / "fresh"
+    run(engine, photos, fresh, save=ALL)
+    assert written(out) == written(fresh)
+
+
+def test_recording_shows_the_iterations_and_changes_nothing_else(engine: Engine, photos: Path, out: Path) -> None:
+    run(engine, photos, out.parent / "without", save=ALL)
+    run(engine, photos, out, save=(*ALL, "recording"))
+    for name in ("a", "sub/b"):
+        with Image.open(out / f"recording/{name}.webp") as recording:
+            assert recording.n_frames == stats_of(out, name)["fit"]["iterations"] + 1
+    found = written(out)
+    without = written(out.parent / "without")
+    assert {name: content for name, content in found.items() if not name.startswith("recording/")} == without
+    assert statuses(run(engine, photos, out, save=(*ALL, "recording"))) == ["skipped", "skipped"]
+
+
+def test_recording_that_is_asked_for_later_takes_the_network_and_gives_the_same_labels(
+    engine: Engine, photos: Path, out: Path
+) -> None:
+    run(engine, photos, out)
+    before = written(out)
+    outcomes = run(engine, photos, out, save=("labels", "color", "stats", "recording"))
+    assert [outcome.segmented for outcome in outcomes] == [True, True]
+    after = written(out)
+    assert {name: after[name] for name in before} == before
+    outcomes = run(engine, photos, out, save=("labels", "stats", "recording"), colors="mean")
+    assert [outcome.segmented for outcome in outcomes] == [True, True], "its colours are not as asked for"
+    assert written(out)["recording/a.webp"] != after["recording/a.webp"]
+
+
+def test_recording_of_other_labels_does_not_stay(engine: Engine, photos: Path, out: Path) -> None:
+    run(engine, photos, out, save=("labels", "stats", "recording"))
+    other = Engine(replace(TINY, seed=5), "cpu")
+    run(other, photos, out, save=("labels", "stats"), overwrite=True)
+    fresh = out.parent / "fresh"
+    run(other, photos, fresh, save=("labels", "stats", "recording"))
+    assert written(out) == written(fresh)
+
+
+def test_report_has_an_entry_of_each_image_with_a_slider_where_a_hierarchy_is(
+    engine: Engine, photos: Path, out: Path
+) -> None:
+    run(engine, photos, out, report=True)
+    plain = written(out)
+    assert {Path(name).suffix for name in plain if name.startswith("report/")} == {".webp", ".js"}
+    assert statuses(run(engine, photos, out, report=True)) == ["skipped", "skipped"]
+    run(engine, photos, out, report=True, save=("labels", "color", "stats", "hierarchy"))
+    entries = [name for name in plain if name.endswith(".js")]
+    assert len(entries) == 2
+    after = written(out)
+    assert all(len(after[name]) > len(plain[name]) for name in entries)
+
+
+def test_entry_that_could_not_be_written_is_made_by_the_next_run(engine: Engine, photos: Path, out: Path) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(products, "report_entry", fail)
+        assert statuses(run(engine, photos, out, report=True)) == ["failed", "failed"]
+    assert not list(out.glob("stats/*.json"))
+    assert statuses(run(engine, photos, out, report=True)) == ["done", "done"]
 
 
 @pytest.mark.parametrize(
@@ -226,7 +361,7 @@ def test_labels_with_gaps_between_them_serve_again(photos: Path, out: Path, engi
 
 def test_all_files_of_an_image_that_is_redone_are_of_one_segmentation(engine: Engine, photos: Path, out: Path) -> None:
     run(engine, photos, out, save=ALL)
-    other = Engine(TINY.__class__(**{**vars(TINY), "seed": 5}), "cpu")
+    other = Engine(replace(TINY, seed=5), "cpu")
     run(other, photos, out, save=("labels", "stats"), overwrite=True)
     fresh = out.parent / "fresh"
     run(other, photos, fresh, save=ALL)
@@ -261,7 +396,9 @@ def test_more_regions_than_16_bits_number_become_a_tiff(tmp_path: Path) -> None:
     hierarchy = Hierarchy(fragments, first, second, np.full(len(first), 9, dtype=np.uint16))
 
     def write(cut: CutConfig) -> NDArray[np.int32]:
-        return Products(job, tmp_path, BatchConfig(cut=cut), claimed=False)._write_regions(hierarchy)
+        regions = cut_regions(hierarchy, cut)
+        Products(job, tmp_path, BatchConfig(cut=cut), claimed=False)._write_regions(regions)
+        return regions
 
     for regions, name, dtype in ((65_536, "photo.png", np.uint16), (65_537, "photo.tif", np.int32)) * 2:
         cut = write(CutConfig(regions=regions))

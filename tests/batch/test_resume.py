@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,15 @@ import pytest
 from samples import TINY
 
 from dynaseg_cli.batch.job import Job
+from dynaseg_cli.batch.report_entry import ReportEntry
 from dynaseg_cli.batch.resume import earlier_stats, is_complete, read_stats, refuse_other_options
-from dynaseg_cli.config import CutConfig, Product, SegmentConfig, WeightsFile
+from dynaseg_cli.config import BatchConfig, Colors, CutConfig, Product, SegmentConfig, WeightsFile
 from dynaseg_cli.errors import ImageError, UsageError
 
 JOB = Job("photos/sub/cat.jpg", "sub/cat")
 HASH = "ab" * 32
 ALL: tuple[Product, ...] = ("labels", "color", "stats")
+COLORS: tuple[Colors, ...] = ("palette", "mean")
 
 
 @pytest.fixture
@@ -26,7 +29,7 @@ def output(tmp_path: Path) -> Path:
     for product in ALL:
         path = JOB.result(tmp_path, product)
         path.parent.mkdir(parents=True)
-        path.write_text(json.dumps({"options": TINY.as_options(), "source": {"sha256": HASH}}))
+        path.write_text(json.dumps({"options": TINY.as_options(), "source": {"sha256": HASH}, "colors": "palette"}))
     return tmp_path
 
 
@@ -37,7 +40,7 @@ def stats_of(output: Path) -> dict[str, Any]:
 
 
 def test_image_with_all_its_results_is_complete(output: Path) -> None:
-    assert is_complete(JOB, output, stats_of(output), ALL, CutConfig())
+    assert is_complete(JOB, output, stats_of(output), BatchConfig())
 
 
 def test_stats_of_other_content_are_none_of_the_images(output: Path) -> None:
@@ -65,27 +68,52 @@ def test_weights_are_told_apart_by_their_content_and_not_by_their_path(output: P
 @pytest.mark.parametrize("product", ["labels", "color"])
 def test_image_that_lacks_a_result_is_not_complete(output: Path, product: Product) -> None:
     JOB.result(output, product).unlink()
-    assert not is_complete(JOB, output, stats_of(output), ALL, CutConfig())
+    assert not is_complete(JOB, output, stats_of(output), BatchConfig())
 
 
 def test_result_that_is_not_asked_for_may_be_lacking(output: Path) -> None:
     JOB.result(output, "color").unlink()
-    assert is_complete(JOB, output, stats_of(output), ("labels", "stats"), CutConfig())
+    assert is_complete(JOB, output, stats_of(output), BatchConfig(save=("labels", "stats")))
 
 
-@pytest.mark.parametrize("extension", ["png", "tif"])
-def test_regions_are_complete_as_long_as_they_are_cut_alike(output: Path, extension: str) -> None:
-    path = output / f"regions/sub/cat.{extension}"
+@pytest.mark.parametrize("place", ["regions/sub/cat.png", "regions/sub/cat.tif", "overlay/sub/cat.png"])
+def test_regions_are_complete_as_long_as_they_are_cut_alike(output: Path, place: str) -> None:
+    path = output / place
+    product: Product = "overlay" if "overlay" in place else "regions"
     path.parent.mkdir(parents=True)
     path.touch()
     cut = CutConfig(regions=7)
     stats = {**stats_of(output), "cut": cut.as_options()}
-    assert is_complete(JOB, output, stats, ("regions", "stats"), cut)
-    assert not is_complete(JOB, output, stats, ("regions", "stats"), CutConfig())
-    assert not is_complete(JOB, output, stats_of(output), ("regions", "stats"), CutConfig())
-    assert is_complete(JOB, output, stats, ("labels", "stats"), CutConfig()), "regions are not asked for"
+    asked = BatchConfig(save=(product, "stats"), cut=cut)
+    assert is_complete(JOB, output, stats, asked)
+    assert not is_complete(JOB, output, stats, replace(asked, cut=CutConfig()))
+    assert not is_complete(JOB, output, stats_of(output), asked)
+    assert is_complete(JOB, output, stats, BatchConfig(save=("labels", "stats"))), "regions are not asked for"
     path.unlink()
-    assert not is_complete(JOB, output, stats, ("regions", "stats"), cut)
+    assert not is_complete(JOB, output, stats, asked)
+
+
+@pytest.mark.parametrize("product", ["color", "overlay", "recording"])
+def test_what_has_colours_is_complete_as_long_as_they_are_chosen_alike(output: Path, product: Product) -> None:
+    JOB.result(output, product).parent.mkdir(parents=True, exist_ok=True)
+    JOB.result(output, product).touch()
+    stats = {**stats_of(output), "cut": CutConfig().as_options()}
+    palette, mean = (BatchConfig(save=(product, "stats"), colors=colors) for colors in COLORS)
+    assert is_complete(JOB, output, stats, palette)
+    assert not is_complete(JOB, output, stats, mean)
+    assert is_complete(JOB, output, {**stats, "colors": "mean"}, mean)
+    assert not is_complete(JOB, output, {**stats, "colors": "mean"}, palette)
+    assert is_complete(JOB, output, stats, replace(mean, save=("labels", "stats"))), "nothing with colours is asked for"
+
+
+def test_report_is_complete_with_what_it_shows_of_the_image(output: Path) -> None:
+    stats = {**stats_of(output), "cut": CutConfig().as_options()}
+    asked = BatchConfig(report=True)
+    assert not is_complete(JOB, output, stats, asked)
+    ReportEntry(JOB, output).write([("-photo.webp", b""), (".js", b"")], claimed=False)
+    assert is_complete(JOB, output, stats, asked)
+    assert not is_complete(JOB, output, stats_of(output), asked), "regions are on it"
+    assert not is_complete(JOB, output, stats, replace(asked, colors="mean"))
 
 
 @pytest.mark.parametrize(

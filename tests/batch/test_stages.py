@@ -355,7 +355,7 @@ def test_closing_drops_the_image_at_hand_and_begins_no_other(
     segment, begun, at_second = engine.segment, itertools.count(), threading.Event()
     dropped: list[Exception] = []
 
-    def iterate_until_stopped(image: Any, silhouette: Any, watch: Any, scribbles: Any) -> Any:
+    def iterate_until_stopped(image: Any, silhouette: Any, watch: Any, *_: Any) -> Any:
         if next(begun) == 0:
             return segment(image, silhouette, watch)
         at_second.set()

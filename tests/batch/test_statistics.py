@@ -18,6 +18,8 @@ from dynaseg_cli.batch import statistics
 from dynaseg_cli.batch.statistics import (
     REGION_ENTRIES,
     cluster_statistics,
+    color_table,
+    in_colors,
     region_entries,
     region_statistics,
     stats_document,
@@ -55,7 +57,6 @@ def test_case_worked_by_hand() -> None:
         "bbox": [0, 0, 5, 4],
         "centroid": [1.538, 1.462],  # 20/13 and 19/13
         "regions": 1,
-        "color": list(label_color(0)),
     }
     assert one == {
         "label": 1,
@@ -66,13 +67,33 @@ def test_case_worked_by_hand() -> None:
         "bbox": [2, 0, 5, 4],
         "centroid": [3, 1],
         "regions": 2,
-        "color": list(label_color(1)),
     }
     assert two["mean_rgb"] == [0, 6, 0]
     assert two["std_rgb"] == [0, 2.449, 0]  # the root of 6
     assert two["bbox"] == [0, 1, 5, 4]
     assert two["centroid"] == [2.667, 2.333]
     assert two["regions"] == 3
+
+
+def test_colors_are_those_of_the_palette_or_the_means() -> None:
+    labels = np.array([[0, 0, 9], [0, 9, 9]], dtype=np.uint8)
+    image = np.zeros((2, 3, 3), dtype=np.uint8)
+    image[labels == 0] = [[10, 20, 30], [11, 21, 31], [12, 19, 29]]
+    image[labels == 9] = [[0, 0, 200], [0, 1, 200], [0, 0, 203]]
+    clusters = cluster_statistics(labels, image)
+    for colors, first, last in (("palette", label_color(0), label_color(9)), ("mean", (11, 20, 30), (0, 0, 201))):
+        entries = in_colors(clusters, colors)
+        assert [entry["color"] for entry in entries] == [list(first), list(last)]
+        assert [{**entry, "color": None} for entry in entries] == [{**entry, "color": None} for entry in clusters]
+        table = color_table(entries, labels)
+        assert table.shape == (10, 3)
+        np.testing.assert_array_equal(table[labels[0]], [first, first, last])
+
+
+def test_labels_that_statistics_do_not_know_have_a_color_of_the_palette() -> None:
+    clusters = in_colors(cluster_statistics(np.zeros((1, 1), np.uint8), np.full((1, 1, 3), 7, np.uint8)), "mean")
+    table = color_table(clusters, np.array([[0, 2]], dtype=np.uint8))
+    assert table.tolist() == [[7, 7, 7], list(label_color(1)), list(label_color(2))]
 
 
 @st.composite
@@ -97,7 +118,6 @@ def counted_one_by_one(labels: NDArray[np.uint8], image: NDArray[np.uint8], labe
         "bbox": [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1],
         "centroid": pytest.approx([columns.mean(), rows.mean()], abs=6e-4),
         "regions": ndimage.label(labels == label)[1],
-        "color": list(label_color(label)),
     }
 
 

@@ -32,7 +32,9 @@ def test_summary_counts_outcomes_by_status(tmp_path: Path) -> None:
 
 
 def test_run_document_has_the_promised_keys(tmp_path: Path) -> None:
-    document = summary(tmp_path, DONE, FAILED).write("cpu (a processor)", interrupted=True)
+    made = summary(tmp_path, DONE, FAILED)
+    document = made.document("cpu (a processor)", interrupted=True)
+    made.write(document)
     assert json.loads((tmp_path / "run.json").read_text()) == document
     seconds, versions = document.pop("seconds"), document.pop("versions")
     assert seconds >= 0
@@ -48,12 +50,13 @@ def test_run_document_has_the_promised_keys(tmp_path: Path) -> None:
         "shard": "1/1",
         "failures": [{"path": "b\n\udce9.jpg", "reason": "the file is empty"}],
         "options": TINY.as_options(),
+        "colors": "palette",
         "device": "cpu (a processor)",
     }
 
 
 def test_run_that_did_not_begin_is_noted_without_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    summary(tmp_path / "new").write("none", interrupted=True)
+    summary(tmp_path / "new").write({"interrupted": True})
     assert [path.name for path in (tmp_path / "new").glob("*.json")] == ["run.json"]
     assert caplog.messages == []
 
@@ -63,5 +66,5 @@ def test_folder_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr("dynaseg_cli.batch.summary.write_json", lambda *_, **__: answers.wait(60))
     monkeypatch.setattr("dynaseg_cli.batch.summary.PATIENCE_S", 0.1)
     with pytest.raises(OSError, match="the folder does not answer"):
-        summary(tmp_path).write("none")
+        summary(tmp_path).write({})
     answers.set()

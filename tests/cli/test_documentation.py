@@ -25,6 +25,7 @@ GROUPS = {
         "Regions",
         "Input",
         "Output",
+        "Pictures and exports",
         "Running",
     ),
     "evaluate": ("Scoring", "Input", "Report"),

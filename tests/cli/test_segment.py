@@ -715,8 +715,8 @@ def test_another_cut_is_made_of_the_labels_and_says_so(photos: Path) -> None:
         (("--regions", "5", "--granularity", "0.5"), "--regions and --granularity are two ways"),
         (("--regions", "0"), "--regions must be at least 1, not 0"),
         (("--granularity", "2"), "--granularity must be in 0..1, not 2.0"),
-        (("--regions", "5", "--save", "labels,stats"), "--save does not name regions"),
-        (("--granularity", "0.5", "--save", "hierarchy"), "--save does not name regions"),
+        (("--regions", "5", "--save", "labels,stats"), "--save names neither regions nor overlay"),
+        (("--granularity", "0.5", "--save", "hierarchy"), "--save names neither regions nor overlay"),
     ],
 )
 def test_cuts_that_make_no_sense_are_refused(photos: Path, options: tuple[str, ...], said: str) -> None:

@@ -162,6 +162,30 @@ def test_portraits_use_the_recordings_of_landscapes(
     assert (labels == fit.labels).double().mean() > 0.99
 
 
+@pytest.mark.parametrize("portrait", [False, True])
+def test_a_caller_who_wants_the_labels_has_those_of_every_iteration(
+    recordings: Recordings, photo: NDArray[np.uint8], portrait: bool
+) -> None:
+    levels = levels_of(np.ascontiguousarray(photo.transpose(1, 0, 2)) if portrait else photo)
+    expected = new_fitter(CONFIG).fit(levels, 1)
+    replays = recordings.replays
+    heard: list[tuple[int, int, Tensor]] = []
+
+    def hear(iteration: int, present: int, labels: Tensor) -> None:
+        heard.append((iteration, present, labels.clone()))
+
+    fitter = new_fitter(CONFIG)
+    assert_same(fitter.fit(levels, 1, on_labels=hear), expected)
+    assert recordings.replays == replays, "nothing ran ahead"
+    assert [(iteration, present) for iteration, present, _ in heard] == list(enumerate(expected.present, start=1))
+    for index, (_, present, labels) in enumerate(heard):
+        assert len(labels.unique()) == present
+        assert labels.shape == levels[index >= expected.iterations[0]].shape[2:]
+    assert torch.equal(heard[-1][2], expected.labels)
+    # The recording it was not used for is as good as ever.
+    assert_same(fitter.fit(levels, 1), expected)
+
+
 def test_images_with_scribbles_have_recordings_of_their_own(
     monkeypatch: pytest.MonkeyPatch, recordings: Recordings, photo: NDArray[np.uint8]
 ) -> None:
@@ -366,6 +390,10 @@ def test_cuda_graph_gives_what_the_plain_loop_on_cuda_gives(
             with monkeypatch.context() as patch:
                 patch.setattr(fitting_module, "captures", lambda device, config: False)
                 assert_same(fit, cuda_fitter().fit(levels, 1))
+            heard: list[Tensor] = []
+            assert_same(fitter.fit(levels, 1, on_labels=lambda *news, heard=heard: heard.append(news[2].clone())), fit)
+            assert len(heard) == len(fit.present)
+            assert torch.equal(heard[-1], fit.labels)
 
 
 @pytest.mark.requires_cuda

@@ -70,7 +70,7 @@ def run_engine(image: Image, config: SegmentConfig, device: str) -> Run:
 
 def run_reference(image: Image, config: SegmentConfig) -> Run:
     result = reference_segment(image, config, threshold=3)
-    return Run(result.losses, number_by_area(result.labels)[0])
+    return Run(result.losses, number_by_area(result.labels).labels)
 
 
 def typical_difference(
@@ -292,6 +292,24 @@ def fit_failing(times: int, error: Exception, widths: list[int]) -> Callable[...
         return original(fitter, levels, *options)
 
     return fit
+
+
+@pytest.mark.parametrize("config", [QUICK, dataclasses.replace(QUICK, max_size=48, levels=2), PAPER, RESNET])
+def test_labels_of_the_iterations_are_there_for_who_asks(photo: Image, config: SegmentConfig) -> None:
+    heard: list[tuple[int, int, NDArray[np.int16]]] = []
+    expected = Engine(config, "cpu").segment(photo)
+    result = Engine(config, "cpu").segment(photo, on_labels=lambda *news: heard.append(news))
+    assert np.array_equal(result.labels, expected.labels)
+    assert [(iteration, present) for iteration, present, _ in heard] == list(
+        enumerate(result.fit.labels_per_iteration, start=1)
+    )
+    assert all(len(np.unique(labels)) == present for _, present, labels in heard)
+    last = heard[-1][2]
+    assert last.shape == (result.fit.height, result.fit.width)
+    if last.shape == result.labels.shape:
+        assert np.array_equal(result.numbers[last], result.labels)
+    else:
+        assert set(np.unique(result.labels)) <= set(result.numbers[np.unique(last)])
 
 
 OUT_OF_MEMORY = [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError(CPU_ALLOCATOR_MESSAGE), MemoryError()]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -154,6 +155,18 @@ def test_caller_hears_of_every_iteration(photo: NDArray[np.uint8]) -> None:
     heard: list[tuple[int, int]] = []
     result = fit(photo, CONFIG, on_iteration=lambda iteration, present: heard.append((iteration, present)))
     assert heard == list(enumerate(result.present, start=1))
+
+
+def test_caller_who_wants_the_labels_has_those_of_every_iteration(photo: NDArray[np.uint8]) -> None:
+    heard: list[torch.Tensor] = []
+    x = to_input(photo, torch.device("cpu"))
+    result = Fitter(new_network(CONFIG), CONFIG, torch.float32).fit(
+        [x], 1, on_labels=lambda iteration, present, labels: heard.append(labels.clone())
+    )
+    assert [len(labels.unique()) for labels in heard] == result.present
+    moved = [(one != other).double().mean().item() for one, other in itertools.pairwise(heard)]
+    assert moved == pytest.approx(result.changed[1:])
+    assert torch.equal(heard[-1], result.labels)
 
 
 def test_what_the_caller_raises_ends_the_fit(photo: NDArray[np.uint8]) -> None:

@@ -13,14 +13,19 @@ RAW_MAPS = arrays(np.int16, array_shapes(min_dims=2, max_dims=2, max_side=8), el
 
 
 def test_largest_area_is_0_and_the_smaller_label_wins_a_tie() -> None:
-    labels, count = number_by_area(np.array([[7, 7, 7], [4, 2, 4], [9, 2, 7]]))
-    assert labels.tolist() == [[0, 0, 0], [2, 1, 2], [3, 1, 0]]
-    assert count == 4
+    raw = np.array([[7, 7, 7], [4, 2, 4], [9, 2, 7]])
+    numbered = number_by_area(raw)
+    assert numbered.labels.tolist() == [[0, 0, 0], [2, 1, 2], [3, 1, 0]]
+    assert numbered.count == 4
+    assert numbered.numbers[[7, 2, 4, 9]].tolist() == [0, 1, 2, 3]
+    assert sorted(numbered.numbers.tolist()) == list(range(10)), "those that do not occur come last"
 
 
 @given(RAW_MAPS)
 def test_areas_fall_and_pixels_stay_together(raw: NDArray[np.int16]) -> None:
-    labels, count = number_by_area(raw)
+    numbered = number_by_area(raw)
+    labels, count = numbered.labels, numbered.count
+    assert np.array_equal(numbered.numbers[raw], labels)
     areas = np.bincount(labels.reshape(-1))
     assert len(areas) == count == len(np.unique(raw))
     assert (np.diff(areas) <= 0).all()
@@ -30,28 +35,29 @@ def test_areas_fall_and_pixels_stay_together(raw: NDArray[np.int16]) -> None:
 
 @given(RAW_MAPS)
 def test_numbering_twice_changes_nothing(raw: NDArray[np.int16]) -> None:
-    once, _ = number_by_area(raw)
-    assert np.array_equal(number_by_area(once)[0], once)
+    once = number_by_area(raw).labels
+    assert np.array_equal(number_by_area(once).labels, once)
 
 
 @pytest.mark.parametrize(("count", "dtype"), [(256, np.uint8), (257, np.uint16)])
 def test_labels_are_as_wide_as_their_number_needs(count: int, dtype: type[np.unsignedinteger]) -> None:
-    labels, found = number_by_area(np.arange(count, dtype=np.int16)[None])
-    assert found == count
-    assert labels.dtype == dtype
-    assert labels.max() == count - 1
+    numbered = number_by_area(np.arange(count, dtype=np.int16)[None])
+    assert numbered.count == count
+    assert numbered.labels.dtype == dtype
+    assert numbered.labels.max() == count - 1
 
 
 def test_kept_labels_stay_and_the_others_go_around_them() -> None:
     raw = np.array([[7, 7, 7], [4, 2, 4], [9, 2, 7]])
-    labels, count = number_by_area(raw, kept=[2, 0, 200])  # of which two do not occur
-    assert labels.tolist() == [[1, 1, 1], [3, 2, 3], [4, 2, 1]]
-    assert count == 4
+    numbered = number_by_area(raw, kept=[2, 0, 200])  # of which two do not occur
+    assert numbered.labels.tolist() == [[1, 1, 1], [3, 2, 3], [4, 2, 1]]
+    assert numbered.count == 4
 
 
 @given(RAW_MAPS, st.lists(st.integers(0, 254), unique=True, max_size=4))
 def test_kept_labels_are_taken_by_no_other(raw: NDArray[np.int16], kept: list[int]) -> None:
-    labels, count = number_by_area(raw, kept)
+    numbered = number_by_area(raw, kept)
+    labels, count = numbered.labels, numbered.count
     assert len(np.unique(labels)) == count == len(np.unique(raw))
     assert len(set(zip(raw.reshape(-1).tolist(), labels.reshape(-1).tolist(), strict=True))) == count
     for label in kept:

@@ -1,0 +1,75 @@
+"""The finished images of a folder, as what is handed on to other tools, in ``OUT/export``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import DecodeError
+from ..evaluation.label_files import read_label_map
+from ..export.exporting import Failure, write_exports
+from ..export.images import ExportImage, Segments, labels_as_segments
+from .claims import Claims
+from .job import Job
+from .planning import EXPORT_FOLDER, Plan
+from .resume import Stats, read_stats
+
+
+def export_folder(plan: Plan, on_image: Callable[[str], None]) -> list[Failure]:
+    """Write all images of the plan that are complete, those of other shards and of earlier runs among them.
+
+    Parameters
+    ----------
+    on_image : called with the name of each image once it is written.
+
+    Returns
+    -------
+    What could not be handed on, in which format, and why.
+
+    Raises
+    ------
+    OSError
+        If a file cannot be written.
+    """
+    regions = "regions" in plan.batch.save
+    with Claims(plan.output) as claims:
+        claims.take(EXPORT_FOLDER, wait=True)
+        images, num_labels = [], 0
+        for job, stats in _complete(plan):
+            images.append(ExportImage(job.name, job.file_name, partial(_segments, job, plan.output, regions=regions)))
+            num_labels = max(num_labels, *(entry["label"] + 1 for entry in stats["clusters"]))
+        folder = plan.output / EXPORT_FOLDER
+        return write_exports(plan.batch.export, images, num_labels, folder, on_image, regions=regions)
+
+
+def _complete(plan: Plan) -> Iterator[tuple[Job, Stats]]:
+    options = plan.segment.as_options()
+    for job in plan.found:
+        stats = read_stats(job.result(plan.output, "stats"))
+        if stats is not None and stats["options"] == options:
+            yield job, stats
+
+
+def _segments(job: Job, output: Path, *, regions: bool) -> Segments:
+    """The regions of an image, each with its label, or its labels.
+
+    Raises
+    ------
+    DecodeError
+        If they cannot be read, or are not those that the statistics tell of.
+    """
+    stats = read_stats(job.result(output, "stats"))
+    if stats is None:
+        raise DecodeError(f"{job.result(output, 'stats')} is gone")
+    pixels = stats["source"]["width"] * stats["source"]["height"]
+    if not regions:
+        return labels_as_segments(read_label_map(job.result(output, "labels"), pixels))
+    path = job.result(output, "regions")
+    found = read_label_map(path if path.is_file() else job.many_regions(output), pixels)
+    labels = np.array([entry["label"] for entry in stats.get("regions", [])])
+    if len(labels) != found.max() + 1:
+        raise DecodeError(f"{path} has {found.max() + 1} regions, and its statistics {len(labels)}; use --overwrite")
+    return Segments(found, labels)

@@ -1,0 +1,39 @@
+"""Where the report keeps what it shows of an image: thumbnails and details, in ``OUT/report``, found by a hash."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from ..writing import write_content
+from .job import Job
+
+FOLDER = "report"
+DETAILS = ".js"
+"""Suffix of the file that is written last: the entry is complete where it is."""
+
+
+class ReportEntry:
+    """The files of one image. Their names follow from the job's, and are plain whatever that is."""
+
+    def __init__(self, job: Job, output: Path) -> None:
+        self.key = hashlib.sha256(os.fsencode(job.name)).hexdigest()[:16]
+        """By which the page knows the image."""
+        self.files = f"{FOLDER}/{self.key[:2]}/{self.key}"
+        """What the names of all files begin with, below OUT."""
+        self._output = output
+
+    @property
+    def is_there(self) -> bool:
+        return self._path(DETAILS).is_file()
+
+    def write(self, files: Iterable[tuple[str, bytes]], *, claimed: bool) -> None:
+        """Write (suffix, content) in their order, the details last."""
+        self._path(DETAILS).unlink(missing_ok=True)
+        for suffix, content in files:
+            write_content(self._path(suffix), content, claimed=claimed)
+
+    def _path(self, suffix: str) -> Path:
+        return self._output / (self.files + suffix)

@@ -1,0 +1,94 @@
+"""What a report shows of one image: four pictures, and its details in a script, which a page from disk can load."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..pictures.overlay import overlay
+from ..regions.hierarchy import Hierarchy
+from .granularity import granularity_entry
+from .names import shown
+from .thumbnail import lossless, lossy, shrunk_map, shrunk_photo
+
+ENTRY_FILES: tuple[str, ...] = ("-photo.webp", "-labels.webp", "-regions.webp", "-overlay.webp", ".js")
+"""What the names of an image's files end in; the details are the last."""
+CALLED = "dynasegEntry"
+"""The function of the page that each script calls, with its key and the details."""
+DIGITS = 5
+"""Significant ones of a loss: more than a chart can show."""
+
+
+def report_entry(
+    key: str,
+    photo: NDArray[np.uint8],
+    labels: NDArray[np.uint8] | NDArray[np.uint16],
+    colors: NDArray[np.uint8],
+    regions: NDArray[np.int32],
+    hierarchy: Hierarchy | None,
+    stats: dict[str, Any],
+) -> Iterator[tuple[str, bytes]]:
+    """The files of an image, each as its suffix and its content, in the order of `ENTRY_FILES`.
+
+    Parameters
+    ----------
+    key : what names the image's files, and it in the page.
+    photo : (H, W, 3) uint8 RGB, of any size.
+    labels : (H, W).
+    colors : (K, 3) uint8 RGB, of each value that a label may have.
+    regions : (H, W) 0..R-1.
+    hierarchy : that they were cut from; None where the page shall not offer to cut it elsewhere.
+    stats : the image's document of ``stats.schema.json``, with its regions.
+    """
+    photo_file, labels_file, regions_file, overlay_file, details_file = ENTRY_FILES
+    small, small_regions = shrunk_photo(photo), shrunk_map(regions)
+    means = np.rint([region["mean_rgb"] for region in stats["regions"]]).astype(np.uint8)
+    labelled = colors[[region["label"] for region in stats["regions"]]]
+    yield photo_file, lossy(small)
+    yield labels_file, lossless(colors[shrunk_map(labels)])
+    yield regions_file, lossless(means[small_regions])
+    yield overlay_file, lossy(overlay(small, small_regions, labelled))
+    details = _details(stats)
+    if hierarchy is not None:
+        details["granularity"] = granularity_entry(hierarchy, photo, stats["cut"])
+    yield details_file, f"{CALLED}({_json(key)}, {_json(details)});\n".encode("ascii")
+
+
+def _details(stats: dict[str, Any]) -> dict[str, Any]:
+    source, fit = stats["source"], stats["fit"]
+    silhouette = fit["silhouette"]
+    return {
+        "source": {**{name: source[name] for name in ("width", "height", "sha256")}, "path": shown(source["path"])},
+        "device": shown(stats["device"]),
+        "num_labels": stats["num_labels"],
+        "num_regions": len(stats["regions"]),
+        "fit": {
+            **{name: fit[name] for name in ("width", "height", "levels", "iterations", "stop_reason", "threshold")},
+            **{name: fit[name] for name in ("labels_per_iteration", "precision", "seconds")},
+            **{name: _significant(fit[name]) for name in ("loss", "similarity_loss", "continuity_loss")},
+            # Where nothing could be compared, as in an image of one colour, there is no score.
+            "silhouette": silhouette
+            and {"k": silhouette["k"], "score": silhouette["scores"].get(str(silhouette["k"]))},
+        },
+        "clusters": [
+            {
+                **{name: cluster[name] for name in ("label", "pixels", "regions", "color")},
+                "fraction": float(f"{cluster['fraction']:.4g}"),
+                "mean_rgb": [round(value) for value in cluster["mean_rgb"]],
+            }
+            for cluster in stats["clusters"]
+        ],
+    }
+
+
+def _significant(values: list[float]) -> list[float]:
+    return [float(f"{value:.{DIGITS}g}") for value in values]
+
+
+def _json(value: Any) -> str:
+    """JSON in ASCII, which is JavaScript, too."""
+    return json.dumps(value, allow_nan=False, separators=(",", ":"))

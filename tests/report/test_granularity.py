@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+from numpy.typing import NDArray
+from report_entries import cut_as_the_page_does, unpacked
+from samples import noise
+
+from dynaseg_cli.regions.hierarchy import STRONGEST, Hierarchy, build_hierarchy
+from dynaseg_cli.report import granularity, thumbnail
+from dynaseg_cli.report.granularity import STEPS, granularity_entry, step_of
+from dynaseg_cli.report.thumbnail import shrunk_map
+
+LABEL_MAPS = arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=24), elements=st.integers(0, 3))
+AUTO = {"regions": "auto", "granularity": None}
+
+
+def photo_of(labels: NDArray[np.integer], seed: int = 0) -> NDArray[np.uint8]:
+    return noise(seed, labels.shape[1], labels.shape[0])
+
+
+def same_partition(one: NDArray[np.integer], other: NDArray[np.integer]) -> bool:
+    pairs = np.unique(np.stack([one.reshape(-1), other.reshape(-1)]), axis=1).shape[1]
+    return pairs == len(np.unique(one)) == len(np.unique(other))
+
+
+def test_cuts_of_a_thumbnail_are_those_of_the_image() -> None:
+    """Thumbnails of 5 pixels, in which most fragments of larger images are not to be seen."""
+
+    @given(LABEL_MAPS, st.integers(0, STEPS))
+    def law(labels: NDArray[np.uint8], step: int) -> None:
+        photo = photo_of(labels)
+        hierarchy = build_hierarchy(labels, photo)
+        entry = granularity_entry(hierarchy, photo, AUTO)
+        assert max(entry["width"], entry["height"]) <= 5
+        expected = hierarchy.cut(step / STEPS)
+        assert same_partition(cut_as_the_page_does(entry, step), shrunk_map(expected))
+        assert entry["regions"][step] == expected.max() + 1
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(thumbnail, "LONGEST_SIDE", 5)
+        law()
+
+
+def test_joins_are_a_tree_from_fine_to_coarse() -> None:
+    labels = noise(3, 90, 70)[..., 0] % 4
+    entry = granularity_entry(build_hierarchy(labels, photo_of(labels)), photo_of(labels), AUTO)
+    joins, steps = unpacked(entry["joins"], "<u4").reshape(-1, 2), unpacked(entry["steps"], "u1")
+    visible = len(unpacked(entry["areas"], "<u4"))
+    assert len(joins) == len(steps) == visible - 1
+    assert (np.diff(steps.astype(int)) <= 0).all()
+    assert len(np.unique(cut_as_the_page_does(entry, STEPS))) == visible
+    assert len(np.unique(cut_as_the_page_does(entry, 0))) == 1
+
+
+def test_fragments_have_their_area_and_mean_colour(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(granularity, "BAND_PIXELS", 40)
+    labels = noise(1, 30, 20)[..., 0] // 86
+    photo = photo_of(labels, 5)
+    hierarchy = build_hierarchy(labels, photo)
+    entry = granularity_entry(hierarchy, photo, AUTO)
+    colors = unpacked(entry["colors"], "u1").reshape(-1, 3)
+    for fragment in range(hierarchy.size):
+        pixels = photo[hierarchy.fragments == fragment]
+        assert unpacked(entry["areas"], "<u4")[fragment] == len(pixels)
+        assert abs(colors[fragment] - pixels.mean(0)).max() <= 0.5
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 5000), (5000, 1)])
+def test_any_shape_has_an_entry(shape: tuple[int, int]) -> None:
+    labels = np.zeros(shape, dtype=np.uint8)
+    labels[-1, -1] = 1
+    entry = granularity_entry(build_hierarchy(labels, photo_of(labels)), photo_of(labels), AUTO)
+    assert cut_as_the_page_does(entry, STEPS).size == min(max(shape), 640)
+
+
+@given(st.integers(1, STRONGEST))
+def test_the_step_of_a_boundary_is_the_finest_without_it(strength: int) -> None:
+    two = Hierarchy(np.array([[0, 1]], np.int32), np.array([0]), np.array([1]), np.array([strength], np.uint16))
+    step = int(step_of(np.array([strength]))[0])
+    assert two.count(step / STEPS) == 1
+    assert step == STEPS or two.count((step + 1) / STEPS) == 2
+
+
+@pytest.mark.parametrize(
+    ("cut", "step"),
+    [
+        (AUTO, 50),
+        ({"regions": "auto", "granularity": 0.314}, 31),
+        ({"regions": 1, "granularity": None}, 0),
+        ({"regions": 1_000_000, "granularity": None}, None),
+    ],
+)
+def test_the_slider_starts_where_the_regions_were_cut(cut: dict[str, object], step: int | None) -> None:
+    labels = noise(1, 30, 20)[..., 0] // 86
+    entry = granularity_entry(build_hierarchy(labels, photo_of(labels)), photo_of(labels), cut)
+    if step is None:
+        assert entry["regions"][entry["start"]] == max(entry["regions"])
+    else:
+        assert entry["start"] == step

@@ -1,0 +1,636 @@
+"""The report as people use it: opened from disk in a real Chromium, with mouse, keys and fingers."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from report_entries import details_of, entry_files, unpacked
+
+from dynaseg_cli.regions.hierarchy import Hierarchy
+from dynaseg_cli.report.page import Row, page_row, report_page
+
+api = pytest.importorskip("playwright.sync_api")
+expect = api.expect
+
+pytestmark = pytest.mark.requires_chromium
+
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+RUN: dict[str, Any] = {
+    "output": "/data/photos-dynaseg",
+    "images": 5,
+    "done": 5,
+    "skipped": 0,
+    "failed": 0,
+    "interrupted": False,
+    "shard": "1/1",
+    "seconds": 12.5,
+    "options": {"mode": "scf", "iterations": 1000, "mu": None, "literal": False},
+    "cut": {"regions": "auto", "granularity": None},
+    "versions": {"dynaseg": "0.1.0", "torch": "2.14"},
+    "device": "cpu",
+}
+OF_ROWS = [
+    {"name": "b/cat 2.jpg", "labels": 12, "seconds": 3.25, "stop_reason": "converged", "iterations": 30, "regions": 8},
+    {"name": "b/cat 10.jpg", "labels": 4, "seconds": 0.5, "stop_reason": "threshold", "iterations": 90, "regions": 30},
+    {"name": "a/dog.jpg", "labels": 30, "seconds": 20.0, "stop_reason": "converged", "iterations": 60, "regions": 2},
+    {"name": "c/horse.jpg", "labels": 7, "seconds": 1.0, "stop_reason": "iterations", "iterations": 1000, "regions": 9},
+    {"name": "c/model.jpg", "labels": 8, "seconds": 0.01, "stop_reason": "model", "iterations": 0, "regions": 7},
+]
+BY_NAME = ["a/dog.jpg", "b/cat 2.jpg", "b/cat 10.jpg", "c/horse.jpg", "c/model.jpg"]
+NOT_FITTED: dict[str, Any] = {
+    "levels": [],
+    "iterations": 0,
+    "stop_reason": "model",
+    **{name: [] for name in ("labels_per_iteration", "loss", "similarity_loss", "continuity_loss")},
+}
+
+ONE_COLOUR = {"silhouette": {"k": 1, "scores": {}}}
+
+
+def painted(seed: int, width: int = 96, height: int = 64) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """A photo of plain discs and a few noisy pixels, and labels of it."""
+    random = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:height, :width]
+    labels = np.zeros((height, width), dtype=np.uint8)
+    for label in range(1, 7):
+        y, x, radius = random.uniform(0, height), random.uniform(0, width), random.uniform(6, 22)
+        labels[(rows - y) ** 2 + (columns - x) ** 2 < radius**2] = label
+    labels[random.random(labels.shape) < 0.004] = 7
+    photo = random.integers(0, 256, (8, 3))[labels] + random.normal(0, 6, (height, width, 3))
+    return photo.clip(0, 255).astype(np.uint8), labels
+
+
+@dataclass
+class Report:
+    """A folder with a report, and the hierarchy of each of its images that has one, by name."""
+
+    folder: Path
+    hierarchies: dict[str, Hierarchy]
+    details: dict[str, dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    """Five images: "c/horse.jpg" has no hierarchy and nothing to compare clusters with, "c/model.jpg" was not fitted."""
+    made = Report(tmp_path_factory.mktemp("report"), {}, {})
+    rows = []
+    for seed, changed in enumerate(OF_ROWS):
+        name, key = changed["name"], f"{seed:016x}"
+        fit: dict[str, Any] = {"c/model.jpg": NOT_FITTED, "c/horse.jpg": ONE_COLOUR}.get(name, {})
+        files, stats, hierarchy = entry_files(key, *painted(seed), hierarchical=name != "c/horse.jpg", **fit)
+        write_entry(made.folder / "report" / key, files)
+        made.hierarchies[name] = hierarchy
+        made.details[name] = details_of(files[".js"])[1]
+        rows.append(replace(page_row(name, f"report/{key}", stats), **changed))
+    write_page(made.folder, rows)
+    return made
+
+
+def write_entry(prefix: Path, files: dict[str, bytes]) -> None:
+    prefix.parent.mkdir(parents=True, exist_ok=True)
+    for suffix, content in files.items():
+        Path(f"{prefix}{suffix}").write_bytes(content)
+
+
+def write_page(folder: Path, rows: list[Row], failures: list[dict[str, str]] | None = None, **run: Any) -> Path:
+    path = folder / "report.html"
+    path.write_bytes(b"".join(report_page(rows, failures or [], RUN | run)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Any]:
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+Opened = Callable[..., Any]
+
+
+@pytest.fixture
+def opened(browser: Any) -> Iterator[Opened]:
+    """Opens a page from disk; the test fails if the browser has anything to complain of but what is `missing`."""
+    contexts, complaints = [], []
+
+    def open_page(path: Path, *, missing: bool = False, at: str = "", **options: Any) -> Any:
+        context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}} | options)
+        context.set_default_timeout(5000)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: complaints.append(f"error: {error}"))
+        if not missing:
+            page.on("console", lambda message: complaints.append(f"console: {message.text}"))
+            page.on("requestfailed", lambda request: complaints.append(f"failed: {request.url}"))
+        page.on(
+            "request",
+            lambda request: complaints.append(request.url) if not request.url.startswith(("file:", "data:")) else None,
+        )
+        page.goto(path.as_uri() + at)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+@pytest.fixture
+def page(opened: Opened, report: Report) -> Any:
+    return opened(report.folder / "report.html")
+
+
+def names(page: Any) -> list[str]:
+    return page.locator(".card .name").all_text_contents()
+
+
+def card(page: Any, name: str) -> Any:
+    return page.locator(".card", has=page.get_by_role("link", name=name, exact=True))
+
+
+def detail(page: Any, name: str) -> Any:
+    card(page, name).locator(".name").click()
+    expect(page.locator("#detail")).to_be_visible()
+    expect(page.locator("#clusters tbody tr").first).to_be_visible()
+    return page.locator("#detail")
+
+
+def clip(view: Any) -> str:
+    """What of the layer is cut off on the left."""
+    return str(view.locator(".layer:visible").first.evaluate("each => getComputedStyle(each).clipPath"))
+
+
+def test_it_says_what_was_run(page: Any) -> None:
+    expect(page).to_have_title("photos-dynaseg · dynaseg report")
+    assert re.sub(r"\s+", " ", page.locator("#totals").inner_text()) == (
+        "Images 5 Done 5 Failed 0 Labels 8 median, 4 to 30 Regions 8 median, 2 to 30 Time 12.5 s Device cpu"
+    )
+    expect(page.locator("#failures")).to_be_hidden()
+    expect(page.locator("#interrupted")).to_be_hidden()
+    page.get_by_text("Options and versions").click()
+    told = page.locator("#about").inner_text()
+    for expected in ("mode\nscf", "iterations\n1000", "mu\n-", "literal\nno", "torch\n2.14", "/data/photos-dynaseg"):
+        assert expected in told
+
+
+def test_cards_show_their_images(page: Any) -> None:
+    assert names(page) == BY_NAME
+    assert card(page, "b/cat 10.jpg").locator(".told").inner_text().split("\n") == [
+        "4 labels",
+        "30 regions",
+        "0.50 s",
+        "threshold",
+    ]
+    page.wait_for_function("[...document.querySelectorAll('.card img')].every((each) => each.naturalWidth === 96)")
+    assert page.locator(".card img").count() == 10
+
+
+def test_names_filter(page: Any) -> None:
+    page.get_by_label("Name", exact=True).fill("CAT")
+    assert names(page) == ["b/cat 2.jpg", "b/cat 10.jpg"]
+    expect(page.get_by_role("status").filter(has_text="2 of 5 images")).to_be_visible()
+
+
+def test_stop_reasons_filter(page: Any) -> None:
+    choices = page.get_by_label("Stopped")
+    expected = ["All reasons", "converged (2)", "iterations (1)", "model (1)", "threshold (1)"]
+    assert choices.locator("option").all_text_contents() == expected
+    choices.select_option("converged")
+    assert names(page) == ["a/dog.jpg", "b/cat 2.jpg"]
+
+
+def test_numbers_of_labels_filter_and_filters_are_cleared(page: Any) -> None:
+    page.get_by_label("Labels, at least").fill("7")
+    assert names(page) == ["a/dog.jpg", "b/cat 2.jpg", "c/horse.jpg", "c/model.jpg"]
+    page.get_by_label("Labels, at most").fill("12")
+    assert names(page) == ["b/cat 2.jpg", "c/horse.jpg", "c/model.jpg"]
+    page.get_by_label("Labels, at most").fill("6")
+    assert names(page) == []
+    expect(page.locator("#none")).to_contain_text("No image is like that.")
+    page.get_by_role("button", name="Clear the filters").click()
+    assert names(page) == BY_NAME
+
+
+@pytest.mark.parametrize("field", ["name", "labels", "regions", "seconds", "iterations", "stop_reason"])
+def test_sorting(page: Any, field: str) -> None:
+    if field == "name":
+        expected = BY_NAME
+    else:
+        expected = [row["name"] for row in sorted(OF_ROWS, key=lambda row: (row[field], BY_NAME.index(row["name"])))]
+    page.get_by_role("combobox", name="Sort by").select_option(field)
+    assert names(page) == expected
+    page.get_by_role("button", name="Descending").click()
+    turned = names(page)
+    expect(page.get_by_role("button", name="Descending")).to_have_attribute("aria-pressed", "true")
+    if field != "stop_reason":
+        assert turned == expected[::-1]
+    else:  # of equal ones the names still rise
+        assert turned == ["b/cat 10.jpg", "c/model.jpg", "c/horse.jpg", "a/dog.jpg", "b/cat 2.jpg"]
+
+
+@pytest.mark.parametrize("layer", ["regions", "overlay", "labels"])
+def test_what_lies_over_the_photo_is_chosen_for_all(page: Any, layer: str) -> None:
+    page.get_by_label("Overlay").first.check()
+    page.get_by_label(layer.capitalize(), exact=True).first.check()
+    for source in page.locator(".card img.layer").evaluate_all("all => all.map((each) => each.src)"):
+        assert source.endswith(f"-{layer}.webp")
+    page.wait_for_function(
+        "[...document.querySelectorAll('.card img.layer')].every((each) => each.naturalWidth === 96)"
+    )
+
+
+def test_one_slider_moves_all_and_each_card_has_its_own(page: Any) -> None:
+    views = page.locator(".card .view")
+    assert clip(views.first) == "inset(0px 0px 0px 50%)"
+    page.get_by_label("Split of all images").fill("20")
+    assert {clip(views.nth(index)) for index in range(5)} == {"inset(0px 0px 0px 20%)"}
+    own = card(page, "b/cat 2.jpg").get_by_role("slider")
+    expect(own).to_have_attribute("aria-label", re.compile("cat 2.jpg.*labels"))
+    own.focus()
+    for _ in range(5):
+        own.press("ArrowRight")
+    assert clip(card(page, "b/cat 2.jpg")) == "inset(0px 0px 0px 25%)"
+    assert clip(card(page, "a/dog.jpg")) == "inset(0px 0px 0px 20%)"
+
+
+def test_a_split_is_dragged_on_the_picture_and_a_click_opens_it(page: Any) -> None:
+    frame = card(page, "a/dog.jpg").locator(".frame")
+    box = frame.bounding_box()
+    x, y = box["x"], box["y"] + box["height"] / 2
+    page.mouse.move(x + box["width"] * 0.5, y)
+    page.mouse.down()
+    page.mouse.move(x + box["width"] * 0.8, y, steps=4)
+    page.mouse.up()
+    assert clip(card(page, "a/dog.jpg")) == "inset(0px 0px 0px 80%)"
+    expect(page.locator("#detail")).to_be_hidden()
+    frame.click()
+    expect(page.locator("#detail")).to_be_visible()
+
+
+def test_the_layer_is_seen_right_of_the_split(page: Any) -> None:
+    """Pixels of the screen: the photo's to the left, those of the labels to the right."""
+    frame = card(page, "a/dog.jpg").locator(".frame")
+    page.wait_for_function("[...document.querySelectorAll('.card img')].every((each) => each.complete)")
+    shots = {}
+    for split in ("0", "50", "100"):
+        page.get_by_label("Split of all images").fill(split)
+        shots[split] = picture(frame.screenshot())
+    width = shots["0"].shape[1]
+    left, right = slice(4, width // 2 - 6), slice(width // 2 + 6, width - 6)
+    np.testing.assert_array_equal(shots["50"][:, left], shots["100"][:, left])
+    np.testing.assert_array_equal(shots["50"][:, right], shots["0"][:, right])
+    assert abs(shots["0"][:, right].astype(int) - shots["100"][:, right]).mean() > 10
+
+
+def picture(content: bytes) -> NDArray[np.uint8]:
+    with Image.open(io.BytesIO(content)) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def test_details_open_close_and_give_the_focus_back(page: Any) -> None:
+    link = card(page, "b/cat 2.jpg").locator(".name")
+    link.focus()
+    link.press("Enter")
+    expect(page.locator("#detail-name")).to_have_text("b/cat 2.jpg")
+    assert page.url.endswith("#" + "0" * 16)
+    expect(page.get_by_role("button", name="Close")).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(page.locator("#detail")).to_be_hidden()
+    expect(link).to_be_focused()
+    page.wait_for_function("location.hash === ''")
+    link.press("Enter")
+    page.get_by_role("button", name="Close").click()
+    expect(page.locator("#detail")).to_be_hidden()
+    expect(link).to_be_focused()
+
+
+def test_keys_and_buttons_go_from_image_to_image(page: Any) -> None:
+    detail(page, "b/cat 2.jpg")
+    heading, position = page.locator("#detail-name"), page.locator("#position")
+    expect(position).to_have_text("2 of 5")
+    page.keyboard.press("ArrowRight")
+    expect(heading).to_have_text("b/cat 10.jpg")
+    page.keyboard.press("p")
+    expect(heading).to_have_text("b/cat 2.jpg")
+    page.get_by_role("button", name="Previous image").click()
+    expect(heading).to_have_text("a/dog.jpg")
+    expect(page.get_by_role("button", name="Previous image")).to_be_disabled()
+    page.keyboard.press("ArrowLeft")
+    expect(heading).to_have_text("a/dog.jpg")
+    page.get_by_role("button", name="Next image").click()
+    expect(heading).to_have_text("b/cat 2.jpg")
+    page.keyboard.press("n")
+    page.keyboard.press("Escape")
+    expect(card(page, "b/cat 10.jpg").locator(".name")).to_be_focused()
+
+
+def test_back_closes_and_forward_opens(page: Any) -> None:
+    detail(page, "a/dog.jpg")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#detail-name")).to_have_text("b/cat 2.jpg")
+    page.go_back()
+    expect(page.locator("#detail")).to_be_hidden()
+    page.go_forward()
+    expect(page.locator("#detail-name")).to_have_text("b/cat 2.jpg")
+
+
+def test_a_link_opens_its_image_and_a_wrong_one_none(opened: Opened, report: Report) -> None:
+    path = report.folder / "report.html"
+    page = opened(path, at="#" + f"{2:016x}")
+    expect(page.locator("#detail-name")).to_have_text("a/dog.jpg")
+    page.keyboard.press("Escape")
+    expect(page.locator("#detail")).to_be_hidden()
+    assert "#" not in page.url
+    expect(opened(path, at="#nothing").locator("#detail")).to_be_hidden()
+
+
+def test_details_show_the_clusters(page: Any, report: Report) -> None:
+    detail(page, "a/dog.jpg")
+    clusters = report.details["a/dog.jpg"]["clusters"]
+    rows = page.locator("#clusters tbody tr")
+    expect(rows).to_have_count(len(clusters))
+    for index, cluster in enumerate(clusters):
+        cells = rows.nth(index).locator("td").all_inner_texts()
+        assert float(cells.pop(1).removesuffix(" %")) == pytest.approx(cluster["fraction"] * 100, abs=0.051)
+        mean = "#" + "".join(f"{value:02x}" for value in cluster["mean_rgb"])
+        assert cells == [str(cluster["label"]), f"{cluster['pixels']:,}", str(cluster["regions"]), mean]
+        color = rows.nth(index).locator(".swatch").first.evaluate("each => getComputedStyle(each).backgroundColor")
+        assert color == f"rgb({', '.join(map(str, cluster['color']))})"
+
+
+def test_charts_show_labels_and_losses(page: Any) -> None:
+    dialog = detail(page, "a/dog.jpg")
+    charts = dialog.get_by_role("img", name="over 30 iterations")
+    expect(charts).to_have_count(2)
+    labels, losses = charts.first, charts.last
+    expect(labels).to_have_attribute("aria-label", re.compile("from 100 to 42.*stop threshold 3"))
+    expect(labels.locator(".threshold")).to_have_count(1)
+    expect(losses.locator("polyline")).to_have_count(3)
+    assert len(losses.locator("polyline").first.get_attribute("points").split()) == 30
+    heights = [float(point.split(",")[1]) for point in labels.locator("polyline").get_attribute("points").split()]
+    assert (np.diff(heights) > 0).all()  # fewer labels are lower
+    legend = dialog.locator(".legend")
+    expect(legend.first).to_contain_text("Labels 42")
+    labels.hover(position={"x": 46, "y": 60})
+    expect(legend.first).to_contain_text("Labels 100")
+    expect(legend.first).to_contain_text("at iteration 1")
+    losses.focus()
+    losses.press("Home")
+    losses.press("ArrowRight")
+    expect(legend.last).to_contain_text("at iteration 2")
+    expect(legend.last).to_contain_text("Total 0.6235")
+    expect(page.locator("#detail-name")).to_have_text("a/dog.jpg")
+
+
+def test_an_image_without_iterations_has_no_charts(page: Any) -> None:
+    dialog = detail(page, "c/model.jpg")
+    expect(dialog.locator("#charts svg")).to_have_count(0)
+    expect(dialog.locator("#charts")).to_contain_text("None: the folder's network was applied as it is.")
+
+
+def test_an_image_of_one_colour_has_no_score(page: Any) -> None:
+    facts = detail(page, "c/horse.jpg").locator("dl").first
+    expect(facts).to_contain_text("1 cluster")
+    expect(facts).not_to_contain_text("score")
+
+
+def test_layers_and_split_of_the_details(page: Any) -> None:
+    page.get_by_label("Regions", exact=True).first.check()
+    dialog = detail(page, "c/horse.jpg")
+    expect(dialog.get_by_label("Regions", exact=True)).to_be_checked()
+    layer = dialog.locator("img.layer")
+    for name in ("labels", "overlay", "regions"):
+        dialog.get_by_label(name.capitalize(), exact=True).check()
+        expect(layer).to_have_attribute("src", re.compile(f"-{name}.webp$"))
+    dialog.locator(".view").get_by_role("slider").fill("10")
+    assert clip(dialog) == "inset(0px 0px 0px 10%)"
+    expect(dialog.locator("#detail-granular")).to_be_hidden()  # it has no hierarchy
+
+
+def canvas(dialog: Any) -> NDArray[np.uint8]:
+    """(h, w, 3) of what was drawn."""
+    content = dialog.locator("canvas").evaluate("each => each.toDataURL('image/png')")
+    return picture(base64.b64decode(content.partition(",")[2]))
+
+
+def test_granularity_cuts_as_the_hierarchy_does(page: Any, report: Report) -> None:
+    name = "b/cat 2.jpg"
+    dialog = detail(page, name)
+    dialog.get_by_role("radio", name="Granularity").check()
+    expect(dialog.locator("#step-value")).to_contain_text("0.50")
+    hierarchy, entry = report.hierarchies[name], report.details[name]["granularity"]
+    joined = sorted(set(unpacked(entry["steps"], "u1").tolist()))
+    assert len(joined) > 4
+    for step in sorted({0, 100, *joined, *(step + 1 for step in joined)}):
+        dialog.locator("#step").fill(str(step))
+        count = hierarchy.count(step / 100)
+        expect(dialog.locator("#step-value")).to_have_text(f"{step / 100:.2f}, {count} region{'s' * (count != 1)}")
+        check_drawing(canvas(dialog), hierarchy.cut(step / 100), entry)
+
+
+def check_drawing(drawn: NDArray[np.uint8], regions: NDArray[np.int32], entry: dict[str, Any]) -> None:
+    """Whether each of the regions is in its mean colour, paler, or white, on the line towards the next."""
+    assert drawn.shape[:2] == regions.shape
+    fragments = np.repeat(unpacked(entry["fragments"], "<u4"), unpacked(entry["runs"], "<u2")).reshape(regions.shape)
+    colors = unpacked(entry["colors"], "u1").reshape(-1, 3)[fragments]
+    line = np.zeros(regions.shape, dtype=bool)
+    line[:, :-1] |= regions[:, 1:] != regions[:, :-1]
+    line[:-1] |= regions[1:] != regions[:-1]
+    for region in range(regions.max() + 1):
+        expected = colors[regions == region].mean(0)
+        assert abs(drawn[(regions == region) & ~line] - expected).max(initial=0) <= 1
+        on_line = drawn[(regions == region) & line].astype(int)
+        assert (on_line >= np.floor(expected)).all()
+        assert (on_line.sum(1) > expected.sum() + 20).all()
+
+
+def test_the_granularity_that_was_chosen_stays_from_image_to_image(page: Any) -> None:
+    dialog = detail(page, "b/cat 2.jpg")
+    dialog.get_by_role("radio", name="Granularity").check()
+    dialog.locator("#step").fill("80")
+    assert clip(dialog) == "inset(0px 0px 0px 50%)"
+    page.get_by_role("button", name="Next image").click()
+    expect(page.locator("#detail-name")).to_have_text("b/cat 10.jpg")
+    expect(dialog.locator("#step-value")).to_contain_text("0.80")
+    expect(dialog.locator("canvas")).to_be_visible()
+    page.get_by_role("button", name="Next image").click()
+    expect(page.locator("#detail-name")).to_have_text("c/horse.jpg")  # without a hierarchy
+    expect(dialog.locator("canvas")).to_be_hidden()
+    expect(dialog.get_by_label("Regions", exact=True)).to_be_checked()
+
+
+def test_names_are_never_markup(opened: Opened, report: Report, tmp_path: Path) -> None:
+    hostile = [
+        "</script><img src=x onerror=document.title='taken'>.jpg",
+        "<b>\"'`&lt;.jpg",
+        "{{rows}}${1}\\.jpg",
+        os.fsdecode(b"caf\xe9.jpg"),
+        "two\nlines\u2028.jpg",
+        "\u202egpj.exe",
+        "😀 ねこ " + "long" * 60 + ".jpg",
+    ]
+    expected = [*hostile[:3], "caf\\xe9.jpg", "two\\nlines\\u2028.jpg", "\\u202egpj.exe", hostile[-1]]
+    (tmp_path / "report").symlink_to(report.folder / "report")
+    rows = [
+        Row(name, f"report/{index % 5:016x}", 96, 64, 5, 9, "converged", 1.0, 30) for index, name in enumerate(hostile)
+    ]
+    failures = [{"path": name, "reason": name} for name in hostile]
+    page = opened(write_page(tmp_path, rows, failures, output="/data/<i>x</i>", failed=len(hostile)))
+    assert sorted(names(page)) == sorted(expected)
+    assert page.locator("h1").text_content() == "i>"
+    page.locator("#failures summary").click()
+    assert page.locator("#failures tbody td").all_text_contents() == [name for name in expected for _ in range(2)]
+    assert page.locator("#failures td *, .name *, h1 *").count() == 0
+    card(page, expected[0]).locator(".name").click()
+    expect(page.locator("#detail-name")).to_have_text(expected[0])
+    expect(page).to_have_title("i> · dynaseg report")
+    page.keyboard.press("Escape")
+    page.get_by_label("Name", exact=True).fill("\\xe9")
+    assert names(page) == ["caf\\xe9.jpg"]
+
+
+def test_failures_alone(opened: Opened, tmp_path: Path) -> None:
+    failures = [{"path": "photos/broken.jpg", "reason": "it is not an image that can be read"}]
+    page = opened(write_page(tmp_path, [], failures, images=1, done=0, failed=1))
+    expect(page.get_by_text("1 image failed")).to_be_visible()
+    assert page.locator("#failures tbody td").all_inner_texts() == list(failures[0].values())
+    expect(page.locator("#none")).to_contain_text("No image was segmented.")
+    expect(page.locator("#tools")).to_be_hidden()
+    expect(page.get_by_role("button", name="Clear the filters")).to_be_hidden()
+
+
+def test_nothing_at_all_and_an_interrupted_run(opened: Opened, tmp_path: Path) -> None:
+    page = opened(write_page(tmp_path, [], images=0, done=0, interrupted=True, shard="2/3"))
+    expect(page.locator("#interrupted")).to_be_visible()
+    expect(page.locator("#failures")).to_be_hidden()
+    expect(page.locator("#totals")).to_contain_text("2/3")
+
+
+def test_files_of_an_image_that_are_gone_are_said_to_be(opened: Opened, report: Report, tmp_path: Path) -> None:
+    there, gone = (Row(f"{key}.jpg", f"report/{key}", 96, 64, 5, 9, "converged", 1.0, 30) for key in ("0" * 16, "dead"))
+    (tmp_path / "report").symlink_to(report.folder / "report")
+    page = opened(write_page(tmp_path, [there, gone]), missing=True)
+    expect(card(page, "dead.jpg")).to_contain_text("The pictures of this image are missing.")
+    expect(card(page, there.name).locator(".missing")).to_be_hidden()
+    card(page, "dead.jpg").locator(".name").click()
+    expect(page.locator("#detail-missing")).to_contain_text("report/dead.js is missing")
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator("#clusters tbody tr").first).to_be_visible()
+    expect(page.locator("#detail-missing")).to_be_hidden()
+
+
+def test_where_all_files_are_gone_few_are_asked_for(opened: Opened, tmp_path: Path) -> None:
+    rows = [Row(f"{index}.jpg", f"report/{index}", 96, 64, 5, 9, "converged", 1.0, 30) for index in range(400)]
+    page = opened(write_page(tmp_path, rows), missing=True)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    expect(page.locator("#no-pictures")).to_contain_text("folder report, which has to lie beside this page")
+    for _ in range(6):
+        page.mouse.wheel(0, 4000)
+        page.wait_for_timeout(50)
+    assert len(asked) < 2 * 80
+    assert len(names(page)) > 80
+
+
+def test_five_thousand_images(opened: Opened, report: Report, tmp_path: Path) -> None:
+    (tmp_path / "report").mkdir()
+    rows = []
+    for index in range(5000):
+        rows.append(
+            Row(
+                f"trip/IMG_{index}.jpg", f"report/{index:016x}", 96, 64, 3 + index % 50, 9, "converged", index / 100, 30
+            )
+        )
+    for index in range(5000):
+        for suffix in ("-photo.webp", "-labels.webp"):
+            os.link(report.folder / f"report/{index % 5:016x}{suffix}", tmp_path / f"report/{index:016x}{suffix}")
+    page = opened(write_page(tmp_path, rows, images=5000, done=5000))
+    expect(page.locator("#count")).to_have_text("5,000 images")
+    assert page.locator(".card").count() < 400  # only what is near
+    before = page.locator(".card").count()
+    page.mouse.wheel(0, 20_000)
+    page.wait_for_function(f"document.querySelectorAll('.card').length >= {before + 40}")
+    page.get_by_role("combobox", name="Sort by").select_option("seconds")
+    page.get_by_role("button", name="Descending").click()
+    assert names(page)[0] == "trip/IMG_4999.jpg"
+    page.get_by_label("Name", exact=True).fill("IMG_12")
+    expect(page.locator("#count")).to_have_text("111 of 5,000 images")
+    page.get_by_label("Labels, at least").fill("52")
+    expect(page.locator("#count")).to_have_text(re.compile(r"^\d of 5,000 images$"))
+
+
+def test_nothing_overflows_a_phone_and_fingers_find_what_they_touch(opened: Opened, report: Report) -> None:
+    page = opened(report.folder / "report.html", viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
+    assert overflow(page) == 0
+    small = "all => all.filter((each) => each.offsetParent && each.getBoundingClientRect().height < 38)"
+    controls = "button, select, input:not([type=radio]), summary, .segments label, .card .name"
+    assert page.locator(controls).evaluate_all(f"{small}") == []
+    frame = card(page, "a/dog.jpg").locator(".frame")
+    frame.tap()
+    expect(page.locator("#detail")).to_be_visible()
+    expect(page.locator("#clusters tbody tr").first).to_be_visible()
+    page.locator("#detail-granular").tap()
+    expect(page.locator("canvas:visible")).to_have_count(1)
+    assert overflow(page) == 0
+    inside = page.locator("#detail").evaluate(
+        """dialog => [...dialog.querySelectorAll('*')]
+        .filter((each) => each.offsetParent && each.getBoundingClientRect().right > 361)
+        .map((each) => each.outerHTML.slice(0, 80))"""
+    )
+    assert inside == []
+    slider = page.locator("#detail .view").get_by_role("slider")
+    box = slider.bounding_box()
+    page.touchscreen.tap(box["x"] + box["width"] * 0.25, box["y"] + box["height"] / 2)
+    assert int(slider.input_value()) in range(15, 36)
+
+
+def overflow(page: Any) -> int:
+    return int(page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_is_legible_in_both_schemes(opened: Opened, report: Report, scheme: str) -> None:
+    page = opened(report.folder / "report.html", color_scheme=scheme)
+    page.get_by_text("Options and versions").click()
+    detail(page, "a/dog.jpg")
+    darkness = luminance(page.evaluate("getComputedStyle(document.documentElement).backgroundColor"))
+    assert (darkness < 0.1) == (scheme == "dark")
+    found = page.evaluate(
+        """() => [...document.querySelectorAll(`h1, dt, dd, small, .count, .name, .told span, .segments span,
+        .position, summary, legend, label.tool, .legend .at, td, th, .notice`)].map((each) => {
+          let behind = each;
+          while (getComputedStyle(behind).backgroundColor === 'rgba(0, 0, 0, 0)') behind = behind.parentElement;
+          const [text, ground] = [each, behind].map((one) => getComputedStyle(one));
+          return [each.tagName + '.' + each.className, text.color, ground.backgroundColor];
+        })"""
+    )
+    assert len(found) > 60
+    for what, text, behind in found:
+        one, other = sorted((luminance(text), luminance(behind)))
+        assert (other + 0.05) / (one + 0.05) >= 4.5, what  # WCAG 2, AA
+
+
+def luminance(color: str) -> float:
+    values = np.array([int(value) for value in re.findall(r"\d+", color)[:3]]) / 255
+    linear = np.where(values <= 0.03928, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
