@@ -25,8 +25,9 @@ ROOMS: dict[str, set[str]] = {
     "export": {"pictures", "writing", *SHARED},
     "report": {"pictures", "regions", "sizes", *SHARED},
     "writing": {"errors"},
+    "figures": {"errors", "writing"},
     "regions": {"config", "sizes"},
-    "evaluation": {"images", "regions", *SHARED},
+    "evaluation": {"figures", "images", "regions", *SHARED},
     "method": SHARED,
     "engine": {"method", "regions", "model_file", "sizes", "weights_file", *SHARED},
     "baselines": {"engine", "method", "sizes", *SHARED},
@@ -48,11 +49,12 @@ ROOMS: dict[str, set[str]] = {
     "benchmark": {
         "baselines",
         "batch",
-        "pictures",
         "engine",
-        "method",
-        "regions",
         "evaluation",
+        "figures",
+        "method",
+        "pictures",
+        "regions",
         "weights_file",
         "writing",
         *SHARED,
@@ -61,6 +63,7 @@ ROOMS: dict[str, set[str]] = {
         "benchmark",
         "batch",
         "engine",
+        "figures",
         "method",
         "model_file",
         "regions",
@@ -81,8 +84,9 @@ THIRD_PARTY: dict[str, set[str]] = {
     "sizes": {"numpy", "PIL"},
     "pictures": {"numpy", "PIL"},
     "writing": {"numpy", "PIL"},
+    "figures": {"matplotlib"},
     "regions": {"numpy", "scipy"},
-    "evaluation": {"numpy", "scipy", "PIL"},
+    "evaluation": {"numpy", "scipy", "PIL", "matplotlib"},
     "export": {"numpy", "PIL"},
     "report": {"numpy", "PIL"},
 }
@@ -166,3 +170,13 @@ def test_imports_are_seen_in_all_their_forms(tmp_path: Path, monkeypatch: pytest
     )
     assert own(module) == {"", "errors", "regions", "engine"}
     assert foreign(module) == {"rich", "typer"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=named)
+def test_no_module_needs_matplotlib_to_be_imported(path: Path) -> None:
+    """It is an extra, and slow to import: functions import it, and what is only read by the type checker."""
+    tree = ast.parse(path.read_text())
+    at_import = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    names = [alias.name for node in at_import if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module or "" for node in at_import if isinstance(node, ast.ImportFrom) and not node.level]
+    assert "matplotlib" not in {name.split(".")[0] for name in names}

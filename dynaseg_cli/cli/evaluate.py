@@ -132,6 +132,16 @@ def evaluate(
             rich_help_panel=_REPORT,
         ),
     ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.png",
+            help="Draw the images' scores, how many labels they have beside their ground truth, and each class's IoU:"
+            " a slide, as .png, .svg or .pdf (needs matplotlib).",
+            show_default=False,
+            rich_help_panel=_REPORT,
+        ),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the scores as JSON on stdout.", rich_help_panel=_REPORT)
     ] = False,
@@ -147,6 +157,7 @@ def evaluate(
     """
     with errors_as_exit_codes(verbose):
         from ..evaluation.evaluate import Evaluation
+        from ..figures import refuse_undrawable
 
         config = EvaluateConfig(
             protocol=protocol,
@@ -158,14 +169,17 @@ def evaluate(
             num_things=num_things,
             max_pixels=max_pixels,
         )
-        if per_image is not None:
-            refuse_unwritable("--per-image", per_image)
+        if plot is not None:
+            refuse_undrawable("--plot", plot)
+        for option, path in (("--per-image", per_image), ("--plot", plot)):
+            if path is not None:
+                refuse_unwritable(option, path)
         evaluation = Evaluation(prediction, truth, config, _read_names(image_list) if image_list else None)
-        code = _run(evaluation, per_image, as_json=as_json, quiet=quiet)
+        code = _run(evaluation, per_image, plot, as_json=as_json, quiet=quiet)
     raise typer.Exit(code)
 
 
-def _run(evaluation: Evaluation, per_image: Path | None, *, as_json: bool, quiet: bool) -> ExitCode:
+def _run(evaluation: Evaluation, per_image: Path | None, plot: Path | None, *, as_json: bool, quiet: bool) -> ExitCode:
     from .progress import CountProgress
 
     if not quiet:
@@ -184,6 +198,8 @@ def _run(evaluation: Evaluation, per_image: Path | None, *, as_json: bool, quiet
         print(json.dumps(evaluation.document(), allow_nan=False))  # noqa: T201
     if per_image is not None:
         _write_csv(per_image, evaluation)
+    if plot is not None:
+        _draw(plot, evaluation)
     return ExitCode.SOME_FAILED if evaluation.failures else ExitCode.DONE
 
 
@@ -203,11 +219,10 @@ def _show_scores(evaluation: Evaluation) -> None:
     from ..evaluation.headings import HEADINGS
     from .metrics_table import metrics_table
 
-    by = "miou_mean" if evaluation.protocol == "bsds500" else "miou"
     total = f"all {evaluation.images}" if evaluation.images > 1 else "the image"
     if evaluation.failures:
         total = f"{evaluation.images} of {evaluation.images + len(evaluation.failures)}"
-    worst = heapq.nsmallest(WORST, evaluation.per_image(), key=lambda named: named[1][by] or 0.0)
+    worst = heapq.nsmallest(WORST, evaluation.per_image(), key=lambda named: named[1][evaluation.main_metric] or 0.0)
     rows = [(total, evaluation.metrics())]
     if evaluation.images > 1:
         rows += [(f"the {len(worst)} worst:" if evaluation.images > WORST else "from the worst:", {}), *worst]
@@ -223,19 +238,31 @@ def _show_scores(evaluation: Evaluation) -> None:
 def _write_csv(path: Path, evaluation: Evaluation) -> None:
     from ..writing import write_atomically
 
-    columns = ["image", *evaluation.metrics()]
+    columns = ["image", *evaluation.metrics(), "labels", "truth_labels"]
 
     def write(stream: Any) -> None:
         text = io.TextIOWrapper(stream, encoding="utf-8", errors="surrogateescape", newline="", write_through=True)
         writer = csv.DictWriter(text, columns)
         writer.writeheader()
-        writer.writerows({"image": name, **row} for name, row in evaluation.per_image())
+        for (name, row), (_, counts) in zip(evaluation.per_image(), evaluation.label_counts(), strict=True):
+            of_truth = f"{counts.truth_mean:.10g}"
+            writer.writerow({"image": name, **row, "labels": counts.predicted, "truth_labels": of_truth})
         text.detach()
 
     try:
         write_atomically(path, write)
     except OSError as error:
         raise DynasegError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def _draw(path: Path, evaluation: Evaluation) -> None:
+    from ..evaluation.plot import picture
+    from ..figures import save_picture
+
+    if not evaluation.images:
+        say(f"--plot: no image was scored, so {path} is not drawn", "yellow")
+        return
+    save_picture(path, lambda: picture(evaluation))
 
 
 def _read_names(path: Path) -> list[str]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ..errors import UsageError
 from ..regions.connected import connected_regions
 from .agreement import Agreement, Row, agreement
+from .label_counts import LabelCounts
 from .metrics import class_ious, match_clusters, matched_pixels
 from .pooling import PooledMean, Spool
 
@@ -47,6 +48,7 @@ class _Record:
     name: str
     confusion: _Confusion
     regions: Row
+    counts: LabelCounts
 
 
 class ClassScores:
@@ -101,7 +103,7 @@ class ClassScores:
             "voi": one.variation_of_information,
             "segments": len(values),
         }
-        self._records.append(_Record(name, confusion, regions))
+        self._records.append(_Record(name, confusion, regions, LabelCounts.of(prediction, [one])))
         self._matched = None
 
     def metrics(self) -> Row:
@@ -118,6 +120,10 @@ class ClassScores:
         """Each image's, in the order they were added, under the set's assignment."""
         for record in self._records:
             yield record.name, {**self._accuracy(record.confusion), **record.regions}
+
+    def label_counts(self) -> Iterator[tuple[str, LabelCounts]]:
+        """Each image's labels and classes, in the order they were added."""
+        return ((record.name, record.counts) for record in self._records)
 
     def per_class(self) -> list[ClassScore]:
         """Every class of the ground truth, by its value."""

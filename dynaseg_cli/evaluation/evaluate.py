@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from ..config import EvaluateConfig, Protocol, Use
+from ..config import EvaluateConfig, Protocol
 from ..errors import DecodeError, ImageError
 from . import coco_stuff
 from .agreement import Row
 from .class_scores import ClassScore, ClassScores
 from .hierarchy_scores import HierarchyScores, Reading
+from .label_counts import LabelCounts
 from .label_files import LabelMap, is_bsds500, is_color, read_annotations, read_hierarchy, read_label_map
 from .pairing import Pair, Pairing, pair_files
 from .region_scores import RegionScores
 from .resizing import center_crop, resized
+from .segment_output import options_of_run
 
 
 @dataclass(frozen=True)
@@ -41,17 +42,21 @@ class Evaluation:
     def __init__(
         self, prediction: Path, truth: Path, config: EvaluateConfig, names: Sequence[str] | None = None
     ) -> None:
+        self.prediction, self.truth = prediction, truth
         self.pairing: Pairing = pair_files(prediction, truth, names, config.use)
         self.config = config
         self.notes: list[str] = []
         """What a reader of the figures must know, in whole sentences."""
+        self.doubts: list[str] = []
+        """Those notes that say why the figures may mean nothing."""
         self.failures: list[Scored] = []
         self.images = 0
         """Images that were scored."""
         self.protocol = self._choose_protocol()
         # One image has one assignment: whatever its labels mean, they mean it everywhere.
-        if self.protocol in ("classes", "coco-stuff27") and len(self.pairing.pairs) > 1:
-            self.notes += self._doubts_about_labels(_options_of_run(prediction))
+        if self.of_classes and len(self.pairing.pairs) > 1:
+            self.doubts = self._doubts_about_labels(options_of_run(prediction))
+            self.notes += self.doubts
         first = self.pairing.pairs[0]
         for path in (first.truth,) if config.use == "hierarchy" else (first.prediction, first.truth):
             if is_color(path):
@@ -59,6 +64,21 @@ class Evaluation:
         self.ignore = self._choose_ignored(is_color(first.truth))
         """Ground-truth value that counts nowhere, if any."""
         self._scores = self._make_scores()
+
+    @property
+    def of_classes(self) -> bool:
+        """Whether values mean the same in every image."""
+        return self.protocol in ("classes", "coco-stuff27")
+
+    @property
+    def num_things(self) -> int | None:
+        """Classes below this are things, the others stuff; None where they are not told apart."""
+        return coco_stuff.NUM_THINGS if self.protocol == "coco-stuff27" else self.config.num_things
+
+    @property
+    def main_metric(self) -> str:
+        """The one that images are compared by."""
+        return "miou_mean" if self.protocol == "bsds500" else "miou"
 
     def run(self) -> Iterator[Scored]:
         """Score every pair; a pair that cannot be read or compared is a failure, and the rest goes on."""
@@ -80,6 +100,10 @@ class Evaluation:
     def per_image(self) -> Iterator[tuple[str, Row]]:
         """The metrics of each image scored so far."""
         return self._scores.per_image()
+
+    def label_counts(self) -> Iterator[tuple[str, LabelCounts]]:
+        """How many labels each image scored so far has, in the order of `per_image`."""
+        return self._scores.label_counts()
 
     def per_class(self) -> list[ClassScore]:
         """Each class's IoU; empty unless classes were scored."""
@@ -210,11 +234,11 @@ class Evaluation:
             return ClassScores(
                 connected=connected,
                 ignore=ignore,
-                num_things=coco_stuff.NUM_THINGS,
+                num_things=self.num_things,
                 class_names=coco_stuff.CLASS_NAMES,
             )
         if self.protocol == "classes":
-            return ClassScores(connected=connected, ignore=ignore, num_things=self.config.num_things)
+            return ClassScores(connected=connected, ignore=ignore, num_things=self.num_things)
         return RegionScores(annotators=self.protocol == "bsds500", connected=connected, ignore=ignore)
 
     def _score(self, pair: Pair) -> str | None:
@@ -249,17 +273,3 @@ def _coarse(truth: LabelMap, path: Path) -> LabelMap:
 def _curve(scores: HierarchyScores) -> dict[str, Any]:
     granularities = {metric: reading.ods_granularity for metric, reading in scores.readings().items()}
     return {"granularity": granularities, "curve": scores.curve()}
-
-
-def _options_of_run(prediction: Path) -> dict[str, Any] | None:
-    """The options that `segment` wrote these maps with; None if it did not."""
-    here = prediction.resolve()
-    outputs = [here, *(folder.parent for folder in (here, *here.parents) if folder.name in get_args(Use))]
-    for folder in outputs:
-        try:
-            options = json.loads((folder / "run.json").read_bytes())["options"]
-        except (OSError, ValueError, TypeError, KeyError):
-            continue
-        if isinstance(options, dict):
-            return options
-    return None

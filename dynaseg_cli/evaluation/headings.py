@@ -42,6 +42,12 @@ HEADINGS = {
 """Every column by the metric's name, in the order of columns; the last are those of the readings of hierarchies."""
 
 
+def metric_in_words(metric: str, *, classes: bool = False) -> str:
+    """A metric as an axis says it; mIoU is that of `classes`, or of segments and what overlaps them best."""
+    miou = "mIoU" if classes else "best-overlap mIoU"
+    return {"miou": miou, "miou_mean": f"{miou}, Mean"}.get(metric, HEADINGS[metric])
+
+
 def columns_of(rows: Iterable[Row]) -> list[str]:
     """The metrics that at least one row has, in the order of columns."""
     present = {name for row in rows for name, value in row.items() if value is not None}

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ..regions.hierarchy import Hierarchy
 from .agreement import Agreement, Row, agreement
 from .contingency import joined
+from .label_counts import LabelCounts
 from .pooling import PooledMean, Spool
 from .region_scores import RegionTotals
 
@@ -42,6 +43,8 @@ class _Record:
     curve: NDArray[np.float64]
     """(STEPS + 1, metrics), the image's at each granularity."""
     own: Row
+    truth: tuple[int, ...]
+    """Segments of each annotation."""
 
 
 class HierarchyScores:
@@ -83,7 +86,8 @@ class HierarchyScores:
         for metric, mean in self._own.items():
             mean.include(own[metric])
         curve = np.array([list(cut.row(annotators=self._annotators).values()) for cut in cuts])
-        self._records.append(_Record(name, curve, {metric: own[metric].value for metric in self._own}))
+        truth = tuple(len(one.overlaps) for one in agreements)
+        self._records.append(_Record(name, curve, {metric: own[metric].value for metric in self._own}, truth))
 
     def metrics(self) -> Row:
         """The set's."""
@@ -99,6 +103,13 @@ class HierarchyScores:
                 metric: dict(zip(columns, record.curve[step].tolist(), strict=True)) for metric, step in steps.items()
             }
             yield record.name, _row(rows, record.own, granularity)
+
+    def label_counts(self) -> Iterator[tuple[str, LabelCounts]]:
+        """Each image's regions at the granularity of the set, in the order they were added."""
+        step = self._steps()["covering"]
+        column = list(self._set[0].row(annotators=self._annotators)).index("segments")
+        for record in self._records:
+            yield record.name, LabelCounts(int(record.curve[step, column]), record.truth)
 
     def readings(self) -> dict[str, Reading]:
         """The set's, by metric."""

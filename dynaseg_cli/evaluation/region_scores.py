@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ..regions.connected import connected_regions
 from .agreement import Agreement, Row, agreement
+from .label_counts import LabelCounts
 from .pooling import PooledMean, Spool
 
 
@@ -64,9 +65,24 @@ def region_totals(
     prediction: NDArray[np.integer], annotations: Sequence[NDArray[np.integer]], *, connected: bool, ignore: int | None
 ) -> RegionTotals:
     """The sums of one image: its (H, W) labels against its (H, W) annotations."""
+    return RegionTotals.of(*_compared(prediction, annotations, connected=connected, ignore=ignore))
+
+
+def _compared(
+    prediction: NDArray[np.integer], annotations: Sequence[NDArray[np.integer]], *, connected: bool, ignore: int | None
+) -> tuple[list[Agreement], int]:
+    """The agreements of a map's segments with its annotations, and how many segments it has."""
     segments = connected_regions(prediction) if connected else prediction
-    agreements = [agreement(truth, segments, ignore) for truth in annotations]
-    return RegionTotals.of(agreements, len(np.unique(segments)))
+    return [agreement(truth, segments, ignore) for truth in annotations], len(np.unique(segments))
+
+
+@dataclass(frozen=True)
+class _Record:
+    """What is kept of an image."""
+
+    name: str
+    row: Row
+    counts: LabelCounts
 
 
 class RegionScores:
@@ -83,13 +99,15 @@ class RegionScores:
         self._connected = connected
         self._ignore = ignore
         self._set = RegionTotals()
-        self._rows: Spool[tuple[str, Row]] = Spool()
+        self._records: Spool[_Record] = Spool()
 
     def add(self, name: str, prediction: NDArray[np.integer], annotations: Sequence[NDArray[np.integer]]) -> None:
         """Score the (H, W) labels of one image against its (H, W) annotations."""
-        image = region_totals(prediction, annotations, connected=self._connected, ignore=self._ignore)
+        agreements, segments = _compared(prediction, annotations, connected=self._connected, ignore=self._ignore)
+        image = RegionTotals.of(agreements, segments)
         self._set.include(image)
-        self._rows.append((name, image.row(annotators=self._annotators)))
+        counts = LabelCounts.of(prediction, agreements)
+        self._records.append(_Record(name, image.row(annotators=self._annotators), counts))
 
     def metrics(self) -> Row:
         """The set's."""
@@ -97,4 +115,8 @@ class RegionScores:
 
     def per_image(self) -> Iterator[tuple[str, Row]]:
         """Each image's, in the order they were added."""
-        return iter(self._rows)
+        return ((record.name, record.row) for record in self._records)
+
+    def label_counts(self) -> Iterator[tuple[str, LabelCounts]]:
+        """Each image's, in the order they were added."""
+        return ((record.name, record.counts) for record in self._records)

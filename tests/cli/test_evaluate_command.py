@@ -13,11 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 from label_samples import save_all, save_labels
-from samples import files_below
+from matplotlib.figure import Figure
+from samples import files_below, read_pixels
 from typer.testing import CliRunner, Result
 
+from dynaseg_cli import figures
 from dynaseg_cli.cli import app, console
 from dynaseg_cli.config import EvaluateConfig
+from dynaseg_cli.evaluation import plot
 from dynaseg_cli.evaluation.evaluate import Evaluation
 from dynaseg_cli.evaluation.headings import HEADINGS, written
 
@@ -132,7 +135,7 @@ def test_nothing_scored_is_no_table_but_every_reason(pairs: Path) -> None:
     assert result.stderr.count("failed: ") == 3
     assert "mIoU" not in result.stderr
     assert set(summary(result)["metrics"].values()) == {None}
-    assert (pairs / "scores.csv").read_bytes() == b"image,miou,covering,pri,voi,segments\r\n"
+    assert (pairs / "scores.csv").read_bytes() == b"image,miou,covering,pri,voi,segments,labels,truth_labels\r\n"
 
 
 def test_files_without_a_partner_are_named_and_change_nothing_else(pairs: Path) -> None:
@@ -265,7 +268,8 @@ def test_readings_of_hierarchies_are_on_stdout_and_of_each_image_in_the_file(her
     assert len(document["hierarchy"]["curve"]) == 101
     with (here / "scores.csv").open(newline="") as stream:
         lines = {line.pop("image"): line for line in csv.DictReader(stream)}
-    assert list(lines["00"]) == list(document["metrics"])
+    assert list(lines["00"]) == [*document["metrics"], "labels", "truth_labels"]
+    assert (lines["00"]["labels"], lines["00"]["truth_labels"], lines["07"]["truth_labels"]) == ("2", "2", "4")
     for name in ("pri_ods", "pri_ois", "voi_ods", "voi_ois", "segments", "granularity"):
         mean = np.mean([float(line[name]) for line in lines.values()])
         assert document["metrics"][name] == pytest.approx(mean)
@@ -299,7 +303,9 @@ def test_each_image_is_a_line_of_the_file(pairs: Path, arguments: tuple[str, ...
     assert result.exit_code == 1
     with (pairs / "scores.csv").open(newline="") as stream:
         lines = list(csv.DictReader(stream))
-    assert list(lines[0]) == ["image", *summary(result)["metrics"]]
+    assert list(lines[0]) == ["image", *summary(result)["metrics"], "labels", "truth_labels"]
+    counted = [(float(line.pop("labels")), float(line.pop("truth_labels"))) for line in lines]
+    assert counted == [(1, 2), (1, 1)]
     assert [line.pop("image") for line in lines] == ["b", "sub/c"]
     config = EvaluateConfig(protocol=summary(result)["protocol"])
     evaluation = Evaluation(Path("pred"), Path("gt"), config)
@@ -330,26 +336,28 @@ def test_older_file_is_replaced_and_nothing_left_beside_it(pairs: Path) -> None:
     assert (pairs / "scores.csv").read_text().startswith("image,")
 
 
+@pytest.mark.parametrize("option", ["--per-image", "--plot"])
 @pytest.mark.parametrize(
     ("path", "said"),
     [
-        ("gone/scores.csv", "there is no folder gone"),
-        ("gt", "gt is there already, and is no regular file"),
-        ("/dev/null", "/dev/null is there already, and is no regular file"),
-        ("gt/a.png/scores.csv", "cannot be written: Not a directory"),
-        ("x" * 300, "cannot be written: File name too long"),
+        ("gone/scores.png", "there is no folder gone"),
+        ("taken.png", "taken.png is there already, and is no regular file"),
+        ("null.png", "null.png is there already, and is no regular file"),
+        ("gt/a.png/scores.png", "cannot be written: Not a directory"),
+        ("x" * 300 + ".png", "cannot be written: File name too long"),
     ],
     ids=lambda text: text[:20],
 )
-@pytest.mark.usefixtures("pairs")
 def test_file_that_cannot_be_written_is_refused_before_any_work(
-    path: str, said: str, monkeypatch: pytest.MonkeyPatch
+    pairs: Path, option: str, path: str, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
         raise AssertionError("work was done")
 
+    (pairs / "taken.png").mkdir()
+    (pairs / "null.png").symlink_to("/dev/null")
     monkeypatch.setattr(Evaluation, "__init__", fail)
-    assert said in refused(evaluate("pred", "gt", "-q", "--per-image", path))
+    assert said in refused(evaluate("pred", "gt", "-q", option, path))
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
@@ -372,6 +380,72 @@ def test_full_disk_is_said_and_leaves_the_older_file(pairs: Path, monkeypatch: p
     result = evaluate("pred", "gt", "-q", "--per-image", "scores.csv")
     assert result.exit_code != 0
     assert result.stderr == "error: scores.csv cannot be written: No space left on device\n"
+    assert files_below(pairs) == before
+
+
+# A picture of them
+
+
+@pytest.mark.parametrize(("suffix", "starts"), [(".png", b"\x89PNG"), (".svg", b"<?xml"), (".PDF", b"%PDF")])
+@pytest.mark.parametrize("arguments", [("--protocol", "bsds500"), (), ("--protocol", "classes")], ids=" ".join)
+def test_picture_is_of_the_format_of_its_suffix(
+    pairs: Path, arguments: tuple[str, ...], suffix: str, starts: bytes
+) -> None:
+    result = evaluate("pred", "gt", "--json", "-q", "--plot", f"scores{suffix}", *arguments)
+    assert (result.exit_code, result.stderr, summary(result)["images"]) == (0, "", 3)
+    assert (pairs / f"scores{suffix}").read_bytes().startswith(starts)
+
+
+@pytest.mark.usefixtures("pairs")
+def test_picture_on_a_screen_is_a_slide() -> None:
+    assert evaluate("pred", "gt", "-q", "--plot", "scores.png").exit_code == 0
+    assert read_pixels(Path("scores.png")).shape[:2] == (1125, 2000)
+
+
+def test_picture_is_of_what_could_be_scored(pairs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[list[str]] = []
+    monkeypatch.setattr(
+        plot, "picture", lambda evaluation: drawn.append([name for name, _ in evaluation.per_image()]) or Figure()
+    )
+    (pairs / "pred/b.png").write_bytes(b"")
+    assert evaluate("pred", "gt", "-q", "--plot", "scores.svg").exit_code == 1
+    assert drawn == [["a", "sub/c"]]
+
+
+def test_nothing_scored_is_no_picture(pairs: Path) -> None:
+    for path in (pairs / "pred").rglob("*.png"):
+        path.write_bytes(b"")
+    result = evaluate("pred", "gt", "--plot", "scores.png")
+    assert result.exit_code == 1
+    assert result.stderr.endswith("--plot: no image was scored, so scores.png is not drawn\n")
+    assert not (pairs / "scores.png").exists()
+
+
+def test_picture_that_cannot_be_drawn_is_refused_before_any_work(pairs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise AssertionError("work was done")
+
+    monkeypatch.setattr(Evaluation, "__init__", fail)
+    said = refused(evaluate("pred", "gt", "--plot", "scores.jpg"))
+    assert said == "--plot scores.jpg: a picture's name ends in .png, .svg or .pdf"
+    monkeypatch.setattr(figures, "find_spec", lambda name: None)
+    said = refused(evaluate("pred", "gt", "--plot", "scores.png"))
+    assert said == "--plot needs matplotlib: pip install 'dynaseg[plot]'"
+    assert not (pairs / "scores.png").exists()
+
+
+def test_full_disk_is_said_and_leaves_the_older_picture(pairs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    (pairs / "scores.pdf").write_text("old")
+    before = files_below(pairs)
+    monkeypatch.setattr(os, "fsync", fail)
+    result = evaluate("pred", "gt", "-q", "--plot", "scores.pdf")
+    assert (result.exit_code, result.stderr) == (
+        1,
+        "error: scores.pdf cannot be written: No space left on device\n",
+    )
     assert files_below(pairs) == before
 
 
@@ -472,13 +546,16 @@ def test_interrupt_and_mistakes_of_ours_are_one_line(
 
 
 @pytest.mark.usefixtures("pairs")
-def test_command_as_a_process_of_its_own_needs_no_torch() -> None:
+@pytest.mark.parametrize("arguments", [[], ["--plot", "scores.svg"]], ids=str)
+def test_command_as_a_process_of_its_own_needs_no_torch_and_matplotlib_to_draw_alone(arguments: list[str]) -> None:
     code = (
         "import sys; from dynaseg_cli.cli import main\n"
-        "sys.argv = ['dynaseg', 'evaluate', 'pred', 'gt', '-q', '--json']\n"
+        f"sys.argv = ['dynaseg', 'evaluate', 'pred', 'gt', '-q', '--json', *{arguments}]\n"
         "try:\n    main()\n"
-        "finally:\n    print(sorted({'torch', 'sklearn', 'matplotlib'} & set(sys.modules)), file=sys.stderr)\n"
+        "finally:\n"
+        "    names = {'torch', 'sklearn', 'matplotlib', 'matplotlib.pyplot'} & set(sys.modules)\n"
+        "    print(sorted(names), file=sys.stderr)\n"
     )
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (process.returncode, process.stderr) == (0, "[]\n")
+    assert (process.returncode, process.stderr) == (0, "['matplotlib']\n" if arguments else "[]\n")
     assert json.loads(process.stdout)["images"] == 3

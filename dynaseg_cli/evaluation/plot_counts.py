@@ -1,0 +1,121 @@
+"""Labels of an image against those of its ground truth, as panels of a picture: the paper's figure 6."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..figures import BLUE, FAINT, ORANGE, number, use_log_axis
+from .label_counts import LabelCounts
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+BINS = 20
+"""Pairs of bars beside each other, at most."""
+TICKS = 9
+"""Numbers below them, at most."""
+SPREAD = "#BBBBBB"
+LOG_FROM = 30
+"""Ratio of the most to the least number from which equal steps are equal factors."""
+FEW = 40
+"""Images whose annotators are told apart; of more, the lines would be a haze."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """Numbers an image has by one way of counting, as one of two colours."""
+
+    name: str
+    color: str
+    counts: NDArray[np.int64]
+    weights: NDArray[np.float64]
+    """The part of an image that each stands for: annotators share one."""
+
+
+def of_truth(counts: Sequence[LabelCounts]) -> Series:
+    """Every annotation's."""
+    numbers = [number for one in counts for number in one.truth]
+    weights = [1 / len(one.truth) for one in counts for _ in one.truth]
+    return Series("ground truth", BLUE, np.array(numbers, np.int64), np.array(weights))
+
+
+def of_images(name: str, numbers: Sequence[int]) -> Series:
+    """One number an image."""
+    return Series(name, ORANGE, np.array(numbers, np.int64), np.ones(len(numbers)))
+
+
+def bin_edges(least: int, most: int) -> NDArray[np.int64]:
+    """Where bins of whole numbers begin, and the last one ends: equally wide, or over decades at powers of 2."""
+    if _spans_decades(least, most):
+        octaves = np.log2(most / least)
+        powers = np.arange(0, np.log2(most) + 2, 0.5 if octaves <= BINS / 2 else 1)
+        known = np.unique((2**powers).round().astype(np.int64))
+        return known[np.searchsorted(known, least, side="right") - 1 : np.searchsorted(known, most, side="right") + 1]
+    width = -(-(most - least + 1) // BINS)
+    return np.arange(least - least % width, most + width + 1, width, dtype=np.int64)
+
+
+def draw_histogram(axes: Axes, series: Sequence[Series], edges: NDArray[np.int64], what: str) -> None:
+    """How many images have how many of `what`, the two series beside each other in each bin."""
+    from matplotlib.ticker import MaxNLocator  # noqa: PLC0415  # an extra, and slow to import
+
+    places = np.arange(len(edges) - 1)
+    for one, side in zip(series, (-1, 1), strict=True):
+        heights, _ = np.histogram(one.counts, edges, weights=one.weights)
+        label = f"{one.name}, median {number(round(float(np.median(one.counts)), 1))}"
+        axes.bar(places + 0.21 * side, heights, 0.42, color=one.color, label=label)
+    widths = np.diff(edges)
+    if (widths == 1).all():  # each bin is a number
+        ticks, shift = places, 0.0
+    else:  # a bin is from the number on its left to below that on its right
+        ticks, shift = np.arange(len(edges)), -0.5
+    if (widths != widths[0]).any():
+        ticks = ticks[(edges & (edges - 1)) == 0]  # the powers of 2
+    ticks = ticks[:: -(-len(ticks) // TICKS)]
+    axes.set_xticks(ticks + shift, [number(edge) for edge in edges[ticks]])
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
+    axes.set(xlabel=what, ylabel="images", xlim=(-0.7, len(places) - 0.3))
+    axes.grid(axis="y")
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
+
+
+def draw_scatter(axes: Axes, counts: Sequence[LabelCounts], predicted: str, truth: str) -> None:
+    """Every image's two numbers, and where they would be equal; annotators as their mean, with a line over them."""
+    across = np.array([one.truth_mean for one in counts])
+    up = np.array([one.predicted for one in counts])
+    least, most = min(across.min(), up.min()), max(across.max(), up.max())
+    annotators = len(counts) <= FEW and any(len(one.truth) > 1 for one in counts)
+    if annotators:
+        least = min(least, *(min(one.truth) for one in counts))
+        most = max(most, *(max(one.truth) for one in counts))
+        few, many = ([end(one.truth) for one in counts] for end in (min, max))
+        axes.hlines(up, few, many, color=SPREAD, linewidth=1.5, label="its annotators")
+    if _spans_decades(least, most):
+        ends = least / 1.25, most * 1.25
+        use_log_axis(axes, "x", *ends)
+        use_log_axis(axes, "y", *ends)
+    else:
+        margin = max(1.0, 0.05 * (most - least))
+        ends = max(0.0, least - margin), most + margin
+        axes.set(xlim=ends, ylim=ends)
+    axes.plot(ends, ends, "--", color=FAINT, linewidth=1, label="equal numbers")
+    size, alpha = _dots(len(counts))
+    axes.plot(across, up, "o", color=ORANGE, markersize=size, alpha=alpha, markeredgewidth=0, label="an image")
+    several = any(len(one.truth) > 1 for one in counts)
+    axes.set(xlabel=f"{truth}, {'mean of the annotators' if several else 'ground truth'}", ylabel=predicted)
+    axes.grid()
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2, ncols=2)
+
+
+def _spans_decades(least: float, most: float) -> bool:
+    return least >= 1 and most / least >= LOG_FROM
+
+
+def _dots(images: int) -> tuple[float, float]:
+    """Size and opacity of an image among so many."""
+    return (7.0, 0.8) if images <= 200 else (4.0, 0.4) if images <= 2000 else (3.0, 0.2)

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dynaseg_cli.evaluation.class_scores import ClassScores
+from dynaseg_cli.evaluation.hierarchy_scores import HierarchyScores
+from dynaseg_cli.evaluation.label_counts import LabelCounts
+from dynaseg_cli.evaluation.region_scores import RegionScores
+from dynaseg_cli.regions.hierarchy import STRONGEST, Hierarchy
+
+STRIPES = np.array([[5, 6, 5, 6]])
+HALVES, QUARTERS = np.array([[1, 1, 2, 2]]), np.array([[1, 2, 3, 255]])
+
+
+def test_mean_is_over_the_annotations() -> None:
+    assert LabelCounts(3, (2, 5)).truth_mean == 3.5
+    assert LabelCounts(3, (2,)).truth_mean == 2
+
+
+@pytest.mark.parametrize("connected", [True, False])
+def test_labels_count_before_they_are_split_and_each_annotator_by_itself(connected: bool) -> None:
+    scores = RegionScores(annotators=True, connected=connected, ignore=None)
+    scores.add("a", STRIPES, [HALVES, QUARTERS])
+    scores.add("b", HALVES, [HALVES])
+    assert list(scores.label_counts()) == [("a", LabelCounts(2, (2, 4))), ("b", LabelCounts(2, (2,)))]
+    assert [row["segments"] for _, row in scores.per_image()] == [4 if connected else 2, 2]
+
+
+def test_what_is_ignored_is_no_class() -> None:
+    scores = ClassScores(connected=True, ignore=255, num_things=None)
+    scores.add("a", STRIPES, [QUARTERS])
+    assert list(scores.label_counts()) == [("a", LabelCounts(2, (3,)))]
+
+
+def test_regions_of_a_hierarchy_count_at_the_granularity_of_the_set() -> None:
+    strength = np.rint(np.array([0.25, 0.75, 0.25]) * STRONGEST).astype(np.uint16)
+    pixels = np.arange(4, dtype=np.int32)
+    pairs = Hierarchy(pixels[None], pixels[:-1].astype(np.int64), pixels[1:].astype(np.int64), strength)
+    scores = HierarchyScores(annotators=True, ignore=None)
+    scores.add("a", pairs, pairs.fragments, [HALVES, HALVES, QUARTERS])
+    assert list(scores.label_counts()) == [("a", LabelCounts(2, (2, 2, 4)))]
