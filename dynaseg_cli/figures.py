@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -112,7 +113,7 @@ def plain(text: str, most: int | None = None) -> str:
 def folded(text: str, width: int, most: int = 3) -> str:
     """The name of a method and its options on lines of about `width` characters, at `most` so many."""
     lines = [""]
-    for part in text.replace(":", ":\n").split("\n"):
+    for part in re.findall("[^:]*:|[^:]+", text):
         if lines[-1] and len(lines[-1] + part) > width:
             lines.append("")
         lines[-1] += part

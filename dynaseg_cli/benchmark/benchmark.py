@@ -79,7 +79,7 @@ class Benchmark:
         self._output = output
         self.notes: list[str] = []
         """What a reader of the metrics must know, in whole sentences."""
-        self._truth = truth
+        self.truth = truth
         self._evaluate = evaluate or EvaluateConfig()
         self._repeats = repeats
         self._device = resolve_device(device)
@@ -177,13 +177,13 @@ class Benchmark:
 
     def score(self) -> None:
         """Compare what `run` wrote with the ground truth."""
-        if self._truth is None:
+        if self.truth is None:
             return
         for report in self.reports:
             # Not all that lies in the folder: an earlier run may have left more there.
             names = [name for name in report.done if name in self._scorable]
             if names:
-                evaluation = Evaluation(self._folder(report.variant), self._truth, self._evaluate, names)
+                evaluation = Evaluation(self._folder(report.variant), self.truth, self._evaluate, names)
                 for scored in evaluation.run():
                     if scored.reason is not None:
                         report.failures.append({"path": scored.pair.name, "reason": scored.reason})
@@ -240,7 +240,7 @@ class Benchmark:
         """What ``--save`` writes and ``--json`` prints."""
         return {
             "images": len(self.jobs),
-            "ground_truth": None if self._truth is None else str(self._truth),
+            "ground_truth": None if self.truth is None else str(self.truth),
             "notes": self.notes,
             "device": describe_device(self._device),
             "cpu": describe_device(torch.device("cpu")),

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..config import COMMON_GRANULARITY
+from ..evaluation.headings import metric_in_words
+from ..figures import FAINT, legend_columns, number
 from .region_curve import Point
 
 if TYPE_CHECKING:
@@ -17,12 +19,6 @@ RANGE = (5.0, 1000.0)
 TICKS = (5, 10, 20, 50, 100, 200, 500, 1000)
 ABOUT_AS_MANY = 1.2
 """Settings whose numbers of segments differ by no more than this factor are compared."""
-MEANINGS = {
-    "covering": "covering",
-    "miou_mean": "best-overlap mIoU, Mean",
-    "miou": "best-overlap mIoU",
-}
-"""The metrics as the axes say them."""
 LEGEND_WIDTH = 60
 """Characters that a legend has room for beside each other."""
 
@@ -74,14 +70,13 @@ def draw_curves(axes: Axes, curves: Sequence[Curve], metric: str) -> None:
     entries = [curve.name for curve in curves]
     if any(curve.is_hierarchy for curve in curves):
         entries.append(f"granularity {COMMON_GRANULARITY:g}")
-        axes.plot([], [], "D", color="grey", markersize=8, label=entries[-1])
-    axes.set(xscale="log", xlim=RANGE, xlabel="segments an image, mean", ylabel=MEANINGS[metric])
-    axes.set_xticks(TICKS, [str(tick) for tick in TICKS])
+        axes.plot([], [], "D", color=FAINT, markersize=8, label=entries[-1])
+    axes.set(xscale="log", xlim=RANGE, xlabel="segments an image, mean", ylabel=metric_in_words(metric))
+    axes.set_xticks(TICKS, [number(tick) for tick in TICKS])
     axes.minorticks_off()
-    axes.grid(alpha=0.2)
-    axes.spines[["top", "right"]].set_visible(False)
-    columns = max(1, min(len(entries), LEGEND_WIDTH // (max(map(len, entries)) + 6)))
-    axes.legend(frameon=False, ncols=columns, loc="lower center", bbox_to_anchor=(0.5, 1))
+    axes.grid()
+    columns = legend_columns(entries, LEGEND_WIDTH)
+    axes.legend(ncols=columns, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
 
 
 def _plot(axes: Axes, points: Sequence[Point], metric: str, style: str, **options: Any) -> None:

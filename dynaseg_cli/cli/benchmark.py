@@ -133,7 +133,8 @@ def benchmark(
         typer.Option(
             metavar="FILE.png",
             help="Draw seconds by stage and, if the images' sizes differ, seconds and memory against these; with"
-            " --ground-truth quality against the number of segments, too (needs matplotlib).",
+            " --ground-truth quality against seconds and against the number of segments, too: a .png, .svg or .pdf"
+            " (needs matplotlib).",
             show_default=False,
             rich_help_panel=_REPORT,
         ),
@@ -154,9 +155,9 @@ def benchmark(
     """
     with errors_as_exit_codes(verbose), ExitStack() as stack:
         from ..benchmark.benchmark import Benchmark
-        from ..benchmark.plot import refuse_without_matplotlib
         from ..benchmark.synthetic import write_synthetic_photos
         from ..benchmark.variants import parse_variants
+        from ..figures import refuse_undrawable
 
         config = BenchmarkConfig(
             methods=methods, max_images=max_images, repeats=repeats, stream=stream, sizes=_read_sizes(size or _SIZES)
@@ -166,7 +167,7 @@ def benchmark(
         if not inputs and ground_truth is not None:
             raise UsageError("--ground-truth needs INPUT: images that are made have none")
         if plot is not None:
-            refuse_without_matplotlib()
+            refuse_undrawable("--plot", plot)
         for option, path in (("--save", save), ("--markdown", markdown), ("--plot", plot)):
             if path is not None:
                 refuse_unwritable(option, path)
@@ -220,7 +221,6 @@ def _run(
     quiet: bool,
 ) -> ExitCode:
     from ..benchmark.markdown import markdown_table
-    from ..benchmark.plot import draw
     from ..writing import write_atomically, write_json
     from .metrics_table import metrics_table
     from .progress import CountProgress
@@ -252,10 +252,23 @@ def _run(
         text = markdown_table(work.rows())
         write_atomically(markdown, lambda file: file.write(text.encode()))
     if plot is not None:
-        write_atomically(plot, lambda file: draw(work.reports, file, document["device"]))
+        _draw(plot, work, document["device"])
     if as_json:
         print(json.dumps(document, allow_nan=False))  # noqa: T201
     if interrupted:
         say("interrupted: the figures are of what was done so far; the last image may lack some methods", "yellow")
         return ExitCode.INTERRUPTED
     return ExitCode.SOME_FAILED if work.failures else ExitCode.DONE
+
+
+def _draw(path: Path, work: Benchmark, device: str) -> None:
+    from ..benchmark.plot import picture
+    from ..figures import plain, save_picture
+
+    images = len({run.image for report in work.reports for run in report.runs})
+    if not images:
+        say(f"--plot: no image was labelled, so {path} is not drawn", "yellow")
+        return
+    against = "" if work.truth is None else f" against {plain(str(work.truth), 50)}"
+    title = f"{images} image{'' if images == 1 else 's'}{against}, {plain(device, 50)}"
+    save_picture(path, lambda: picture(work.reports, title))

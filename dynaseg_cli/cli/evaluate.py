@@ -256,7 +256,7 @@ def _write_csv(path: Path, evaluation: Evaluation) -> None:
 
 
 def _draw(path: Path, evaluation: Evaluation) -> None:
-    from ..evaluation.plot import picture
+    from ..evaluation.plot_scores import picture
     from ..figures import save_picture
 
     if not evaluation.images:

@@ -56,7 +56,7 @@ def bin_edges(least: int, most: int) -> NDArray[np.int64]:
         powers = np.arange(0, np.log2(most) + 2, 0.5 if octaves <= BINS / 2 else 1)
         known = np.unique((2**powers).round().astype(np.int64))
         return known[np.searchsorted(known, least, side="right") - 1 : np.searchsorted(known, most, side="right") + 1]
-    width = -(-(most - least + 1) // BINS)
+    width = _round_step((most - least + 1) / BINS)
     return np.arange(least - least % width, most + width + 1, width, dtype=np.int64)
 
 
@@ -74,9 +74,11 @@ def draw_histogram(axes: Axes, series: Sequence[Series], edges: NDArray[np.int64
         ticks, shift = places, 0.0
     else:  # a bin is from the number on its left to below that on its right
         ticks, shift = np.arange(len(edges)), -0.5
-    if (widths != widths[0]).any():
+    if (widths == widths[0]).all():
+        ticks = ticks[edges[ticks] % (_round_step(len(ticks) / TICKS) * widths[0]) == 0]
+    else:
         ticks = ticks[(edges & (edges - 1)) == 0]  # the powers of 2
-    ticks = ticks[:: -(-len(ticks) // TICKS)]
+        ticks = ticks[:: -(-len(ticks) // TICKS)]
     axes.set_xticks(ticks + shift, [number(edge) for edge in edges[ticks]])
     axes.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
     axes.set(xlabel=what, ylabel="images", xlim=(-0.7, len(places) - 0.3))
@@ -114,6 +116,12 @@ def draw_scatter(axes: Axes, counts: Sequence[LabelCounts], predicted: str, trut
 
 def _spans_decades(least: float, most: float) -> bool:
     return least >= 1 and most / least >= LOG_FROM
+
+
+def _round_step(least: float) -> int:
+    """The smallest of 1, 2, 5, 10, 20, 50 and so on that is not below."""
+    steps = (int(step * 10**power) for power in range(20) for step in (1, 2, 5))
+    return next(step for step in steps if step >= least)
 
 
 def _dots(images: int) -> tuple[float, float]:

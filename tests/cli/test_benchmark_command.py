@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import io
 import itertools
 import json
@@ -14,11 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 from rich.console import Console
 from samples import files_below, photo_folder, read_pixels, stand_in_for_python
 from typer.testing import CliRunner, Result
 
+from dynaseg_cli import figures
 from dynaseg_cli.batch.job import Job
 from dynaseg_cli.benchmark import plot, region_curve
 from dynaseg_cli.benchmark.benchmark import Benchmark
@@ -80,20 +83,50 @@ def test_without_input_images_are_made_and_not_kept(tmp_path: Path) -> None:
     assert read_pixels(tmp_path / "kept/kmeans/labels/40x30-000.png").shape == (30, 40)
 
 
-@pytest.mark.parametrize(("sizes", "wide"), [("40x30", False), ("40x30,20x20", True)])
-def test_plot_is_a_picture_with_a_second_part_where_sizes_differ(tmp_path: Path, sizes: str, wide: bool) -> None:
-    result = benchmark("--methods", QUICK, "--size", sizes, "--plot", "figures.png", "-q")
-    assert result.exit_code == 0, result.stderr
+@pytest.mark.parametrize(("suffix", "starts"), [(".png", b"\x89PNG"), (".svg", b"<?xml"), (".pdf", b"%PDF")])
+def test_plot_is_a_picture_of_the_format_of_its_suffix(tmp_path: Path, suffix: str, starts: bytes) -> None:
+    result = benchmark("--methods", QUICK, "--size", "40x30,20x20", "--plot", f"figures{suffix}", "-q")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert (tmp_path / f"figures{suffix}").read_bytes().startswith(starts)
+
+
+def test_plot_is_as_wide_as_a_slide(tmp_path: Path) -> None:
+    assert benchmark("--methods", QUICK, "--size", "40x30", "--plot", "figures.png", "-q").exit_code == 0
     height, width, _ = read_pixels(tmp_path / "figures.png").shape
-    assert (width > 2000) == wide
-    assert height > 300
+    assert (width, height > 300) == (2000, True)
 
 
-def test_plot_of_nothing_is_an_empty_picture(photos: Path, tmp_path: Path) -> None:
+def test_title_says_what_was_compared_and_on_what(monkeypatch: pytest.MonkeyPatch) -> None:
+    titles: list[str] = []
+    monkeypatch.setattr(plot, "picture", lambda reports, title: titles.append(title) or Figure())
+    arguments = ("photos", "--methods", QUICK, "--plot", "figures.png", "-q")
+    assert benchmark(*arguments).exit_code == 0
+    assert benchmark(*arguments, "--ground-truth", "truth", "--max-images", "1").exit_code == 0
+    assert titles[0].startswith("2 images, cpu")
+    assert titles[1].startswith("1 image against truth, cpu")
+
+
+def test_nothing_labelled_is_no_picture(photos: Path, tmp_path: Path) -> None:
     for photo in photos.iterdir():
         photo.write_bytes(b"nothing")
-    assert benchmark("photos", "--methods", QUICK, "--plot", "figures.png", "-q").exit_code == 1
-    assert (tmp_path / "figures.png").is_file()
+    result = benchmark("photos", "--methods", QUICK, "--plot", "figures.png", "-q")
+    assert result.exit_code == 1
+    assert result.stderr.endswith("--plot: no image was labelled, so figures.png is not drawn\n")
+    assert not (tmp_path / "figures.png").exists()
+
+
+def test_full_disk_is_said_and_leaves_the_older_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    (tmp_path / "figures.png").write_bytes(b"old")
+    monkeypatch.setattr(figures, "write_atomically", fail)
+    result = benchmark("photos", "--methods", QUICK, "--plot", "figures.png", "-q")
+    assert (result.exit_code, result.stderr) == (
+        1,
+        "error: figures.png cannot be written: No space left on device\n",
+    )
+    assert (tmp_path / "figures.png").read_bytes() == b"old"
 
 
 def test_plot_with_ground_truth_has_curves_over_the_number_of_segments(tmp_path: Path) -> None:
@@ -108,7 +141,7 @@ def test_plot_with_ground_truth_has_curves_over_the_number_of_segments(tmp_path:
     assert (len(own), len(felzenszwalb), kmeans) == (101, len(FELZENSZWALB_CURVE), [])
     note = f"Images in the curves over the number of segments: {OWN} 2, felzenszwalb:scale=50 2."
     assert note in " ".join(result.stderr.split())
-    assert read_pixels(tmp_path / "figures.png").shape[1] > 2000  # three panels
+    assert read_pixels(tmp_path / "figures.png").shape[0] > 1100  # two rows of panels
 
 
 @pytest.mark.parametrize("arguments", [("--plot", "figures.png"), ("--ground-truth", "truth")])
@@ -145,7 +178,7 @@ def test_interrupted_curves_are_of_the_images_so_far(monkeypatch: pytest.MonkeyP
 
 
 def test_plot_without_matplotlib_is_refused_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plot, "find_spec", lambda name: None)
+    monkeypatch.setattr(figures, "find_spec", lambda name: None)
     result = benchmark("--methods", QUICK, "--plot", "figures.png")
     assert result.exit_code == 2
     assert result.stderr == "error: --plot needs matplotlib: pip install 'dynaseg[plot]'\n"
@@ -283,6 +316,11 @@ def test_tables_fit_a_hundred_columns_with_every_figure_there_can_be(photos: Pat
             "--save nowhere/x.json: there is no folder nowhere",
         ),
         (("photos", "--methods", QUICK, "--markdown", "photos"), "--markdown photos is there already"),
+        (
+            ("photos", "--methods", QUICK, "--plot", "x.jpg"),
+            "--plot x.jpg: a picture's name ends in .png, .svg or .pdf",
+        ),
+        (("photos", "--methods", QUICK, "--plot", "gone/x.png"), "--plot gone/x.png: there is no folder gone"),
     ],
 )
 def test_unusable_input_is_one_line_and_nothing_is_started(arguments: tuple[str, ...], message: str) -> None:

@@ -20,7 +20,7 @@ from typer.testing import CliRunner, Result
 from dynaseg_cli import figures
 from dynaseg_cli.cli import app, console
 from dynaseg_cli.config import EvaluateConfig
-from dynaseg_cli.evaluation import plot
+from dynaseg_cli.evaluation import plot_scores
 from dynaseg_cli.evaluation.evaluate import Evaluation
 from dynaseg_cli.evaluation.headings import HEADINGS, written
 
@@ -405,7 +405,9 @@ def test_picture_on_a_screen_is_a_slide() -> None:
 def test_picture_is_of_what_could_be_scored(pairs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[list[str]] = []
     monkeypatch.setattr(
-        plot, "picture", lambda evaluation: drawn.append([name for name, _ in evaluation.per_image()]) or Figure()
+        plot_scores,
+        "picture",
+        lambda evaluation: drawn.append([name for name, _ in evaluation.per_image()]) or Figure(),
     )
     (pairs / "pred/b.png").write_bytes(b"")
     assert evaluate("pred", "gt", "-q", "--plot", "scores.svg").exit_code == 1

@@ -38,6 +38,7 @@ def test_bins_hold_every_number_once_and_are_few(one: int, other: int) -> None:
         (0, 0, [0, 1]),
         (2, 6, [2, 3, 4, 5, 6, 7]),
         (5, 44, list(range(4, 47, 2))),
+        (4, 60, list(range(0, 66, 5))),
         (2, 120, [2, 3, 4, 6, 8, 11, 16, 23, 32, 45, 64, 91, 128]),
         (1, 60_000, [2**power for power in range(17)]),
     ],
@@ -46,7 +47,9 @@ def test_bins_are_numbers_then_equal_then_powers_of_2(least: int, most: int, edg
     assert bin_edges(least, most).tolist() == edges
 
 
-@pytest.mark.parametrize("ends", [(3, 3), (0, 5), (5, 24), (5, 44), (2, 120), (1, 60_000)], ids=str)
+@pytest.mark.parametrize(
+    "ends", [(3, 3), (0, 5), (5, 24), (5, 44), (4, 60), (14, 23), (0, 70_000), (2, 120), (1, 60_000)], ids=str
+)
 def test_ticks_are_at_what_they_say(ends: tuple[int, int]) -> None:
     axes = Figure().subplots()
     edges = bin_edges(*ends)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from dynaseg_cli.config import EvaluateConfig
 from dynaseg_cli.evaluation.class_scores import ClassScore
 from dynaseg_cli.evaluation.evaluate import Evaluation
-from dynaseg_cli.evaluation.plot import MOST_CLASSES, draw_classes, picture
+from dynaseg_cli.evaluation.plot_scores import MOST_CLASSES, draw_classes, picture
 from dynaseg_cli.figures import PINK, SKY, save_picture, style
 
 if TYPE_CHECKING:

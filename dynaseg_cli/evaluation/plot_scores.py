@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 MOST_CLASSES = 40
 """Bars that can be read beneath each other."""
-DOTTED = 60
+DOTTED = 40
 """Images up to which each is a dot on its curve."""
 WORST = 3
 """Images named, where there is space for it."""
@@ -95,7 +95,7 @@ def draw_classes(axes: Axes, classes: Sequence[ClassScore], num_things: int | No
         if rows:
             axes.barh(rows, [shown[row].iou for row in rows], color=color, label=name)
     names = [plain(one.name or str(one.value), 20) for one in shown]
-    axes.set_yticks(range(len(shown)), names, fontsize=11 if len(shown) <= 20 else 9 if len(shown) <= 30 else 8)
+    axes.set_yticks(range(len(shown)), names, fontsize=min(11, 370 / len(shown)))
     axes.tick_params(axis="y", length=0)
     largest = f", the {len(shown)} largest of {len(classes)} classes" if len(shown) < len(classes) else ""
     axes.set(xlim=(0, _top([np.array([one.iou for one in shown])])), ylim=(len(shown) - 0.4, -0.6))
