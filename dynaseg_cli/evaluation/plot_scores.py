@@ -159,6 +159,7 @@ def _name_worst(
         fontsize=10,
         linespacing=1.3,
         multialignment="left",
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 2},
     )
 
 
