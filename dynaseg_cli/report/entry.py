@@ -60,7 +60,9 @@ def report_entry(
 
 def _details(stats: dict[str, Any]) -> dict[str, Any]:
     source, fit = stats["source"], stats["fit"]
-    silhouette = fit["silhouette"]
+    found = fit["silhouette"]
+    # Where nothing could be compared, as in an image of one colour, there is no score.
+    silhouette = found and {"k": found["k"], "score": found["scores"].get(str(found["k"]))}
     return {
         "source": {**{name: source[name] for name in ("width", "height", "sha256")}, "path": shown(source["path"])},
         "device": shown(stats["device"]),
@@ -70,9 +72,7 @@ def _details(stats: dict[str, Any]) -> dict[str, Any]:
             **{name: fit[name] for name in ("width", "height", "levels", "iterations", "stop_reason", "threshold")},
             **{name: fit[name] for name in ("labels_per_iteration", "precision", "seconds")},
             **{name: _significant(fit[name]) for name in ("loss", "similarity_loss", "continuity_loss")},
-            # Where nothing could be compared, as in an image of one colour, there is no score.
-            "silhouette": silhouette
-            and {"k": silhouette["k"], "score": silhouette["scores"].get(str(silhouette["k"]))},
+            "silhouette": silhouette,
         },
         "clusters": [
             {

@@ -90,7 +90,7 @@ class Report:
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
-    """Five images: "c/horse.jpg" has no hierarchy and nothing to compare clusters with, "c/model.jpg" was not fitted."""
+    """Five images: "c/horse.jpg" has no hierarchy and no clusters to compare, "c/model.jpg" was not fitted."""
     made = Report(tmp_path_factory.mktemp("report"), {}, {})
     rows = []
     for seed, changed in enumerate(OF_ROWS):
