@@ -29,8 +29,9 @@ RUN_MS = 6000
 """What all iterations take together, as far as the pace of one allows."""
 FASTEST_MS, SLOWEST_MS = 60, 250
 LAST_MS = 2500
-QUALITY = 80
-"""Of WebP's lossy compression."""
+EFFORT = 50
+"""Of WebP's lossless compression, 0..100: of flat colours it makes smaller files than the lossy one, in a third of the
+time."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,15 @@ def _webp(pictures: Sequence[Image.Image], milliseconds: list[int]) -> bytes:
     stream = io.BytesIO()
     first, *rest = pictures
     first.save(
-        stream, "WEBP", save_all=True, append_images=rest, duration=milliseconds, loop=0, quality=QUALITY, method=4
+        stream,
+        "WEBP",
+        save_all=True,
+        append_images=rest,
+        duration=milliseconds,
+        loop=0,
+        lossless=True,
+        quality=EFFORT,
+        method=0,
     )
     return stream.getvalue()
 

@@ -88,7 +88,7 @@
   }
 
   function showAbout() {
-    const place = { folder: run.output, ...(run.scribbles ? { scribbles: run.scribbles } : {}) };
+    const place = { folder: run.output, colours: run.colors, ...(run.scribbles ? { scribbles: run.scribbles } : {}) };
     const tables = [["Options", run.options], ["Regions", run.cut], ["Versions", run.versions], ["Output", place]];
     for (const [title, entries] of tables) {
       if (!entries) continue;

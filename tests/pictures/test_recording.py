@@ -70,9 +70,9 @@ def test_labels_stand_beside_the_photo_in_the_colours_they_have_in_the_end() -> 
     assert first.shape == second.shape == last.shape
     height = 6 * 60
     for picture, (left, right) in ((first, COLORS[::-1]), (second, COLORS), (last, COLORS)):
-        np.testing.assert_allclose(picture[height // 2, PANEL // 2], 128, atol=4)
-        np.testing.assert_allclose(picture[height // 2, -PANEL * 3 // 4], left, atol=40)
-        np.testing.assert_allclose(picture[height // 2, -PANEL // 4], right, atol=40)
+        np.testing.assert_array_equal(picture[height // 2, PANEL // 2], 128)
+        np.testing.assert_array_equal(picture[height // 2, -PANEL * 3 // 4], left)
+        np.testing.assert_array_equal(picture[height // 2, -PANEL // 4], right)
     assert (first[height:] != second[height:]).any(), "the caption tells the iteration"
 
 
@@ -83,7 +83,7 @@ def test_channels_that_vanished_have_colours_of_their_own() -> None:
     row = pictures(content)[0][100, -PANEL:].reshape(4, -1, 3)[:, 60]
     table = palette_colors(4).astype(int)
     table[0] = COLORS[0]
-    np.testing.assert_allclose(row, table[[1, 0, 2, 3]], atol=48)
+    np.testing.assert_array_equal(row, table[[1, 0, 2, 3]])
 
 
 def test_means_are_those_of_the_photo_at_the_time() -> None:
@@ -93,9 +93,9 @@ def test_means_are_those_of_the_photo_at_the_time() -> None:
     means = np.array([[40] * 3, [200] * 3], dtype=np.uint8)
     content = recording(photo, [frame(1, whole), frame(2, halves)], np.arange(2), halves, means, means=True)
     first, second, last = (picture[100, [-PANEL * 3 // 4, -PANEL // 4]] for picture in pictures(content))
-    np.testing.assert_allclose(first, 120, atol=4)
-    np.testing.assert_allclose(second, means, atol=4)
-    np.testing.assert_allclose(last, means, atol=4)
+    np.testing.assert_array_equal(first, 120)
+    np.testing.assert_array_equal(second, means)
+    np.testing.assert_array_equal(last, means)
 
 
 @pytest.mark.parametrize(
