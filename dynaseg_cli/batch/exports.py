@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -15,15 +15,15 @@ from ..export.images import ExportImage, Segments, labels_as_segments
 from .claims import Claims
 from .job import Job
 from .planning import EXPORT_FOLDER, Plan
-from .resume import Stats, read_stats
+from .resume import read_stats
 
 
-def export_folder(plan: Plan, on_image: Callable[[str], None]) -> list[Failure]:
+def export_folder(plan: Plan, on_image: Callable[[str], None] = lambda name: None) -> list[Failure]:
     """Write all images of the plan that are complete, those of other shards and of earlier runs among them.
 
     Parameters
     ----------
-    on_image : called with the name of each image once it is written.
+    on_image : called with the name of each image as it is done.
 
     Returns
     -------
@@ -37,20 +37,12 @@ def export_folder(plan: Plan, on_image: Callable[[str], None]) -> list[Failure]:
     regions = "regions" in plan.batch.save
     with Claims(plan.output) as claims:
         claims.take(EXPORT_FOLDER, wait=True)
-        images, num_labels = [], 0
-        for job, stats in _complete(plan):
+        images, num_labels = [], plan.segment.clusters if plan.segment.fit == "folder" else 0
+        for job, stats in plan.complete():
             images.append(ExportImage(job.name, job.file_name, partial(_segments, job, plan.output, regions=regions)))
             num_labels = max(num_labels, *(entry["label"] + 1 for entry in stats["clusters"]))
         folder = plan.output / EXPORT_FOLDER
         return write_exports(plan.batch.export, images, num_labels, folder, on_image, regions=regions)
-
-
-def _complete(plan: Plan) -> Iterator[tuple[Job, Stats]]:
-    options = plan.segment.as_options()
-    for job in plan.found:
-        stats = read_stats(job.result(plan.output, "stats"))
-        if stats is not None and stats["options"] == options:
-            yield job, stats
 
 
 def _segments(job: Job, output: Path, *, regions: bool) -> Segments:

@@ -15,7 +15,7 @@ from ..pictures.palette import label_color
 from ..writing import write_json
 from .claims import Claims
 from .planning import Plan
-from .resume import Stats, read_stats
+from .resume import Stats
 
 CLUSTERS_NAME = "clusters.json"
 SCHEMA_VERSION = 1
@@ -33,15 +33,13 @@ def write_folder_statistics(plan: Plan) -> dict[str, Any]:
     OSError
         If it cannot be written.
     """
-    options = plan.segment.as_options()
-    paths = (job.result(plan.output, "stats") for job in plan.found)
-    found = (stats for path in paths if (stats := read_stats(path)) is not None and stats["options"] == options)
+    found = (stats for _, stats in plan.complete())
     with Claims(plan.output) as claims:
         claims.take(CLUSTERS_NAME, wait=True)
         # Read only now: of shards that end together, the last to write has seen the images of all.
         document = {
             "schema_version": SCHEMA_VERSION,
-            "options": options,
+            "options": plan.segment.as_options(),
             "dynaseg": __version__,
             **folder_statistics(found, plan.segment.clusters),
         }

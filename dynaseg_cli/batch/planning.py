@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path
@@ -16,7 +16,7 @@ from ..model_file import read_model
 from .discovery import discover
 from .job import EXTENSIONS, SCRIBBLES, Job
 from .outcome import Outcome
-from .resume import differing_options, made_otherwise, refuse_other_options
+from .resume import Stats, differing_options, made_otherwise, read_stats, refuse_other_options
 
 MODEL_NAME = "model.safetensors"
 """Of the network that was fitted to the folder, in the output folder."""
@@ -48,6 +48,14 @@ class Plan:
     def lacks_model(self) -> bool:
         """Whether a network has to be fitted to the folder before an image can be segmented."""
         return self.segment.fit == "folder" and self.segment.model is None
+
+    def complete(self) -> Iterator[tuple[Job, Stats]]:
+        """The images that have statistics made with these options, by this run, another shard, or an earlier one."""
+        options = self.segment.as_options()
+        for job in self.found:
+            stats = read_stats(job.result(self.output, "stats"))
+            if stats is not None and stats["options"] == options:
+                yield job, stats
 
 
 def plan_batch(

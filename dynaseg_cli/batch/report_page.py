@@ -12,7 +12,6 @@ from ..writing import write_atomically
 from .claims import LOG_NAME, Claims
 from .planning import REPORT_NAME, Plan
 from .report_entry import ReportEntry
-from .resume import read_stats
 
 
 def write_report(plan: Plan, run: dict[str, Any]) -> Path:
@@ -47,10 +46,9 @@ def write_report(plan: Plan, run: dict[str, Any]) -> Path:
 
 
 def _rows(plan: Plan) -> Iterator[Row]:
-    options = plan.segment.as_options()
-    for job in plan.found:
-        entry, stats = ReportEntry(job, plan.output), read_stats(job.result(plan.output, "stats"))
-        if stats is not None and stats["options"] == options and entry.is_there:
+    for job, stats in plan.complete():
+        entry = ReportEntry(job, plan.output)
+        if entry.is_there:
             yield page_row(job.file_name, entry.files, stats)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -12,11 +13,16 @@ from ..config import BatchConfig, SegmentConfig, WorkersConfig
 from ..errors import UsageError
 from ..weights_file import lacks_weights
 from .dispatcher import Crew, Dispatcher, OnIteration
+from .exports import export_folder
 from .folder_fit import fit_folder
 from .local_crew import local_crew
 from .messages import Assignment
 from .outcome import Outcome
 from .planning import Plan, plan_batch
+from .report_page import write_report
+from .summary import RunSummary
+
+_log = logging.getLogger(__name__)
 
 
 def segment_folder(
@@ -29,13 +35,15 @@ def segment_folder(
     """Segment every image below `inputs` into `output`, yielding an outcome as each is finished.
 
     The work is done by worker processes, which end when the iterator is closed. Where a network is to be fitted to the
-    folder, that is done before the first outcome.
+    folder, that is done before the first outcome; a report page and exports are written after the last.
 
     Raises
     ------
     UsageError
         If the options or the input are unusable, or the ResNet's weights cannot be had: nothing is written then. That
         the device does not exist is found with the first outcome.
+    OSError
+        After the last outcome, if the report page or an export cannot be written.
     """
     paths = [inputs] if isinstance(inputs, (str, Path)) else inputs
     plan = plan_batch([Path(path) for path in paths], Path(output), config, batch)
@@ -45,12 +53,23 @@ def segment_folder(
         imagenet_weights()  # here and once, before there are workers who all need them
     workers = workers or WorkersConfig()
     check_executor(workers)
-    return _fitted_first(plan, workers) if plan.lacks_model else dispatcher_of(plan, workers).run()
+    return _run(plan, workers, None if plan.lacks_model else dispatcher_of(plan, workers))
 
 
-def _fitted_first(plan: Plan, workers: WorkersConfig) -> Iterator[Outcome]:
-    with closing(dispatcher_of(fit_folder(plan, workers), workers).run()) as outcomes:
-        yield from outcomes
+def _run(plan: Plan, workers: WorkersConfig, dispatcher: Dispatcher | None) -> Iterator[Outcome]:
+    if dispatcher is None:
+        plan = fit_folder(plan, workers)
+        dispatcher = dispatcher_of(plan, workers)
+    summary = RunSummary(plan)
+    with closing(dispatcher.run()) as outcomes:
+        for outcome in outcomes:
+            summary.add(outcome)
+            yield outcome
+    if plan.batch.report:
+        write_report(plan, summary.document(dispatcher.device))
+    if plan.batch.export:
+        for failure in export_folder(plan):
+            _log.warning("not exported as %s: %s: %s", failure.format, failure.name, failure.reason)
 
 
 def check_executor(workers: WorkersConfig) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
@@ -64,6 +65,19 @@ def test_folder_and_file_are_segmented_from_python(photos: Path, out: Path) -> N
         ("c.png", "done"),
     ]
     assert (out / "labels/sub/c.png").exists()
+
+
+def test_report_and_exports_are_written_from_python(photos: Path, out: Path, caplog: pytest.LogCaptureFixture) -> None:
+    save_photo(photos / " d.png", 7)  # a name that VOC's list cannot hold
+    batch = BatchConfig(report=True, export=("voc", "coco-rle"))
+    outcomes = segment_folder(photos, out, TINY, batch, HERE)
+    assert next(outcomes).status == "done"
+    assert not (out / "report.html").exists()
+    assert len(list(outcomes)) == 3
+    assert b"sub/c.png" in (out / "report.html").read_bytes()
+    assert len(json.loads((out / "export/coco-rle.json").read_bytes())["images"]) == 4
+    (told,) = caplog.messages
+    assert told.startswith("not exported as voc:  d: a line of the list of images cannot hold")
 
 
 def test_other_options_are_refused_until_they_are_to_overwrite(photos: Path, out: Path) -> None:
