@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .console import say, stderr
+from .folder_model import save_folder_statistics
 
 if TYPE_CHECKING:
     from ..batch.planning import Plan
@@ -19,8 +20,17 @@ MOST_NAMED = 5
 """Images of an export that are named with what is wrong with them; beyond that they are counted."""
 
 
-def save_report(plan: Plan, run: dict[str, Any]) -> bool:
-    """Write the report page, of a run with such a summary; whether it could be."""
+def hand_on(plan: Plan, run: dict[str, Any], *, quiet: bool) -> bool:
+    """Write what is made of all results, `run` being the document of `run.json`; whether what was asked for could be."""
+    if plan.segment.model is not None:
+        save_folder_statistics(plan, quiet=quiet)
+    whole = not plan.batch.report or _save_report(plan, run)
+    if plan.batch.export and not run["interrupted"]:  # else it is exported once it is complete
+        whole = _save_exports(plan, quiet=quiet) and whole
+    return whole
+
+
+def _save_report(plan: Plan, run: dict[str, Any]) -> bool:
     from ..batch.planning import REPORT_NAME
     from ..batch.report_page import write_report
 
@@ -32,8 +42,7 @@ def save_report(plan: Plan, run: dict[str, Any]) -> bool:
     return True
 
 
-def save_exports(plan: Plan, *, quiet: bool) -> bool:
-    """Write what is to be exported; whether all of it could be."""
+def _save_exports(plan: Plan, *, quiet: bool) -> bool:
     from ..batch.exports import export_folder
     from ..batch.planning import EXPORT_FOLDER
     from .progress import CountProgress

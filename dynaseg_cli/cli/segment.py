@@ -33,7 +33,7 @@ from ..config import (
 )
 from ..errors import UsageError, WorkerError
 from .console import ExitCode, errors_as_exit_codes, say, stderr
-from .folder_model import FitInterruptedError, check_save_model, fit_options, save_folder_statistics, with_model
+from .folder_model import FitInterruptedError, check_save_model, fit_options, with_model
 
 if TYPE_CHECKING:
     from ..batch.planning import Plan
@@ -539,7 +539,7 @@ def _run(plan: Plan, workers: WorkersConfig, save_model: Path | None, *, as_json
 
 def _end(summary: RunSummary, device: str, signal: int | None, *, as_json: bool, quiet: bool) -> ExitCode:
     """Write and say what became of a run; `signal` is the one that ended it, if one did."""
-    from .handing_on import save_exports, save_report, show_how_to_look
+    from .handing_on import hand_on, show_how_to_look
     from .progress import show_summary
     from .signals import TERMINATING
 
@@ -547,14 +547,11 @@ def _end(summary: RunSummary, device: str, signal: int | None, *, as_json: bool,
     document = summary.document(device, interrupted=interrupted)
     try:
         summary.write(document)
-    except OSError as error:
+    except OSError as error:  # the folder may hang, so that nothing else is tried
         say(f"error: {plan.output}/run.json cannot be written: {error.strerror}", "red")
-    if plan.segment.model is not None:
-        save_folder_statistics(plan, quiet=quiet)
-    lost = plan.batch.report and not save_report(plan, document)
-    # What is interrupted is exported once it is whole.
-    if plan.batch.export and not interrupted and not save_exports(plan, quiet=quiet):
-        lost = True
+        whole = not (plan.batch.report or plan.batch.export)
+    else:
+        whole = hand_on(plan, document, quiet=quiet)
     if not quiet:
         show_summary(summary, ", ".join(plan.batch.save))
         show_how_to_look(plan)
@@ -563,7 +560,7 @@ def _end(summary: RunSummary, device: str, signal: int | None, *, as_json: bool,
     if interrupted:
         say("interrupted; the same command continues", "yellow")
         return ExitCode.TERMINATED if signal in TERMINATING else ExitCode.INTERRUPTED
-    return ExitCode.SOME_FAILED if lost or summary.failures else ExitCode.DONE
+    return ExitCode.DONE if whole and not summary.failures else ExitCode.SOME_FAILED
 
 
 def _fetch_weights(config: SegmentConfig, *, quiet: bool) -> None:

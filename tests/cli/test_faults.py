@@ -235,7 +235,8 @@ def test_output_folder_that_hangs_holds_neither_the_run_nor_ctrl_c(photos: Path,
     sabotage.mkdir()
     (sabotage / "sitecustomize.py").write_text(
         "import time\n"
-        "from dynaseg_cli.batch import outcome, writing\n"
+        "from dynaseg_cli import writing\n"
+        "from dynaseg_cli.batch import outcome\n"
         "def hang(*_, **__):\n"
         "    time.sleep(3600)\n"
         "outcome.open_log = writing.write_atomically = hang\n"

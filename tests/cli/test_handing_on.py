@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import shutil
@@ -18,6 +19,7 @@ from scenes import made_scene
 from typer.testing import CliRunner, Result
 
 from dynaseg_cli.batch import exports, report_page
+from dynaseg_cli.batch.summary import RunSummary
 from dynaseg_cli.cli import app
 from dynaseg_cli.cli.console import stderr
 from dynaseg_cli.cli.handing_on import MOST_NAMED, look_command
@@ -159,6 +161,19 @@ def test_report_that_cannot_be_written_is_said_and_counts(photos: Path) -> None:
     assert "error: photos-dynaseg/report.html cannot be written" in result.stderr
     assert result.exit_code == 1
     assert len(list((OUT / "labels").rglob("*.png"))) == 3
+
+
+def test_where_the_folder_does_not_answer_nothing_else_is_tried(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def hang(summary: RunSummary, document: dict[str, Any]) -> None:
+        raise OSError(errno.ETIMEDOUT, "the folder does not answer")
+
+    monkeypatch.setattr(RunSummary, "write", hang)
+    result = segment(photos, "--report", "--export", "voc")
+    assert result.exit_code == 1
+    assert "run.json cannot be written: the folder does not answer" in result.stderr
+    assert not (OUT / "report.html").exists()
+    assert not (OUT / "export").exists()
+    assert segment(photos).exit_code == 0
 
 
 @pytest.mark.parametrize(
