@@ -21,7 +21,7 @@ MOST_NAMED = 5
 
 
 def hand_on(plan: Plan, run: dict[str, Any], *, quiet: bool) -> bool:
-    """Write what is made of all results, `run` being the document of `run.json`; whether what was asked for could be."""
+    """Write what is made of all results and of `run`, as in `run.json`; whether what was asked for could be."""
     if plan.segment.model is not None:
         save_folder_statistics(plan, quiet=quiet)
     whole = not plan.batch.report or _save_report(plan, run)
