@@ -149,7 +149,7 @@ def show_summary(summary: RunSummary, products: str) -> None:
     table.add_row("seconds", f"{summary.seconds:.1f}{each}")
     if summary.labels:
         least, most = min(summary.labels), max(summary.labels)
-        table.add_row("labels per image", f"{statistics.median(summary.labels):.0f} in the median, {least} to {most}")
+        table.add_row("labels per image", f"{statistics.median(summary.labels):g} in the median, {least} to {most}")
     stderr.print(table)
     if summary.done or summary.skipped:
         say(f"{products} are in {summary.plan.output}")

@@ -6,13 +6,14 @@
   const GIVE_UP = 6; // pictures that fail, with none that came, before no more are asked for
   const SVG = "http://www.w3.org/2000/svg";
   const LAYERS = { labels: "labels", regions: "regions", overlay: "overlay", granularity: "regions at any granularity" };
-  const whole = new Intl.NumberFormat("en-GB");
+  const FILTERS = ["search", "stop", "least-labels", "most-labels", "least-seconds", "most-seconds"];
+  const number = new Intl.NumberFormat("en-GB");
   const collator = new Intl.Collator("en-GB", { numeric: true });
 
   const byId = (id) => document.getElementById(id);
   const json = (id) => JSON.parse(byId(id).textContent);
-  const counted = (count, one, many) => `${whole.format(count)} ${count === 1 ? one : many}`;
-  const seconds = (value) => `${value < 100 ? value.toFixed(value < 10 ? 2 : 1) : whole.format(Math.round(value))} s`;
+  const counted = (count, one, many) => `${number.format(count)} ${count === 1 ? one : many}`;
+  const seconds = (value) => `${value < 100 ? value.toFixed(value < 10 ? 2 : 1) : number.format(Math.round(value))} s`;
   const percent = (value) => `${(value * 100).toFixed(value < 0.1 ? 2 : 1)} %`;
   const significant = (value) => (Math.abs(value) >= 1e5 ? value.toExponential(2) : String(Number(value.toPrecision(4))));
 
@@ -58,9 +59,9 @@
     byId("folder").title = folder;
     document.title = `${name} · dynaseg report`;
     byId("interrupted").hidden = !run.interrupted;
-    const totals = [["Images", whole.format(run.images)], ["Done", whole.format(run.done)]];
-    if (run.skipped) totals.push(["Complete before", whole.format(run.skipped)]);
-    totals.push(["Failed", whole.format(failures.length)]); // also those of other shards
+    const totals = [["Images", number.format(run.images)], ["Done", number.format(run.done)]];
+    if (run.skipped) totals.push(["Complete before", number.format(run.skipped)]);
+    totals.push(["Failed", number.format(failures.length)]); // also those of other shards
     if (rows.length) totals.push(["Labels", ...spread("labels")], ["Regions", ...spread("regions")]);
     totals.push(["Time", seconds(run.seconds)], ["Device", run.device]);
     if (run.shard && run.shard !== "1/1") totals.push(["Shard", run.shard]);
@@ -73,8 +74,9 @@
 
   function spread(field) {
     const values = rows.map((row) => row[field]).sort((one, other) => one - other);
-    const [least, middle, most] = [0, values.length >> 1, values.length - 1].map((place) => whole.format(values[place]));
-    return [middle, least === most ? "in each image" : `median, ${least} to ${most}`];
+    const [least, most] = [values[0], values[values.length - 1]].map(number.format);
+    const median = (values[(values.length - 1) >> 1] + values[values.length >> 1]) / 2;
+    return [number.format(median), least === most ? "in each image" : `median, ${least} to ${most}`];
   }
 
   function showFailures() {
@@ -137,7 +139,7 @@
         picture.height = high;
       }
       this.photo.alt = row.name;
-      if (pictures.given) this.lose();
+      if (pictures.givenUp) this.lose();
       else this.photo.src = `${row.files}-photo.webp`;
       this.against(layer);
     }
@@ -198,14 +200,14 @@
   const pictures = {
     any: false,
     lacking: 0,
-    given: false, // up
+    givenUp: false,
     came() {
       this.any = true;
     },
     failed() {
       this.lacking += 1;
-      if (this.any || this.given || this.lacking < GIVE_UP) return;
-      this.given = true;
+      if (this.any || this.givenUp || this.lacking < GIVE_UP) return;
+      this.givenUp = true;
       const folder = rows[0].files.split("/")[0];
       const told = `No picture is found. They are in the folder ${folder}, which has to lie beside this page.`;
       byId("no-pictures").textContent = told;
@@ -273,7 +275,7 @@
     byId("count").textContent =
       shown.length === rows.length
         ? counted(rows.length, "image", "images")
-        : `${whole.format(shown.length)} of ${counted(rows.length, "image", "images")}`;
+        : `${number.format(shown.length)} of ${counted(rows.length, "image", "images")}`;
     byId("count").hidden = rows.length === 0;
     byId("none").hidden = shown.length > 0;
     byId("none").firstElementChild.textContent = rows.length ? "No image is like that." : "No image was segmented.";
@@ -283,13 +285,14 @@
   function filter() {
     const part = byId("search").value.trim().toLowerCase();
     const stop = byId("stop").value;
-    const least = byId("least").valueAsNumber;
-    const most = byId("most").valueAsNumber;
+    const ranges = ["labels", "seconds"].map(rangeOf);
     return (row) =>
-      row.search.includes(part) &&
-      (!stop || row.stop_reason === stop) &&
-      !(row.labels < least) && // also where nothing is asked for: not a number
-      !(row.labels > most);
+      row.search.includes(part) && (!stop || row.stop_reason === stop) && ranges.every((includes) => includes(row));
+  }
+
+  function rangeOf(field) {
+    const [least, most] = [byId(`least-${field}`).valueAsNumber, byId(`most-${field}`).valueAsNumber];
+    return (row) => !(row[field] < least) && !(row[field] > most); // nothing is below or above what is not a number
   }
 
   function order() {
@@ -310,7 +313,7 @@
   }
 
   function clearFilters() {
-    for (const id of ["search", "stop", "least", "most"]) byId(id).value = "";
+    for (const id of FILTERS) byId(id).value = "";
     refresh();
     byId("search").focus();
   }
@@ -319,11 +322,11 @@
     const reasons = new Map();
     for (const { stop_reason: reason } of rows) reasons.set(reason, (reasons.get(reason) ?? 0) + 1);
     for (const reason of [...reasons.keys()].sort()) {
-      byId("stop").append(element("option", { value: reason }, `${reason} (${whole.format(reasons.get(reason))})`));
+      byId("stop").append(element("option", { value: reason }, `${reason} (${number.format(reasons.get(reason))})`));
     }
     byId("tools").hidden = rows.length === 0;
     byId("tools").addEventListener("submit", (event) => event.preventDefault());
-    for (const id of ["search", "stop", "least", "most", "sort"]) byId(id).addEventListener("input", refresh);
+    for (const id of [...FILTERS, "sort"]) byId(id).addEventListener("input", refresh);
     byId("direction").addEventListener("click", turn);
     byId("clear").addEventListener("click", clearFilters);
     byId("layer").addEventListener("change", () => {
@@ -391,7 +394,7 @@
     current = row;
     details = hierarchy = null;
     byId("detail-name").textContent = row.name;
-    byId("position").textContent = place() < 0 ? "" : `${whole.format(place() + 1)} of ${whole.format(shown.length)}`;
+    byId("position").textContent = place() < 0 ? "" : `${number.format(place() + 1)} of ${number.format(shown.length)}`;
     byId("previous").disabled = place() <= 0;
     byId("next").disabled = place() < 0 || place() >= shown.length - 1;
     large.show(row, detailLayer() === "granularity" ? "regions" : detailLayer(), false);
@@ -505,9 +508,9 @@
   function rowFacts(row) {
     const after = row.iterations ? ` after ${counted(row.iterations, "iteration", "iterations")}` : "";
     return [
-      ["Size", `${whole.format(row.width)} × ${whole.format(row.height)} pixels`],
-      ["Labels", whole.format(row.labels)],
-      ["Regions", whole.format(row.regions)],
+      ["Size", `${number.format(row.width)} × ${number.format(row.height)} pixels`],
+      ["Labels", number.format(row.labels)],
+      ["Regions", number.format(row.regions)],
       ["Stopped", `${row.stop_reason}${after}, ${seconds(row.seconds)}`],
     ];
   }
@@ -515,10 +518,14 @@
   function entryFacts({ source, device, fit }) {
     const levels = fit.levels.length ? fit.levels : [fit];
     const sizes = levels.map((level) => `${level.width} × ${level.height}`).join(", then ");
-    return [
+    const left = fit.labels_per_iteration.at(-1);
+    const fitted = [
       ["Stop threshold", counted(fit.threshold, "label", "labels")],
       ...(fit.silhouette ? [["Silhouette", silhouetteText(fit.silhouette)]] : []),
-      ["Fitted at", `${sizes} pixels`],
+      ["Fitted at", `${sizes} pixels, where ${counted(left, "label was", "labels were")} left`],
+    ];
+    return [
+      ...(fit.iterations ? fitted : [["Applied at", `${sizes} pixels`]]),
       ["Arithmetic", fit.precision],
       ["Device", device],
       ["File", source.path],
@@ -543,8 +550,8 @@
           {},
           element("td", {}, swatch(color), String(label)),
           element("td", { class: "share" }, share),
-          element("td", {}, whole.format(pixels)),
-          element("td", {}, whole.format(regions)),
+          element("td", {}, number.format(pixels)),
+          element("td", {}, number.format(regions)),
           element("td", {}, swatch(mean), element("span", { class: "optional" }, hexadecimal(mean))),
         ),
       );
@@ -607,7 +614,7 @@
     }
     for (const tick of niceTicks(1, count, width > 300 ? 6 : 4)) {
       if (tick < 1 || tick > count || !Number.isInteger(tick)) continue;
-      svg.append(drawn("text", { x: x(tick), y: high - bottom + 17, "text-anchor": "middle" }, whole.format(tick)));
+      svg.append(drawn("text", { x: x(tick), y: high - bottom + 17, "text-anchor": "middle" }, number.format(tick)));
     }
     svg.append(drawn("text", { x: (left + width - right) / 2, y: high - 4, "text-anchor": "middle" }, "iteration"));
     addLevels(svg, fit.levels, x, top, high - bottom, width - right);
@@ -682,7 +689,7 @@
         }),
       );
       told.forEach((value, index) => { value.textContent = significant(series[index][2][iteration - 1]); });
-      where.textContent = `at iteration ${whole.format(iteration)}`;
+      where.textContent = `at iteration ${number.format(iteration)}`;
     };
     svg.append(cursor);
     show(count, true);

@@ -231,6 +231,25 @@ def test_numbers_of_labels_filter_and_filters_are_cleared(page: Any) -> None:
     assert names(page) == BY_NAME
 
 
+def test_seconds_filter_and_are_cleared(page: Any) -> None:
+    page.get_by_label("Seconds, at least").fill("0.5")
+    assert names(page) == ["a/dog.jpg", "b/cat 2.jpg", "b/cat 10.jpg", "c/horse.jpg"]
+    page.get_by_label("Seconds, at most").fill("3.25")
+    assert names(page) == ["b/cat 2.jpg", "b/cat 10.jpg", "c/horse.jpg"]
+    page.get_by_label("Labels, at least").fill("5")
+    assert names(page) == ["b/cat 2.jpg", "c/horse.jpg"]
+    page.get_by_label("Seconds, at most").fill("0.75")
+    page.get_by_role("button", name="Clear the filters").click()
+    assert names(page) == BY_NAME
+
+
+def test_a_median_of_two_lies_between_them(opened: Opened, tmp_path: Path) -> None:
+    rows = [Row(f"{labels}.jpg", f"report/{labels}", 96, 64, labels, 5, "converged", 1.0, 30) for labels in (4, 9)]
+    totals = opened(write_page(tmp_path, rows), missing=True).locator("#totals")
+    expect(totals).to_contain_text("6.5 median, 4 to 9")
+    expect(totals).to_contain_text("5 in each image")
+
+
 @pytest.mark.parametrize("field", ["name", "labels", "regions", "seconds", "iterations", "stop_reason"])
 def test_sorting(page: Any, field: str) -> None:
     if field == "name":
@@ -391,6 +410,7 @@ def test_charts_show_labels_and_losses(page: Any) -> None:
     assert (np.diff(heights) > 0).all()  # fewer labels are lower
     legend = dialog.locator(".legend")
     expect(legend.first).to_contain_text("Labels 42")
+    expect(page.locator("#facts")).to_contain_text("where 42 labels were left")
     labels.hover(position={"x": 46, "y": 60})
     expect(legend.first).to_contain_text("Labels 100")
     expect(legend.first).to_contain_text("at iteration 1")
@@ -406,6 +426,8 @@ def test_an_image_without_iterations_has_no_charts(page: Any) -> None:
     dialog = detail(page, "c/model.jpg")
     expect(dialog.locator("#charts svg")).to_have_count(0)
     expect(dialog.locator("#charts")).to_contain_text("None: the folder's network was applied as it is.")
+    expect(dialog.locator("#facts")).to_contain_text("Applied at")
+    expect(dialog.locator("#facts")).not_to_contain_text("Stop threshold")
 
 
 def test_an_image_of_one_colour_has_no_score(page: Any) -> None:
