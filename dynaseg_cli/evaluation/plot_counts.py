@@ -22,6 +22,8 @@ TICKS = 9
 SPREAD = "#BBBBBB"
 LOG_FROM = 30
 """Ratio of the most to the least number from which equal steps are equal factors."""
+ROUNDING = 1e-9
+"""By which sums of parts of images differ from what they should be, and more."""
 FEW = 40
 """Images whose annotators are told apart; of more, the lines would be a haze."""
 
@@ -35,6 +37,14 @@ class Series:
     counts: NDArray[np.int64]
     weights: NDArray[np.float64]
     """The part of an image that each stands for: annotators share one."""
+
+    @property
+    def median(self) -> float:
+        """Half of the images have no more, and half no fewer."""
+        order = np.argsort(self.counts, kind="stable")
+        counts, below = self.counts[order], np.cumsum(self.weights[order]) / self.weights.sum()
+        lower, upper = np.searchsorted(below, (0.5 - ROUNDING, 0.5 + ROUNDING))
+        return float(counts[lower] + counts[upper]) / 2
 
 
 def of_truth(counts: Sequence[LabelCounts]) -> Series:
@@ -67,13 +77,14 @@ def draw_histogram(axes: Axes, series: Sequence[Series], edges: NDArray[np.int64
     places = np.arange(len(edges) - 1)
     for one, side in zip(series, (-1, 1), strict=True):
         heights, _ = np.histogram(one.counts, edges, weights=one.weights)
-        label = f"{one.name}, median {number(round(float(np.median(one.counts)), 1))}"
+        label = f"{one.name}, median {number(one.median)}"
         axes.bar(places + 0.21 * side, heights, 0.42, color=one.color, label=label)
     widths = np.diff(edges)
     if (widths == 1).all():  # each bin is a number
         ticks, shift = places, 0.0
     else:  # a bin is from the number on its left to below that on its right
         ticks, shift = np.arange(len(edges)), -0.5
+        axes.set_xticks(ticks + shift, minor=True)  # where each begins, also those that have no room for it
     if (widths == widths[0]).all():
         ticks = ticks[edges[ticks] % (_round_step(len(ticks) / TICKS) * widths[0]) == 0]
     else:

@@ -73,6 +73,26 @@ def test_annotations_of_an_image_weigh_as_much_as_one() -> None:
 
 
 @pytest.mark.parametrize(
+    ("annotations", "median"),
+    [
+        ([(4,)], 4.0),
+        ([(4,), (9,)], 6.5),
+        ([(9,), (4,), (5,)], 5.0),
+        ([(1, 1, 1, 1, 1), (8,), (9,)], 8.0),  # of the numbers alone it would be 1
+        ([(1, 2, 3), (9,)], 6.0),
+        ([(1, 2, 3), (1, 2, 3), (1, 2, 3)], 2.0),
+    ],
+)
+def test_the_median_is_of_images(annotations: list[tuple[int, ...]], median: float) -> None:
+    assert of_truth([LabelCounts(1, each) for each in annotations]).median == median
+
+
+@given(st.lists(st.integers(0, 100), min_size=1, max_size=30))
+def test_without_annotators_the_median_is_the_usual_one(numbers: list[int]) -> None:
+    assert of_images("labels", numbers).median == np.median(numbers)
+
+
+@pytest.mark.parametrize(
     ("counts", "scale"),
     [
         ([LabelCounts(5, (6,)), LabelCounts(9, (20,))], "linear"),
