@@ -111,7 +111,7 @@ def recording(
     ]
     found = len(np.unique(labels))
     what = "1 label" if found == 1 else f"{found} labels"
-    after = f"after {last} iterations" if frames else ""
+    after = f"after {last} iteration{'' if last == 1 else 's'}" if frames else ""
     pictures.append(stage.picture(colors[_sampled(labels, *stage.size)], what, after, 1.0))
     pace = int(np.clip(RUN_MS / max(len(frames), 1), FASTEST_MS, SLOWEST_MS))
     return _webp(pictures, [pace] * len(frames) + [LAST_MS])

@@ -179,7 +179,7 @@ def test_more_than_256_labels_are_counted() -> None:
 
 def document(config: SegmentConfig, image: NDArray[np.uint8]) -> dict[str, Any]:
     segmentation = Engine(config, "cpu").segment(image)
-    made = stats_document("photos/ä.png", "0" * 64, image, segmentation, config, "cpu (a processor, 1 threads)")
+    made = stats_document("photos/ä.png", "0" * 64, image, segmentation, config, "cpu (a processor, 1 thread)")
     return json.loads(json.dumps(made))
 
 

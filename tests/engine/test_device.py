@@ -103,10 +103,12 @@ def test_auto_precision_on_mps_is_float32() -> None:
     assert compute_dtype(torch.device("mps"), "auto") == torch.float32
 
 
-def test_cpu_is_described_with_its_threads() -> None:
+@pytest.mark.parametrize(("threads", "told"), [(1, ", 1 thread)"), (2, ", 2 threads)")])
+def test_cpu_is_described_with_its_threads(monkeypatch: pytest.MonkeyPatch, threads: int, told: str) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     description = describe_device(torch.device("cpu"))
     assert description.startswith("cpu (")
-    assert f"{torch.get_num_threads()} threads" in description
+    assert description.endswith(told)
 
 
 def test_a_cpu_never_imports_triton() -> None:
