@@ -693,12 +693,16 @@
     };
     svg.append(cursor);
     show(count, true);
-    svg.addEventListener("pointermove", (event) => {
+    const follow = (event) => {
       const box = svg.getBoundingClientRect();
       const [first, last] = [x(1), x(count)];
       show(Math.round(1 + ((event.clientX - box.left - first) / (last - first || 1)) * (count - 1)));
+    };
+    for (const near of ["pointerdown", "pointermove"]) svg.addEventListener(near, follow);
+    svg.addEventListener("pointerleave", ({ pointerType }) => {
+      if (pointerType === "mouse") show(count, true); // a finger covers what it points at, and leaves to let it be read
     });
-    for (const end of ["pointerleave", "blur"]) svg.addEventListener(end, () => show(count, true));
+    svg.addEventListener("blur", () => show(count, true));
     svg.addEventListener("keydown", (event) => {
       const wanted = { ArrowLeft: iteration - 1, ArrowRight: iteration + 1, Home: 1, End: count }[event.key];
       if (wanted === undefined) return;

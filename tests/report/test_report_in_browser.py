@@ -626,6 +626,16 @@ def test_nothing_overflows_a_phone_and_fingers_find_what_they_touch(opened: Open
     assert int(slider.input_value()) in range(15, 36)
 
 
+def test_what_a_finger_points_at_in_a_chart_stays_to_be_read(opened: Opened, report: Report) -> None:
+    page = opened(report.folder / "report.html", viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
+    card(page, "a/dog.jpg").locator(".frame").tap()
+    charts, legend = page.locator("#charts").get_by_role("img"), page.locator(".legend").first
+    charts.first.tap(position={"x": 46, "y": 60})
+    expect(legend).to_have_text(re.compile(r"Labels 100.*at iteration 1$"))
+    charts.last.tap(position={"x": 46, "y": 60})
+    expect(legend).to_have_text(re.compile(r"Labels 42.*at iteration 30$"))
+
+
 def overflow(page: Any) -> int:
     return int(page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
 
