@@ -28,6 +28,8 @@ DOTTED = 40
 """Images up to which each is a dot on its curve."""
 WORST = 3
 """Images named, where there is space for it."""
+CLEAR = 8
+"""Pixels that their names keep from the curves."""
 QUARTILES = {0.25: "1/4", 0.5: "1/2", 0.75: "3/4"}
 
 Panel = Callable[["Axes"], None]
@@ -46,12 +48,15 @@ def picture(evaluation: Evaluation) -> Figure:
         panels["classes"] = partial(draw_classes, classes=classes, num_things=evaluation.num_things)
         mosaic = [[*row, "classes"] for row in mosaic]
     figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
-    for name, axes in figure.subplot_mosaic(mosaic, height_ratios=(1.15, 1)).items():
+    drawn = figure.subplot_mosaic(mosaic, height_ratios=(1.15, 1))
+    for name, axes in drawn.items():
         panels[name](axes)
     figure.suptitle(_title(evaluation), x=0.01, ha="left")
     if evaluation.doubts:
         doubts = "\n".join(textwrap.fill(plain(doubt), 150) for doubt in evaluation.doubts)
         figure.supxlabel(doubts, x=0.01, ha="left", fontsize=11, color=VERMILION)
+    figure.draw_without_rendering()  # whether there is space for names is known where everything has its place
+    name_worst(drawn["scores"], evaluation)
     return figure
 
 
@@ -75,14 +80,12 @@ def draw_scores(axes: Axes, evaluation: Evaluation) -> None:
         place = 1 + quartile * (number - 1)
         axes.axvline(place, color=FAINT, linestyle=":", linewidth=1, zorder=0)
         axes.text(place, 1, f" {name}", transform=axes.get_xaxis_transform(), va="top", color=FAINT, fontsize=10)
-    top = _top(curves)
-    axes.set(xlim=_room(number), ylim=(0, top), ylabel="score, 0 to 1")
+    axes.set(xlim=_room(number), ylim=(0, _top(curves)), ylabel="score, 0 to 1")
     curved = "images, each curve from its lowest score to its highest; dashed: all images together"
     axes.set_xlabel(curved if number > 1 else "the image")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
     axes.grid(axis="y")
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
-    _name_worst(axes, evaluation, [(name, row[main] or 0.0) for name, row in rows], curves, top)
 
 
 def draw_classes(axes: Axes, classes: Sequence[ClassScore], num_things: int | None) -> None:
@@ -97,7 +100,7 @@ def draw_classes(axes: Axes, classes: Sequence[ClassScore], num_things: int | No
     names = [plain(one.name or str(one.value), 20) for one in shown]
     axes.set_yticks(range(len(shown)), names, fontsize=min(11, 370 / len(shown)))
     axes.tick_params(axis="y", length=0)
-    largest = f", the {len(shown)} largest of {len(classes)} classes" if len(shown) < len(classes) else ""
+    largest = f", the {len(shown)} largest of {len(classes)} classes" if len(shown) < len(classes) else " of each class"
     axes.set(xlim=(0, _top([np.array([one.iou for one in shown])])), ylim=(len(shown) - 0.4, -0.6))
     axes.set_xlabel(f"IoU{largest}")
     axes.grid(axis="x")
@@ -134,22 +137,15 @@ def _count_panels(evaluation: Evaluation) -> dict[str, Panel]:
     return panels
 
 
-def _name_worst(
-    axes: Axes,
-    evaluation: Evaluation,
-    images: Sequence[tuple[str, float]],
-    curves: Sequence[NDArray[np.float64]],
-    top: float,
-) -> None:
-    """Name the lowest in the corner below the curves, if that is empty."""
-    worst = heapq.nsmallest(WORST, images, key=lambda named: named[1])
-    height = 0.07 * (len(worst) + 1)
-    right = [curve[len(curve) // 2 :].min() for curve in curves if len(curve)]
-    if len(images) <= WORST or min(right) < (height + 0.04) * top:
+def name_worst(axes: Axes, evaluation: Evaluation) -> None:
+    """Name the lowest in the corner below the curves of `draw_scores`, if these leave it empty."""
+    metric = evaluation.main_metric
+    images = [(name, row[metric] or 0.0) for name, row in evaluation.per_image()]
+    if len(images) <= WORST:
         return
-    lines = [f"lowest by {HEADINGS[evaluation.main_metric]}:"]
-    lines += [f"{value:.2f}  {plain(name, 36)}" for name, value in worst]
-    axes.text(
+    worst = heapq.nsmallest(WORST, images, key=lambda named: named[1])
+    lines = [f"lowest by {HEADINGS[metric]}:", *(f"{value:.2f}  {plain(name, 36)}" for name, value in worst)]
+    text = axes.text(
         0.995,
         0.03,
         "\n".join(lines),
@@ -161,6 +157,12 @@ def _name_worst(
         multialignment="left",
         bbox={"facecolor": "white", "edgecolor": "none", "pad": 2},
     )
+    box = text.get_window_extent()
+    left, top = axes.transData.inverted().transform((box.x0 - CLEAR, box.y1 + CLEAR))
+    named = axes.get_legend_handles_labels()[1]
+    curves = [np.asarray(line.get_data(), np.float64) for line in axes.get_lines() if line.get_label() in named]
+    if any(curve.size and np.interp(left, *curve) < top for curve in curves):  # they rise from there on
+        text.remove()
 
 
 def _summary(values: NDArray[np.float64], together: float | None) -> str:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 WIDE = 20
+DOT = 5
+"""Pixels of a dot above and below its middle."""
 
 
 @pytest.fixture(autouse=True)
@@ -147,6 +149,29 @@ def test_lowest_are_named_below_the_curves_and_not_where_these_are() -> None:
         save_labels(Path("low/gt") / f"{index}.npy", np.zeros((20, 20), int) if index else split(10))
     low = panels(picture(evaluated("low/pred", "low/gt")))["scores"]
     assert texts(low) == [" 1/4", " 1/2", " 3/4"]
+
+
+def test_names_of_the_lowest_never_cover_a_curve(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever takes space from the panel: here classes beside it, and a doubt below."""
+    images(4, "{:030}")
+    evaluation = evaluated(protocol="classes")
+    evaluation.doubts.append("nothing " * 40)
+    found = list(evaluation.per_image())
+    named = []
+    for highest in np.linspace(0.12, 0.18, 7):
+        scores = [0.05, 0.09, highest - 0.01, highest]
+        rows = [(name, {**row, "miou": at, "covering": 0.4}) for (name, row), at in zip(found, scores, strict=True)]
+        monkeypatch.setattr(evaluation, "per_image", lambda rows=rows: rows)
+        figure = picture(evaluation)
+        axes = panels(figure)["scores"]
+        figure.draw_without_rendering()
+        named.append(texts(axes)[-1].startswith("lowest"))
+        if named[-1]:
+            box = axes.texts[-1].get_window_extent()
+            left, top = axes.transData.inverted().transform((box.x0, box.y1 + DOT))
+            assert np.interp(left, range(1, 5), scores) > top
+    assert True in named
+    assert False in named
 
 
 def test_many_images_are_a_line_without_dots() -> None:
