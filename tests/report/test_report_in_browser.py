@@ -626,6 +626,20 @@ def test_nothing_overflows_a_phone_and_fingers_find_what_they_touch(opened: Open
     assert int(slider.input_value()) in range(15, 36)
 
 
+@pytest.mark.parametrize("width", [900, 1280])
+def test_what_has_the_focus_is_never_behind_the_tools(opened: Opened, tmp_path: Path, width: int) -> None:
+    rows = [Row(f"{index}.jpg", f"report/{index}", 96, 64, 9, 5, "converged", 1.0, 30) for index in range(60)]
+    page = opened(write_page(tmp_path, rows), missing=True, viewport={"width": width, "height": 700})
+    below = "each => each.getBoundingClientRect().top - document.querySelector('#tools').getBoundingClientRect().bottom"
+    link = page.get_by_role("link", name="35.jpg")
+    link.focus()
+    page.evaluate("by => window.scrollBy(0, by)", link.evaluate(below) - 5)
+    page.keyboard.press("Shift+Tab")
+    slider = card(page, "35.jpg").get_by_role("slider")
+    expect(slider).to_be_focused()
+    assert slider.evaluate(below) >= 0
+
+
 def test_what_a_finger_points_at_in_a_chart_stays_to_be_read(opened: Opened, report: Report) -> None:
     page = opened(report.folder / "report.html", viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
     card(page, "a/dog.jpg").locator(".frame").tap()
