@@ -24,13 +24,13 @@ def hand_on(plan: Plan, run: dict[str, Any], *, quiet: bool) -> bool:
     """Write what is made of all results and of `run`, as in `run.json`; whether what was asked for could be."""
     if plan.segment.model is not None:
         save_folder_statistics(plan, quiet=quiet)
-    whole = not plan.batch.report or _save_report(plan, run)
+    whole = not plan.batch.report or _save_report(plan, run, quiet=quiet)
     if plan.batch.export and not run["interrupted"]:  # else it is exported once it is complete
         whole = _save_exports(plan, quiet=quiet) and whole
     return whole
 
 
-def _save_report(plan: Plan, run: dict[str, Any]) -> bool:
+def _save_report(plan: Plan, run: dict[str, Any], *, quiet: bool) -> bool:
     from ..batch.planning import REPORT_NAME
     from ..batch.report_page import write_report
 
@@ -39,6 +39,8 @@ def _save_report(plan: Plan, run: dict[str, Any]) -> bool:
     except OSError as error:
         say(f"error: {plan.output / REPORT_NAME} cannot be written: {error.strerror}", "red")
         return False
+    if not quiet:
+        say(f"reported in {plan.output / REPORT_NAME}")
     return True
 
 

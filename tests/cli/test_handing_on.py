@@ -132,6 +132,7 @@ def test_report_is_written_of_all_images_and_failures(photos: Path) -> None:
     (photos / "b.bmp").write_bytes(b"")
     result = segment(photos, "--report")
     assert result.exit_code == 1
+    assert "reported in photos-dynaseg/report.html\n" in result.stderr
     page = (OUT / "report.html").read_text()
     for text in ("a.png", "sub/c.png", "photos/b.bmp", "the file is empty"):
         assert text in page
