@@ -49,9 +49,11 @@ def read_earlier(job: Job, output: Path, stats: Stats, batch: BatchConfig, size:
     fit = stats.get("fit")
     if not (isinstance(fit, dict) and {"iterations", "stop_reason"} <= fit.keys()):
         return None
-    lost = any(not job.has(output, product) for product in OF_ITERATIONS.intersection(batch.save))
-    if lost or ("recording" in batch.save and is_colored_otherwise(stats, batch)):
-        return None
+    for product in OF_ITERATIONS:
+        there = job.has(output, product)
+        # Its colours change with those of the other pictures, asked for or not.
+        if (product in batch.save and not there) or (there and is_colored_otherwise(stats, batch)):
+            return None
     try:
         labels = read_label_map(job.result(output, "labels"), size[0] * size[1])
     except DecodeError:
@@ -118,6 +120,9 @@ class Products:
         if is_cut_otherwise(stats, batch):
             stale |= OF_CUT
             outdated.update(REGION_ENTRIES)
+        elif "cut" not in stats:
+            # A run that was to cut them otherwise did not end: it is not known how those that are there were.
+            stale |= OF_CUT
         if outdated:
             # Until they are replaced, stats vouch for the rest alone.
             stats = {name: entry for name, entry in stats.items() if name not in outdated}

@@ -218,6 +218,34 @@ def test_recording_that_is_asked_for_later_takes_the_network_and_gives_the_same_
     assert written(out)["recording/a.webp"] != after["recording/a.webp"]
 
 
+def test_recording_that_is_there_changes_its_colours_with_the_other_pictures(
+    engine: Engine, photos: Path, out: Path
+) -> None:
+    save: tuple[Product, ...] = ("labels", "color", "stats", "recording")
+    run(engine, photos, out, save=save)
+    assert statuses(run(engine, photos, out, colors="mean")) == ["done", "done"]
+    assert statuses(run(engine, photos, out, save=save, colors="mean")) == ["skipped", "skipped"]
+    run(engine, photos, out.parent / "fresh", save=save, colors="mean")
+    assert written(out) == written(out.parent / "fresh")
+
+
+def test_regions_of_a_cut_that_was_not_finished_are_cut_anew_with_the_first_thing_that_is(
+    engine: Engine, photos: Path, out: Path
+) -> None:
+    run(engine, photos, out, CutConfig(regions=3), save=ALL)
+
+    def disk_full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(products, "write_labels", disk_full)
+        assert statuses(run(engine, photos, out, CutConfig(regions=5), save=REGIONS)) == ["failed", "failed"]
+    assert statuses(run(engine, photos, out, save=("labels", "stats", "color"), colors="mean")) == ["done", "done"]
+    assert stats_of(out)["cut"] == CutConfig().as_options(), "the overlay was made anew, and is cut somehow"
+    run(engine, photos, out.parent / "fresh", save=ALL, colors="mean")
+    assert written(out) == written(out.parent / "fresh")
+
+
 def test_recording_of_other_labels_does_not_stay(engine: Engine, photos: Path, out: Path) -> None:
     run(engine, photos, out, save=("labels", "stats", "recording"))
     other = Engine(replace(TINY, seed=5), "cpu")
