@@ -48,7 +48,8 @@ def write_report(plan: Plan, run: dict[str, Any]) -> Path:
 def _rows(plan: Plan) -> Iterator[Row]:
     for job, stats in plan.complete():
         entry = ReportEntry(job, plan.output)
-        if entry.is_there:
+        # Without regions, they are being cut otherwise, or a run that was to do so did not end.
+        if "regions" in stats and entry.is_there:
             yield page_row(job.file_name, entry.files, stats)
 
 
