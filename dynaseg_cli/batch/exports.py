@@ -12,6 +12,7 @@ from ..errors import DecodeError
 from ..evaluation.label_files import read_label_map
 from ..export.exporting import Failure, write_exports
 from ..export.images import ExportImage, Segments, labels_as_segments
+from ..writing import refuse_unwritable
 from .claims import Claims
 from .job import Job
 from .planning import EXPORT_FOLDER, Plan
@@ -31,9 +32,13 @@ def export_folder(plan: Plan, on_image: Callable[[str], None] = lambda name: Non
 
     Raises
     ------
+    ImageError
+        If a link leads out of the output folder.
     OSError
         If a file cannot be written.
     """
+    folder = plan.output / EXPORT_FOLDER
+    refuse_unwritable(folder / "any", plan.output)
     regions = "regions" in plan.batch.save
     with Claims(plan.output) as claims:
         claims.take(EXPORT_FOLDER, wait=True)
@@ -41,8 +46,8 @@ def export_folder(plan: Plan, on_image: Callable[[str], None] = lambda name: Non
         for job, stats in plan.complete():
             images.append(ExportImage(job.name, job.file_name, partial(_segments, job, plan.output, regions=regions)))
             num_labels = max(num_labels, *(entry["label"] + 1 for entry in stats["clusters"]))
-        folder = plan.output / EXPORT_FOLDER
-        return write_exports(plan.batch.export, images, num_labels, folder, on_image, regions=regions)
+        formats, claimed = plan.batch.export, claims.exclusive
+        return write_exports(formats, images, num_labels, folder, on_image, regions=regions, claimed=claimed)
 
 
 def _segments(job: Job, output: Path, *, regions: bool) -> Segments:

@@ -17,7 +17,15 @@ from ..pictures.overlay import overlay
 from ..pictures.recording import Frame, recording
 from ..regions.hierarchy import Hierarchy, boundary_map, build_hierarchy
 from ..report.entry import report_entry
-from ..writing import write_colors, write_content, write_json, write_labels, write_picture, write_wide
+from ..writing import (
+    refuse_unwritable,
+    write_colors,
+    write_content,
+    write_json,
+    write_labels,
+    write_picture,
+    write_wide,
+)
 from .job import EXTENSIONS, Job
 from .report_entry import ReportEntry
 from .resume import IN_COLORS, OF_CUT, Stats, is_colored_otherwise, is_cut_otherwise, shows_regions
@@ -84,6 +92,13 @@ class Products:
     def has_recording(self) -> bool:
         """Whether the image has a recording, or is to have one."""
         return "recording" in self._batch.save or self._has("recording")
+
+    def refuse_unwritable(self) -> None:
+        """Find out before the work whether all files can be written; raises as `writing.refuse_unwritable` does."""
+        for product in EXTENSIONS:
+            refuse_unwritable(self._path(product), self._output)
+        if self._batch.report or self._report.is_there:
+            self._report.refuse_unwritable()
 
     def write(
         self, segmentation: Segmentation, image: NDArray[np.uint8], stats: Stats, frames: Sequence[Frame] = ()

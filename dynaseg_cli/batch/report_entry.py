@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from ..writing import write_content
+from ..writing import refuse_unwritable, write_content
 from .job import Job
 
 FOLDER = "report"
@@ -28,6 +28,10 @@ class ReportEntry:
     @property
     def is_there(self) -> bool:
         return self._path(DETAILS).is_file()
+
+    def refuse_unwritable(self) -> None:
+        """Find out before the work whether the files can be written; raises as `writing.refuse_unwritable` does."""
+        refuse_unwritable(self._path(DETAILS), self._output)
 
     def write(self, files: Iterable[tuple[str, bytes]], *, claimed: bool) -> None:
         """Write (suffix, content) in their order, the details last."""

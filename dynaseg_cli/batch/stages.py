@@ -20,10 +20,9 @@ from ..engine.segmentation import Segmentation
 from ..errors import ImageError, InterruptedWorkError
 from ..method.silhouette import Silhouette
 from ..pictures.recording import Frame, Recorder
-from ..writing import refuse_unwritable
 from .claims import Claims
 from .decoding import decode, read_source
-from .job import EXTENSIONS, Job
+from .job import Job
 from .messages import Began, Iterated
 from .outcome import Outcome
 from .pipeline import work_ahead
@@ -89,8 +88,7 @@ def run_stream(
 
     def read(job: Job, _: None) -> _Decoded | Outcome | _Taken:
         tell(Began(job.name, "read"))
-        for product in EXTENSIONS:
-            refuse_unwritable(job.result(output, product), output)
+        Products(job, output, batch, claimed=False).refuse_unwritable()
         content, sha256 = read_source(job.source, batch.max_pixels)
         drawn = None if batch.scribbles is None else read_scribbles(job, batch.scribbles, batch.max_pixels)
         if not claims.take(job.name):

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..errors import ImageError
 from .console import say, stderr
 from .folder_model import save_folder_statistics
 
@@ -52,6 +53,9 @@ def _save_exports(plan: Plan, *, quiet: bool) -> bool:
     try:
         with CountProgress(len(plan.found), "exported", quiet=quiet) as progress:
             failures = export_folder(plan, progress.advance)
+    except ImageError as error:
+        say(f"error: {error}", "red")
+        return False
     except OSError as error:
         say(f"error: {plan.output / EXPORT_FOLDER} cannot be written: {error.strerror}", "red")
         return False

@@ -11,7 +11,7 @@ from PIL import Image
 
 from ..errors import ImageError
 from ..pictures.palette import label_color
-from ..writing import write_atomically
+from ..writing import refuse_unwritable, write_atomically
 from .categories import Categories
 from .coco import Document, Entry, as_text, image_entry
 from .images import Map
@@ -25,20 +25,21 @@ MOST = (1 << 24) - 1
 """Segments that a colour can number; black is void."""
 
 
-def write_coco_panoptic(folder: Path, categories: Categories, fill: Fill) -> None:
+def write_coco_panoptic(folder: Path, categories: Categories, fill: Fill, *, claimed: bool = False) -> None:
     """Write ``coco-panoptic.json`` and ``coco-panoptic/``; what an earlier export left of other images is removed."""
     pictures, file = folder / FOLDER, folder / FILE
+    refuse_unwritable(pictures / "any", folder)
     # No document while pictures are replaced.
     file.unlink(missing_ok=True)
 
     def write(stream: BinaryIO) -> None:
         document = Document(stream, _entries(categories))
-        writer = _CocoPanopticWriter(document, pictures)
+        writer = _CocoPanopticWriter(document, pictures, claimed=claimed)
         fill(writer)
         document.finish()
         remove_leftovers(pictures, writer.files)
 
-    write_atomically(file, write)
+    write_atomically(file, write, claimed=claimed)
 
 
 def _entries(categories: Categories) -> list[Entry]:
@@ -55,9 +56,10 @@ def _entries(categories: Categories) -> list[Entry]:
 
 
 class _CocoPanopticWriter:
-    def __init__(self, document: Document, pictures: Path) -> None:
+    def __init__(self, document: Document, pictures: Path, *, claimed: bool) -> None:
         self._document = document
         self._pictures = pictures
+        self._claimed = claimed
         self.files: set[str] = set()
         """Of all images, below the folder of pictures."""
 
@@ -66,7 +68,7 @@ class _CocoPanopticWriter:
         file = source.image.name + SUFFIX
         text = as_text([{"image_id": source.number, "file_name": file, "segments_info": _segments_info(source)}])
         colors = segment_colors(source.segments.of_pixel)
-        write_png(self._pictures, file, encode_png(Image.fromarray(colors)))
+        write_png(self._pictures, file, encode_png(Image.fromarray(colors)), claimed=self._claimed)
 
         def write() -> None:
             self._document.append(image, text)

@@ -14,7 +14,7 @@ from .writer import Fill, Write
 FILE = "coco-rle.json"
 
 
-def write_coco_rle(folder: Path, categories: Categories, fill: Fill) -> None:
+def write_coco_rle(folder: Path, categories: Categories, fill: Fill, *, claimed: bool = False) -> None:
     """Write ``coco-rle.json``."""
     entries: list[Entry] = [
         {"id": number, "name": name, "supercategory": "label"} for number, name in enumerate(categories.names, 1)
@@ -25,7 +25,7 @@ def write_coco_rle(folder: Path, categories: Categories, fill: Fill) -> None:
         fill(_CocoRleWriter(document))
         document.finish()
 
-    write_atomically(folder / FILE, write)
+    write_atomically(folder / FILE, write, claimed=claimed)
 
 
 class _CocoRleWriter:

@@ -25,10 +25,10 @@ FIRST_DAY = (1980, 1, 1, 0, 0, 0)
 MODE = 0o644 << 16
 
 
-def write_cvat(folder: Path, categories: Categories, fill: Fill) -> None:
+def write_cvat(folder: Path, categories: Categories, fill: Fill, *, claimed: bool = False) -> None:
     """Write ``cvat.zip`` and ``cvat-labels.json``."""
-    write_content(folder / LABELS, _raw_labels(categories).encode())
-    write_atomically(folder / FILE, lambda stream: _write_zip(stream, categories, fill))
+    write_content(folder / LABELS, _raw_labels(categories).encode(), claimed=claimed)
+    write_atomically(folder / FILE, lambda stream: _write_zip(stream, categories, fill), claimed=claimed)
 
 
 def _write_zip(stream: BinaryIO, categories: Categories, fill: Fill) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from ..config import Format
 from ..errors import ImageError
@@ -17,7 +18,12 @@ from .source import Source
 from .voc import write_voc
 from .writer import Fill, Writer
 
-_WRITE: dict[Format, Callable[[Path, Categories, Fill], None]] = {
+
+class _WriteFormat(Protocol):
+    def __call__(self, folder: Path, categories: Categories, fill: Fill, *, claimed: bool) -> None: ...
+
+
+_WRITE: dict[Format, _WriteFormat] = {
     "voc": write_voc,
     "coco-rle": write_coco_rle,
     "coco-panoptic": write_coco_panoptic,
@@ -44,6 +50,7 @@ def write_exports(
     on_image: Callable[[str], None],
     *,
     regions: bool = False,
+    claimed: bool = False,
 ) -> list[Failure]:
     """Write `images` to `folder` in all `formats`, in place of what an earlier export wrote there.
 
@@ -52,6 +59,7 @@ def write_exports(
     num_labels : how many labels there are in all images: the categories of every format.
     on_image : called with the name of each image as it is done.
     regions : whether segments are connected regions, and not labels.
+    claimed : whether no other process writes to `folder` now.
 
     Returns
     -------
@@ -59,6 +67,8 @@ def write_exports(
 
     Raises
     ------
+    ImageError
+        If a link leads out of `folder`.
     OSError
         If a file that images share cannot be written. The earlier ones are kept, or there is none.
     """
@@ -69,7 +79,7 @@ def write_exports(
         """Open the files of the formats that are `left`, one inside the other, for one loop that fills all."""
         if left:
             here, *others = left
-            _WRITE[here](folder, categories, lambda writer: write(others, writers | {here: writer}))
+            _WRITE[here](folder, categories, lambda writer: write(others, writers | {here: writer}), claimed=claimed)
             return
         for number, image in enumerate(images, 1):
             failures.extend(_export(number, image, num_labels, writers))

@@ -32,8 +32,8 @@ def encode_png(image: Image.Image) -> bytes:
     return stream.getvalue()
 
 
-def write_png(folder: Path, name: str, content: bytes) -> None:
-    """Write `content` to the file `name`, its path as text, below `folder`.
+def write_png(folder: Path, name: str, content: bytes, *, claimed: bool = False) -> None:
+    """Write `content` to the file `name`, its path as text, below `folder`, as `write_atomically` does.
 
     Raises
     ------
@@ -44,7 +44,7 @@ def write_png(folder: Path, name: str, content: bytes) -> None:
     """
     path = folder / name
     refuse_unwritable(path, folder)
-    write_content(path, content)
+    write_content(path, content, claimed=claimed)
 
 
 def remove_leftovers(folder: Path, kept: set[str]) -> None:

@@ -18,6 +18,7 @@ from samples import files_below, photo_folder, read_pixels
 from scenes import made_scene
 from typer.testing import CliRunner, Result
 
+from dynaseg_cli import writing
 from dynaseg_cli.batch import exports, report_page
 from dynaseg_cli.batch.summary import RunSummary
 from dynaseg_cli.cli import app
@@ -202,6 +203,29 @@ def test_report_of_shards_has_the_images_and_failures_of_all(photos: Path) -> No
     assert "the file is empty" not in (OUT / "report.html").read_text()
 
 
+def test_report_goes_without_an_image_whose_regions_are_being_cut_otherwise(photos: Path) -> None:
+    segment(photos, "--report")
+    unfinished = {name: entry for name, entry in stats("a").items() if name not in ("levels", "cut", "regions")}
+    (OUT / "stats/a.json").write_text(json.dumps(unfinished))
+    result = segment(photos, "--report", "--shard", "2/3")
+    assert result.exit_code == 0, result.stderr
+    page = (OUT / "report.html").read_text()
+    assert "c.png" in page
+    assert "a.png" not in page
+
+
+def test_report_is_not_written_through_a_link(photos: Path, here: Path) -> None:
+    (here / "elsewhere").mkdir()
+    OUT.mkdir()
+    (OUT / "report").symlink_to(here / "elsewhere")
+    result = segment(photos, "--report")
+    assert result.exit_code == 1
+    assert result.stderr.count("leads out of the output folder") == 3
+    assert not list((here / "elsewhere").iterdir())
+    assert not (OUT / "labels").exists(), "found out before the work"
+    assert segment(photos).exit_code == 0, "it is in the way of the report alone"
+
+
 def test_a_log_that_a_killed_run_left_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
     log = tmp_path / "outcomes.jsonl"
     log.write_bytes(
@@ -279,6 +303,36 @@ def test_exports_that_cannot_be_written_are_said_and_count(photos: Path) -> None
     assert "error: photos-dynaseg/export cannot be written" in result.stderr
     assert result.exit_code == 1
     assert (OUT / "export").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "link", ["export", "export/voc", "export/voc/ImageSets", "export/voc/SegmentationObject", "export/coco-panoptic"]
+)
+def test_exports_are_not_written_through_a_link(photos: Path, here: Path, link: str) -> None:
+    theirs = here / "theirs/Segmentation/default.txt"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("mine")
+    (OUT / link).parent.mkdir(parents=True)
+    (OUT / link).symlink_to(here / "theirs")
+    result = segment(photos, "--export", "coco-rle,voc,coco-panoptic,cvat")
+    assert result.exit_code == 1
+    assert re.search(f"error: photos-dynaseg/{link}[/A-Za-z]* leads out of the output folder", result.stderr)
+    assert "3 segmented" in result.stderr
+    assert files_below(here / "theirs") == {"Segmentation/default.txt": b"mine"}
+    assert not list((OUT / "export").glob("*.json")), "none of several that belong together"
+
+
+def test_export_takes_over_what_a_killed_one_left(photos: Path) -> None:
+    everything = ("--export", "voc,coco-rle,coco-panoptic,cvat")
+    segment(photos, *everything)
+    before = set(files_below(OUT / "export"))
+
+    # As `kill -9` does, before any file has its name, and without an end to what is open.
+    for path in [OUT / "export" / name for name in before]:
+        temporary = writing._leftover(path)
+        temporary.write_bytes(b"half")
+    assert segment(photos, *everything).exit_code == 0
+    assert set(files_below(OUT / "export")) == before
 
 
 def test_result_is_read_back_as_input_by_nobody(here: Path) -> None:
