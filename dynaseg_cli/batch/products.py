@@ -101,11 +101,17 @@ class Products:
             self._report.refuse_unwritable()
 
     def write(
-        self, segmentation: Segmentation, image: NDArray[np.uint8], stats: Stats, frames: Sequence[Frame] = ()
+        self,
+        segmentation: Segmentation,
+        image: NDArray[np.uint8],
+        stats: Stats,
+        frames: Sequence[Frame] = (),
+        cut: CutConfig | None = None,
     ) -> None:
         """All that are asked for, of new labels; of the `frames` of their iterations, if the image `has_recording`.
 
         What an earlier run left is made anew, too, asked for or not: all files of an image are of one segmentation.
+        Regions are cut as `cut` says, or as is asked for.
         """
         products = {product for product in EXTENSIONS if product in self._batch.save or self._has(product)}
         # No stats while other files are replaced.
@@ -117,7 +123,7 @@ class Products:
             colors, means = color_table(stats["clusters"], labels), self._batch.colors == "mean"
             content = recording(image, frames, segmentation.numbers, labels, colors, means=means)
             write_content(self._path("recording"), content, claimed=self._claimed)
-        stats = self._make(products, labels, image, stats, self._batch.cut, reuse=False)
+        stats = self._make(products, labels, image, stats, cut or self._batch.cut, reuse=False)
         if "stats" in products:
             self._write_stats(stats)
 
@@ -129,14 +135,14 @@ class Products:
         stats, batch = earlier.stats, self._batch
         stale: set[Product] = set()
         outdated: set[str] = set()
-        if is_colored_otherwise(stats, batch):
+        # Without an entry, a run that was to change what it tells of did not end: how that was made is not known.
+        if is_colored_otherwise(stats, batch) or "colors" not in stats:
             stale |= IN_COLORS - OF_ITERATIONS
             outdated.add("colors")
         if is_cut_otherwise(stats, batch):
             stale |= OF_CUT
             outdated.update(REGION_ENTRIES)
         elif "cut" not in stats:
-            # A run that was to cut them otherwise did not end: it is not known how those that are there were.
             stale |= OF_CUT
         if outdated:
             # Until they are replaced, stats vouch for the rest alone.
@@ -146,8 +152,7 @@ class Products:
             stats = {**stats, "colors": batch.colors, "clusters": in_colors(stats["clusters"], batch.colors)}
         products = {product for product in batch.save if not self._has(product)}
         products |= {product for product in stale if product in batch.save or self._has(product)}
-        cut = batch.cut if shows_regions(batch) or "cut" not in stats else CutConfig(**stats["cut"])
-        self._write_stats(self._make(products, earlier.labels, image, stats, cut, reuse=True))
+        self._write_stats(self._make(products, earlier.labels, image, stats, cut_as_before(stats, batch), reuse=True))
 
     def _make(
         self,
@@ -215,6 +220,12 @@ class Products:
 
     def _path(self, product: Product) -> Path:
         return self._job.result(self._output, product)
+
+
+def cut_as_before(stats: Stats | None, batch: BatchConfig) -> CutConfig:
+    """As those regions were that `stats` tell of, if they do, and nothing is asked for that has regions."""
+    before = None if stats is None or shows_regions(batch) else stats.get("cut")
+    return batch.cut if before is None else CutConfig(**before)
 
 
 def cut_regions(hierarchy: Hierarchy, cut: CutConfig) -> NDArray[np.int32]:

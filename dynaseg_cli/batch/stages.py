@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..config import BatchConfig
+from ..config import BatchConfig, CutConfig
 from ..engine.device import describe_device
 from ..engine.engine import Engine
 from ..engine.segmentation import Segmentation
@@ -26,7 +26,7 @@ from .job import Job
 from .messages import Began, Iterated
 from .outcome import Outcome
 from .pipeline import work_ahead
-from .products import Earlier, Products, read_earlier
+from .products import Earlier, Products, cut_as_before, read_earlier
 from .resume import Stats, earlier_stats, is_complete
 from .scribble_files import ScribbleFile, decode_scribbles, read_scribbles
 from .statistics import stats_document
@@ -48,6 +48,7 @@ class _Decoded:
     drawn: ScribbleFile | None
     scribbles: NDArray[np.uint8] | None
     """(H, W), what is drawn there."""
+    cut: CutConfig
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def run_stream(
         if earlier is None and scribbles is None:
             silhouette = engine.find_silhouette(image)
         tell(Began(job.name, "decoded"))
-        return _Decoded(image, sha256, silhouette, earlier, drawn, scribbles)
+        return _Decoded(image, sha256, silhouette, earlier, drawn, scribbles, cut_as_before(stats, batch))
 
     def segment(job: Job, decoded: _Decoded) -> _Segmented:
         def watch(iteration: int, labels: int) -> None:
@@ -134,7 +135,7 @@ def run_stream(
         stats = stats_document(
             job.path, decoded.sha256, decoded.image, segmentation, engine.config, device, batch.colors, decoded.drawn
         )
-        products.write(segmentation, decoded.image, stats, segmented.frames)
+        products.write(segmentation, decoded.image, stats, segmented.frames, decoded.cut)
         return _outcome(job.path, stats, round(segmentation.seconds, 3), segmented=True)
 
     count = readers(engine)

@@ -192,6 +192,23 @@ def test_other_colours_that_cannot_be_written_leave_the_labels_complete_and_the_
     assert written(out) == written(fresh)
 
 
+def test_colours_that_were_not_finished_are_finished_by_whatever_comes_next(
+    engine: Engine, photos: Path, out: Path
+) -> None:
+    run(engine, photos, out)
+
+    def disk_full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(products, "write_colors", disk_full)
+        assert statuses(run(engine, photos, out, colors="mean")) == ["failed", "failed"]
+    assert statuses(run(engine, photos, out, save=("labels", "stats", "hierarchy"), colors="mean")) == ["done", "done"]
+    assert stats_of(out)["colors"] == "mean"
+    run(engine, photos, out.parent / "fresh", save=("labels", "color", "stats", "hierarchy"), colors="mean")
+    assert written(out) == written(out.parent / "fresh")
+
+
 def test_recording_shows_the_iterations_and_changes_nothing_else(engine: Engine, photos: Path, out: Path) -> None:
     run(engine, photos, out.parent / "without", save=ALL)
     run(engine, photos, out, save=(*ALL, "recording"))
@@ -216,6 +233,17 @@ def test_recording_that_is_asked_for_later_takes_the_network_and_gives_the_same_
     outcomes = run(engine, photos, out, save=("labels", "stats", "recording"), colors="mean")
     assert [outcome.segmented for outcome in outcomes] == [True, True], "its colours are not as asked for"
     assert written(out)["recording/a.webp"] != after["recording/a.webp"]
+
+
+def test_regions_that_are_there_stay_as_they_were_cut_when_a_recording_is_asked_for(
+    engine: Engine, photos: Path, out: Path
+) -> None:
+    run(engine, photos, out, CutConfig(regions=3), save=ALL)
+    before = written(out)
+    outcomes = run(engine, photos, out, save=("labels", "color", "stats", "recording"))
+    assert [outcome.segmented for outcome in outcomes] == [True, True]
+    after = written(out)
+    assert {name: after[name] for name in before} == before
 
 
 def test_recording_that_is_there_changes_its_colours_with_the_other_pictures(
