@@ -99,10 +99,12 @@ def recording(
     shrunk = shrink(photo, *working_size(width, height, PANEL))
     stage = _Stage(np.asarray(Image.fromarray(shrunk).resize(_enlarged(shrunk.shape[1], shrunk.shape[0]))))
     table = _channel_colors(frames, numbers, colors)
+    # Once a size and not a frame: the photo may have many megapixels.
+    fitted = {(h, w): shrink(photo, w, h) for h, w in {frame.labels.shape for frame in frames}} if means else {}
     last = frames[-1].iteration if frames else 0
     pictures = [
         stage.picture(
-            _in_means(frame.labels, photo) if means else table[frame.labels],
+            _in_means(frame.labels, fitted[frame.labels.shape]) if means else table[frame.labels],
             f"iteration {frame.iteration}",
             f"q' = {frame.present}",
             frame.iteration / last,
@@ -187,10 +189,9 @@ def _channel_colors(
 
 
 def _in_means(labels: NDArray[np.integer], photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(h, w, 3): each label of (h, w) in the mean colour of the photo there."""
-    small = shrink(photo, labels.shape[1], labels.shape[0])
+    """(h, w, 3): each label of (h, w) in the mean colour of the (h, w, 3) photo there."""
     flat = labels.reshape(-1)
     pixels = np.maximum(np.bincount(flat), 1)
-    means = [np.bincount(flat, small[..., channel].reshape(-1)) / pixels for channel in range(3)]
+    means = [np.bincount(flat, photo[..., channel].reshape(-1)) / pixels for channel in range(3)]
     painted: NDArray[np.uint8] = np.rint(np.stack(means, axis=1)).astype(np.uint8)[labels]
     return painted

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import sys
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from samples import noise
 
 from dynaseg_cli.pictures.palette import palette_colors
 from dynaseg_cli.pictures.recording import LEAST_WIDTH, MOST_FRAMES, PANEL, Frame, Recorder, recording
+from dynaseg_cli.sizes import shrink
 
 COLORS = np.array([[250, 0, 0], [0, 0, 250]], dtype=np.uint8)
 
@@ -84,6 +86,19 @@ def test_channels_that_vanished_have_colours_of_their_own() -> None:
     table = palette_colors(4).astype(int)
     table[0] = COLORS[0]
     np.testing.assert_array_equal(row, table[[1, 0, 2, 3]])
+
+
+def test_photo_is_made_small_once_a_size_whatever_the_number_of_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[tuple[int, int]] = []
+    monkeypatch.setattr(
+        sys.modules[recording.__module__],
+        "shrink",
+        lambda image, width, height: made.append((width, height)) or shrink(image, width, height),
+    )
+    labels = np.zeros((40, 60), dtype=np.uint8)
+    frames = [frame(iteration, labels[:size, :size]) for iteration, size in enumerate((5, 5, 5, 10, 10, 10), 1)]
+    recording(noise(0, 60, 40), frames, np.arange(1), labels, COLORS, means=True)
+    assert sorted(made) == [(5, 5), (10, 10), (60, 40)]
 
 
 def test_means_are_those_of_the_photo_at_the_time() -> None:
