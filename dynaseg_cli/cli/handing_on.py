@@ -38,7 +38,7 @@ def _save_report(plan: Plan, run: dict[str, Any], *, quiet: bool) -> bool:
     try:
         write_report(plan, run)
     except OSError as error:
-        say(f"error: {plan.output / REPORT_NAME} cannot be written: {error.strerror}", "red")
+        say(f"error: {plan.output / REPORT_NAME} cannot be written: {error.strerror or error}", "red")
         return False
     if not quiet:
         say(f"reported in {plan.output / REPORT_NAME}")
@@ -57,7 +57,7 @@ def _save_exports(plan: Plan, *, quiet: bool) -> bool:
         say(f"error: {error}", "red")
         return False
     except OSError as error:
-        say(f"error: {plan.output / EXPORT_FOLDER} cannot be written: {error.strerror}", "red")
+        say(f"error: {plan.output / EXPORT_FOLDER} cannot be written: {error.strerror or error}", "red")
         return False
     for failure in failures[:MOST_NAMED]:
         say(f"not exported as {failure.format}: {failure.name}: {failure.reason}", "red")
@@ -77,9 +77,10 @@ def show_how_to_look(plan: Plan) -> None:
 def _worth_looking_at(plan: Plan) -> str:
     from ..batch.planning import REPORT_NAME
 
-    if plan.batch.report:
-        return REPORT_NAME
-    return next((product for product in ("overlay", "color", "recording") if product in plan.batch.save), "")
+    names = [REPORT_NAME] if plan.batch.report else []
+    names += [product for product in ("overlay", "color", "recording") if product in plan.batch.save]
+    # Where everything failed, there is none.
+    return next((name for name in names if (plan.output / name).exists()), "")
 
 
 def look_command(output: Path, name: str, environment: Mapping[str, str]) -> str:

@@ -363,6 +363,18 @@ def test_on_a_terminal_the_last_line_is_the_command_to_look(photos: Path, monkey
         assert f"open {what}" in lines[-1]
 
 
+def test_on_a_terminal_the_command_to_look_names_nothing_that_is_not_there(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(stderr, "_force_terminal", True)
+    (photos / "bad.png").write_bytes(b"")
+    result = segment(photos / "bad.png", "-o", OUT)
+    assert result.exit_code == 1
+    assert "open photos-dynaseg" in result.stderr.splitlines()[-1]
+    assert "photos-dynaseg/color" not in result.stderr
+
+
 @pytest.mark.parametrize(
     ("platform", "environment", "command"),
     [
