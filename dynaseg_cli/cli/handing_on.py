@@ -57,7 +57,8 @@ def _save_exports(plan: Plan, *, quiet: bool) -> bool:
         say(f"error: {error}", "red")
         return False
     except OSError as error:
-        say(f"error: {plan.output / EXPORT_FOLDER} cannot be written: {error.strerror or error}", "red")
+        place = error.filename2 or plan.output / EXPORT_FOLDER  # the former where a file could not take its name
+        say(f"error: {place} cannot be written: {error.strerror or error}", "red")
         return False
     for failure in failures[:MOST_NAMED]:
         say(f"not exported as {failure.format}: {failure.name}: {failure.reason}", "red")

@@ -335,6 +335,13 @@ def test_export_takes_over_what_a_killed_one_left(photos: Path) -> None:
     assert set(files_below(OUT / "export")) == before
 
 
+def test_file_of_an_export_that_cannot_be_written_is_named(photos: Path) -> None:
+    (OUT / "export/coco-rle.json").mkdir(parents=True)
+    result = segment(photos, "--export", "coco-rle")
+    assert "error: photos-dynaseg/export/coco-rle.json cannot be written: Is a directory" in result.stderr
+    assert result.exit_code == 1
+
+
 def test_result_is_read_back_as_input_by_nobody(here: Path) -> None:
     photo_folder(here / "photos", "a.png")
     options = ("--record", "--report", "--export", "voc,cvat", "--save", "labels,color,stats,overlay")
