@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import contextlib
 import errno
+import itertools
 import json
 import os
+import random
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +25,7 @@ from dynaseg_cli.batch.job import Job
 from dynaseg_cli.batch.outcome import Outcome
 from dynaseg_cli.batch.planning import plan_batch
 from dynaseg_cli.batch.products import Products, cut_regions
+from dynaseg_cli.batch.report_entry import ReportEntry
 from dynaseg_cli.batch.stages import run_stream
 from dynaseg_cli.config import Colors, Product
 from dynaseg_cli.pictures.overlay import overlay
@@ -464,3 +469,54 @@ def test_more_regions_than_16_bits_number_become_a_tiff(tmp_path: Path) -> None:
         assert pixels.dtype == dtype
         np.testing.assert_array_equal(pixels, cut)
         assert pixels.max() == regions - 1
+
+
+class _KilledError(BaseException):
+    pass
+
+
+def killed_at(patch: pytest.MonkeyPatch, step: int) -> None:
+    """End a run before the file of this number takes its name, with what has one."""
+    left = itertools.count(step, -1)
+    replace_file = Path.replace
+
+    def replace_or_end(path: Path, target: Path) -> Path:
+        if next(left) == 0:
+            raise _KilledError
+        return replace_file(path, target)
+
+    patch.setattr(Path, "replace", replace_or_end)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_any_sequence_of_runs_of_which_some_are_killed_ends_as_one_run(
+    engine: Engine, tmp_path: Path, seed: int
+) -> None:
+    photos, out, chance = photo_folder(tmp_path / "photos", "a.png"), tmp_path / "out", random.Random(seed)
+    every: tuple[Product, ...] = (*ALL, "recording")
+
+    def any_options() -> dict[str, Any]:
+        more = [product for product in every[3:] if chance.random() < 0.3]
+        color = ["color"] * (chance.random() < 0.6)
+        return {
+            "save": ("labels", "stats", *color, *more),
+            "cut": chance.choice([CutConfig(), CutConfig(regions=3), CutConfig(granularity=0.9)]),
+            "colors": chance.choice(["palette", "mean"]),
+            "report": chance.random() < 0.3,
+        }
+
+    for _ in range(chance.randint(2, 5)):
+        with pytest.MonkeyPatch.context() as patch, contextlib.suppress(_KilledError):
+            killed_at(patch, chance.choice([*range(12), 1000]))
+            run(engine, photos, out, **any_options())
+    last = any_options()
+    last["save"] = (*last["save"], "overlay")  # it has a cut and colours
+    run(engine, photos, out, **last)
+    job = Job(str(photos / "a.png"), "a")
+    there = tuple(product for product in every if job.has(out, product))
+    reported = ReportEntry(job, out).is_there
+    if not reported:  # some of its files may be there, which tell nobody anything
+        shutil.rmtree(out / "report", ignore_errors=True)
+    fresh = {**last, "save": there, "report": reported}
+    run(engine, photos, tmp_path / "fresh", **fresh)
+    assert written(out) == written(tmp_path / "fresh")
