@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import sys
@@ -545,13 +546,14 @@ def _end(summary: RunSummary, device: str, signal: int | None, *, as_json: bool,
 
     plan, interrupted = summary.plan, signal is not None
     document = summary.document(device, interrupted=interrupted)
+    answers = True
     try:
         summary.write(document)
-    except OSError as error:  # the folder may hang, so that nothing else is tried
+    except OSError as error:
         say(f"error: {plan.output}/run.json cannot be written: {error.strerror}", "red")
-        whole = not (plan.batch.report or plan.batch.export)
-    else:
-        whole = hand_on(plan, document, quiet=quiet)
+        answers = error.errno != errno.ETIMEDOUT
+    # Whatever else is written to a folder that hangs would hang as well, and Ctrl-C with it.
+    whole = hand_on(plan, document, quiet=quiet) if answers else not (plan.batch.report or plan.batch.export)
     if not quiet:
         show_summary(summary, ", ".join(plan.batch.save))
         show_how_to_look(plan)

@@ -241,7 +241,7 @@ def test_output_folder_that_hangs_holds_neither_the_run_nor_ctrl_c(photos: Path,
         "    time.sleep(3600)\n"
         "outcome.open_log = writing.write_atomically = hang\n"
     )
-    process = start(photos, "-o", out, *FIT, "--timeout", 4, sabotage=sabotage)
+    process = start(photos, "-o", out, *FIT, "--report", "--timeout", 4, sabotage=sabotage)
     assert process.stderr is not None
     while "outcomes.jsonl does not answer" not in (line := process.stderr.readline()):
         assert line, "the command has ended"
