@@ -28,7 +28,7 @@ from ..writing import (
 )
 from .job import EXTENSIONS, Job
 from .report_entry import ReportEntry
-from .resume import IN_COLORS, OF_CUT, Stats, is_colored_otherwise, is_cut_otherwise, shows_regions
+from .resume import IN_COLORS, OF_CUT, Stats, cut_of, is_colored_otherwise, is_cut_otherwise
 from .statistics import REGION_ENTRIES, color_table, in_colors, region_entries
 
 Labels = NDArray[np.uint8] | NDArray[np.uint16]
@@ -152,7 +152,7 @@ class Products:
             stats = {**stats, "colors": batch.colors, "clusters": in_colors(stats["clusters"], batch.colors)}
         products = {product for product in batch.save if not self._has(product)}
         products |= {product for product in stale if product in batch.save or self._has(product)}
-        self._write_stats(self._make(products, earlier.labels, image, stats, cut_as_before(stats, batch), reuse=True))
+        self._write_stats(self._make(products, earlier.labels, image, stats, cut_of(stats, batch), reuse=True))
 
     def _make(
         self,
@@ -220,12 +220,6 @@ class Products:
 
     def _path(self, product: Product) -> Path:
         return self._job.result(self._output, product)
-
-
-def cut_as_before(stats: Stats | None, batch: BatchConfig) -> CutConfig:
-    """As those regions were that `stats` tell of, if they do, and nothing is asked for that has regions."""
-    before = None if stats is None or shows_regions(batch) else stats.get("cut")
-    return batch.cut if before is None else CutConfig(**before)
 
 
 def cut_regions(hierarchy: Hierarchy, cut: CutConfig) -> NDArray[np.int32]:

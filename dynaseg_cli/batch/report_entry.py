@@ -7,12 +7,11 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from ..report.entry import ENTRY_FILES
 from ..writing import refuse_unwritable, write_content
 from .job import Job
 
 FOLDER = "report"
-DETAILS = ".js"
-"""Suffix of the file that is written last: the entry is complete where it is."""
 
 
 class ReportEntry:
@@ -27,15 +26,16 @@ class ReportEntry:
 
     @property
     def is_there(self) -> bool:
-        return self._path(DETAILS).is_file()
+        """Whether all files are."""
+        return all(self._path(suffix).is_file() for suffix in ENTRY_FILES)
 
     def refuse_unwritable(self) -> None:
         """Find out before the work whether the files can be written; raises as `writing.refuse_unwritable` does."""
-        refuse_unwritable(self._path(DETAILS), self._output)
+        refuse_unwritable(self._path(ENTRY_FILES[-1]), self._output)
 
     def write(self, files: Iterable[tuple[str, bytes]], *, claimed: bool) -> None:
-        """Write (suffix, content) in their order, the details last."""
-        self._path(DETAILS).unlink(missing_ok=True)
+        """Write (suffix, content) in their order. Without the last of them, an entry is none."""
+        self._path(ENTRY_FILES[-1]).unlink(missing_ok=True)
         for suffix, content in files:
             write_content(self._path(suffix), content, claimed=claimed)
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..report.page import Row, page_row, report_page
+from ..report.page import page_row, report_page
 from ..writing import write_atomically
 from .claims import LOG_NAME, Claims
 from .planning import REPORT_NAME, Plan
@@ -34,8 +33,16 @@ def write_report(plan: Plan, run: dict[str, Any]) -> Path:
     with Claims(plan.output) as claims:
         claims.take(REPORT_NAME, wait=True)
         # Read only now: of shards that end together, the last to write has seen the images of all.
-        rows = list(_rows(plan))
-        page = report_page(rows, _failures(plan, run, {row.name for row in rows}, outcomes), run)
+        rows, cuts = [], []
+        for job, stats in plan.complete():
+            entry = ReportEntry(job, plan.output)
+            # Without regions, they are being cut otherwise, or a run that was to do so did not end.
+            if "regions" in stats and entry.is_there:
+                rows.append(page_row(job.file_name, entry.files, stats))
+                cuts += [stats["cut"]] if stats["cut"] not in cuts else []
+        # Not as it was asked of this run: regions that were there before may have stayed as they were.
+        shown = {**run, "cut": cuts[0] if len(cuts) == 1 else None}
+        page = report_page(rows, _failures(plan, run, {row.name for row in rows}, outcomes), shown)
 
         def write(stream: Any) -> None:
             for part in page:
@@ -43,14 +50,6 @@ def write_report(plan: Plan, run: dict[str, Any]) -> Path:
 
         write_atomically(path, write, claimed=claims.exclusive)
     return path
-
-
-def _rows(plan: Plan) -> Iterator[Row]:
-    for job, stats in plan.complete():
-        entry = ReportEntry(job, plan.output)
-        # Without regions, they are being cut otherwise, or a run that was to do so did not end.
-        if "regions" in stats and entry.is_there:
-            yield page_row(job.file_name, entry.files, stats)
 
 
 def _failures(

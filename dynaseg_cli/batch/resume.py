@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..config import BatchConfig, Product, SegmentConfig
+from ..config import BatchConfig, CutConfig, Product, SegmentConfig
 from ..errors import ImageError, UsageError
 from .job import Job
 from .report_entry import ReportEntry
@@ -100,9 +100,19 @@ def shows_regions(batch: BatchConfig) -> bool:
     return batch.report or not OF_CUT.isdisjoint(batch.save)
 
 
+def cut_of(stats: Stats | None, batch: BatchConfig) -> CutConfig:
+    """How an image's regions are to be cut.
+
+    Those that `stats` tell of stay as they are, unless regions are to be saved, or it is said how they are to be cut.
+    """
+    asked = "regions" in batch.save or (shows_regions(batch) and batch.cut != CutConfig())
+    before = None if stats is None or asked else stats.get("cut")
+    return batch.cut if before is None else CutConfig(**before)
+
+
 def is_cut_otherwise(stats: Stats, batch: BatchConfig) -> bool:
     """Whether something is asked for that has regions, and those there are were not cut as it is asked."""
-    return shows_regions(batch) and stats.get("cut") != batch.cut.as_options()
+    return shows_regions(batch) and stats.get("cut") != cut_of(stats, batch).as_options()
 
 
 def is_colored_otherwise(stats: Stats, batch: BatchConfig) -> bool:

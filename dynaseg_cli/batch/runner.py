@@ -42,8 +42,8 @@ def segment_folder(
     UsageError
         If the options or the input are unusable, or the ResNet's weights cannot be had: nothing is written then. That
         the device does not exist is found with the first outcome.
-    OSError
-        After the last outcome, if the report page or an export cannot be written.
+    OSError, ImageError
+        After the last outcome, if the report page or an export cannot be written, or a link leads out of `output`.
     """
     paths = [inputs] if isinstance(inputs, (str, Path)) else inputs
     plan = plan_batch([Path(path) for path in paths], Path(output), config, batch)

@@ -26,8 +26,8 @@ from .job import Job
 from .messages import Began, Iterated
 from .outcome import Outcome
 from .pipeline import work_ahead
-from .products import Earlier, Products, cut_as_before, read_earlier
-from .resume import Stats, earlier_stats, is_complete
+from .products import Earlier, Products, read_earlier
+from .resume import Stats, cut_of, earlier_stats, is_complete
 from .scribble_files import ScribbleFile, decode_scribbles, read_scribbles
 from .statistics import stats_document
 
@@ -108,7 +108,7 @@ def run_stream(
         if earlier is None and scribbles is None:
             silhouette = engine.find_silhouette(image)
         tell(Began(job.name, "decoded"))
-        return _Decoded(image, sha256, silhouette, earlier, drawn, scribbles, cut_as_before(stats, batch))
+        return _Decoded(image, sha256, silhouette, earlier, drawn, scribbles, cut_of(stats, batch))
 
     def segment(job: Job, decoded: _Decoded) -> _Segmented:
         def watch(iteration: int, labels: int) -> None:

@@ -214,6 +214,34 @@ def test_colours_that_were_not_finished_are_finished_by_whatever_comes_next(
     assert written(out) == written(out.parent / "fresh")
 
 
+@pytest.mark.usefixtures("no_network")
+@pytest.mark.parametrize("asked", [{"report": True}, {"save": ("labels", "stats", "overlay")}])
+def test_what_shows_regions_shows_those_that_are_there(
+    photos: Path, out: Path, engine: Engine, asked: dict[str, Any]
+) -> None:
+    cut = CutConfig(regions=4)
+    run(Engine(TINY, "cpu"), photos, out, cut, save=REGIONS)
+    before = written(out)
+    assert statuses(run(engine, photos, out, **asked)) == ["done", "done"]
+    after = written(out)
+    assert {name: after[name] for name in before} == before
+    assert statuses(run(engine, photos, out, **asked)) == ["skipped", "skipped"]
+    run(engine, photos, out, CutConfig(regions=2), **asked)
+    assert stats_of(out)["cut"] == CutConfig(regions=2).as_options()
+    assert read_pixels(out / "regions/a.png").max() == 1
+    run(engine, photos, out, **{**asked, "save": ("labels", "stats", "regions")})
+    assert stats_of(out)["cut"] == CutConfig().as_options()
+
+
+def test_thumbnail_that_is_gone_is_made_again(engine: Engine, photos: Path, out: Path) -> None:
+    run(engine, photos, out, report=True)
+    before = written(out)
+    for path in out.glob("report/*/*-labels.webp"):
+        path.unlink()
+    assert [outcome.segmented for outcome in run(engine, photos, out, report=True)] == [False, False]
+    assert written(out) == before
+
+
 def test_recording_shows_the_iterations_and_changes_nothing_else(engine: Engine, photos: Path, out: Path) -> None:
     run(engine, photos, out.parent / "without", save=ALL)
     run(engine, photos, out, save=(*ALL, "recording"))
@@ -517,6 +545,8 @@ def test_any_sequence_of_runs_of_which_some_are_killed_ends_as_one_run(
     reported = ReportEntry(job, out).is_there
     if not reported:  # some of its files may be there, which tell nobody anything
         shutil.rmtree(out / "report", ignore_errors=True)
-    fresh = {**last, "save": there, "report": reported}
+    cut = CutConfig(**stats_of(out)["cut"])  # where it is not said how, it stays as it was
+    assert cut == last["cut"] or (last["cut"] == CutConfig() and "regions" not in last["save"])
+    fresh = {**last, "save": there, "report": reported, "cut": cut}
     run(engine, photos, tmp_path / "fresh", **fresh)
     assert written(out) == written(tmp_path / "fresh")

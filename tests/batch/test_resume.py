@@ -16,6 +16,7 @@ from dynaseg_cli.batch.report_entry import ReportEntry
 from dynaseg_cli.batch.resume import earlier_stats, is_complete, read_stats, refuse_other_options
 from dynaseg_cli.config import BatchConfig, Colors, CutConfig, Product, SegmentConfig, WeightsFile
 from dynaseg_cli.errors import ImageError, UsageError
+from dynaseg_cli.report.entry import ENTRY_FILES
 
 JOB = Job("photos/sub/cat.jpg", "sub/cat")
 HASH = "ab" * 32
@@ -86,7 +87,9 @@ def test_regions_are_complete_as_long_as_they_are_cut_alike(output: Path, place:
     stats = {**stats_of(output), "cut": cut.as_options()}
     asked = BatchConfig(save=(product, "stats"), cut=cut)
     assert is_complete(JOB, output, stats, asked)
-    assert not is_complete(JOB, output, stats, replace(asked, cut=CutConfig()))
+    assert not is_complete(JOB, output, stats, replace(asked, cut=CutConfig(regions=8)))
+    unsaid = is_complete(JOB, output, stats, replace(asked, cut=CutConfig()))
+    assert unsaid == (product == "overlay"), "what is laid over is what is there"
     assert not is_complete(JOB, output, stats_of(output), asked)
     assert is_complete(JOB, output, stats, BatchConfig(save=("labels", "stats"))), "regions are not asked for"
     path.unlink()
@@ -110,7 +113,9 @@ def test_report_is_complete_with_what_it_shows_of_the_image(output: Path) -> Non
     stats = {**stats_of(output), "cut": CutConfig().as_options()}
     asked = BatchConfig(report=True)
     assert not is_complete(JOB, output, stats, asked)
-    ReportEntry(JOB, output).write([("-photo.webp", b""), (".js", b"")], claimed=False)
+    for files in (ENTRY_FILES[-1:], ENTRY_FILES):
+        assert not is_complete(JOB, output, stats, asked)
+        ReportEntry(JOB, output).write([(suffix, b"") for suffix in files], claimed=False)
     assert is_complete(JOB, output, stats, asked)
     assert not is_complete(JOB, output, stats_of(output), asked), "regions are on it"
     assert not is_complete(JOB, output, stats, replace(asked, colors="mean"))
