@@ -41,10 +41,15 @@ TINY_FOLDER_FIT = SegmentConfig(
 
 def tiny_scenes(folder: Path) -> Path:
     """A folder of eleven: more than a mosaic holds, and not twice as many."""
-    folder.mkdir()
-    for seed in range(11):
-        Image.fromarray(made_scene(seed, 30, 24)[0]).save(folder / f"{seed:02}.png")
-    return folder
+    return scene_folder(folder, *(f"{seed:02}.png" for seed in range(11)))
+
+
+def scene_folder(root: Path, *names: str) -> Path:
+    """A folder of small scenes, each another one."""
+    for seed, name in enumerate(names):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(made_scene(seed, 30, 24)[0]).save(root / name)
+    return root
 
 
 def made_scene(seed: int, width: int = 96, height: int = 72) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from label_samples import save_all, save_labels
 from matplotlib.figure import Figure
+from refusal import refused
 from samples import files_below, read_pixels
 from typer.testing import CliRunner, Result
 
@@ -29,11 +30,9 @@ WHOLE = [[0, 0, 0, 0]] * 2
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Each test has a current folder of its own, and a terminal of the usual width."""
-    monkeypatch.chdir(tmp_path)
+def usual_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test has a terminal of the usual width."""
     monkeypatch.setattr(console.stderr, "width", 80)
-    return tmp_path
 
 
 @pytest.fixture
@@ -48,14 +47,6 @@ def pairs(here: Path) -> Path:
 
 def evaluate(*arguments: str | Path) -> Result:
     return CliRunner().invoke(app, ["evaluate", *(str(argument) for argument in arguments)])
-
-
-def refused(result: Result) -> str:
-    """The one line that says why nothing was started."""
-    assert result.exit_code == 2
-    assert result.stdout == ""
-    assert re.fullmatch(r"error: [^\n]+\n", result.stderr)
-    return result.stderr.removeprefix("error: ").rstrip("\n")
 
 
 def summary(result: Result) -> dict[str, Any]:

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from refusal import refused
 from samples import files_below, read_pixels, save_photo
-from scenes import made_scene
+from scenes import scene_folder
 from typer.testing import CliRunner, Result
 
 from dynaseg_cli.batch import folder_statistics
@@ -27,20 +27,10 @@ FOLDER = ("--fit", "folder", "--classes", "8", "--epochs", "2", "--iterations", 
 MODEL = Path("out/model.safetensors")
 
 
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Each test has a current folder of its own."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 @pytest.fixture
 def photos(here: Path) -> Path:
     """Three small scenes, named as from the current folder."""
-    for seed, name in enumerate(("a.png", "b.png", "sub/c.png")):
-        path = here / "photos" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(made_scene(seed, 30, 24)[0]).save(path)
+    scene_folder(here / "photos", "a.png", "b.png", "sub/c.png")
     return Path("photos")
 
 
@@ -53,13 +43,6 @@ def model(photos: Path) -> Path:
 
 def segment(*arguments: str | Path) -> Result:
     return CliRunner().invoke(app, ["segment", *map(str, arguments), *HERE])
-
-
-def refused(result: Result) -> str:
-    """The one line that says why nothing was started."""
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert re.fullmatch(r"error: [^\n]+\n", result.stderr)
-    return result.stderr.removeprefix("error: ").removesuffix("\n")
 
 
 def warnings(result: Result) -> list[str]:

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from refusal import refused
 from samples import files_below, photo_folder, read_pixels
-from scenes import made_scene
+from scenes import scene_folder
 from typer.testing import CliRunner, Result
 
 from dynaseg_cli import writing
@@ -33,33 +34,15 @@ QUICK = (
 OUT = Path("photos-dynaseg")
 
 
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Each test has a current folder of its own."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 @pytest.fixture
 def photos(here: Path) -> Path:
     """Three small scenes, named as from the current folder."""
-    for seed, name in enumerate(("a.png", "b.bmp", "sub/c.png")):
-        path = here / "photos" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(made_scene(seed, 30, 24)[0]).save(path)
+    scene_folder(here / "photos", "a.png", "b.bmp", "sub/c.png")
     return Path("photos")
 
 
 def segment(*arguments: str | Path) -> Result:
     return CliRunner().invoke(app, ["segment", *map(str, arguments), *QUICK])
-
-
-def refused(result: Result) -> str:
-    """The one line that says why nothing was started."""
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert re.fullmatch(r"error: [^\n]+\n", result.stderr)
-    assert not OUT.exists()
-    return result.stderr
 
 
 def stats(name: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from refusal import refused
 from samples import encoded, files_below, noise, photo_folder, read_pixels, save_photo
 from typer.testing import CliRunner, Result
 
@@ -30,13 +31,6 @@ QUICK = (*FIT, "--workers", "0")
 RUN_KEYS = {"output", "images", "done", "skipped", "failed", "seconds", "failures", "options", "versions", "device"}
 
 
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Each test has a current folder of its own."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 @pytest.fixture
 def photos(here: Path) -> Path:
     """Three images, named as from the current folder."""
@@ -50,14 +44,6 @@ def dynaseg(*arguments: str | Path, stdin: bytes = b"") -> Result:
 
 def segment(*arguments: str | Path, stdin: bytes = b"") -> Result:
     return dynaseg("segment", *arguments, *QUICK, stdin=stdin)
-
-
-def refused(result: Result) -> str:
-    """The one line that says why nothing was started."""
-    assert result.exit_code == 2
-    assert result.stdout == ""
-    assert re.fullmatch(r"error: [^\n]+\n", result.stderr)
-    return result.stderr
 
 
 def summary(result: Result) -> dict[str, Any]:
@@ -347,9 +333,9 @@ def test_without_weights_and_network_nothing_is_started_and_the_error_says_what_
 ) -> None:
     result = segment(photos, *RESNET, "-q")
     assert refused(result) == (
-        "error: --backbone resnet18-fpn: its ImageNet weights cannot be downloaded (Name or service not known);"
+        "--backbone resnet18-fpn: its ImageNet weights cannot be downloaded (Name or service not known);"
         " fetch https://download.pytorch.org/models/resnet18-f37072fd.pth elsewhere"
-        f" and put it at {offline}, or name it with --weights PATH\n"
+        f" and put it at {offline}, or name it with --weights PATH"
     )
     assert not (here / "photos-dynaseg").exists()
 
@@ -391,7 +377,7 @@ def test_other_weights_under_the_same_name_are_other_options(photos: Path, here:
 def test_file_that_is_none_of_a_resnet_is_refused_before_an_image_is(photos: Path, here: Path) -> None:
     (here / "made.pth").write_bytes(b"GIF89a")
     result = segment(photos, *RESNET, "--weights", "made.pth")
-    assert refused(result).startswith(f"error: --weights {here}/made.pth: neither a state dict")
+    assert refused(result).startswith(f"--weights {here}/made.pth: neither a state dict")
     assert not (here / "photos-dynaseg").exists()
 
 
