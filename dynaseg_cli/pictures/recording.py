@@ -42,7 +42,7 @@ class Frame:
     present: int
     """q'."""
     labels: NDArray[np.uint16]
-    """(h, w), raw channels of the network."""
+    """(h, w), raw channels of the network, no larger than they are shown."""
 
 
 class Recorder:
@@ -57,7 +57,9 @@ class Recorder:
         """Take the (h, w) labels after an iteration, counted from 1; at 1 it begins anew."""
         if iteration == 1:
             self._frames, self._every = [], 1
-        self._last = Frame(iteration, present, labels.astype(np.uint16))
+        height, width = labels.shape
+        small = _sampled(labels, *working_size(width, height, PANEL))
+        self._last = Frame(iteration, present, small.astype(np.uint16))
         if (iteration - 1) % self._every:
             return
         if len(self._frames) == MOST_FRAMES:
@@ -111,7 +113,7 @@ def recording(
         )
         for frame in frames
     ]
-    found = len(np.unique(labels))
+    found = np.count_nonzero(np.bincount(labels.reshape(-1)))
     what = "1 label" if found == 1 else f"{found} labels"
     after = f"after {last} iteration{'' if last == 1 else 's'}" if frames else ""
     pictures.append(stage.picture(colors[_sampled(labels, *stage.size)], what, after, 1.0))

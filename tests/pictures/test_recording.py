@@ -62,6 +62,15 @@ def test_recorder_keeps_labels_as_they_were() -> None:
     assert recorder.frames[0].labels.tolist() == [[0]]
 
 
+def test_recorder_keeps_no_more_than_is_shown() -> None:
+    recorder = Recorder()
+    labels = np.arange(960)[None].repeat(600, axis=0)
+    recorder.add(1, 960, labels)
+    (kept,) = recorder.frames
+    assert kept.labels.shape == (300, PANEL)
+    np.testing.assert_array_equal(kept.labels, labels[::2, ::2])
+
+
 def test_labels_stand_beside_the_photo_in_the_colours_they_have_in_the_end() -> None:
     """Channel 5 becomes label 0, channel 2 label 1."""
     photo = np.full((60, 80, 3), 128, dtype=np.uint8)
