@@ -130,7 +130,7 @@ class BatchProgress(CountProgress):
         return self._summary.done + len(self._summary.failures), super()._work()[1]
 
 
-def show_summary(summary: RunSummary, products: str) -> None:
+def show_summary(summary: RunSummary) -> None:
     """The closing table, and where the results are."""
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="bold")
@@ -152,7 +152,9 @@ def show_summary(summary: RunSummary, products: str) -> None:
         table.add_row("labels per image", f"{statistics.median(summary.labels):g} in the median, {least} to {most}")
     stderr.print(table)
     if summary.done or summary.skipped:
-        say(f"{products} are in {summary.plan.output}")
+        saved = summary.plan.batch.save
+        one = len(saved) == 1 and not saved[0].endswith("s")
+        say(f"{', '.join(saved)} {'is' if one else 'are'} in {summary.plan.output}")
 
 
 def _short(name: str) -> str:

@@ -555,7 +555,7 @@ def _end(summary: RunSummary, device: str, signal: int | None, *, as_json: bool,
     # Whatever else is written to a folder that hangs would hang as well, and Ctrl-C with it.
     whole = hand_on(plan, document, quiet=quiet) if answers else not (plan.batch.report or plan.batch.export)
     if not quiet:
-        show_summary(summary, ", ".join(plan.batch.save))
+        show_summary(summary)
         show_how_to_look(plan)
     if as_json:
         print(json.dumps(document))  # noqa: T201

@@ -55,6 +55,7 @@ def stats(name: str) -> dict[str, Any]:
 def test_overlay_is_the_photo_with_something_over_it(photos: Path) -> None:
     assert segment(photos, "--save", "labels,stats,overlay", "--regions", "4").exit_code == 0
     assert {path.name for path in OUT.iterdir() if path.is_dir()} == {"labels", "stats", "overlay"}
+    assert segment(photos, "--save", "overlay").stderr.endswith("overlay is in photos-dynaseg\n")
     for name, source in (("a", "a.png"), ("sub/c", "sub/c.png")):
         laid = read_pixels(OUT / f"overlay/{name}.png")
         assert laid.shape == (24, 30, 3)
