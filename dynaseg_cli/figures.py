@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from .errors import DynasegError, UsageError
+from .names import printable
 from .writing import write_atomically
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def plain(text: str, most: int | None = None) -> str:
     ----------
     most : characters that there is room for.
     """
-    text = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    text = printable(text)
     if most is not None and len(text) > most:
         head = (most - 1) // 3
         text = text[:head] + "…" + text[len(text) - (most - 1 - head) :]

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ..errors import DynasegError, UsageError, WorkerError
+from ..names import printable
 from .signals import Terminated, termination_raises
 
 
@@ -39,11 +40,6 @@ class ExitCode(IntEnum):
     UNUSABLE = 2
     INTERRUPTED = 130
     TERMINATED = 143
-
-
-def printable(text: str) -> str:
-    """`text` on one line: control characters, line breaks and undecodable bytes shown as escapes, never sent raw."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def say(text: str, style: str = "") -> None:

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from ..evaluation.agreement import Row
 from ..evaluation.headings import HEADINGS, columns_of, written
-from .console import printable
+from ..names import printable
 
 ROOMY = 8
 """Columns up to which there is space to spare between them on a terminal of 80 characters."""

@@ -14,7 +14,8 @@ from rich.text import Text
 from ..batch.job import Job
 from ..batch.outcome import Outcome
 from ..batch.summary import RunSummary
-from .console import printable, say, stderr
+from ..names import printable
+from .console import say, stderr
 
 if TYPE_CHECKING:
     from ..batch.messages import FitProgress

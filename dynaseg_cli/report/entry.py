@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..names import shown
 from ..pictures.overlay import overlay
 from ..regions.hierarchy import Hierarchy
 from .granularity import granularity_entry
-from .names import shown
 from .thumbnail import lossless, lossy, shrunk_map, shrunk_photo
 
 ENTRY_FILES: tuple[str, ...] = ("-photo.webp", "-labels.webp", "-regions.webp", "-overlay.webp", ".js")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from importlib import resources
 from typing import Any
 
-from .names import shown, shown_all
+from ..names import shown, shown_all
 
 ROWS_AT_ONCE = 500
 """Rows that are made into bytes at a time."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from figure_layout import assert_nothing_is_clipped_or_overlaps
 from matplotlib.figure import Figure
 from PIL import Image
 from samples import photo_folder
@@ -143,19 +144,8 @@ LONG = ",".join(f"scf:iterations={number}:min_labels=3:max_size=16:features=8:cl
 def test_nothing_is_clipped_or_overlaps(
     names: str, sizes: tuple[tuple[int, int], ...], scores: dict[str, float]
 ) -> None:
-    """Every text lies inside the picture, and no panel, its labels included, on another."""
     with style():
-        figure = picture(reports(names, sizes, **scores), "title")
-        figure.draw_without_rendering()
-        whole = figure.bbox
-        boxes = [axes.get_tightbbox() for axes in figure.axes]
-    for index, box in enumerate(boxes):
-        assert box is not None
-        assert whole.x0 <= box.x0 <= box.x1 <= whole.x1
-        assert whole.y0 <= box.y0 <= box.y1 <= whole.y1
-        for other in boxes[:index]:
-            assert other is not None
-            assert not box.shrunk(0.98, 0.98).overlaps(other.shrunk(0.98, 0.98))
+        assert_nothing_is_clipped_or_overlaps(picture(reports(names, sizes, **scores), "title"))
 
 
 def test_names_of_methods_are_drawn_as_they_stand(tmp_path: Path) -> None:

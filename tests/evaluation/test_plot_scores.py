@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from figure_layout import assert_nothing_is_clipped_or_overlaps
 from label_samples import save_all, save_labels
 from matplotlib.figure import Figure
 
@@ -295,20 +296,9 @@ def test_title_says_what_was_scored_and_how_many_could_not_be() -> None:
 @pytest.mark.parametrize("protocol", ["regions", "classes", "bsds500"])
 @pytest.mark.parametrize("number", [1, 7, 300])
 def test_nothing_is_clipped_or_overlaps(tmp_path: Path, protocol: str, number: int) -> None:
-    """Every text lies inside the picture, and no panel, its labels included, on another."""
     images(number, "a_long/name_of/an_image_{:03}")
     with style():
-        figure = picture(evaluated(protocol=protocol))
-        figure.draw_without_rendering()
-        whole = figure.bbox
-        boxes = [axes.get_tightbbox() for axes in figure.axes]
-    for index, box in enumerate(boxes):
-        assert box is not None
-        assert whole.x0 <= box.x0 <= box.x1 <= whole.x1
-        assert whole.y0 <= box.y0 <= box.y1 <= whole.y1
-        for other in boxes[:index]:
-            assert other is not None
-            assert not box.shrunk(0.98, 0.98).overlaps(other.shrunk(0.98, 0.98))
+        assert_nothing_is_clipped_or_overlaps(picture(evaluated(protocol=protocol)))
 
 
 @pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf"])

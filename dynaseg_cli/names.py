@@ -1,4 +1,4 @@
-"""Names of files as a page can show them: they hold any bytes, and nothing of them may vanish or deceive."""
+"""Names of files as people can be shown them: they hold any bytes, and nothing of them may vanish or deceive."""
 
 from __future__ import annotations
 
@@ -16,8 +16,16 @@ _UNSEEN = re.compile(
 )
 
 
+def printable(text: str) -> str:
+    """`text` on one line: control characters, line breaks and undecodable bytes shown as escapes, never sent raw.
+
+    For terminals and figures, where any character that is not sure to be drawn is an escape; pages draw more of them.
+    """
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
 def shown(name: str) -> str:
-    r"""A name with what cannot be seen, or is not text, written as escapes: ``a\xff.jpg``, ``a\n.jpg``, ``\u202e``."""
+    r"""A name for a page: what cannot be seen, or is not text, as escapes: ``a\xff.jpg``, ``a\n.jpg``, ``\u202e``."""
     return _UNSEEN.sub(_escaped, name)
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynaseg_cli.report.names import shown, shown_all
+from dynaseg_cli.names import printable, shown, shown_all
 
 
 @pytest.mark.parametrize(
@@ -41,3 +41,11 @@ def test_every_name_can_be_encoded_and_has_one_line(name: str) -> None:
 def test_all_strings_of_a_document_are_shown() -> None:
     document = {"a\n": ["\udcff", 1, None, {"b": ("\u202e",)}], "c": True}
     assert shown_all(document) == {"a\\n": ["\\xff", 1, None, {"b": ["\\u202e"]}], "c": True}
+
+
+@pytest.mark.parametrize(
+    ("text", "printed"),
+    [("ねこ ä.png", "ねこ ä.png"), ("a\nb\x1b[31m", "a\\nb\\x1b[31m"), ("a\udcff\u202e.jpg", "a\\udcff\\u202e.jpg")],
+)
+def test_what_is_not_sure_to_be_drawn_is_printed_as_an_escape(text: str, printed: str) -> None:
+    assert printable(text) == printed
