@@ -7,19 +7,49 @@ import os
 import stat
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 from PIL import Image
 
 from .errors import DecodeError
 
+HEIF_INSTALLED = find_spec("pillow_heif") is not None
+"""Whether the extra `heif`, with which HEIC is read, is there."""
+_HEIF_SUFFIXES = (".heic", ".heif", ".hif")
+
 PHOTO_SUFFIXES = (
     *(".apng", ".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png"),
     *(".pnm", ".ppm", ".tif", ".tiff", ".webp"),
+    *(_HEIF_SUFFIXES if HEIF_INSTALLED else ()),
 )
 """What a file in a folder must end in, in any case, to be taken for a photo; one named by itself need not."""
+
+_CAMERA_RAW = (
+    *(".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mos", ".mrw", ".nef"),
+    *(".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f"),
+)
+
+UNREADABLE_SUFFIXES: Mapping[str, str] = {
+    **({} if HEIF_INSTALLED else dict.fromkeys(_HEIF_SUFFIXES, "HEIC")),
+    **dict.fromkeys(_CAMERA_RAW, "camera raw"),
+    ".dcm": "DICOM",
+    ".eps": "EPS",
+    ".exr": "OpenEXR",
+    ".fit": "FITS",
+    ".fits": "FITS",
+    ".hdr": "Radiance HDR",
+    ".jxl": "JPEG XL",
+    ".nii": "NIfTI",
+    ".psb": "Photoshop",
+    ".psd": "Photoshop",
+    ".svg": "SVG",
+    ".tga": "TGA",
+    ".xcf": "GIMP",
+}
+"""Lower-case suffixes of images that are not read here, each with the name of its kind."""
 
 _BYTES_A_PIXEL = 16
 """More than any format takes for pixels that Pillow can read."""
