@@ -64,6 +64,6 @@ def _is_run(path: Path) -> bool:
 def _is_log(path: Path) -> bool:
     try:
         with path.open("rb") as log:
-            return {"path", "status"} <= json.loads(log.readline(1 << 16)).keys()
+            return {"path", "status"}.issubset(json.loads(log.readline(1 << 16)).keys())
     except (OSError, ValueError, AttributeError, RecursionError):
         return False

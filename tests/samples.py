@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dynaseg_cli.config import SegmentConfig
+from dynaseg_cli.user_files import MARK
 
 TINY = SegmentConfig(iterations=2, min_labels=3, max_size=16, precision="float32", features=8, clusters=8)
 """A fit of milliseconds."""
@@ -45,8 +46,9 @@ def photo_folder(root: Path, *names: str) -> Path:
 
 
 def files_below(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder, by its path there, with its content."""
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """Every file below a folder but dynaseg's mark, by its path there, with its content."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != MARK)
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 def read_pixels(path: Path, mode: str | None = None) -> NDArray[Any]:

@@ -10,7 +10,8 @@ import struct
 from pathlib import Path
 from types import TracebackType
 
-LOG_NAME = "outcomes.jsonl"
+from ..user_files import LOG_NAME
+
 _PLACES = 1 << 62
 """Locks are on bytes from here on, where no file reaches."""
 _OF_OPEN_FILES = hasattr(fcntl, "F_OFD_SETLK")

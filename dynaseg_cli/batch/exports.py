@@ -15,7 +15,8 @@ from ..export.images import ExportImage, Segments, labels_as_segments
 from ..writing import refuse_unwritable
 from .claims import Claims
 from .job import Job
-from .planning import EXPORT_FOLDER, Plan
+from .output_folder import EXPORT_FOLDER
+from .planning import Plan
 from .resume import read_stats
 
 

@@ -27,12 +27,11 @@ from .decoding import decode, read_source
 from .job import Job
 from .messages import Began, FitProgress
 from .mosaics import CROPS, crop, mosaics
+from .output_folder import CHECKPOINT_NAME, MODEL_NAME
 from .pipeline import work_ahead
-from .planning import MODEL_NAME, earlier_model
+from .planning import earlier_model
 from .stages import readers
 
-CHECKPOINT_NAME = "model-unfinished.safetensors"
-"""Where a fit stands after its last whole epoch."""
 STATE_KEY = "dynaseg_fit"
 """Of the checkpoint's metadata: what it belongs to, and how many epochs are done."""
 COLLAPSED = 0.8

@@ -14,10 +14,10 @@ from .. import __version__
 from ..pictures.palette import label_color
 from ..writing import write_json
 from .claims import Claims
+from .output_folder import CLUSTERS_NAME
 from .planning import Plan
 from .resume import Stats
 
-CLUSTERS_NAME = "clusters.json"
 SCHEMA_VERSION = 1
 EXAMPLES = 5
 """Images that are named of each label, those with the largest share of it."""

@@ -15,7 +15,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
-from .claims import LOG_NAME, open_log
+from ..user_files import LOG_NAME
+from .claims import open_log
+from .output_folder import mark_output
 
 Status = Literal["done", "skipped", "failed"]
 
@@ -96,7 +98,7 @@ class OutcomeLog:
                     outcome = self._waiting[0]
                 try:
                     if descriptor is None:
-                        self._path.parent.mkdir(parents=True, exist_ok=True)
+                        mark_output(self._path.parent)
                         descriptor = open_log(self._path)
                     _append(descriptor, outcome)
                 except OSError as error:

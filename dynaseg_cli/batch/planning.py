@@ -5,25 +5,30 @@ from __future__ import annotations
 import dataclasses
 import os
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path
+from shlex import quote
 
 from ..config import BatchConfig, SegmentConfig, WeightsFile
 from ..errors import UsageError
 from ..model_file import read_model
-from .discovery import discover
-from .job import EXTENSIONS, SCRIBBLES, Job
+from ..user_files import LOG_NAME, RUN_NAME
+from .discovery import Discovery, discover
+from .job import EXTENSIONS, MANY_REGIONS, SCRIBBLES, Job
 from .outcome import Outcome
+from .output_folder import (
+    CHECKPOINT_NAME,
+    CLUSTERS_NAME,
+    EXPORT_FOLDER,
+    MODEL_NAME,
+    REPORT_FOLDER,
+    REPORT_NAME,
+    refuse_foreign,
+)
 from .resume import Stats, differing_options, made_otherwise, read_stats, refuse_other_options
-
-MODEL_NAME = "model.safetensors"
-"""Of the network that was fitted to the folder, in the output folder."""
-REPORT_NAME = "report.html"
-"""Of the page that shows all images, in the output folder."""
-EXPORT_FOLDER = "export"
-"""Of what other tools are to read, in the output folder."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +44,10 @@ class Plan:
     batch: BatchConfig
     unlistable: list[Outcome]
     """Folders below the inputs that could not be listed: failures from the start."""
-    links_out: int
-    """Symbolic links that were not followed."""
+    passed_over: Counter[str] = field(default_factory=Counter)
+    """How many files and folders were not taken for input, by kind."""
+    doubts: list[str] = field(default_factory=list)
+    """What a person may have meant otherwise, in whole sentences."""
     unused_scribbles: list[Path] = field(default_factory=list)
     """Files in the folder of scribbles that are named as no image is."""
 
@@ -93,6 +100,7 @@ def plan_batch(
     index, count = batch.shard
     jobs = found.jobs[index - 1 :: count]
     _refuse_unwritable(output)
+    refuse_foreign(output, _targets(found.jobs, segment, batch))
     if batch.scribbles is not None:
         _refuse_no_scribbles(batch.scribbles, found.jobs)
     if segment.fit == "folder" and segment.model is None:
@@ -112,9 +120,39 @@ def plan_batch(
         segment=segment,
         batch=batch,
         unlistable=[Outcome(str(folder), "failed", reason) for folder, reason in found.unreadable],
-        links_out=found.links_out,
+        passed_over=found.passed_over,
+        doubts=_doubts(found, output),
         unused_scribbles=[] if batch.scribbles is None else _unused_scribbles(batch.scribbles, found.jobs),
     )
+
+
+def _targets(jobs: Sequence[Job], segment: SegmentConfig, batch: BatchConfig) -> Iterator[str]:
+    """What a run may write, as paths below the output folder: a product that is there is made anew, asked or not."""
+    yield from (LOG_NAME, RUN_NAME)
+    if segment.fit == "folder":
+        yield from (MODEL_NAME, CHECKPOINT_NAME, CLUSTERS_NAME)
+    if batch.report:
+        yield from (REPORT_NAME, f"{REPORT_FOLDER}/")
+    if batch.export:
+        yield f"{EXPORT_FOLDER}/"
+    for job in jobs:
+        for product, extension in EXTENSIONS.items():
+            yield f"{product}/{job.name}{extension}"
+        yield f"regions/{job.name}{MANY_REGIONS}"
+
+
+def _doubts(found: Discovery, output: Path) -> list[str]:
+    doubts = [f"{glob} matched nothing" for glob in found.unmatched_globs]
+    for folder in found.results:
+        if folder.is_dir():
+            doubts.append(f"{folder} is what dynaseg wrote, and no input; to put results there: {_as_output(folder)}")
+    for folder in found.empty:
+        doubts.append(f"no images in {folder}; results go to {output}; to put them there: {_as_output(folder)}")
+    return doubts
+
+
+def _as_output(folder: Path) -> str:
+    return f"-o {quote(str(folder))}"
 
 
 def earlier_model(output: Path, segment: SegmentConfig) -> WeightsFile | None:

@@ -10,8 +10,7 @@ from pathlib import Path
 from ..report.entry import ENTRY_FILES
 from ..writing import refuse_unwritable, write_content
 from .job import Job
-
-FOLDER = "report"
+from .output_folder import REPORT_FOLDER
 
 
 class ReportEntry:
@@ -20,7 +19,7 @@ class ReportEntry:
     def __init__(self, job: Job, output: Path) -> None:
         self.key = hashlib.sha256(os.fsencode(job.name)).hexdigest()[:16]
         """By which the page knows the image."""
-        self.files = f"{FOLDER}/{self.key[:2]}/{self.key}"
+        self.files = f"{REPORT_FOLDER}/{self.key[:2]}/{self.key}"
         """What the names of all files begin with, below OUT."""
         self._output = output
 

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from ..report.page import page_row, report_page
+from ..user_files import LOG_NAME
 from ..writing import write_atomically
-from .claims import LOG_NAME, Claims
-from .planning import REPORT_NAME, Plan
+from .claims import Claims
+from .output_folder import REPORT_NAME
+from .planning import Plan
 from .report_entry import ReportEntry
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..config import BatchConfig, CutConfig, Product, SegmentConfig
 from ..errors import ImageError, UsageError
@@ -126,29 +126,68 @@ def _entry(document: Stats | None, name: str) -> dict[str, Any]:
     return entry if isinstance(entry, dict) else {}
 
 
-def _differing_options(stats: Stats | None, config: SegmentConfig, *, scribbled: bool) -> list[str]:
+def _differing_options(stats: Stats | None, config: SegmentConfig, *, scribbled: bool) -> list[Difference]:
     if stats is None:
         return []
     differing = differing_options(stats["options"], config)
     drawn = _entry(_entry(stats, "source"), "scribbles").get("path")
     if drawn is not None and not scribbled:
-        differing.append(f"scribbles were {drawn}, now none")
+        differing.append(Difference("scribbles", drawn, None))
     return differing
 
 
-def differing_options(before: dict[str, Any], config: SegmentConfig) -> list[str]:
-    """In words, the options of an earlier run that are not those of `config`."""
+class Difference(NamedTuple):
+    """An option that an earlier run had otherwise."""
+
+    name: str
+    before: Any
+    now: Any
+
+    def __str__(self) -> str:
+        before, now = ("none" if value is None else value for value in (self.before, self.now))
+        return f"{self.name.replace('_', '-')} was {before}, now {now}"
+
+
+def differing_options(before: dict[str, Any], config: SegmentConfig) -> list[Difference]:
+    """The options of an earlier run that are not those of `config`.
+
+    One that is not recorded is younger than that run, which did as the default does.
+    """
+    defaults = SegmentConfig().as_options()
     options = config.as_options()
     return [
-        f"{name.replace('_', '-')} was {before.get(name)}, now {options.get(name)}"
+        Difference(name, was, options.get(name))
         for name in sorted(options.keys() | before.keys())
-        if before.get(name) != options.get(name)
+        if (was := before.get(name, defaults.get(name))) != options.get(name)
     ]
 
 
-def made_otherwise(path: Path, differing: list[str]) -> str:
-    """What to say of a file of an earlier run with other options."""
+def made_otherwise(path: Path, differing: Sequence[Difference]) -> str:
+    """What to say of a file of an earlier run with other options: which they were, and how to go on."""
+    again = _written_again(differing)
     return (
-        f"{path} was made with other options ({'; '.join(differing)});"
-        " use --overwrite to redo it or another output folder"
+        f"{path} was made with other options ({'; '.join(map(str, differing))});"
+        f" {f'{again} goes on with it, ' if again else ''}--overwrite redoes it, -o names another folder"
     )
+
+
+NOT_WRITTEN = frozenset(
+    ("blocks", "learning_rate", "momentum", "weight_decay", "literal", "model", "weights", "scribbles")
+)
+"""Options that the command line has no words for, or that were recorded as something else than they were written."""
+
+
+def _written_again(differing: Sequence[Difference]) -> str:
+    """The options to add to a command that has others; empty where they cannot be told."""
+    known = SegmentConfig().as_options()
+    of_folder = ("fit", "folder") in [one[:2] for one in differing]
+    words = []
+    for name, before, _ in differing:
+        if name == "model" and of_folder:  # the folder has it
+            continue
+        if name in NOT_WRITTEN or name not in known or before is False:
+            return ""
+        flag = "--classes" if name == "clusters" and of_folder else f"--{name.replace('_', '-')}"
+        if before is not None:
+            words.append(flag if before is True else f"{flag} {before}")
+    return " ".join(words)

@@ -5,16 +5,17 @@ from __future__ import annotations
 import importlib
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from types import ModuleType
 
 from ..config import BatchConfig, SegmentConfig, WorkersConfig
-from ..errors import UsageError
+from ..errors import UsageError, WorkerError
 from ..weights_file import lacks_weights
-from .dispatcher import Crew, Dispatcher, OnIteration
+from .dispatcher import NO_DEVICE, Crew, Dispatcher, OnIteration
 from .exports import export_folder
 from .folder_fit import fit_folder
+from .folder_statistics import write_folder_statistics
 from .local_crew import local_crew
 from .messages import Assignment
 from .outcome import Outcome
@@ -35,7 +36,8 @@ def segment_folder(
     """Segment every image below `inputs` into `output`, yielding an outcome as each is finished.
 
     The work is done by worker processes, which end when the iterator is closed. Where a network is to be fitted to the
-    folder, that is done before the first outcome; a report page and exports are written after the last.
+    folder, that is done before the first outcome. After the last one, or when the iterator is closed, ``run.json`` is
+    written; after the last one ``clusters.json``, the report page and exports, too, where they are asked for.
 
     Raises
     ------
@@ -43,7 +45,8 @@ def segment_folder(
         If the options or the input are unusable, or the ResNet's weights cannot be had: nothing is written then. That
         the device does not exist is found with the first outcome.
     OSError, ImageError
-        After the last outcome, if the report page or an export cannot be written, or a link leads out of `output`.
+        After the last outcome, if ``run.json``, ``clusters.json``, the report page or an export cannot be written, or
+        a link leads out of `output`.
     """
     paths = [inputs] if isinstance(inputs, (str, Path)) else inputs
     plan = plan_batch([Path(path) for path in paths], Path(output), config, batch)
@@ -57,16 +60,25 @@ def segment_folder(
 
 
 def _run(plan: Plan, workers: WorkersConfig, dispatcher: Dispatcher | None) -> Iterator[Outcome]:
-    if dispatcher is None:
-        plan = fit_folder(plan, workers)
-        dispatcher = dispatcher_of(plan, workers)
     summary = RunSummary(plan)
-    with closing(dispatcher.run()) as outcomes:
-        for outcome in outcomes:
-            summary.add(outcome)
-            yield outcome
+    try:
+        if dispatcher is None:
+            summary.plan = plan = fit_folder(plan, workers)
+            dispatcher = dispatcher_of(plan, workers)
+        with closing(dispatcher.run()) as outcomes:
+            for outcome in outcomes:
+                summary.add(outcome)
+                yield outcome
+    except (GeneratorExit, KeyboardInterrupt, WorkerError):
+        with suppress(OSError):
+            summary.write(summary.document(dispatcher.device if dispatcher else NO_DEVICE, interrupted=True))
+        raise
+    document = summary.document(dispatcher.device)
+    summary.write(document)
+    if plan.segment.model is not None and "stats" in plan.batch.save:
+        write_folder_statistics(plan)
     if plan.batch.report:
-        write_report(plan, summary.document(dispatcher.device))
+        write_report(plan, document)
     if plan.batch.export:
         for failure in export_folder(plan):
             _log.warning("not exported as %s: %s: %s", failure.format, failure.name, failure.reason)

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from ..user_files import RUN_NAME
 from ..writing import write_json
 from .claims import Claims
 from .outcome import Outcome
+from .output_folder import mark_output
 from .planning import Plan
 from .resume import shows_regions
 
@@ -74,6 +76,7 @@ class RunSummary:
             "shard": "/".join(map(str, self.plan.batch.shard)),
             "seconds": round(self.seconds, 3),
             "failures": [{"path": failure.path, "reason": failure.reason} for failure in self.failures],
+            "passed_over": dict(sorted(self.plan.passed_over.items())),
             "options": self.plan.segment.as_options(),
             **({"cut": self.plan.batch.cut.as_options()} if shows_regions(self.plan.batch) else {}),
             "colors": self.plan.batch.colors,
@@ -101,10 +104,10 @@ class RunSummary:
 def _write(output: Path, document: dict[str, Any], written: Future[None]) -> None:
     try:
         # A run that is interrupted early comes here before any worker.
-        output.mkdir(parents=True, exist_ok=True)
+        mark_output(output)
         with Claims(output) as claims:
-            claims.take("run.json", wait=True)
-            write_json(output / "run.json", document, indent=2, claimed=claims.exclusive)
+            claims.take(RUN_NAME, wait=True)
+            write_json(output / RUN_NAME, document, indent=2, claimed=claims.exclusive)
     except BaseException as error:
         written.set_exception(error)
     else:

@@ -33,6 +33,7 @@ from .messages import (
     Refused,
     Warned,
 )
+from .output_folder import mark_output
 
 GRACE_S = 10.0
 """A worker that is to stop drops its image at the next iteration; one that has not by then is ended where it is."""
@@ -187,7 +188,7 @@ def _fit(desk: _Desk, assignment: Assignment, device: str) -> None:
 def _created(folder: str) -> Path:
     output = Path(folder)
     try:
-        output.mkdir(parents=True, exist_ok=True)
+        mark_output(output)
     except OSError as error:
         raise UsageError(f"{output} cannot be created: {error.strerror}; name another folder with -o") from error
     return output

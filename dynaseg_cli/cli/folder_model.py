@@ -68,19 +68,32 @@ def _options_of_model(path: Path, given: dict[str, Any]) -> SegmentConfig:
 
 
 def check_save_model(path: Path, plan: Plan) -> None:
-    """Refuse, before any work, to keep a model where there is no fit, or in place of another.
+    """Refuse, before any work, to keep a model where there is no fit, or in place of another file.
 
     Raises
     ------
     UsageError
         If it cannot be kept there.
     """
+    from ..model_file import read_model
+
     if plan.segment.fit != "folder":
         raise UsageError("--save-model keeps the network of a folder: it goes with --fit folder")
     refuse_unwritable("--save-model", path)
+    if not path.exists() or not path.stat().st_size:
+        return
     model = plan.segment.model
-    if path.exists() and not plan.batch.overwrite and (model is None or path.read_bytes() != _content(model)):
-        raise UsageError(f"--save-model {path} is there and is not this model; use --overwrite or another name")
+    if model is not None and path.read_bytes() == _content(model):
+        return
+    try:
+        read_model(path)
+    except UsageError:
+        raise UsageError(
+            f"--save-model {path} is there, and dynaseg did not write it; name another file (--overwrite replaces"
+            " models alone)"
+        ) from None
+    if not plan.batch.overwrite:
+        raise UsageError(f"--save-model {path} is another model; --overwrite replaces it, or name another file")
 
 
 def with_model(plan: Plan, workers: WorkersConfig, save_model: Path | None, *, quiet: bool) -> Plan:
@@ -125,7 +138,8 @@ def _fitted(plan: Plan, workers: WorkersConfig, *, quiet: bool) -> Plan:
 
 def save_folder_statistics(plan: Plan, *, quiet: bool) -> None:
     """Write `clusters.json`, where there are statistics of the images to make it of, and say what is notable in it."""
-    from ..batch.folder_statistics import CLUSTERS_NAME, write_folder_statistics
+    from ..batch.folder_statistics import write_folder_statistics
+    from ..batch.output_folder import CLUSTERS_NAME
 
     if "stats" not in plan.batch.save:
         return

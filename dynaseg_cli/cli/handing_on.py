@@ -32,7 +32,7 @@ def hand_on(plan: Plan, run: dict[str, Any], *, quiet: bool) -> bool:
 
 
 def _save_report(plan: Plan, run: dict[str, Any], *, quiet: bool) -> bool:
-    from ..batch.planning import REPORT_NAME
+    from ..batch.output_folder import REPORT_NAME
     from ..batch.report_page import write_report
 
     try:
@@ -47,7 +47,7 @@ def _save_report(plan: Plan, run: dict[str, Any], *, quiet: bool) -> bool:
 
 def _save_exports(plan: Plan, *, quiet: bool) -> bool:
     from ..batch.exports import export_folder
-    from ..batch.planning import EXPORT_FOLDER
+    from ..batch.output_folder import EXPORT_FOLDER
     from .progress import CountProgress
 
     try:
@@ -76,7 +76,7 @@ def show_how_to_look(plan: Plan) -> None:
 
 
 def _worth_looking_at(plan: Plan) -> str:
-    from ..batch.planning import REPORT_NAME
+    from ..batch.output_folder import REPORT_NAME
 
     names = [REPORT_NAME] if plan.batch.report else []
     names += [product for product in ("overlay", "color", "recording") if product in plan.batch.save]

@@ -510,8 +510,8 @@ def _run(plan: Plan, workers: WorkersConfig, save_model: Path | None, *, as_json
     check_executor(workers)
     _fetch_weights(plan.segment, quiet=quiet)
     summary = RunSummary(plan)
-    if plan.links_out and not quiet:
-        say(f"{plan.links_out} symbolic links were not followed (--follow-symlinks does)", "yellow")
+    if not quiet:
+        _say_what_is_left_out(plan)
     if plan.unused_scribbles and not quiet:
         unused = plan.unused_scribbles
         say(f"scribbles of no image, by their names: {len(unused)}, first {unused[0]}", "yellow")
@@ -565,6 +565,15 @@ def _end(summary: RunSummary, device: str, signal: int | None, *, as_json: bool,
     return ExitCode.DONE if whole and not summary.failures else ExitCode.SOME_FAILED
 
 
+def _say_what_is_left_out(plan: Plan) -> None:
+    from ..batch.discovery import describe_passed_over
+
+    for doubt in plan.doubts:
+        say(doubt, "yellow")
+    if plan.passed_over.total():
+        say(f"passed over: {describe_passed_over(plan.passed_over)}", "yellow")
+
+
 def _fetch_weights(config: SegmentConfig, *, quiet: bool) -> None:
     """Download the ResNet's weights, here and once, before there are workers who all need them."""
     from ..weights_file import IMAGENET_URL, imagenet_path, lacks_weights
@@ -579,7 +588,7 @@ def _fetch_weights(config: SegmentConfig, *, quiet: bool) -> None:
 
 
 def _show_plan(plan: Plan, as_json: bool) -> ExitCode:
-    from ..batch.planning import EXPORT_FOLDER, REPORT_NAME
+    from ..batch.output_folder import EXPORT_FOLDER, REPORT_NAME
 
     jobs = [
         {"path": job.path, "results": [str(job.result(plan.output, product)) for product in plan.batch.save]}
@@ -587,7 +596,8 @@ def _show_plan(plan: Plan, as_json: bool) -> ExitCode:
     ]
     failures = [{"path": outcome.path, "reason": outcome.reason} for outcome in plan.unlistable]
     if as_json:
-        print(json.dumps({"output": str(plan.output), "images": len(jobs), "jobs": jobs, "failures": failures}))  # noqa: T201
+        document = {"output": str(plan.output), "images": len(jobs), "jobs": jobs, "failures": failures}
+        print(json.dumps({**document, "passed_over": dict(sorted(plan.passed_over.items()))}))  # noqa: T201
     else:
         for job in jobs:
             say(f"{job['path']} -> {', '.join(job['results'])}")
@@ -595,6 +605,7 @@ def _show_plan(plan: Plan, as_json: bool) -> ExitCode:
             say(f"all of it -> {plan.output / REPORT_NAME}")
         if plan.batch.export:
             say(f"all of it, as {', '.join(plan.batch.export)} -> {plan.output / EXPORT_FOLDER}")
+        _say_what_is_left_out(plan)
         say(f"{len(jobs)} images; nothing was written")
     return ExitCode.SOME_FAILED if failures else ExitCode.DONE
 

@@ -11,13 +11,15 @@ from pathlib import Path
 import pytest
 
 from dynaseg_cli.batch import claims as module
-from dynaseg_cli.batch.claims import LOG_NAME, Claims
+from dynaseg_cli.batch.claims import Claims
+from dynaseg_cli.user_files import LOG_NAME
 
 HOLD = """
 import sys
 from pathlib import Path
 from dynaseg_cli.batch import claims as module
-from dynaseg_cli.batch.claims import LOG_NAME, Claims
+from dynaseg_cli.batch.claims import Claims
+from dynaseg_cli.user_files import LOG_NAME
 
 with Claims(Path(sys.argv[1])) as claims:
     print(claims.take(sys.argv[2]), flush=True)

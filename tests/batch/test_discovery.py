@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from dynaseg_cli.batch.discovery import Discovery, discover
+from dynaseg_cli.batch.output_folder import mark_output
 from dynaseg_cli.config import BatchConfig
 from dynaseg_cli.errors import UsageError
 from dynaseg_cli.images import PHOTO_SUFFIXES
+from dynaseg_cli.user_files import MARK
 
 
 @pytest.fixture
@@ -111,12 +113,144 @@ def test_file_named_by_itself_needs_no_suffix_and_goes_to_the_top(photos: Path) 
         ({"exclude": ("sub/*",)}, ["a1", "b1"]),
         ({"include": ("a*",), "exclude": ("sub/*",)}, ["a1"]),
         ({"include": ("*.png",)}, ["b1"]),
+        ({"include": ("*.PNG",)}, ["b1"]),
+        ({"exclude": ("SUB",)}, ["a1", "b1"]),
+        ({"exclude": ("sub/",)}, ["a1", "b1"]),
+        ({"exclude": ("./sub/deeper",)}, ["a1", "b1", "sub/a2"]),
+        ({"exclude": ("deep*",)}, ["a1", "b1", "sub/a2"]),
+        ({"include": ("sub",)}, ["sub/a2", "sub/deeper/c"]),
+        ({"include": ("sub/deeper",)}, ["sub/deeper/c"]),
+        ({"include": ("sub",), "exclude": ("deeper",)}, ["sub/a2"]),
     ],
     ids=str,
 )
 def test_globs_match_names_or_with_a_slash_paths(photos: Path, options: dict[str, Any], kept: list[str]) -> None:
     touch(photos, "a1.jpg", "b1.png", "sub/a2.jpg", "sub/deeper/c.jpg")
     assert names(find(photos, **options)) == kept
+
+
+def test_globs_hold_for_files_that_are_named_one_by_one(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(photos, "a.jpg", "b.png", "sub/c.jpg", "sub/d.png")
+    monkeypatch.chdir(photos)
+    found = find(Path("a.jpg"), Path("b.png"), listed=(Path("sub/c.jpg"), Path("sub/d.png")), include=("*.png",))
+    assert names(found) == ["b", "sub/d"]
+    assert names(find(Path("b.png"), listed=(Path("sub/c.jpg"), Path("sub/d.png")), exclude=("sub",))) == ["b"]
+
+
+def test_globs_that_match_nothing_are_told_of(photos: Path) -> None:
+    touch(photos, "a.jpg", "sub/b.jpg")
+    found = find(photos, include=("*.jpg", "*.gif"), exclude=("sub", "sup", "no/where"))
+    assert names(found) == ["a"]
+    assert found.unmatched_globs == ["--include *.gif", "--exclude sup", "--exclude no/where"]
+    assert find(photos, include=("a*", "*.jpg")).unmatched_globs == [], "what matches second matches all the same"
+
+
+# What is passed over
+
+
+def test_what_no_user_made_is_passed_over_and_counted(photos: Path) -> None:
+    touch(photos, "a.jpg", ".hidden.jpg", "._a.jpg", "sub/._b.png", "sub/.thumbs/c.jpg", "__MACOSX/a.jpg")
+    touch(photos, ".DS_Store", ".gitignore", "._notes.txt", "sub/@eaDir/a.jpg/thumb.jpg", "__MACOSX.jpg")
+    found = find(photos)
+    assert names(found) == ["__MACOSX", "a"]
+    assert found.passed_over == {"hidden": 2, "sidecar": 2, "system folder": 2}
+
+
+def test_photos_that_cannot_be_read_are_counted_by_kind(photos: Path) -> None:
+    touch(photos, "a.jpg", "b.NEF", "c.cr2", "sub/d.dng", "e.txt")
+    assert find(photos).passed_over == {"camera raw": 3}
+    (photos / "a.jpg").unlink()
+    with pytest.raises(UsageError, match=r"no images in .*; passed over: 3 camera raw \(convert them to JPEG"):
+        find(photos)
+
+
+def test_folder_that_is_hidden_can_be_named(photos: Path) -> None:
+    touch(photos, ".thumbs/a.jpg", ".thumbs/.b.jpg")
+    assert names(find(photos / ".thumbs")) == ["a"]
+
+
+def test_hidden_files_of_a_list_are_passed_over(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `find` lists them."""
+    touch(photos, "a.jpg", "._a.jpg", ".thumbs/a.jpg", "__MACOSX/a.jpg")
+    monkeypatch.chdir(photos)
+    listed = tuple(Path(name) for name in ("./a.jpg", "./._a.jpg", "./.thumbs/a.jpg", "./__MACOSX/a.jpg"))
+    found = find(listed=listed)
+    assert names(found) == ["a"]
+    assert found.passed_over == {"hidden": 1, "sidecar": 1, "system folder": 1}
+
+
+@pytest.mark.parametrize("mark", [MARK, "run.json", "outcomes.jsonl"])
+def test_what_dynaseg_wrote_is_passed_over_wherever_it_lies(photos: Path, mark: str) -> None:
+    touch(photos, "a.jpg", "sub/old/labels/a.png", "sub/old/mine.png", "sub/b.jpg")
+    (photos / "sub/old" / mark).write_text('{"versions": {"dynaseg": "0.1.0"}, "path": "", "status": ""}')
+    found = find(photos)
+    assert names(found) == ["a", "sub/b"]
+    assert found.passed_over == {"results": 1}
+    found = find(photos, photos / "sub/old")
+    assert (names(found), found.results) == (["a", "sub/b"], [photos / "sub/old"])
+
+
+@pytest.mark.parametrize("below", ["labels", "labels/sub", "Labels", "report/ab", "export/voc/SegmentationClass"])
+def test_results_are_no_input_by_whatever_path(photos: Path, tmp_path: Path, below: str) -> None:
+    mark_output(photos)
+    touch(photos, f"{below}/a.png", "images/b.jpg")
+    (tmp_path / "link").symlink_to(photos / below)
+    for path in (photos, photos / below, photos / below / "a.png", tmp_path / "link", tmp_path / "link/a.png"):
+        with pytest.raises(UsageError, match="what dynaseg wrote, which is never input"):
+            find(path)
+    with pytest.raises(UsageError, match="what dynaseg wrote, which is never input"):
+        find(listed=(photos / below / "a.png",))
+    assert names(find(photos / "images", output=photos)) == ["b"], "photos beside them are a user's"
+    assert names(find(photos / "images/b.jpg", output=photos)) == ["b"]
+
+
+def test_folder_called_as_a_product_is_input_where_dynaseg_did_not_write_it(photos: Path) -> None:
+    touch(photos, "color/a.jpg", "labels/b.jpg")
+    assert names(find(photos)) == ["color/a", "labels/b"]
+    assert names(find(photos / "color")) == ["a"]
+
+
+def test_file_is_done_once_however_often_it_is_named(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(photos, "a.jpg", "sub/b.jpg", "sub/deep/c.jpg")
+    (photos.parent / "link").symlink_to(photos)
+    monkeypatch.chdir(photos)
+    everything = ["a", "sub/b", "sub/deep/c"]
+    found = find(photos, photos / "sub")
+    assert (names(found), found.passed_over, found.empty) == (everything, {"duplicate": 2}, [])
+    assert names(find(photos / "sub", photos)) == ["a", "b", "deep/c"], "by the name it has first"
+    assert names(find(photos, photos.parent / "link")) == everything
+    assert names(find(photos, listed=(Path("sub/b.jpg"), photos / "a.jpg"))) == everything
+    assert names(find(listed=(Path("sub/b.jpg"), Path("./sub/../sub/b.jpg")))) == ["sub/b"]
+
+
+def test_folders_without_images_among_the_inputs_are_told_of(photos: Path) -> None:
+    touch(photos, "a.jpg", "none/notes.txt", "twice/b.jpg")
+    found = find(photos / "twice", photos, photos / "none")
+    assert (names(found), found.empty) == (["a", "b"], [photos / "none"])
+
+
+@pytest.mark.parametrize(("path", "hint"), [("results", True), ("results.png", False)])
+def test_last_of_several_inputs_that_is_not_there_may_be_meant_for_the_results(
+    photos: Path, path: str, hint: bool
+) -> None:
+    touch(photos, "a.jpg")
+    with pytest.raises(UsageError, match=re.escape(f"{photos}/{path} does not exist")) as raised:
+        find(photos, photos / path)
+    assert (f"-o {photos}/{path}" in str(raised.value)) == hint
+    with pytest.raises(UsageError) as raised:
+        find(photos / path)
+    assert " -o " not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("IMG.jpg", "img.png"), ("Sub/a.jpg", "sub/a.png"), ("\u00e9.jpg", "e\u0301.png")]
+)
+def test_results_that_differ_in_case_or_in_how_an_accent_is_written_are_refused(
+    photos: Path, one: str, other: str
+) -> None:
+    touch(photos, one, other)
+    with pytest.raises(UsageError, match="where upper and lower case are one"):
+        find(photos)
 
 
 def test_output_below_the_input_is_never_read_back(photos: Path) -> None:
@@ -147,10 +281,10 @@ def test_links_out_of_the_folder_are_counted_and_not_followed(photos: Path, tmp_
     (photos / "notes.txt").symlink_to(tmp_path / "c.jpg")
     found = find(photos)
     assert names(found) == ["a"]
-    assert found.links_out == 2
+    assert found.passed_over == {"link": 2}
     followed = find(photos, follow_symlinks=True)
     assert names(followed) == ["a", "c", "linked/b"]
-    assert followed.links_out == 0
+    assert not followed.passed_over
 
 
 def test_link_to_a_folder_of_a_longer_name_leads_out(photos: Path, tmp_path: Path) -> None:
@@ -159,7 +293,7 @@ def test_link_to_a_folder_of_a_longer_name_leads_out(photos: Path, tmp_path: Pat
     (photos / "b.jpg").symlink_to(tmp_path / "photos-more/b.jpg")
     found = find(photos)
     assert names(found) == ["a"]
-    assert found.links_out == 1
+    assert found.passed_over == {"link": 1}
 
 
 def test_link_to_a_file_within_the_folder_is_followed(photos: Path) -> None:
@@ -167,7 +301,7 @@ def test_link_to_a_file_within_the_folder_is_followed(photos: Path) -> None:
     (photos / "b.jpg").symlink_to(photos / "sub/a.jpg")
     found = find(photos)
     assert names(found) == ["b", "sub/a"]
-    assert found.links_out == 0
+    assert not found.passed_over
 
 
 def test_folder_that_links_to_its_parent_is_walked_once(photos: Path) -> None:
@@ -247,8 +381,8 @@ def test_result_that_would_be_the_folder_of_another_is_refused(photos: Path, fil
 
 
 def test_folder_that_is_called_as_a_result_of_nothing_is_no_matter(photos: Path) -> None:
-    touch(photos, "a.png/b.jpg", "ab.jpg", "b.png.json/a.jpg", "b.jpg", ".png/c.jpg")
-    assert names(find(photos)) == [".png/c", "a.png/b", "ab", "b", "b.png.json/a"]
+    touch(photos, "a.png/b.jpg", "ab.jpg", "b.png.json/a.jpg", "b.jpg")
+    assert names(find(photos)) == ["a.png/b", "ab", "b", "b.png.json/a"]
 
 
 def test_folder_called_as_a_map_of_many_regions_matters_where_regions_are_saved(photos: Path) -> None:
@@ -299,7 +433,8 @@ def test_listed_file_keeps_its_path_less_its_anchor_and_parents(
     touch(photos, "sub/a.jpg", "b.jpg")
     monkeypatch.chdir(photos / "sub")
     assert names(find(listed=(photos / "b.jpg",))) == [str(photos / "b")[1:]]
-    assert names(find(listed=(Path("a.jpg"), Path("../b.jpg"), Path("../../photos/b.jpg")))) == ["a", "b", "photos/b"]
+    touch(photos, "c.jpg")
+    assert names(find(listed=(Path("a.jpg"), Path("../b.jpg"), Path("../../photos/c.jpg")))) == ["a", "b", "photos/c"]
 
 
 def test_empty_list_is_refused() -> None:
@@ -354,7 +489,7 @@ def test_folder_whose_listing_breaks_off_is_noted(photos: Path, monkeypatch: pyt
     "stem",
     [
         *("two words", " leading and trailing ", "quote'\"`$(id)", "line\nbreak", "tab\tbell\a\x1b[31m", "-dash"),
-        *("[brackets]*?", "größe 写真 🐈", os.fsdecode(b"caf\xe9"), "a.b.c", ".", "..", "~", "%s{}", "back\\slash"),
+        *("[brackets]*?", "größe 写真 🐈", os.fsdecode(b"caf\xe9"), "a.b.c", "a.", "a..", "~", "%s{}", "back\\slash"),
     ],
     ids=ascii,
 )

@@ -110,7 +110,7 @@ def obey(worker: Puppet, job: Job) -> Iterator[Message]:
 
 def plan_of(out: Path, images: int, **batch: Any) -> Plan:
     jobs = [Job(f"photos/{index}.jpg", str(index)) for index in range(images)]
-    return Plan(jobs, jobs, out, TINY, BatchConfig(**batch), unlistable=[], links_out=0)
+    return Plan(jobs, jobs, out, TINY, BatchConfig(**batch), unlistable=[])
 
 
 def dispatcher(plan: Plan, crew: Puppets, workers: int | None = 1, timeout: float = 60, **more: Any) -> Dispatcher:

@@ -27,13 +27,14 @@ from scenes import TINY_FOLDER_FIT, tiny_scenes
 
 from dynaseg_cli.batch import fit_stream as module
 from dynaseg_cli.batch.claims import Claims
-from dynaseg_cli.batch.fit_stream import CHECKPOINT_NAME, STATE_KEY, fit_network
+from dynaseg_cli.batch.fit_stream import STATE_KEY, fit_network
 from dynaseg_cli.batch.folder_fit import visits
 from dynaseg_cli.batch.folder_statistics import write_folder_statistics
 from dynaseg_cli.batch.messages import Began, FitProgress
 from dynaseg_cli.batch.mosaics import CROPS
 from dynaseg_cli.batch.outcome import Outcome
-from dynaseg_cli.batch.planning import MODEL_NAME, Plan, plan_batch
+from dynaseg_cli.batch.output_folder import CHECKPOINT_NAME, MODEL_NAME, mark_output
+from dynaseg_cli.batch.planning import Plan, plan_batch
 from dynaseg_cli.batch.runner import segment_folder
 from dynaseg_cli.config import BatchConfig, Mode, SegmentConfig, WorkersConfig
 from dynaseg_cli.engine.folder_fitting import FolderFitter
@@ -63,7 +64,7 @@ def fit_folder(
         if on_progress is not None and isinstance(message, FitProgress):
             on_progress(message)
 
-    plan.output.mkdir(parents=True, exist_ok=True)
+    mark_output(plan.output)
     model = fit_network(plan.found, plan.output, plan.segment, plan.batch, "cpu", observe, stop or threading.Event())
     return dataclasses.replace(plan, segment=dataclasses.replace(plan.segment, model=model))
 

@@ -17,7 +17,6 @@ from samples import photo_folder
 from scenes import TINY_FOLDER_FIT, tiny_scenes
 
 from dynaseg_cli.batch import folder_fit as module
-from dynaseg_cli.batch.fit_stream import CHECKPOINT_NAME
 from dynaseg_cli.batch.folder_fit import FRUITLESS, fit_folder, visits
 from dynaseg_cli.batch.messages import (
     Assignment,
@@ -30,7 +29,8 @@ from dynaseg_cli.batch.messages import (
     Refused,
     Warned,
 )
-from dynaseg_cli.batch.planning import MODEL_NAME, Plan, plan_batch
+from dynaseg_cli.batch.output_folder import CHECKPOINT_NAME, MODEL_NAME
+from dynaseg_cli.batch.planning import Plan, plan_batch
 from dynaseg_cli.config import WeightsFile, WorkersConfig
 from dynaseg_cli.errors import InterruptedWorkError, UsageError, WorkerError
 

@@ -16,8 +16,9 @@ from samples import noise
 from scipy import ndimage
 
 from dynaseg_cli.batch.claims import Claims
-from dynaseg_cli.batch.folder_statistics import CLUSTERS_NAME, EXAMPLES, folder_statistics, write_folder_statistics
+from dynaseg_cli.batch.folder_statistics import EXAMPLES, folder_statistics, write_folder_statistics
 from dynaseg_cli.batch.job import Job
+from dynaseg_cli.batch.output_folder import CLUSTERS_NAME
 from dynaseg_cli.batch.planning import Plan
 from dynaseg_cli.batch.statistics import cluster_statistics, in_colors
 from dynaseg_cli.config import FOLDER_FIT, BatchConfig, SegmentConfig, WeightsFile
@@ -114,9 +115,7 @@ def test_one_image_is_in_memory_at_a_time() -> None:
 
 def plan_with(output: Path, *names: str) -> Plan:
     jobs = [Job(f"{name}.png", name) for name in names]
-    return Plan(
-        jobs=jobs[:1], found=jobs, output=output, segment=CONFIG, batch=BatchConfig(), unlistable=[], links_out=0
-    )
+    return Plan(jobs=jobs[:1], found=jobs, output=output, segment=CONFIG, batch=BatchConfig(), unlistable=[])
 
 
 def write_stats(output: Path, name: str, document: Any) -> None:

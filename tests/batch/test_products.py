@@ -23,6 +23,7 @@ from dynaseg_cli import BatchConfig, CutConfig, Engine, read_hierarchy
 from dynaseg_cli.batch import products, stages
 from dynaseg_cli.batch.job import Job
 from dynaseg_cli.batch.outcome import Outcome
+from dynaseg_cli.batch.output_folder import mark_output
 from dynaseg_cli.batch.planning import plan_batch
 from dynaseg_cli.batch.products import Products, cut_regions
 from dynaseg_cli.batch.report_entry import ReportEntry
@@ -32,6 +33,7 @@ from dynaseg_cli.pictures.overlay import overlay
 from dynaseg_cli.pictures.palette import label_palette
 from dynaseg_cli.regions.connected import connected_regions
 from dynaseg_cli.regions.hierarchy import Hierarchy
+from dynaseg_cli.user_files import MARK
 
 SCHEMA = json.loads((Path(stages.__file__).parent / "stats.schema.json").read_text())
 ALL: tuple[Product, ...] = ("labels", "color", "stats", "overlay", "regions", "hierarchy")
@@ -56,7 +58,7 @@ def out(tmp_path: Path) -> Path:
 
 def run(engine: Engine, photos: Path, out: Path, cut: CutConfig | None = None, **batch: Any) -> list[Outcome]:
     plan = plan_batch([photos], out, engine.config, BatchConfig(cut=cut or CutConfig(), **batch))
-    out.mkdir(exist_ok=True)
+    mark_output(out)
     return [outcome for _, outcome in run_stream(plan.jobs, out, plan.batch, engine) if outcome is not None]
 
 
@@ -128,7 +130,7 @@ def test_stats_tell_of_what_is_saved(
 ) -> None:
     run(engine, photos, out, save=save)
     assert {"levels", "cut", "regions"} & stats_of(out).keys() == keys
-    assert {path.name for path in out.iterdir()} == {*save, "outcomes.jsonl"}
+    assert {path.name for path in out.iterdir()} == {*save, "outcomes.jsonl", MARK}
 
 
 @pytest.mark.parametrize("colors", ["palette", "mean"])

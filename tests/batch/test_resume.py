@@ -171,7 +171,7 @@ def test_other_options_are_refused_by_name(output: Path, change: dict[str, Any],
 def test_option_that_one_version_lacks_counts_as_different(output: Path) -> None:
     path = JOB.result(output, "stats")
     path.write_text(json.dumps({"options": {**TINY.as_options(), "later": 1}}))
-    with pytest.raises(UsageError, match="later was 1, now None"):
+    with pytest.raises(UsageError, match="later was 1, now none"):
         refuse_other_options([JOB], output, TINY)
 
 

@@ -16,6 +16,7 @@ from samples import TINY, encoded, files_below, noise, photo_folder, read_pixels
 from dynaseg_cli import BatchConfig, Engine
 from dynaseg_cli.batch import stages
 from dynaseg_cli.batch.outcome import Outcome
+from dynaseg_cli.batch.output_folder import mark_output
 from dynaseg_cli.batch.planning import Plan, plan_batch
 from dynaseg_cli.batch.scribble_files import ScribbleFile, decode_scribbles
 from dynaseg_cli.batch.stages import run_stream
@@ -63,7 +64,7 @@ def draw(path: Path, scribbles: NDArray[Any] | Image.Image) -> None:
 
 def run(engine: Engine, photos: Path, out: Path, drawn: Path | None = None, **batch: Any) -> dict[str, Outcome]:
     plan = plan_batch([photos], out, engine.config, BatchConfig(scribbles=drawn, **batch))
-    out.mkdir(exist_ok=True)
+    mark_output(out)
     outcomes = [outcome for _, outcome in run_stream(plan.jobs, out, plan.batch, engine) if outcome is not None]
     return {Path(outcome.path).name: outcome for outcome in outcomes}
 
@@ -143,7 +144,7 @@ def test_run_without_scribbles_leaves_alone_what_was_made_with_some(
 ) -> None:
     run(engine, photos, out, drawn)
     before = files_below(out / "labels")
-    with pytest.raises(UsageError, match=r"a\.json was made with other options \(scribbles were .*a\.png, now none\)"):
+    with pytest.raises(UsageError, match=r"a\.json was made with other options \(scribbles was .*a\.png, now none\)"):
         run(engine, photos, out)
     # Where the look before the start has missed it.
     jobs = plan_batch([photos], out, engine.config, BatchConfig(overwrite=True)).jobs

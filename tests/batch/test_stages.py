@@ -23,6 +23,7 @@ from dynaseg_cli import BatchConfig, Engine
 from dynaseg_cli.batch import products, stages
 from dynaseg_cli.batch.decoding import decode
 from dynaseg_cli.batch.outcome import Outcome
+from dynaseg_cli.batch.output_folder import mark_output
 from dynaseg_cli.batch.planning import plan_batch
 from dynaseg_cli.batch.stages import run_stream
 from dynaseg_cli.errors import DeviceMemoryError, InterruptedWorkError
@@ -56,7 +57,7 @@ def out(tmp_path: Path) -> Path:
 def outcomes_of(engine: Engine, photos: Path, out: Path, **batch: Any) -> Generator[Outcome, None, None]:
     """The stream over a folder, as a worker runs it. Nobody else works in the folder."""
     plan = plan_batch([photos], out, engine.config, BatchConfig(**batch))
-    out.mkdir(exist_ok=True)
+    mark_output(out)
     for _, outcome in run_stream(plan.jobs, out, plan.batch, engine):
         assert outcome is not None
         yield outcome
@@ -206,7 +207,7 @@ def test_image_whose_redoing_fails_is_no_longer_complete(engine: Engine, photos:
 
 
 def test_file_in_the_place_of_a_result_folder_fails_each_image(engine: Engine, photos: Path, out: Path) -> None:
-    out.mkdir()
+    mark_output(out)
     (out / "color").touch()
     outcomes = run(engine, photos, out)
     assert [outcome.status for outcome in outcomes] == ["failed"] * 3

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ FAILED = Outcome("b\n\udce9.jpg", "failed", "the file is empty")
 def summary(output: Path, *outcomes: Outcome) -> RunSummary:
     jobs = [Job(f"{index}.jpg", str(index)) for index in range(4)]
     folder = Outcome("folder", "failed", "cannot be listed")
-    made = RunSummary(Plan(jobs, jobs, output, TINY, BatchConfig(), [folder], links_out=0))
+    made = RunSummary(Plan(jobs, jobs, output, TINY, BatchConfig(), [folder], Counter(hidden=2)))
     for outcome in outcomes:
         made.add(outcome)
     return made
@@ -42,6 +43,7 @@ def test_run_document_has_the_promised_keys(tmp_path: Path) -> None:
     assert {"python", "torch", "numpy", "pillow"} < set(versions)
     assert document == {
         "output": str(tmp_path),
+        "passed_over": {"hidden": 2},
         "images": 5,
         "done": 1,
         "skipped": 0,

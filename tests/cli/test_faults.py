@@ -16,6 +16,8 @@ import psutil
 import pytest
 from samples import files_below, photo_folder, save_photo
 
+from dynaseg_cli.batch.output_folder import mark_output
+
 FIT = ("--iterations", "2", "--max-size", "16", "--min-labels", "3", "--precision", "float32", "--device", "cpu")
 ENDLESS = ("--iterations", "1000000", "--patience", "0", "--mode", "fixed", "--mu", "1e-6", "--min-labels", "1")
 """An optimisation that no test waits for."""
@@ -270,7 +272,7 @@ def test_full_disk_fails_what_has_no_room_and_a_re_run_makes_it_good(photos: Pat
 
 def test_result_folder_that_leads_elsewhere_is_not_followed(photos: Path, out: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
-    out.mkdir()
+    mark_output(out)
     (out / "color").symlink_to(tmp_path / "elsewhere")
     code, run, _ = end(start(photos, "-o", out, *FIT))
     assert (code, run["failed"]) == (1, 6)
@@ -280,7 +282,7 @@ def test_result_folder_that_leads_elsewhere_is_not_followed(photos: Path, out: P
 
 def test_log_that_leads_elsewhere_is_not_written(photos: Path, out: Path, tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("mine")
-    out.mkdir()
+    mark_output(out)
     (out / "outcomes.jsonl").symlink_to(tmp_path / "precious")
     code, run, stderr = end(start(photos, "-o", out, *FIT))
     assert (code, run["done"]) == (0, 6)

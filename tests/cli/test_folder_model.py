@@ -237,7 +237,11 @@ NOT_WITH_FOLDER = [
     (("--save-model", "kept.safetensors"), "--save-model keeps the network of a folder: it goes with --fit folder"),
     (("--fit", "folder", "--save-model", "no/where"), "--save-model no/where: there is no folder no"),
     (("--fit", "folder", "--save-model", "photos"), "--save-model photos is there already, and is no regular file"),
-    (("--fit", "folder", "--save-model", "photos/a.png"), "--save-model photos/a.png is there and is not this model"),
+    (
+        ("--fit", "folder", "--save-model", "photos/a.png"),
+        "--save-model photos/a.png is there, and dynaseg did not write it",
+    ),
+    (("--fit", "folder", "--save-model", "photos/a.png", "--overwrite"), "and dynaseg did not write it; name another"),
     (("--load-model", "missing"), "--load-model missing: No such file or directory"),
     (("--load-model", "photos"), "--load-model photos: Is a directory"),
     (("--load-model", "photos/a.png"), "--load-model photos/a.png: not a safetensors file, as --save-model writes it"),

@@ -21,6 +21,7 @@ from typer.testing import CliRunner, Result
 
 from dynaseg_cli import writing
 from dynaseg_cli.batch import exports, report_page
+from dynaseg_cli.batch.output_folder import mark_output
 from dynaseg_cli.batch.summary import RunSummary
 from dynaseg_cli.cli import app
 from dynaseg_cli.cli.console import stderr
@@ -200,7 +201,7 @@ def test_report_goes_without_an_image_whose_regions_are_being_cut_otherwise(phot
 
 def test_report_is_not_written_through_a_link(photos: Path, here: Path) -> None:
     (here / "elsewhere").mkdir()
-    OUT.mkdir()
+    mark_output(OUT)
     (OUT / "report").symlink_to(here / "elsewhere")
     result = segment(photos, "--report")
     assert result.exit_code == 1
@@ -281,7 +282,7 @@ def test_many_images_that_cannot_be_exported_are_counted(photos: Path, monkeypat
 
 
 def test_exports_that_cannot_be_written_are_said_and_count(photos: Path) -> None:
-    OUT.mkdir()
+    mark_output(OUT)
     (OUT / "export").write_text("mine")
     result = segment(photos, "--export", "coco-rle")
     assert "error: photos-dynaseg/export cannot be written" in result.stderr
@@ -296,7 +297,8 @@ def test_exports_are_not_written_through_a_link(photos: Path, here: Path, link: 
     theirs = here / "theirs/Segmentation/default.txt"
     theirs.parent.mkdir(parents=True)
     theirs.write_text("mine")
-    (OUT / link).parent.mkdir(parents=True)
+    mark_output(OUT)
+    (OUT / link).parent.mkdir(parents=True, exist_ok=True)
     (OUT / link).symlink_to(here / "theirs")
     result = segment(photos, "--export", "coco-rle,voc,coco-panoptic,cvat")
     assert result.exit_code == 1

@@ -1,0 +1,185 @@
+"""The output folder: the names of what is written there, the mark it bears, and the files in it that are a user's."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import unicodedata
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from .. import __version__
+from ..errors import UsageError
+from ..user_files import LOG_NAME, MARK, RUN_NAME, is_output_folder
+from .job import EXTENSIONS
+
+MODEL_NAME = "model.safetensors"
+"""The network that was fitted to the folder."""
+CHECKPOINT_NAME = "model-unfinished.safetensors"
+"""That network after its last whole epoch, until it is finished."""
+CLUSTERS_NAME = "clusters.json"
+"""Statistics of the folder's labels."""
+REPORT_NAME = "report.html"
+"""The page that shows all images."""
+REPORT_FOLDER = "report"
+"""What that page shows of each image."""
+EXPORT_FOLDER = "export"
+"""Results in the formats of other tools."""
+
+FOLDERS = frozenset((*EXTENSIONS, REPORT_FOLDER, EXPORT_FOLDER))
+FILES = frozenset((LOG_NAME, RUN_NAME, MODEL_NAME, CHECKPOINT_NAME, CLUSTERS_NAME, REPORT_NAME))
+
+_FOREIGN = "foreign"
+
+
+def folded(name: str) -> str:
+    """A name as file systems compare it that tell neither upper from lower case nor ways to write an accent."""
+    return name.casefold() if name.isascii() else unicodedata.normalize("NFC", name).casefold()
+
+
+def mark_output(output: Path) -> None:
+    """Create the output folder where it is not there, and mark it as dynaseg's, before anything else is written.
+
+    Files that lie where results go, and were there before the mark, are listed in it: they are a user's for good.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    mark = output / MARK
+    if mark.is_file():
+        return
+    content = json.dumps({"dynaseg": __version__, _FOREIGN: sorted(foreign_files(output))}) + "\n"
+    temporary = output / f"{MARK}-{secrets.token_hex(8)}.tmp"
+    try:
+        temporary.write_text(content)
+        # Not a rename: where two runs begin at once, the first mark stays, as the second may have seen results.
+        os.link(temporary, mark)
+    except FileExistsError:
+        pass
+    except OSError:
+        if not temporary.is_file():
+            raise
+        temporary.replace(mark)  # a file system without hard links
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def foreign_files(output: Path) -> frozenset[str]:
+    """Files of a user's where results go, as `folded` paths below `output`; a link to a folder ends with a slash.
+
+    Of a folder that dynaseg wrote, these are the files that its mark lists. Of another one, all that is there.
+
+    Raises
+    ------
+    UsageError
+        If the mark is damaged: then nobody knows.
+    """
+    if is_output_folder(output):
+        return _listed_in_mark(output / MARK)
+    found = frozenset(folded(path) for path in _where_results_go(output))
+    # Another run may have begun meanwhile. It marks the folder first, so that a result is never seen without the mark.
+    return _listed_in_mark(output / MARK) if is_output_folder(output) else found
+
+
+def _listed_in_mark(mark: Path) -> frozenset[str]:
+    try:
+        return frozenset(map(str, json.loads(mark.read_bytes())[_FOREIGN]))
+    except FileNotFoundError:  # an earlier version left none
+        return frozenset()
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        raise UsageError(
+            f"{mark} is damaged: it says which files of {mark.parent} must not be replaced; name another folder with -o"
+        ) from None
+
+
+def _where_results_go(output: Path) -> Iterator[str]:
+    try:
+        names = os.listdir(output)  # noqa: PTH208 - text
+    except OSError:  # it is not there, or cannot be used, of which a person hears elsewhere
+        return
+    for name in names:
+        if folded(name) in FOLDERS:
+            yield from _below(output, name)
+        elif folded(name) in FILES and not (output / name).is_dir():
+            yield name
+
+
+def _below(output: Path, folder: str) -> Iterator[str]:
+    top = str(output / folder)
+    if not os.path.isdir(top):  # noqa: PTH112 - text, as what os.walk gives
+        yield folder
+        return
+    if os.path.islink(top):  # noqa: PTH114
+        yield folder + "/"
+        return
+    for parent, folders, files in os.walk(top):
+        here = folder + parent[len(top) :]
+        yield from (f"{here}/{name}" for name in files)
+        yield from (f"{here}/{name}/" for name in folders if os.path.islink(f"{parent}/{name}"))  # noqa: PTH114
+
+
+def refuse_foreign(output: Path, targets: Iterable[str]) -> None:
+    """Refuse to write over a user's files.
+
+    Parameters
+    ----------
+    targets : what is to be written, as paths below `output`; one that ends with a slash is a folder of any files.
+
+    Raises
+    ------
+    UsageError
+        If one of them is there, whatever the case of its letters, and dynaseg did not write it; or if a folder on the
+        way to one is a link or a file of the user's.
+    """
+    foreign = foreign_files(output)
+    if not foreign:
+        return
+    below = _folders_of(foreign)
+    passed: set[str] = set()
+    """Folders on the way to targets that are no files or links of the user's."""
+    for target in map(folded, targets):
+        if target in foreign or (target.endswith("/") and target[:-1] in below):
+            _refuse(output, target)
+        folder = target.rstrip("/").rpartition("/")[0]
+        while folder and folder not in passed:
+            if folder in foreign or folder + "/" in foreign:
+                _refuse(output, folder)
+            passed.add(folder)
+            folder = folder.rpartition("/")[0]
+
+
+def _folders_of(paths: Iterable[str]) -> set[str]:
+    found: set[str] = set()
+    for path in paths:
+        folder = path.rpartition("/")[0]
+        while folder and folder not in found:
+            found.add(folder)
+            folder = folder.rpartition("/")[0]
+    return found
+
+
+def _refuse(output: Path, target: str) -> None:
+    path = output / _as_spelled(output, target)
+    what = f"is a link to {path.resolve()}" if path.is_symlink() and path.is_dir() else "is there"
+    raise UsageError(
+        f"{path} {what}, and dynaseg did not write it: results go there, and never replace another file (not with"
+        " --overwrite, either); name another folder with -o"
+    )
+
+
+def _as_spelled(output: Path, target: str) -> Path:
+    """A `folded` path below `output` as the file system has it."""
+    found = Path()
+    for part in target.rstrip("/").split("/"):
+        try:
+            names = os.listdir(output / found)  # noqa: PTH208 - text
+        except OSError:
+            names = []
+        found /= next((name for name in names if folded(name) == part), part)
+    return found
