@@ -15,8 +15,9 @@ import torch
 from numpy.typing import NDArray
 
 from ..batch.decoding import decode, read_source
-from ..batch.discovery import discover
+from ..batch.discovery import describe_passed_over, discover
 from ..batch.job import Job
+from ..batch.output_folder import mark_output, refuse_foreign
 from ..batch.summary import versions
 from ..config import BatchConfig, EvaluateConfig, FelzenszwalbConfig, SegmentConfig
 from ..engine.device import describe_device, resolve_device
@@ -58,7 +59,8 @@ class Benchmark:
     Raises
     ------
     UsageError
-        If there are no images, none has a ground truth, or the device does not exist.
+        If there are no images, none has a ground truth, the device does not exist, or a result would replace a file
+        that dynaseg did not write.
     """
 
     def __init__(
@@ -73,12 +75,17 @@ class Benchmark:
         device: str = "auto",
     ) -> None:
         self._batch = BatchConfig()
-        jobs = discover(inputs, [], output, self._batch).jobs
-        self.jobs: list[Job] = jobs[:max_images] if max_images else jobs
+        found = discover(inputs, [], output, self._batch)
+        self.jobs: list[Job] = found.jobs[:max_images] if max_images else found.jobs
         self.reports = [MethodReport(variant) for variant in variants]
         self._output = output
         self.notes: list[str] = []
         """What a reader of the metrics must know, in whole sentences."""
+        if found.passed_over:
+            self.notes.append(f"Passed over: {describe_passed_over(found.passed_over)}.")
+        for variant in variants:
+            results = (job.result(Path(), product) for job in self.jobs for product in ("labels", "color"))
+            refuse_foreign(self._folder(variant), map(str, results))
         self.truth = truth
         self._evaluate = evaluate or EvaluateConfig()
         self._repeats = repeats
@@ -298,6 +305,7 @@ class Benchmark:
             labelled = method(image)
             host, device = peak_bytes(self._device)
             started = time.perf_counter()
+            mark_output(folder)
             write_labels(job.result(folder, "labels"), labelled.labels)
             write_colors(job.result(folder, "color"), labelled.labels, palette_colors(int(labelled.labels.max()) + 1))
         except ImageError as error:

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,41 @@ def test_report_and_exports_are_written_from_python(photos: Path, out: Path, cap
     assert len(json.loads((out / "export/coco-rle.json").read_bytes())["images"]) == 4
     (told,) = caplog.messages
     assert told.startswith("not exported as voc:  d: a line of the list of images cannot hold")
+
+
+def test_run_is_told_of_as_the_command_tells_of_it(photos: Path, out: Path) -> None:
+    save_photo(photos / ".hidden.png")
+    (photos / "b.bmp").write_bytes(b"")
+    list(segment_folder(photos, out, TINY, workers=HERE))
+    run = json.loads((out / "run.json").read_text())
+    assert [run[key] for key in ("output", "images", "done", "skipped", "failed")] == [str(out), 3, 2, 0, 1]
+    assert (run["interrupted"], run["passed_over"]) == (False, {"hidden": 1})
+    assert run["options"] == TINY.as_options()
+    assert run["device"].startswith("cpu")
+
+
+def test_run_that_is_closed_midway_is_told_of_as_interrupted(photos: Path, out: Path) -> None:
+    outcomes = segment_folder(photos, out, TINY, workers=HERE)
+    next(outcomes)
+    outcomes.close()  # type: ignore[attr-defined]
+    run = json.loads((out / "run.json").read_text())
+    assert (run["interrupted"], run["done"], run["images"]) == (True, 1, 3)
+
+
+def test_run_that_cannot_begin_writes_nothing(photos: Path, out: Path) -> None:
+    with pytest.raises(UsageError):
+        list(segment_folder(photos, out, TINY, workers=WorkersConfig("cuda:99", workers=0)))
+    assert not out.exists()
+
+
+def test_labels_of_a_folder_are_told_of_from_python_too(photos: Path, out: Path) -> None:
+    """So that `evaluate` knows what they mean."""
+    fit = replace(TINY, **{**FOLDER_FIT, "epochs": 1, "iterations": 2, "clusters": 8})
+    list(segment_folder(photos, out, fit, workers=WorkersConfig("cpu", workers=1, threads=1)))
+    clusters = json.loads((out / "clusters.json").read_text())
+    assert clusters["images"] == 3
+    run = json.loads((out / "run.json").read_text())
+    assert run["options"]["model"] == clusters["options"]["model"] is not None
 
 
 def test_other_options_are_refused_until_they_are_to_overwrite(photos: Path, out: Path) -> None:

@@ -202,3 +202,21 @@ def test_refusal_of_other_options_says_which_options_go_on(photos: Path) -> None
     assert go_on == "--iterations 2 --max-size 16 --min-labels 3 --precision float32"
     result = written(*go_on.split(), "--workers", "0", "--json")
     assert (result.exit_code, json.loads(result.stdout)["skipped"]) == (0, 3)
+
+
+# The benchmark
+
+
+def test_benchmark_replaces_no_file_of_a_user(photos: Path, here: Path) -> None:
+    def benchmark(*arguments: str) -> Result:
+        command = ["benchmark", str(photos), "--methods", "kmeans", "-o", "out", "--no-stream", "--device", "cpu"]
+        return CliRunner().invoke(app, [*command, *arguments])
+
+    photo_folder(here / "out/kmeans/labels", "b.png")
+    before = files_below(here)
+    assert "out/kmeans/labels/b.png is there, and dynaseg did not write it" in refused(benchmark())
+    assert files_below(here) == before
+    (here / "out/kmeans/labels/b.png").unlink()
+    assert benchmark("-q").exit_code == 0
+    assert benchmark("-q").exit_code == 0, "what it wrote itself it writes again"
+    assert counts(segment(".", "--json"))[2] == {"results": 1}
