@@ -155,7 +155,10 @@ class _Search:
                     seen.add(there)
                     folders.append((f"{below}{entry.name}/", there))
                 elif kind == "file" and _looks_like_image(entry.name):
-                    images.append(entry.name)
+                    if is_result(path.resolve().parent):
+                        self._pass_over(RESULTS)
+                    else:
+                        images.append(entry.name)
             images.sort()
             for name in images:
                 relative = below + name
@@ -199,11 +202,12 @@ class _Search:
         return real != self._scribbles
 
     def _folder_of(self, path: Path) -> tuple[str, bool]:
-        """The real path of a file's folder, with a slash, and whether dynaseg writes its results to that folder."""
+        """The real path of a file's folder, with a slash, and whether the file, links followed, is a result."""
         if path.parent not in self._folders:
             real = path.parent.resolve()
             self._folders[path.parent] = _prefix(real), is_result(real)
-        return self._folders[path.parent]
+        folder, written = self._folders[path.parent]
+        return folder, is_result(path.resolve().parent) if path.is_symlink() else written
 
     def _take(self, place: str) -> bool:
         """Whether a file is named for the first time, by its real folder and its name."""
@@ -274,9 +278,12 @@ class _Glob:
 def _nothing_found(found: Discovery, inputs: Sequence[Path], options: BatchConfig) -> str:
     places = ", ".join(str(path) for path in inputs) or "the list"
     if found.results:
+        first = found.results[0]
+        if not is_output_folder(first):
+            return f"{first} is what dynaseg wrote, which is never input; name photos, and with -o where results go"
         return (
-            f"{found.results[0]} is what dynaseg wrote, which is never input; name the folder of the photos, and with"
-            " -o that of the results"
+            f"{first} is what dynaseg wrote, which is never input: it bears the mark {first / MARK}; name another"
+            f" folder, or photos that you keep in this one each by itself ({first}/*.jpg)"
         )
     text = f"no images in {places}: looked for files ending in {' '.join(PHOTO_SUFFIXES)}"
     if options.include or options.exclude:
