@@ -22,6 +22,8 @@ from ..user_files import LOG_NAME, MARK, RUN_NAME, SYSTEM_FOLDERS, is_output_fol
 from .job import EXTENSIONS, MANY_REGIONS, Job
 from .output_folder import FOLDERS, folded
 
+Kind = Literal["file", "folder", "other"]
+
 _BY_NAME = attrgetter("name")
 _MARKS = frozenset((MARK, LOG_NAME, RUN_NAME))
 
@@ -140,25 +142,15 @@ class _Search:
                 continue
             for entry in sorted(others, key=lambda entry: entry.name):
                 path = Path(top + below + entry.name)
-                kind = _kind(entry)
-                if (
-                    entry.is_symlink()
-                    and not self._options.follow_symlinks
-                    and not (kind == "file" and str(path.resolve()).startswith(inside))
-                ):
-                    if kind == "folder" or (kind == "file" and _looks_like_image(entry.name)):
-                        self._pass_over(LINK)
-                elif kind == "folder":
+                kind = self._kind_of_link(path, inside) if entry.is_symlink() else _kind(entry)
+                if kind == "folder":
                     there = _prefix(path.resolve()) if entry.is_symlink() else f"{real}{entry.name}/"
                     if there in seen or not self._goes_into(below + entry.name, there):
                         continue
                     seen.add(there)
                     folders.append((f"{below}{entry.name}/", there))
                 elif kind == "file" and _looks_like_image(entry.name):
-                    if is_result(path.resolve().parent):
-                        self._pass_over(RESULTS)
-                    else:
-                        images.append(entry.name)
+                    images.append(entry.name)
             images.sort()
             for name in images:
                 relative = below + name
@@ -192,6 +184,20 @@ class _Search:
             return None, []
         self.found.passed_over += passed_over
         return images, others
+
+    def _kind_of_link(self, link: Path, inside: str) -> Kind:
+        """What a link leads to: other where it is not to be followed; `inside` is how real paths in the input begin."""
+        kind = _kind(link)
+        if kind == "other" or (kind == "file" and not _looks_like_image(link.name)):
+            return "other"
+        real = link.resolve()
+        if not self._options.follow_symlinks and not (kind == "file" and str(real).startswith(inside)):
+            self._pass_over(LINK)
+            return "other"
+        if kind == "file" and is_result(real.parent):
+            self._pass_over(RESULTS)
+            return "other"
+        return kind
 
     def _goes_into(self, relative: str, real: str) -> bool:
         if not self._options.recursive or self.globs.leave_out(relative):
@@ -314,7 +320,7 @@ def _prefix(folder: Path) -> str:
     return str(folder / "_")[:-1]
 
 
-def _kind(place: Path | os.DirEntry[str]) -> Literal["file", "folder", "other"]:
+def _kind(place: Path | os.DirEntry[str]) -> Kind:
     """What is at a place, links followed; a link to itself and what cannot be looked at are neither file nor folder."""
     try:
         return "folder" if place.is_dir() else "file" if place.is_file() else "other"
