@@ -286,10 +286,10 @@ def _nothing_found(found: Discovery, inputs: Sequence[Path], options: BatchConfi
     if found.results:
         first = found.results[0]
         if not is_output_folder(first):
-            return f"{first} is what dynaseg wrote, which is never input; name photos, and with -o where results go"
+            return f"{first} is a result of dynaseg, and results are never input; name the photos instead"
         return (
-            f"{first} is what dynaseg wrote, which is never input: it bears the mark {first / MARK}; name another"
-            f" folder, or photos that you keep in this one each by itself ({first}/*.jpg)"
+            f"{first} is a folder of results (it has the mark {MARK}), and results are never input; name another"
+            f" folder, or name photos in this one individually: {first}/*.jpg"
         )
     text = f"no images in {places}: looked for files ending in {' '.join(PHOTO_SUFFIXES)}"
     if options.include or options.exclude:

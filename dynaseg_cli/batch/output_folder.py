@@ -94,7 +94,7 @@ def _listed_in_mark(mark: Path) -> frozenset[str]:
         return frozenset()
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         raise UsageError(
-            f"{mark} is damaged: it says which files of {mark.parent} must not be replaced; name another folder with -o"
+            f"{mark} is damaged: it says which files of {mark.parent} must not be replaced; choose another one with -o"
         ) from None
 
 
@@ -166,11 +166,11 @@ def _folders_of(paths: Iterable[str]) -> set[str]:
 
 def _refuse(output: Path, target: str) -> None:
     path = output / _as_spelled(output, target)
-    what = f"is a link to {path.resolve()}" if path.is_symlink() and path.is_dir() else "is there"
-    raise UsageError(
-        f"{path} {what}, and dynaseg did not write it: results go there, and never replace another file (not with"
-        " --overwrite, either); name another folder with -o"
-    )
+    if path.is_symlink() and path.is_dir():
+        why = f"is a link to {path.resolve()}, and results are not written through links"
+    else:
+        why = "exists and was not written by dynaseg: no result may replace it, not even with --overwrite"
+    raise UsageError(f"{path} {why}; choose another folder with -o")
 
 
 def _as_spelled(output: Path, target: str) -> Path:

@@ -145,9 +145,13 @@ def _doubts(found: Discovery, output: Path) -> list[str]:
     doubts = [f"{glob} matched nothing" for glob in found.unmatched_globs]
     for folder in found.results:
         if folder.is_dir():
-            doubts.append(f"{folder} is what dynaseg wrote, and no input; to put results there: {_as_output(folder)}")
+            doubts.append(
+                f"{folder} is a folder of results and was not read; to write results there, use {_as_output(folder)}"
+            )
     for folder in found.empty:
-        doubts.append(f"no images in {folder}; results go to {output}; to put them there: {_as_output(folder)}")
+        doubts.append(
+            f"no images in {folder}; results go to {output}. To write them to {folder}, use {_as_output(folder)}"
+        )
     return doubts
 
 

@@ -89,11 +89,11 @@ def check_save_model(path: Path, plan: Plan) -> None:
         read_model(path)
     except UsageError:
         raise UsageError(
-            f"--save-model {path} is there, and dynaseg did not write it; name another file (--overwrite replaces"
-            " models alone)"
+            f"--save-model {path} exists and is not a model that dynaseg wrote: no model may replace it, not even with"
+            " --overwrite; choose another name"
         ) from None
     if not plan.batch.overwrite:
-        raise UsageError(f"--save-model {path} is another model; --overwrite replaces it, or name another file")
+        raise UsageError(f"--save-model {path} is another model; --overwrite replaces it, or choose another name")
 
 
 def with_model(plan: Plan, workers: WorkersConfig, save_model: Path | None, *, quiet: bool) -> Plan:

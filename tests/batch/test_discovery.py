@@ -196,13 +196,13 @@ def test_results_are_no_input_by_whatever_path(photos: Path, tmp_path: Path, bel
     touch(photos, f"{below}/a.png", "images/b.jpg")
     (tmp_path / "link").symlink_to(photos / below)
     for path in (photos, photos / below, photos / below / "a.png", tmp_path / "link", tmp_path / "link/a.png"):
-        with pytest.raises(UsageError, match="what dynaseg wrote, which is never input"):
+        with pytest.raises(UsageError, match="results are never input"):
             find(path)
-    with pytest.raises(UsageError, match="what dynaseg wrote, which is never input"):
+    with pytest.raises(UsageError, match="results are never input"):
         find(listed=(photos / below / "a.png",))
     (photos / "images/c.png").symlink_to(photos / below / "a.png")
     assert names(find(photos / "images", output=photos, follow_symlinks=True)) == ["b"], "nor through a link"
-    with pytest.raises(UsageError, match="what dynaseg wrote, which is never input"):
+    with pytest.raises(UsageError, match="results are never input"):
         find(photos / "images/c.png")
     assert names(find(photos / "images", output=photos)) == ["b"], "photos beside them are a user's"
     assert names(find(photos / "images/b.jpg", output=photos)) == ["b"]

@@ -124,7 +124,7 @@ def test_file_of_a_user_is_never_replaced(out: Path, there: str, target: str, ma
     if marked:
         mark_output(out)
     before = files_below(out)
-    with pytest.raises(UsageError, match="dynaseg did not write it") as raised:
+    with pytest.raises(UsageError, match="was not written by dynaseg") as raised:
         refuse_foreign(out, ["color/other.png", target])
     if target != "export/":
         assert str(out / there) in str(raised.value), "as it is spelled there"
@@ -157,7 +157,7 @@ def test_name_that_is_no_text_is_listed_and_known_again(out: Path) -> None:
     name = b"caf\xe9.png".decode("utf-8", "surrogateescape")
     put(out, f"labels/{name}")
     mark_output(out)
-    with pytest.raises(UsageError, match="dynaseg did not write it"):
+    with pytest.raises(UsageError, match="was not written by dynaseg"):
         refuse_foreign(out, [f"labels/{name}"])
 
 

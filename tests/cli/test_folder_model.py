@@ -239,9 +239,12 @@ NOT_WITH_FOLDER = [
     (("--fit", "folder", "--save-model", "photos"), "--save-model photos is there already, and is no regular file"),
     (
         ("--fit", "folder", "--save-model", "photos/a.png"),
-        "--save-model photos/a.png is there, and dynaseg did not write it",
+        "--save-model photos/a.png exists and is not a model that dynaseg",
     ),
-    (("--fit", "folder", "--save-model", "photos/a.png", "--overwrite"), "and dynaseg did not write it; name another"),
+    (
+        ("--fit", "folder", "--save-model", "photos/a.png", "--overwrite"),
+        "exists and is not a model that dynaseg wrote",
+    ),
     (("--load-model", "missing"), "--load-model missing: No such file or directory"),
     (("--load-model", "photos"), "--load-model photos: Is a directory"),
     (("--load-model", "photos/a.png"), "--load-model photos/a.png: not a safetensors file, as --save-model writes it"),
@@ -293,7 +296,7 @@ def test_truncated_model_is_refused(photos: Path, model: Path) -> None:
 def test_another_model_is_not_replaced_unless_asked_for(photos: Path, model: Path) -> None:
     before = model.read_bytes()
     arguments = (photos, *FOLDER, "--seed", "1", "-o", "out", "--save-model", model)
-    assert "is there and is not this model; use --overwrite or another name" in refused(segment(*arguments))
+    assert "is another model; --overwrite replaces it" in refused(segment(*arguments))
     assert model.read_bytes() == before
     assert not Path("out").exists()
     assert segment(*arguments, "--overwrite").exit_code == 0

@@ -46,7 +46,7 @@ def test_photos_in_a_folder_called_as_a_product_stay_as_they_are(
     photo_folder(here / "ds" / product, "a.png", "sub/b.png")
     before = files_below(here)
     said = refused(segment(f"ds/{product}", "-o", "ds", *more))
-    assert f"ds/{product}/a.png is there, and dynaseg did not write it" in said
+    assert f"ds/{product}/a.png exists and was not written by dynaseg" in said
     assert files_below(here) == before
     assert not (here / "ds/.dynaseg").exists()
 
@@ -56,7 +56,9 @@ def test_labels_made_by_hand_stay_as_they_are(here: Path, more: tuple[str, ...])
     photo_folder(here / "data/images", "a.png", "b.png")
     photo_folder(here / "data/labels", "b.png")
     before = files_below(here)
-    assert "data/labels/b.png is there" in refused(segment("data/images", "-o", "data", *more))
+    assert "data/labels/b.png exists and was not written by dynaseg" in refused(
+        segment("data/images", "-o", "data", *more)
+    )
     assert files_below(here) == before
 
 
@@ -68,7 +70,9 @@ def test_labels_made_by_hand_stay_for_good_where_others_were_written_beside_them
     assert segment("data/images", "-o", "data").exit_code == 0, "the photos below OUT are still the user's"
     save_photo(here / "data/images/b.png", seed=5)
     for more in ((), ("--overwrite",)):
-        assert "data/labels/b.png is there" in refused(segment("data/images", "-o", "data", *more))
+        assert "data/labels/b.png exists and was not written by dynaseg" in refused(
+            segment("data/images", "-o", "data", *more)
+        )
     assert (here / "data/labels/b.png").read_bytes() == by_hand
 
 
@@ -95,7 +99,7 @@ def test_other_files_of_a_user_are_not_replaced_either(
     before = files_below(here)
     options = tuple(option for option in options if option != "--min-labels")
     result = CliRunner().invoke(app, ["segment", str(photos), "-o", "out", "--device", "cpu", *options, "--overwrite"])
-    assert "dynaseg did not write it" in refused(result)
+    assert "was not written by dynaseg" in refused(result)
     assert files_below(here) == before
 
 
@@ -178,10 +182,11 @@ def test_folder_of_results_given_as_input_is_told_of(photos: Path, here: Path) -
     segment(photos, "-o", "results")
     result = segment(photos, "results")
     assert result.exit_code == 0
-    assert "results is what dynaseg wrote, and no input; to put results there: -o results" in result.stderr
+    assert "results is a folder of results and was not read; to write results there, use -o results" in result.stderr
     (here / "empty").mkdir()
     assert (
-        "no images in empty; results go to dynaseg-out; to put them there: -o empty" in segment(photos, "empty").stderr
+        "no images in empty; results go to dynaseg-out. To write them to empty, use -o empty"
+        in segment(photos, "empty").stderr
     )
 
 
@@ -214,7 +219,7 @@ def test_benchmark_replaces_no_file_of_a_user(photos: Path, here: Path) -> None:
 
     photo_folder(here / "out/kmeans/labels", "b.png")
     before = files_below(here)
-    assert "out/kmeans/labels/b.png is there, and dynaseg did not write it" in refused(benchmark())
+    assert "out/kmeans/labels/b.png exists and was not written by dynaseg" in refused(benchmark())
     assert files_below(here) == before
     (here / "out/kmeans/labels/b.png").unlink()
     assert benchmark("-q").exit_code == 0
