@@ -238,7 +238,8 @@ def _uniformity(counts: NDArray[np.int64], used: UsedRange, numbers: _Numbers) -
     if not total:
         return "it has no measurement at all: every pixel is marked as no data, or transparent"
     if numbers.least == numbers.greatest:
-        return f"all its numbers are {numbers.least:g}: there is nothing to segment"
+        where = "" if numbers.nodata is None else f", beside {numbers.nodata:g} for no data"
+        return f"all its numbers are {numbers.least:g}{where}"
     reached = np.cumsum(counts)
     low, high = (int(np.searchsorted(reached, rank, "right")) for rank in _ranks(total))
     if high - low >= FEW_GREYS:

@@ -30,6 +30,8 @@ _EXTRA_SAMPLES, _SAMPLE_FORMAT, _GDAL_NODATA, _DNG_VERSION = 338, 339, 42113, 50
 _KINDS = {1: "u", 2: "i", 3: "f", 4: "u", 5: "c", 6: "c"}
 _UNPACKED = {1, 5, 8, 32773, 32946, 34925, 50000}
 """Compressions that keep bytes as they are: none, LZW, deflate, PackBits, deflate, LZMA, Zstandard."""
+_PREDICTED = _UNPACKED - {1, 32773}
+"""Those before which numbers may be replaced by differences: elsewhere the tag has no meaning."""
 _COMPRESSIONS = {
     **{2: "CCITT", 3: "fax group 3", 4: "fax group 4", 6: "old JPEG", 7: "JPEG", 34712: "JPEG 2000", 34887: "LERC"},
     **{34892: "lossy JPEG", 50001: "WebP", 50002: "JPEG XL", 52546: "JPEG XL", 33003: "JPEG 2000", 33005: "JPEG 2000"},
@@ -167,7 +169,8 @@ class _Reader:
         self.samples, self.bits, self.kind = number(_SAMPLES, 1), directory.bits, directory.kind
         self._separate = number(_PLANES, 1) == 2 and self.samples > 1
         self._interleaved = 1 if self._separate else self.samples
-        self._compression, self._predictor = number(_COMPRESSION, 1), number(_PREDICTOR, 1)
+        self._compression = number(_COMPRESSION, 1)
+        self._predictor = number(_PREDICTOR, 1) if self._compression in _PREDICTED else 1
         self._photometric = number(_PHOTOMETRIC, 1)
         self._refuse_unknown()
         tiled = _TILE_WIDTH in directory.tags
