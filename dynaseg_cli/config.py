@@ -24,6 +24,7 @@ Colors = Literal["palette", "mean"]
 Format = Literal["voc", "coco-rle", "coco-panoptic", "cvat"]
 Protocol = Literal["auto", "bsds500", "regions", "classes", "coco-stuff27"]
 Use = Literal["labels", "regions", "hierarchy"]
+ValueRange = Literal["auto", "full"] | tuple[float, float]
 
 PAPER_WEIGHT: dict[Mode, float] = {"scf": 50.0, "fsf": 15.0, "fixed": 5.0}
 """alpha of SCF (eq. 9) and of FSF (eq. 8), and mu of the fixed weighting (eq. 7), as published."""
@@ -57,6 +58,42 @@ def _at_least(name: str, value: int, least: int, otherwise: str = "") -> None:
 def _at_most(name: str, value: int, most: int) -> None:
     if value > most:
         raise UsageError(f"{name} must be at most {most}, not {value}")
+
+
+def range_text(value_range: ValueRange) -> str:
+    """As a person writes it, and as it is recorded beside a result: auto, full or LOW,HIGH."""
+    return value_range if isinstance(value_range, str) else ",".join(_shortest(end) for end in value_range)
+
+
+def parse_range(text: str) -> ValueRange:
+    """The inverse of `range_text`.
+
+    Raises
+    ------
+    UsageError
+        If it is neither a name nor two finite numbers, the first smaller than the second.
+    """
+    if text in ("auto", "full"):
+        return "auto" if text == "auto" else "full"
+    try:
+        low, high = map(float, text.split(","))
+    except ValueError:
+        raise UsageError(f"--range must be auto, full or LOW,HIGH such as 0,4095, not {text!r}") from None
+    _check_range((low, high))
+    return low, high
+
+
+def _shortest(number: float) -> str:
+    return repr(int(number)) if float(number).is_integer() and abs(number) < 1e15 else repr(float(number))
+
+
+def _check_range(value_range: ValueRange) -> None:
+    if isinstance(value_range, str):
+        _choice("--range", value_range, ("auto", "full"))
+        return
+    low, high = value_range
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise UsageError(f"--range must be two numbers, the first smaller than the second, not {low:g},{high:g}")
 
 
 @dataclass(frozen=True)
@@ -284,7 +321,7 @@ class CutConfig:
 
 @dataclass(frozen=True)
 class BatchConfig:
-    """How a batch of files is found, read and written. Nothing here but scribbles changes the labels of an image."""
+    """How a batch of files is found, read and written. Only scribbles and range change labels."""
 
     recursive: bool = True
     include: tuple[str, ...] = ()
@@ -293,6 +330,8 @@ class BatchConfig:
     keep_extension: bool = False
     max_pixels: int = MAX_PIXELS
     """Images with more pixels are refused from their header, before anything is decoded."""
+    range: ValueRange = "auto"
+    """Numbers of images deeper than 8 bits that become black and white: see `batch.value_range`."""
     scribbles: Path | None = None
     """Folder of what a user drew on images: a label image below it for each, named as its results are."""
     save: tuple[Product, ...] = ("labels", "color", "stats")
@@ -313,6 +352,7 @@ class BatchConfig:
 
     def __post_init__(self) -> None:
         _at_least("--max-pixels", self.max_pixels, 1)
+        _check_range(self.range)
         if not self.save:
             raise UsageError(f"--save needs at least one of {', '.join(get_args(Product))}")
         for product in self.save:

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
-import math
-import re
 import resource
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from ..config import ValueRange
 from ..errors import DecodeError
+from ..formats import jpeg, png, pnm
+from ..formats.deep import DeepImage
+from ..formats.foreign import foreign_kind, is_heif
+from ..formats.frames import MOST_COUNTED, count_frames
+from ..formats.tiff import first_directory, read_tiff
 from ..images import pillow_alone, read_image
+from .value_range import UsedRange, to_8_bits
 
 FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "BMP", "WEBP", "GIF", "PPM", "JPEG2000", "AVIF")
 """The formats that Pillow may open, where it was built with them.
@@ -27,8 +33,6 @@ Not EPS and PDF, which run an interpreter on the file's content, and not TGA and
 image.
 """
 
-MOST_SCANS = 100
-"""As many as libtiff takes of a JPEG within a TIFF; encoders write about ten. Each goes over the whole image."""
 TILE_PIXELS = 1 << 20
 PEAK_BYTES_A_PIXEL = 32
 """Most that `decode` takes for a sound file, beside that file's content."""
@@ -36,9 +40,19 @@ PEAK_BYTES_A_PIXEL = 32
 _OVERHEAD_BYTES = 1 << 30
 """For the content, and the stacks of a decoder's threads on a large machine."""
 
-_JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd8]")
-"""Of a segment, or the end; within a scan, 255 is followed by one of the others."""
-_START_OF_SCAN, _END_OF_JPEG = b"\xff\xda", b"\xff\xd9"
+
+@dataclass(frozen=True)
+class Photo:
+    """A decoded image file."""
+
+    pixels: NDArray[np.uint8]
+    """(H, W, 3) uint8 RGB, turned as EXIF says."""
+    range: UsedRange | None = None
+    """What was made of its numbers, where they are deeper than 8 bits."""
+    frames: int = 1
+    """Frames or pages of the file, the first of which this is; counting stops at `formats.frames.MOST_COUNTED`."""
+    warnings: tuple[str, ...] = ()
+    """What a person should know of the image."""
 
 
 def read_source(path: Path, max_pixels: int) -> tuple[bytes, str]:
@@ -53,18 +67,25 @@ def read_source(path: Path, max_pixels: int) -> tuple[bytes, str]:
     return content, hashlib.sha256(content).hexdigest()
 
 
-def decode(content: bytes, max_pixels: int) -> NDArray[np.uint8]:
-    """Decode an image file to RGB, (H, W, 3) uint8.
+def decode(content: bytes, max_pixels: int, value_range: ValueRange = "auto") -> NDArray[np.uint8]:
+    """The pixels of `decode_photo`, (H, W, 3) uint8 RGB."""
+    return decode_photo(content, max_pixels, value_range).pixels
 
-    The first frame of an animation, turned as EXIF says, colour profiles ignored. Grey is repeated in three channels;
-    palettes are looked up; transparency is composited on white; CMYK, YCbCr, Lab and HSV are converted; 16-bit grey is
-    divided by 257 (16-bit colour loses its low byte), 32-bit integers are taken for 16-bit values; floating point is
-    stretched from its least to its greatest finite value.
+
+def decode_photo(content: bytes, max_pixels: int, value_range: ValueRange = "auto") -> Photo:
+    """Decode an image file to RGB.
+
+    The first frame or page, turned as EXIF says, colour profiles ignored. Grey is repeated in three channels; palettes
+    are looked up; transparency is composited on white; CMYK, YCbCr, Lab and HSV are converted. Numbers deeper than 8
+    bits, grey or colour, in PNG, TIFF and PPM, are brought to 8 bits as `value_range` says: see `to_8_bits`. Of more
+    than three bands of a TIFF the first three are red, green and blue. JPEG 2000 in colour and AVIF lose what they have
+    beyond 8 bits.
 
     At its peak it takes 8 bytes a pixel and 40 MB beside `content`, and more where the decoder itself does:
-    progressive JPEG 10, or 12 of four inks; AVIF 16; WebP 22; JPEG 2000 25. No sound file needs `PEAK_BYTES_A_PIXEL`:
-    there a JPEG 2000 made to take more is stopped, on Linux. Files made to take minutes exist all the same, and only a
-    limit of time from outside stops them.
+    progressive JPEG 10, or 12 of four inks, and twice that where its end is missing; 16-bit colour PNG 14; TIFF of
+    several bands 3 beside what its numbers take, and those once or twice more in one large compressed strip; AVIF 16;
+    WebP 22; JPEG 2000 25. A JPEG 2000 made to take more than `PEAK_BYTES_A_PIXEL` is stopped, on Linux. Files made to
+    take minutes exist all the same, and only a limit of time from outside stops them.
 
     Raises
     ------
@@ -76,23 +97,124 @@ def decode(content: bytes, max_pixels: int) -> NDArray[np.uint8]:
         raise DecodeError("the file is empty")
     try:
         with pillow_alone(max_pixels if content.startswith(b"GIF") else None):
-            Image.init()
-            formats = [name for name in FORMATS if name in Image.OPEN]
-            with Image.open(io.BytesIO(content), formats=formats) as image:
-                _refuse_absurd(image, content, max_pixels)
-                # 300 bytes of JPEG 2000 can ask for tens of gigabytes, and no header tells.
-                with _memory_limited(max_pixels) if image.format == "JPEG2000" else nullcontext():
-                    image.load()
-                _turn_upright(image)
-            return _to_rgb(image)
+            photo = _decode(content, max_pixels, value_range)
     except (DecodeError, MemoryError):
         raise
     except Image.DecompressionBombError:
         raise DecodeError(f"more pixels than --max-pixels {max_pixels} allows") from None
     except UnidentifiedImageError:
+        kind = jpeg.unusual_kind(content) if content.startswith(jpeg.MARK) else None
+        if kind is not None:
+            raise DecodeError(f"it is a {kind}, which is not read: convert it to PNG or TIFF") from None
         raise DecodeError("not an image of a known format, or damaged at its start") from None
     except Exception as error:  # Pillow's decoders raise anything at all on damaged files
         raise DecodeError(f"damaged or not supported: {str(error) or type(error).__name__}") from error
+    return photo
+
+
+def is_deep(content: bytes) -> bool:
+    """Whether an image has more than 8 bits a sample, as far as its header tells: `--range` changes it."""
+    if png.is_deep(content) or pnm.is_deep(content):
+        return True
+    directory = first_directory(content)
+    if directory is not None:
+        return directory.is_deep
+    with suppress(Exception), pillow_alone(1), Image.open(io.BytesIO(content), formats=["JPEG2000"]) as image:
+        return _is_deep_mode(image.mode)
+    return False
+
+
+def _decode(content: bytes, max_pixels: int, value_range: ValueRange) -> Photo:
+    Image.init()
+    kind = foreign_kind(content, avif="AVIF" in Image.OPEN)
+    if kind is not None:
+        raise DecodeError(kind)
+    frames, word = count_frames(content)
+    warnings = []
+    if frames > 1:
+        many = f"more than {MOST_COUNTED}" if frames > MOST_COUNTED else str(frames)
+        warnings.append(f"first of {many} {word}: the others are left out")
+        frames = min(frames, MOST_COUNTED)
+    read = _read(content, max_pixels, warnings)
+    if not isinstance(read, DeepImage):
+        return Photo(read, None, frames, tuple(warnings))
+    if read.bands:
+        shown = 3 if read.values.ndim == 3 else 1
+        warnings.append(f"first {shown} of {read.bands} bands" if shown > 1 else f"first of {read.bands} bands")
+    used: UsedRange | None = None
+    if read.is_deep:
+        rgb, used, warning = to_8_bits(read, value_range)
+        warnings += [] if warning is None else [warning]
+    else:
+        rgb = _as_rgb(read)
+    alpha, orientation = read.alpha, read.orientation
+    del read  # the numbers, before there are copies of what was made of them
+    if alpha is not None:
+        _composite_on_white(rgb, alpha)
+    return Photo(_turned(rgb, orientation), used, frames, tuple(warnings))
+
+
+def _read(content: bytes, max_pixels: int, warnings: list[str]) -> NDArray[np.uint8] | DeepImage:
+    """An RGB image, or what is not one yet; to `warnings` is added what a person should know."""
+    directory = first_directory(content)
+    if directory is not None and directory.is_deep:
+        return read_tiff(content, directory, max_pixels)
+    if pnm.is_deep(content):
+        return pnm.read_deep(content, max_pixels)
+    if content.startswith(png.MARK):
+        content = png.without_metadata(content)
+    formats = [name for name in FORMATS if name in Image.OPEN]
+    if is_heif(content):
+        formats = _heif_formats()
+    try:
+        with Image.open(io.BytesIO(content), formats=formats) as image:
+            return _read_open(image, content, max_pixels)
+    except UnidentifiedImageError:
+        if directory is None:
+            raise
+        return read_tiff(content, directory, max_pixels)  # of bands that Pillow does not know
+    except OSError as error:
+        if not content.startswith(jpeg.MARK) or "truncated" not in str(error):
+            raise
+    return _read_without_end(content, max_pixels, warnings)
+
+
+def _read_without_end(content: bytes, max_pixels: int, warnings: list[str]) -> NDArray[np.uint8]:
+    ended = jpeg.with_end(content)
+    if ended is None:
+        raise DecodeError("damaged: the file is cut off, and the details of the image with it; copy it once more")
+    whole, missing, is_little = ended
+    if not is_little:
+        raise DecodeError(
+            f"damaged: the file is cut off, and the last {missing:.0%} of the image with it; copy it once more"
+        )
+    if missing:
+        warnings.append("its last bytes are missing, and a few pixels with them")
+    with Image.open(io.BytesIO(whole), formats=["JPEG", "MPO"]) as image:
+        read = _read_open(image, whole, max_pixels)
+    assert not isinstance(read, DeepImage)
+    return read
+
+
+def _read_open(image: Image.Image, content: bytes, max_pixels: int) -> NDArray[np.uint8] | DeepImage:
+    _refuse_absurd(image, content, max_pixels)
+    deep = png.read_deep_color(image, content) if image.format == "PNG" else None
+    if deep is not None:
+        return dataclasses.replace(deep, orientation=_orientation(image))
+    # 300 bytes of JPEG 2000 can ask for tens of gigabytes, and no header tells.
+    with _memory_limited(max_pixels) if image.format == "JPEG2000" else nullcontext():
+        image.load()
+    if _is_deep_mode(image.mode):
+        return _deep_grey(image)
+    _turn_upright(image)
+    return _to_rgb(image)
+
+
+def _heif_formats() -> list[str]:
+    import pillow_heif  # noqa: PLC0415 - an extra
+
+    pillow_heif.register_heif_opener()
+    return ["HEIF"]
 
 
 @contextmanager
@@ -125,16 +247,8 @@ def _refuse_absurd(image: Image.Image, content: bytes, max_pixels: int) -> None:
         raise DecodeError("the image has no pixels")
     if pixels > max_pixels:
         raise DecodeError(f"{image.width} x {image.height} pixels are more than --max-pixels {max_pixels} allows")
-    if image.format in ("JPEG", "MPO") and _has_too_many_scans(content):
-        raise DecodeError(f"more than {MOST_SCANS} scans; no encoder writes so many, and each may take seconds")
-
-
-def _has_too_many_scans(jpeg: bytes) -> bool:
-    scans, position = 0, 2
-    while scans <= MOST_SCANS and (marker := _JPEG_MARKER.search(jpeg, position)) and marker[0] != _END_OF_JPEG:
-        scans += marker[0] == _START_OF_SCAN
-        position = marker.end() + int.from_bytes(jpeg[marker.end() : marker.end() + 2], "big")
-    return scans > MOST_SCANS
+    if image.format in ("JPEG", "MPO") and jpeg.has_too_many_scans(content):
+        raise DecodeError(f"more than {jpeg.MOST_SCANS} scans; no encoder writes so many, and each may take seconds")
 
 
 def _turn_upright(image: Image.Image) -> None:
@@ -146,12 +260,64 @@ def _turn_upright(image: Image.Image) -> None:
         return
 
 
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(0x0112, 1))
+    except MemoryError:
+        raise
+    except Exception:  # as above
+        return 1
+
+
+def _turned(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """An (H, W, 3) array, turned as EXIF says."""
+    if orientation in (5, 6, 7, 8):
+        image = image.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1] if orientation != 7 else image[::-1, ::-1]
+    if orientation in (2, 3, 6):
+        image = image[:, ::-1]
+    return np.ascontiguousarray(image)
+
+
+def _is_deep_mode(mode: str) -> bool:
+    """Whether it is one of grey in more than 8 bits: I;16 in either byte order, I, 32 bits, or F."""
+    return mode.startswith("I") or mode == "F"
+
+
+def _deep_grey(image: Image.Image) -> DeepImage:
+    dtype = {"I": np.int32, "F": np.float32}.get(image.mode, np.uint16)
+    values = np.empty((image.height, image.width), dtype)
+    for (left, top, right, bottom), tile in _tiles(image):
+        values[top:bottom, left:right] = np.asarray(tile)
+    full = None if image.mode == "F" else (0, 65535)
+    # A PNG may declare one value transparent: white, as everything transparent.
+    transparent, alpha = image.info.get("transparency"), None
+    if isinstance(transparent, int):
+        alpha = np.where(values == transparent, np.uint8(0), np.uint8(255))
+    return DeepImage(values, full, alpha, orientation=_orientation(image))
+
+
+def _as_rgb(image: DeepImage) -> NDArray[np.uint8]:
+    """Of 8 bits, and more bands than Pillow knows."""
+    values = 255 - image.values if image.white_is_zero else image.values
+    return np.array(values) if values.ndim == 3 else np.repeat(values[:, :, None], 3, axis=2)
+
+
+def _composite_on_white(rgb: NDArray[np.uint8], alpha: NDArray[np.uint8]) -> None:
+    """In place, by rows."""
+    rows = max(1, TILE_PIXELS // rgb.shape[1])
+    for top in range(0, len(rgb), rows):
+        share = alpha[top : top + rows, :, None].astype(np.uint32)
+        colors = rgb[top : top + rows]
+        rgb[top : top + rows] = (colors * share + 255 * (255 - share) + 127) // 255
+
+
 def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
     """By tiles: conversions take several times the memory of what they convert."""
-    low, high = _finite_range(image) if image.mode == "F" else (0.0, 0.0)
     rgb = np.empty((image.height, image.width, 3), np.uint8)
     for (left, top, right, bottom), tile in _tiles(image):
-        rgb[top:bottom, left:right] = _tile_to_rgb(tile, low, high)
+        rgb[top:bottom, left:right] = _tile_to_rgb(tile)
     return rgb
 
 
@@ -163,34 +329,9 @@ def _tiles(image: Image.Image) -> Iterator[tuple[tuple[int, int, int, int], Imag
         yield box, image.crop(box)
 
 
-def _tile_to_rgb(image: Image.Image, low: float, high: float) -> NDArray[np.uint8]:
-    if image.mode.startswith("I"):  # I;16 in either byte order, and I, 32 bits
-        values = np.asarray(image).astype(np.int64)
-        # A PNG may declare one value transparent: white, as everything transparent.
-        values[values == image.info.get("transparency", -1)] = 65535
-        return _grey(np.clip(values, 0, 65535) / 257)
-    if image.mode == "F":
-        return _grey(_stretched(np.asarray(image).astype(np.float64), low, high))
+def _tile_to_rgb(image: Image.Image) -> NDArray[np.uint8]:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image)
     return np.asarray(image.convert("RGB"))
-
-
-def _finite_range(image: Image.Image) -> tuple[float, float]:
-    low, high = math.inf, -math.inf
-    for _, tile in _tiles(image):
-        values = np.asarray(tile)
-        finite = values[np.isfinite(values)]
-        if finite.size:
-            low, high = min(low, float(finite.min())), max(high, float(finite.max()))
-    return (low, high) if low <= high else (0.0, 0.0)
-
-
-def _stretched(values: NDArray[np.float64], low: float, high: float) -> NDArray[np.float64]:
-    return (np.nan_to_num(values, nan=low, posinf=high, neginf=low) - low) * (255 / (high - low) if high > low else 0)
-
-
-def _grey(values: NDArray[Any]) -> NDArray[np.uint8]:
-    return np.repeat(np.rint(values).astype(np.uint8)[:, :, None], 3, axis=2)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from .. import __version__
-from ..config import BatchConfig, Mode, SegmentConfig, WeightsFile
+from ..config import BatchConfig, Mode, SegmentConfig, WeightsFile, range_text
 from ..engine.folder_fitting import FolderFitter
 from ..errors import ImageError, InterruptedWorkError, UsageError
 from ..writing import write_atomically
@@ -118,6 +118,7 @@ class _Fit:
         self._config = config
         self._epochs = config.epochs
         self._max_pixels = batch.max_pixels
+        self._range = batch.range
         self._fitter = fitter
         self._observe = observe
         self._stop = stop
@@ -209,7 +210,7 @@ class _Fit:
             return None
         self._observe(Began(job.name, "read"))
         try:
-            return decode(read_source(job.source, self._max_pixels)[0], self._max_pixels)
+            return decode(read_source(job.source, self._max_pixels)[0], self._max_pixels, self._range)
         except (ImageError, OSError, MemoryError) as error:
             self._unreadable = f"{job.path}: {error}"
             return None
@@ -242,6 +243,8 @@ class _Fit:
             "options": self._config.as_options(),
             "images": images.hexdigest(),
             "device": self._fitter.engine.device.type,
+            # Absent with the default: what versions that knew no range began can be gone on with.
+            **({} if self._range == BatchConfig.range else {"range": range_text(self._range)}),
             "dynaseg": __version__,
         }
 

@@ -43,6 +43,8 @@ class Outcome:
     """Wall time in the engine."""
     segmented: bool | None = None
     """False where the labels of an earlier run served, and only what is made of them was written."""
+    warnings: tuple[str, ...] = ()
+    """What a person should know of the image, though it is done."""
 
 
 class OutcomeLog:
@@ -113,7 +115,7 @@ class OutcomeLog:
 
 def _append(descriptor: int, outcome: Outcome) -> None:
     """Append a line in one write, after ending a line that a killed run left half-written."""
-    entry = {key: value for key, value in vars(outcome).items() if value is not None}
+    entry = {key: value for key, value in vars(outcome).items() if value is not None and value != ()}
     line = json.dumps({**entry, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")}) + "\n"
     # Between machines an append may overwrite another's, and without a lock sees an old end of the file.
     with contextlib.suppress(OSError):

@@ -112,7 +112,7 @@ def plan_batch(
                 " new folder with -o"
             )
     if not batch.overwrite:
-        refuse_other_options(jobs, output, segment, scribbled=batch.scribbles is not None)
+        refuse_other_options(jobs, output, segment, scribbled=batch.scribbles is not None, value_range=batch.range)
     return Plan(
         jobs=jobs,
         found=found.jobs,

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..config import BatchConfig, CutConfig, Product, SegmentConfig
+from ..config import BatchConfig, CutConfig, Product, SegmentConfig, ValueRange, range_text
 from ..errors import ImageError, UsageError
+from .decoding import is_deep
 from .job import Job
 from .report_entry import ReportEntry
 
@@ -35,7 +36,14 @@ def read_stats(path: Path) -> Stats | None:
     return document
 
 
-def refuse_other_options(jobs: Sequence[Job], output: Path, config: SegmentConfig, *, scribbled: bool = False) -> None:
+def refuse_other_options(
+    jobs: Sequence[Job],
+    output: Path,
+    config: SegmentConfig,
+    *,
+    scribbled: bool = False,
+    value_range: ValueRange = BatchConfig.range,
+) -> None:
     """Raise a UsageError if a job has a result that was made with other options, naming those that differ.
 
     `scribbled` says whether this run takes scribbles: by one that does not, what was made with some is left alone.
@@ -47,7 +55,7 @@ def refuse_other_options(jobs: Sequence[Job], output: Path, config: SegmentConfi
     last, steps = len(jobs) - 1, min(len(jobs), LOOKED_AT) - 1
     for job in (jobs[step * last // max(steps, 1)] for step in range(steps + 1)):
         path = job.result(output, "stats")
-        differing = _differing_options(read_stats(path), config, scribbled=scribbled)
+        differing = _differing_options(read_stats(path), config, value_range, scribbled=scribbled)
         if differing:
             raise UsageError(made_otherwise(path, differing))
 
@@ -58,6 +66,8 @@ def earlier_stats(
     sha256: str,
     scribbles: str | None,
     config: SegmentConfig,
+    value_range: ValueRange = BatchConfig.range,
+    content: bytes = b"",
     *,
     scribbled: bool = False,
 ) -> Stats | None:
@@ -67,6 +77,8 @@ def earlier_stats(
     ----------
     sha256 : of the image's content.
     scribbles : SHA-256 of what is drawn on it, None if nothing is.
+    content : the content itself. Its header is looked at where no range was recorded: by a version that knew none, or
+        of an image of 8 bits, which has none.
     scribbled : whether this run takes scribbles.
 
     Raises
@@ -76,7 +88,9 @@ def earlier_stats(
     """
     path = job.result(output, "stats")
     stats = read_stats(path)
-    differing = _differing_options(stats, config, scribbled=scribbled)
+    differing = _differing_options(stats, config, value_range, scribbled=scribbled)
+    if stats is not None and _recorded_range(stats) is None and value_range != BatchConfig.range and is_deep(content):
+        differing.append(Difference("range", None, range_text(value_range)))
     if differing:
         raise ImageError(made_otherwise(path, differing))
     source = _entry(stats, "source")
@@ -126,13 +140,23 @@ def _entry(document: Stats | None, name: str) -> dict[str, Any]:
     return entry if isinstance(entry, dict) else {}
 
 
-def _differing_options(stats: Stats | None, config: SegmentConfig, *, scribbled: bool) -> list[Difference]:
+def _recorded_range(stats: Stats | None) -> str | None:
+    option = _entry(_entry(stats, "source"), "range").get("option")
+    return option if isinstance(option, str) else None
+
+
+def _differing_options(
+    stats: Stats | None, config: SegmentConfig, value_range: ValueRange, *, scribbled: bool
+) -> list[Difference]:
     if stats is None:
         return []
     differing = differing_options(stats["options"], config)
     drawn = _entry(_entry(stats, "source"), "scribbles").get("path")
     if drawn is not None and not scribbled:
         differing.append(Difference("scribbles", drawn, None))
+    recorded, now = _recorded_range(stats), range_text(value_range)
+    if recorded is not None and recorded != now:
+        differing.append(Difference("range", recorded, now))
     return differing
 
 
@@ -179,13 +203,13 @@ NOT_WRITTEN = frozenset(
 
 def _written_again(differing: Sequence[Difference]) -> str:
     """The options to add to a command that has others; empty where they cannot be told."""
-    known = SegmentConfig().as_options()
+    known = {*SegmentConfig().as_options(), "range"}
     of_folder = ("fit", "folder") in [one[:2] for one in differing]
     words = []
     for name, before, _ in differing:
         if name == "model" and of_folder:  # the folder has it
             continue
-        if name in NOT_WRITTEN or name not in known or before is False:
+        if name in NOT_WRITTEN or name not in known or before is False or (name, before) == ("range", None):
             return ""
         flag = "--classes" if name == "clusters" and of_folder else f"--{name.replace('_', '-')}"
         if before is not None:

@@ -21,7 +21,7 @@ from ..errors import ImageError, InterruptedWorkError
 from ..method.silhouette import Silhouette
 from ..pictures.recording import Frame, Recorder
 from .claims import Claims
-from .decoding import decode, read_source
+from .decoding import Photo, decode_photo, read_source
 from .job import Job
 from .messages import Began, Iterated
 from .outcome import Outcome
@@ -40,7 +40,7 @@ Out = TypeVar("Out")
 
 @dataclass(frozen=True)
 class _Decoded:
-    image: NDArray[np.uint8]
+    photo: Photo
     sha256: str
     silhouette: Silhouette | None
     earlier: Earlier | None
@@ -87,6 +87,11 @@ def run_stream(
     tell = observe or (lambda message: None)
     device = describe_device(engine.device)
 
+    def find_earlier(job: Job, hashes: tuple[str, str | None], content: bytes) -> Stats | None:
+        return earlier_stats(
+            job, output, *hashes, engine.config, batch.range, content, scribbled=batch.scribbles is not None
+        )
+
     def read(job: Job, _: None) -> _Decoded | Outcome | _Taken:
         tell(Began(job.name, "read"))
         Products(job, output, batch, claimed=False).refuse_unwritable()
@@ -96,19 +101,18 @@ def run_stream(
             return _Taken()
         # Only now: what another process had finished before it gave up the claim is seen.
         hashes = sha256, None if drawn is None else drawn.sha256
-        scribbled = batch.scribbles is not None
-        stats = None if batch.overwrite else earlier_stats(job, output, *hashes, engine.config, scribbled=scribbled)
+        stats = None if batch.overwrite else find_earlier(job, hashes, content)
         if stats is not None and is_complete(job, output, stats, batch):
             return Outcome(job.path, "skipped")
-        image = decode(content, batch.max_pixels)
-        earlier = None if stats is None else read_earlier(job, output, stats, batch, image.shape[:2])
+        photo = decode_photo(content, batch.max_pixels, batch.range)
+        earlier = None if stats is None else read_earlier(job, output, stats, batch, photo.pixels.shape[:2])
         scribbles = silhouette = None
         if earlier is None and drawn is not None:
-            scribbles = decode_scribbles(drawn, image.shape[:2], engine.config.clusters, batch.max_pixels)
+            scribbles = decode_scribbles(drawn, photo.pixels.shape[:2], engine.config.clusters, batch.max_pixels)
         if earlier is None and scribbles is None:
-            silhouette = engine.find_silhouette(image)
+            silhouette = engine.find_silhouette(photo.pixels)
         tell(Began(job.name, "decoded"))
-        return _Decoded(image, sha256, silhouette, earlier, drawn, scribbles, cut_of(stats, batch))
+        return _Decoded(photo, sha256, silhouette, earlier, drawn, scribbles, cut_of(stats, batch))
 
     def segment(job: Job, decoded: _Decoded) -> _Segmented:
         def watch(iteration: int, labels: int) -> None:
@@ -121,7 +125,7 @@ def run_stream(
         tell(Began(job.name, "segmented"))
         recorder = Recorder() if Products(job, output, batch, claimed=claims.exclusive).has_recording else None
         on_labels = None if recorder is None else recorder.add
-        segmentation = engine.segment(decoded.image, decoded.silhouette, watch, decoded.scribbles, on_labels)
+        segmentation = engine.segment(decoded.photo.pixels, decoded.silhouette, watch, decoded.scribbles, on_labels)
         return _Segmented(decoded, segmentation, [] if recorder is None else recorder.frames)
 
     def write(job: Job, segmented: _Segmented) -> Outcome:
@@ -129,14 +133,14 @@ def run_stream(
         decoded, segmentation = segmented.decoded, segmented.segmentation
         products = Products(job, output, batch, claimed=claims.exclusive)
         if decoded.earlier is not None:
-            products.complete(decoded.earlier, decoded.image)
-            return _outcome(job.path, decoded.earlier.stats, 0.0, segmented=False)
+            products.complete(decoded.earlier, decoded.photo.pixels)
+            return _outcome(job.path, decoded.earlier.stats, 0.0, decoded.photo.warnings, segmented=False)
         assert segmentation is not None
         stats = stats_document(
-            job.path, decoded.sha256, decoded.image, segmentation, engine.config, device, batch.colors, decoded.drawn
+            job.path, decoded.sha256, decoded.photo, segmentation, engine.config, device, batch.colors, decoded.drawn
         )
-        products.write(segmentation, decoded.image, stats, segmented.frames, decoded.cut)
-        return _outcome(job.path, stats, round(segmentation.seconds, 3), segmented=True)
+        products.write(segmentation, decoded.photo.pixels, stats, segmented.frames, decoded.cut)
+        return _outcome(job.path, stats, round(segmentation.seconds, 3), decoded.photo.warnings, segmented=True)
 
     count = readers(engine)
     with (
@@ -154,7 +158,7 @@ def run_stream(
                 raise
 
 
-def _outcome(path: str, stats: Stats, seconds: float, *, segmented: bool) -> Outcome:
+def _outcome(path: str, stats: Stats, seconds: float, warnings: tuple[str, ...], *, segmented: bool) -> Outcome:
     """What to report of an image whose files are written."""
     fit = stats["fit"]
     return Outcome(
@@ -165,6 +169,7 @@ def _outcome(path: str, stats: Stats, seconds: float, *, segmented: bool) -> Out
         stop_reason=fit["stop_reason"],
         seconds=seconds,
         segmented=segmented,
+        warnings=warnings,
     )
 
 

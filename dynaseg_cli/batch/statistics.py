@@ -15,6 +15,7 @@ from ..engine.segmentation import FitRecord, Segmentation
 from ..pictures.palette import label_color, palette_colors
 from ..regions.connected import connected_regions, value_of_each
 from ..regions.hierarchy import Hierarchy
+from .decoding import Photo
 from .scribble_files import ScribbleFile
 
 SCHEMA_VERSION = 1
@@ -25,7 +26,7 @@ BAND = 256
 def stats_document(
     path: str,
     sha256: str,
-    image: NDArray[np.uint8],
+    photo: Photo,
     segmentation: Segmentation,
     config: SegmentConfig,
     device: str,
@@ -33,8 +34,13 @@ def stats_document(
     scribbles: ScribbleFile | None = None,
 ) -> dict[str, Any]:
     """The document of ``stats.schema.json`` for one segmented image, without regions."""
+    image = photo.pixels
     height, width = image.shape[:2]
     source: dict[str, Any] = {"path": path, "width": width, "height": height, "sha256": sha256}
+    if photo.range is not None:
+        source["range"] = photo.range.as_entry()
+    if photo.frames > 1:
+        source["frames"] = photo.frames
     if scribbles is not None:
         source["scribbles"] = {"path": scribbles.path, "sha256": scribbles.sha256}
     return {

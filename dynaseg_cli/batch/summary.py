@@ -38,9 +38,12 @@ class RunSummary:
     failures: list[Outcome] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
     """Labels of each written image."""
+    warnings: list[tuple[str, str]] = field(default_factory=list)
+    """Paths of images and what a person should know of them, though they are done."""
     started: float = field(default_factory=time.monotonic)
 
     def add(self, outcome: Outcome) -> None:
+        self.warnings += [(outcome.path, warning) for warning in outcome.warnings]
         if outcome.status == "failed":
             self.failures.append(outcome)
         elif outcome.status == "skipped":
@@ -77,6 +80,7 @@ class RunSummary:
             "seconds": round(self.seconds, 3),
             "failures": [{"path": failure.path, "reason": failure.reason} for failure in self.failures],
             "passed_over": dict(sorted(self.plan.passed_over.items())),
+            "warnings": [{"path": path, "warning": warning} for path, warning in self.warnings],
             "options": self.plan.segment.as_options(),
             **({"cut": self.plan.batch.cut.as_options()} if shows_regions(self.plan.batch) else {}),
             "colors": self.plan.batch.colors,

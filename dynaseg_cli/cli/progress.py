@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 LINE_EVERY_S = 10.0
 """Seconds between the plain lines of a log."""
 NAME_WIDTH = 40
+MOST_WARNED = 5
+"""Warnings of images that are shown; beyond that they are counted."""
 
 Self = TypeVar("Self", bound="CountProgress")
 
@@ -116,6 +118,7 @@ class BatchProgress(CountProgress):
     def __init__(self, summary: RunSummary, *, quiet: bool) -> None:
         super().__init__(summary.images, "images", quiet=quiet)
         self._summary = summary
+        self._warned = 0
 
     def iterate(self, job: Job, iteration: int, labels: int) -> None:
         """An iteration of the image at hand; called from the engine's thread."""
@@ -125,6 +128,10 @@ class BatchProgress(CountProgress):
         """An image is finished; it is in the summary already."""
         if outcome.status == "failed":
             say(f"failed: {outcome.path}: {outcome.reason}", "red")
+        if not self._quiet:
+            for warning in outcome.warnings[: max(0, MOST_WARNED - self._warned)]:
+                say(f"warning: {outcome.path}: {warning}", "yellow")
+            self._warned += len(outcome.warnings)
         self.advance(outcome.path)
 
     def _work(self) -> tuple[int, float]:
@@ -152,6 +159,9 @@ def show_summary(summary: RunSummary) -> None:
         least, most = min(summary.labels), max(summary.labels)
         table.add_row("labels per image", f"{statistics.median(summary.labels):g} in the median, {least} to {most}")
     stderr.print(table)
+    if len(summary.warnings) > MOST_WARNED:
+        more = len(summary.warnings) - MOST_WARNED
+        say(f"and {more} more warnings like those above: see warnings in {summary.plan.output}/run.json", "yellow")
     if summary.done or summary.skipped:
         saved = summary.plan.batch.save
         one = len(saved) == 1 and not saved[0].endswith("s")

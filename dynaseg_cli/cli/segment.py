@@ -31,6 +31,8 @@ from ..config import (
     Product,
     SegmentConfig,
     WorkersConfig,
+    parse_range,
+    range_text,
 )
 from ..errors import UsageError, WorkerError
 from .console import ExitCode, errors_as_exit_codes, say, stderr
@@ -317,6 +319,16 @@ def segment(
         int,
         typer.Option(help="Refuse larger images from their header, before decoding.", rich_help_panel=_INPUT),
     ] = _BATCH.max_pixels,
+    value_range: Annotated[
+        str,
+        typer.Option(
+            "--range",
+            metavar="auto|full|LOW,HIGH",
+            help="Which numbers of images deeper than 8 bits become black and white: auto stretches between the darkest"
+            " and the brightest 0.1%, full takes all that the file's type can hold.",
+            rich_help_panel=_INPUT,
+        ),
+    ] = range_text(_BATCH.range),
     save: Annotated[
         str,
         typer.Option(
@@ -472,6 +484,7 @@ def segment(
             follow_symlinks=follow_symlinks,
             keep_extension=keep_extension,
             max_pixels=max_pixels,
+            range=parse_range(value_range),
             scribbles=scribbles,
             save=_products(save, context, record=record),
             cut=CutConfig(regions=regions, granularity=granularity),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import threading
@@ -30,8 +31,13 @@ def test_each_outcome_is_one_line_of_what_is_known(tmp_path: Path) -> None:
     append_outcome(tmp_path, DONE, FAILED)
     done, failed = lines(tmp_path)
     assert done.pop("time") <= failed.pop("time")
-    assert done == {name: value for name, value in vars(DONE).items() if value is not None}
+    assert done == {name: value for name, value in vars(DONE).items() if value not in (None, ())}
     assert failed == {"path": "b\n\udce9.jpg", "status": "failed", "reason": "the file is empty"}
+
+
+def test_warnings_of_an_image_are_in_its_line(tmp_path: Path) -> None:
+    append_outcome(tmp_path, dataclasses.replace(DONE, warnings=("first of 3 pages",)))
+    assert lines(tmp_path)[0]["warnings"] == ["first of 3 pages"]
 
 
 def test_line_that_a_killed_run_left_half_written_spoils_no_other(tmp_path: Path) -> None:

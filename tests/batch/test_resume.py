@@ -8,13 +8,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from samples import TINY
+from samples import TINY, encoded
 
 from dynaseg_cli.batch.job import Job
 from dynaseg_cli.batch.report_entry import ReportEntry
 from dynaseg_cli.batch.resume import earlier_stats, is_complete, read_stats, refuse_other_options
-from dynaseg_cli.config import BatchConfig, Colors, CutConfig, Product, SegmentConfig, WeightsFile
+from dynaseg_cli.config import BatchConfig, Colors, CutConfig, Product, SegmentConfig, WeightsFile, parse_range
 from dynaseg_cli.errors import ImageError, UsageError
 from dynaseg_cli.report.entry import ENTRY_FILES
 
@@ -166,6 +167,43 @@ def test_other_options_are_refused_by_name(output: Path, change: dict[str, Any],
         refuse_other_options([JOB], output, dataclasses.replace(TINY, **change))
     assert str(JOB.result(output, "stats")) in str(raised.value)
     assert "--overwrite" in str(raised.value)
+
+
+DEEP, SHALLOW = (encoded(np.full((2, 2), 7, kind), "PNG") for kind in (np.uint16, np.uint8))
+
+
+def record_range(output: Path, option: str) -> None:
+    path = JOB.result(output, "stats")
+    stats = json.loads(path.read_text())
+    stats["source"]["range"] = {"option": option, "low": 0, "high": 1}
+    path.write_text(json.dumps(stats))
+
+
+def test_another_range_than_the_recorded_one_is_refused(output: Path) -> None:
+    record_range(output, "auto")
+    refuse_other_options([JOB], output, TINY)
+    with pytest.raises(UsageError, match=re.escape("(range was auto, now 0,4095)")):
+        refuse_other_options([JOB], output, TINY, value_range=(0, 4095))
+    with pytest.raises(ImageError, match="range was auto, now full"):
+        earlier_stats(JOB, output, HASH, None, TINY, "full", DEEP)
+
+
+def test_recorded_numbers_count_however_they_were_written(output: Path) -> None:
+    record_range(output, "0,4095")
+    assert earlier_stats(JOB, output, HASH, None, TINY, parse_range("0.0, 4095."), DEEP) is not None
+    with pytest.raises(ImageError, match="range was 0,4095, now auto"):
+        earlier_stats(JOB, output, HASH, None, TINY, "auto", DEEP)
+
+
+def test_results_of_a_version_without_range_go_on_as_the_default(output: Path) -> None:
+    refuse_other_options([JOB], output, TINY, value_range="full")
+    assert earlier_stats(JOB, output, HASH, None, TINY, "auto", DEEP) is not None
+    with pytest.raises(ImageError, match="range was not an option, now full"):
+        earlier_stats(JOB, output, HASH, None, TINY, "full", DEEP)
+
+
+def test_range_does_not_matter_to_an_image_of_8_bits(output: Path) -> None:
+    assert earlier_stats(JOB, output, HASH, None, TINY, "full", SHALLOW) is not None
 
 
 def test_option_that_one_version_lacks_counts_as_different(output: Path) -> None:

@@ -15,17 +15,17 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from PIL import Image
 from samples import TINY, encoded, files_below, noise, photo_folder, read_pixels, save_photo
 
 from dynaseg_cli import BatchConfig, Engine
 from dynaseg_cli.batch import products, stages
-from dynaseg_cli.batch.decoding import decode
+from dynaseg_cli.batch.decoding import Photo, decode_photo
 from dynaseg_cli.batch.outcome import Outcome
 from dynaseg_cli.batch.output_folder import mark_output
 from dynaseg_cli.batch.planning import plan_batch
 from dynaseg_cli.batch.stages import run_stream
+from dynaseg_cli.config import ValueRange
 from dynaseg_cli.errors import DeviceMemoryError, InterruptedWorkError
 from dynaseg_cli.pictures.palette import label_palette
 
@@ -305,17 +305,17 @@ def test_images_in_flight_stay_few_however_many_there_are(
             alive += change
             most = max(most, alive)
 
-    def counted(content: bytes, max_pixels: int) -> NDArray[np.uint8]:
-        image = decode(content, max_pixels)
+    def counted(content: bytes, max_pixels: int, value_range: ValueRange) -> Photo:
+        photo = decode_photo(content, max_pixels, value_range)
         count(1)
-        weakref.finalize(image, count, -1)
-        return image
+        weakref.finalize(photo.pixels, count, -1)
+        return photo
 
     def slowly(*arguments: Any) -> Any:
         time.sleep(0.01)
         return segment(*arguments)
 
-    monkeypatch.setattr(stages, "decode", counted)
+    monkeypatch.setattr(stages, "decode_photo", counted)
     if slow == "engine":
         monkeypatch.setattr(engine, "segment", slowly)
     for _ in outcomes_of(engine, photos, out):

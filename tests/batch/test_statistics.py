@@ -15,6 +15,7 @@ from samples import TINY, noise
 from scipy import ndimage
 
 from dynaseg_cli.batch import statistics
+from dynaseg_cli.batch.decoding import Photo
 from dynaseg_cli.batch.statistics import (
     REGION_ENTRIES,
     cluster_statistics,
@@ -24,6 +25,7 @@ from dynaseg_cli.batch.statistics import (
     region_statistics,
     stats_document,
 )
+from dynaseg_cli.batch.value_range import UsedRange
 from dynaseg_cli.config import CutConfig, SegmentConfig, WeightsFile
 from dynaseg_cli.engine.engine import Engine
 from dynaseg_cli.pictures.palette import label_color
@@ -177,9 +179,10 @@ def test_more_than_256_labels_are_counted() -> None:
     assert found[-1]["bbox"] == [19, 14, 20, 15]
 
 
-def document(config: SegmentConfig, image: NDArray[np.uint8]) -> dict[str, Any]:
+def document(config: SegmentConfig, image: NDArray[np.uint8], **known: Any) -> dict[str, Any]:
     segmentation = Engine(config, "cpu").segment(image)
-    made = stats_document("photos/ä.png", "0" * 64, image, segmentation, config, "cpu (a processor, 1 thread)")
+    photo = Photo(image, **known)
+    made = stats_document("photos/ä.png", "0" * 64, photo, segmentation, config, "cpu (a processor, 1 thread)")
     return json.loads(json.dumps(made))
 
 
@@ -207,6 +210,13 @@ def test_recorded_weights_are_valid_by_the_schema() -> None:
 
 def test_document_of_a_single_pixel_is_valid_by_its_schema() -> None:
     jsonschema.validate(document(TINY, noise(0, 1, 1)), SCHEMA)
+
+
+def test_range_and_frames_are_told_of_and_valid_by_the_schema() -> None:
+    made = document(TINY, noise(), range=UsedRange("-700,60", -700, 60, nodata=-9999), frames=12)
+    jsonschema.validate(made, SCHEMA)
+    assert made["source"]["range"] == {"option": "-700,60", "low": -700, "high": 60, "nodata": -9999}
+    assert made["source"]["frames"] == 12
 
 
 def leaves(schema: dict[str, Any], path: str = "") -> dict[str, dict[str, Any]]:

@@ -33,7 +33,8 @@ def test_summary_counts_outcomes_by_status(tmp_path: Path) -> None:
 
 
 def test_run_document_has_the_promised_keys(tmp_path: Path) -> None:
-    made = summary(tmp_path, DONE, FAILED)
+    warned = Outcome("c.tif", "done", num_labels=2, warnings=("first of 3 pages: the others are left out",))
+    made = summary(tmp_path, DONE, FAILED, warned)
     document = made.document("cpu (a processor)", interrupted=True)
     made.write(document)
     assert json.loads((tmp_path / "run.json").read_text()) == document
@@ -45,12 +46,13 @@ def test_run_document_has_the_promised_keys(tmp_path: Path) -> None:
         "output": str(tmp_path),
         "passed_over": {"hidden": 2},
         "images": 5,
-        "done": 1,
+        "done": 2,
         "skipped": 0,
         "failed": 1,
         "interrupted": True,
         "shard": "1/1",
         "failures": [{"path": "b\n\udce9.jpg", "reason": "the file is empty"}],
+        "warnings": [{"path": "c.tif", "warning": "first of 3 pages: the others are left out"}],
         "options": TINY.as_options(),
         "colors": "palette",
         "device": "cpu (a processor)",

@@ -1,0 +1,250 @@
+"""Which numbers of a deep image become black and white: one rule for integers of any size and sign and for floats."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..config import ValueRange, range_text
+from ..formats.deep import DeepImage
+
+LOW_SHARE, HIGH_SHARE = 0.001, 0.999
+"""The percentiles that `auto` makes black and white.
+
+A thousandth at each end is what dead and hot pixels, glints and dust take at the most; what is larger is seen. In an
+image of fewer than a thousand pixels, they are the least and the greatest number.
+"""
+SAMPLED = 1 << 20
+"""Numbers of more than 16 bits that percentiles are of, evenly spread over the image: 1,000 lie beyond each."""
+ABSURD = 1e30
+"""Floating point of this size or more is no measurement: programs that know no NaN write the like of -3.4e38."""
+SENTINELS = (-9999.0, -99999.0, -999999.0, -32767.0)
+"""What programs write where nothing was measured.
+
+One counts as that only where no lower number is in the image. It would be black anyway, so that no pixel is lost by
+it, and the others get the greys in between.
+"""
+FEW_GREYS = 3
+"""Levels of 255 that nearly all pixels lie within where an image is nearly of one colour."""
+CHUNK = 1 << 18
+"""Numbers that are looked at at a time."""
+
+
+@dataclass(frozen=True)
+class UsedRange:
+    """What was made of the numbers of an image."""
+
+    option: str
+    """As asked for: auto, full or LOW,HIGH."""
+    low: float
+    """This and what is less is black."""
+    high: float
+    """This and what is more is white."""
+    nodata: float | None = None
+    """The number, beside NaN and the like, that was taken for no measurement, and so is black."""
+
+    def as_entry(self) -> dict[str, Any]:
+        """As it stands in the statistics."""
+        entry = {"option": self.option, "low": self.low, "high": self.high}
+        return entry if self.nodata is None else {**entry, "nodata": self.nodata}
+
+
+def to_8_bits(deep: DeepImage, option: ValueRange) -> tuple[NDArray[np.uint8], UsedRange, str | None]:
+    """Bring the numbers of an image to 0..255.
+
+    Between the two ends of the range greys are linear. Of a colour image the range is that of all channels together,
+    which keeps its hues. NaN, infinities, numbers of `ABSURD` size, the least of a signed type, what a GeoTIFF declares
+    as no data and `SENTINELS` are black and do not count.
+
+    Parameters
+    ----------
+    deep : integers or floating point, (H, W) or (H, W, 3); what is wholly transparent does not count either.
+    option : auto, between the percentiles `LOW_SHARE` and `HIGH_SHARE`, or, where these are one number, between the
+        least and the greatest; full, all that the type can hold, or of floating point, which has no such ends, the
+        least to the greatest number there is; or the two numbers.
+
+    Returns
+    -------
+    (H, W, 3) uint8, not yet composited or turned; the range; and, where (nearly) all is of one grey, what to say.
+    """
+    numbers = _Numbers(deep)
+    low, high = numbers.range(option)
+    used = UsedRange(range_text(option), _plain(low, deep), _plain(high, deep), numbers.nodata)
+    rgb = np.empty((*deep.values.shape[:2], 3), np.uint8)
+    counts = np.zeros(256, np.int64)
+    for rows in _bands(deep):
+        values = deep.values[rows]
+        valid = numbers.valid(values)
+        grey = _stretched(values, low, high)
+        if deep.white_is_zero:
+            grey = 255 - grey
+        grey[~valid] = 0
+        counts += np.bincount(grey[_seen(valid, deep, rows)], minlength=256)
+        rgb[rows] = grey if grey.ndim == 3 else grey[..., None]
+    return rgb, used, _uniformity(counts, used, numbers)
+
+
+class _Numbers:
+    """The numbers of an image that are measurements."""
+
+    def __init__(self, deep: DeepImage) -> None:
+        self._deep = deep
+        dtype = deep.values.dtype
+        self._least_of_type = np.iinfo(dtype).min if dtype.kind == "i" and dtype.itemsize > 1 else None
+        self._declared = deep.nodata
+        self._sentinel: float | None = None
+        self._absurd = dtype.kind == "f" and dtype.itemsize > 2
+        self.least, self.greatest = self._ends()
+        if self.least > self.greatest and self._absurd:  # nothing but absurd numbers: they are what there is
+            self._absurd = False
+            self.least, self.greatest = self._ends()
+        if dtype.kind != "u" and self.least in SENTINELS and self.least < self.greatest:
+            self._sentinel = self.least
+            self.least, self.greatest = self._ends()
+        self.nodata = self._told()
+
+    @property
+    def any(self) -> bool:
+        return self.least <= self.greatest
+
+    def valid(self, values: NDArray[Any]) -> NDArray[np.bool_]:
+        """Where there is a measurement."""
+        found = np.isfinite(values) if values.dtype.kind == "f" else np.ones(values.shape, np.bool_)
+        if self._absurd:
+            with np.errstate(invalid="ignore"):
+                found &= np.abs(values) < ABSURD
+        for missing in (self._least_of_type, self._declared, self._sentinel):
+            if missing is not None and _holds(values.dtype, missing):
+                found &= values != values.dtype.type(missing)
+        return found
+
+    def range(self, option: ValueRange) -> tuple[float, float]:
+        """What is to be black and white."""
+        if not isinstance(option, str):
+            return option
+        if option == "full" and self._deep.full is not None:
+            return self._deep.full
+        if not self.any:
+            return 0.0, 0.0
+        if option == "full":
+            return self.least, self.greatest
+        low, high = self._percentiles()
+        return (low, high) if low < high else (self.least, self.greatest)
+
+    def _ends(self) -> tuple[float, float]:
+        least, greatest = math.inf, -math.inf
+        for values in self._found():
+            least, greatest = min(least, values.min().item()), max(greatest, values.max().item())
+        return least, greatest
+
+    def _found(self) -> Iterator[NDArray[Any]]:
+        """Measurements, some at a time."""
+        for rows in _bands(self._deep):
+            values = self._deep.values[rows]
+            found = values[_seen(self.valid(values), self._deep, rows)]
+            if found.size:
+                yield found
+
+    def _percentiles(self) -> tuple[float, float]:
+        values = self._deep.values
+        if values.dtype.kind in "iu" and values.dtype.itemsize <= 2:
+            base = np.iinfo(values.dtype).min
+            counts = np.zeros(1 << 16, np.int64)
+            for found in self._found():
+                counts += np.bincount(found.astype(np.int32) - base, minlength=1 << 16)
+            reached = np.cumsum(counts)
+            low, high = (int(np.searchsorted(reached, rank, "right")) + base for rank in _ranks(int(reached[-1])))
+            return low, high
+        height, width = values.shape[:2]
+        step = max(1, math.ceil(values.size / SAMPLED))
+        while step > 1 and math.gcd(step, width) > 1:  # else it would meet the same columns again and again
+            step += 1
+        places = np.arange(0, height * width, step)
+        rows, columns = np.divmod(places, width)
+        sample = values[rows, columns]
+        valid = self.valid(sample)
+        if self._deep.alpha is not None:
+            opaque = self._deep.alpha[rows, columns] > 0
+            valid &= opaque if valid.ndim == 1 else opaque[:, None]
+        found = sample[valid]
+        if not found.size:
+            return self.least, self.greatest
+        first, last = _ranks(found.size)
+        ordered = np.partition(found, (first, last))
+        return ordered[first].item(), ordered[last].item()
+
+    def _told(self) -> float | None:
+        """The number to be told of, the first of those that there are."""
+        for missing in (self._declared, self._sentinel, self._least_of_type):
+            if missing is None or not math.isfinite(missing) or not _holds(self._deep.values.dtype, missing):
+                continue
+            number = self._deep.values.dtype.type(missing)
+            if any((self._deep.values[rows] == number).any() for rows in _bands(self._deep)):
+                return _plain(missing, self._deep)
+        return None
+
+
+def _ranks(count: int) -> tuple[int, int]:
+    return math.floor(LOW_SHARE * (count - 1)), math.ceil(HIGH_SHARE * (count - 1))
+
+
+def _holds(dtype: np.dtype[Any], number: float) -> bool:
+    """Whether a type has a number at all."""
+    if dtype.kind == "f":
+        return not math.isnan(number) and (math.isinf(number) or abs(number) <= float(np.finfo(dtype).max) * (1 + 1e-7))
+    limits = np.iinfo(dtype)
+    return math.isfinite(number) and number == int(number) and limits.min <= int(number) <= limits.max
+
+
+def _bands(deep: DeepImage) -> Iterator[slice]:
+    height, width = deep.values.shape[:2]
+    rows = max(1, CHUNK // (width * (3 if deep.values.ndim == 3 else 1)))
+    return (slice(top, min(top + rows, height)) for top in range(0, height, rows))
+
+
+def _seen(valid: NDArray[np.bool_], deep: DeepImage, rows: slice) -> NDArray[np.bool_]:
+    if deep.alpha is None:
+        return valid
+    opaque = deep.alpha[rows] > 0
+    return valid & (opaque[..., None] if valid.ndim == 3 else opaque)
+
+
+def _stretched(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
+    """What is no measurement becomes anything; where the range is one number, that is the grey in the middle."""
+    if values.dtype.kind in "iu" and values.dtype.itemsize <= 2:
+        limits = np.iinfo(values.dtype)
+        every = np.arange(limits.min, limits.max + 1)
+        grey = _stretched(every.astype(np.float64), low, high)
+        return grey[values.astype(np.int32) - limits.min]
+    with np.errstate(over="ignore", invalid="ignore"):
+        # Halved, for the widest range is more than the greatest number.
+        numbers = values.astype(np.float64)
+        share = (numbers / 2 - low / 2) / (high / 2 - low / 2) if high > low else (np.sign(numbers - low) + 1) / 2
+        return np.rint(np.nan_to_num(np.clip(share, 0, 1)) * 255).astype(np.uint8)
+
+
+def _plain(number: float, deep: DeepImage) -> float:
+    return int(number) if deep.values.dtype.kind in "iu" and float(number).is_integer() else float(number)
+
+
+def _uniformity(counts: NDArray[np.int64], used: UsedRange, numbers: _Numbers) -> str | None:
+    """What to say of an image that is (nearly) of one grey, by how often each is in it."""
+    total = int(counts.sum())
+    if not total:
+        return "it has no measurement at all: every pixel is marked as no data, or transparent"
+    if numbers.least == numbers.greatest:
+        where = "" if numbers.nodata is None else f", beside {numbers.nodata:g} for no data"
+        return f"all its numbers are {numbers.least:g}{where}"
+    reached = np.cumsum(counts)
+    low, high = (int(np.searchsorted(reached, rank, "right")) for rank in _ranks(total))
+    if high - low >= FEW_GREYS:
+        return None
+    what = f"its numbers lie in {numbers.least:g}..{numbers.greatest:g}"
+    if used.option == "auto":
+        return f"nearly all of it is of one grey: {what}, and 99.8 % of them close together"
+    return f"nearly all of it is of one grey with range {used.option}: {what} (range auto goes by them)"

@@ -1,0 +1,106 @@
+"""JPEG: files made to keep a decoder busy, and files that lack their last bytes."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+
+import numpy as np
+from PIL import Image, ImageChops
+
+MARK = b"\xff\xd8\xff"
+MOST_SCANS = 100
+"""As many as libtiff takes of a JPEG within a TIFF; encoders write about ten. Each goes over the whole image."""
+MOST_MISSING = 0.01
+"""Share of an image that may be missing for it to be read all the same; of a small one, a block."""
+MOST_MISSING_BLOCK = 0.05
+"""Share of an image that one block may be for that."""
+_BLOCK = 18
+"""Rows that a row of blocks is seen in: 16, and what colours reach beyond."""
+
+_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd8]")
+"""Of a segment, or the end; within a scan, 255 is followed by one of the others."""
+_START_OF_SCAN, _END = b"\xff\xda", b"\xff\xd9"
+_FRAMES = {bytes([0xFF, kind]) for kind in range(0xC0, 0xD0) if kind not in (0xC4, 0xC8, 0xCC)}
+_LOSSLESS = (b"\xff\xc3", b"\xff\xc7", b"\xff\xcb", b"\xff\xcf", b"\xff\xf7")
+
+_OTHER_ENDS = tuple(
+    bytes([first << 5]) + np.random.default_rng(first).integers(0, 255, 4096, dtype=np.uint8).tobytes()
+    for first in range(8)
+)
+"""Bits that start in every way; never a byte of 255, which is a marker's."""
+
+
+def _segments(jpeg: bytes) -> Iterator[tuple[bytes, int]]:
+    """The marker of each segment up to the end of the image, and where its length stands."""
+    position = 2
+    while (marker := _MARKER.search(jpeg, position)) and marker[0] != _END:
+        yield marker[0], marker.end()
+        position = marker.end() + int.from_bytes(jpeg[marker.end() : marker.end() + 2], "big")
+
+
+def has_too_many_scans(jpeg: bytes) -> bool:
+    scans = 0
+    for marker, _ in _segments(jpeg):
+        scans += marker == _START_OF_SCAN
+        if scans > MOST_SCANS:
+            return True
+    return False
+
+
+def unusual_kind(jpeg: bytes) -> str | None:
+    """The name of a kind of JPEG that decoders of photos do not know."""
+    for marker, position in _segments(jpeg):
+        if marker in _LOSSLESS:
+            return "lossless JPEG"
+        if marker in _FRAMES:
+            bits = jpeg[position + 2 : position + 3]
+            return f"{bits[0]}-bit JPEG" if bits and bits[0] != 8 else None
+    return None
+
+
+def with_end(jpeg: bytes) -> tuple[bytes, float, bool] | None:
+    """A JPEG that does not end, with an end; how much of the image is missing, 0..1; and whether that is little.
+
+    None if more is missing than can be told, for whole scans are.
+
+    The file is decoded with its end right away, and with bits of different kinds before it. Where what comes out
+    differs pixels are missing: behind the last one that there is, no bits are part of the image.
+    """
+    if not _has_all_scans(jpeg):
+        return None
+    jpeg = jpeg.removesuffix(b"\xff")  # half of the end, or of a byte of 255
+    ended = jpeg + _END
+    with Image.open(io.BytesIO(ended), formats=["JPEG"]) as one:
+        one.load()
+        width, height = one.size
+        boxes = []
+        for other in _OTHER_ENDS:
+            with Image.open(io.BytesIO(jpeg + other + _END), formats=["JPEG"]) as differing:
+                differing.load()
+                boxes.append(ImageChops.difference(one, differing).getbbox(alpha_only=False))
+    found = [box for box in boxes if box is not None]
+    if not found:
+        return ended, 0.0, True
+    left, top = min(box[0] for box in found), min(box[1] for box in found)
+    # Within one row of blocks, only those to the right; else all that is below.
+    missing = (width - left if height - top <= _BLOCK else width) * (height - top)
+    most = max(MOST_MISSING * width * height, min(_BLOCK**2, MOST_MISSING_BLOCK * width * height))
+    return ended, missing / (width * height), missing <= most
+
+
+def _has_all_scans(jpeg: bytes) -> bool:
+    """Whether every coefficient of every component was begun to be told to its last bit."""
+    components: set[int] = set()
+    told: set[tuple[int, int]] = set()
+    for marker, position in _segments(jpeg):
+        if marker in _FRAMES:
+            components = {jpeg[position + 8 + 3 * index] for index in range(min(jpeg[position + 7], 4))}
+        elif marker == _START_OF_SCAN:
+            count = jpeg[position + 2]
+            first, last, bits = jpeg[position + 3 + 2 * count : position + 6 + 2 * count]
+            if bits & 15 == 0:
+                chosen = [jpeg[position + 3 + 2 * index] for index in range(count)]
+                told |= {(component, one) for component in chosen for one in range(first, min(last, 63) + 1)}
+    return bool(components) and len(told & {(one, k) for one in components for k in range(64)}) == 64 * len(components)
