@@ -76,12 +76,12 @@ def test_scores_are_a_table_on_stderr_and_nothing_on_stdout() -> None:
     assert (result.exit_code, result.stdout) == (0, "")
     assert "Protocol regions: one map an image" in result.stderr
     assert rows(result) == {
-        "images": ["mIoU", "covering", "PRI", "VoI", "segments"],
-        "all 3": ["0.800", "0.833", "0.810", "0.33", "1"],
+        "images": ["mIoU", "covering", "PRI", "VoI", "segments", "ignored"],
+        "all 3": ["0.800", "0.833", "0.810", "0.33", "1", "0.000"],
         "from the worst:": [],
-        "b": ["0.500", "0.500", "0.429", "1.00", "1"],
-        "a": ["1.000", "1.000", "1.000", "0.00", "2"],
-        "sub/c": ["1.000", "1.000", "1.000", "0.00", "1"],
+        "b": ["0.500", "0.500", "0.429", "1.00", "1", "0.000"],
+        "a": ["1.000", "1.000", "1.000", "0.00", "2", "0.000"],
+        "sub/c": ["1.000", "1.000", "1.000", "0.00", "1", "0.000"],
     }
 
 
@@ -126,7 +126,9 @@ def test_nothing_scored_is_no_table_but_every_reason(pairs: Path) -> None:
     assert result.stderr.count("failed: ") == 3
     assert "mIoU" not in result.stderr
     assert set(summary(result)["metrics"].values()) == {None}
-    assert (pairs / "scores.csv").read_bytes() == b"image,miou,covering,pri,voi,segments,labels,truth_labels\r\n"
+    assert (pairs / "scores.csv").read_bytes() == (
+        b"image,miou,covering,pri,voi,segments,labels,truth_labels,ignored_fraction\r\n"
+    )
 
 
 def test_files_without_a_partner_are_named_and_change_nothing_else(pairs: Path) -> None:
@@ -168,7 +170,7 @@ def test_options_reach_the_scores(here: Path) -> None:
         return {name: value for name, value in document["options"].items() if value != defaults[name]}
 
     defaults = summary(evaluate("pred", "gt", "--json"))["options"]
-    assert options("--protocol", "bsds500") == {"protocol": "bsds500", "ignore_index": None}
+    assert options("--protocol", "bsds500") == {"protocol": "bsds500"}
     assert options("--protocol", "classes", "--num-things", "1") == {"protocol": "classes", "num_things": 1}
     assert options("--use", "regions") == {"use": "regions"}
     save_labels(here / "pred/a.png", np.zeros((3, 7), np.uint16))
@@ -193,11 +195,11 @@ LONG = "a very long name " * 12
 @pytest.mark.parametrize(
     ("arguments", "columns"),
     [
-        (("--protocol", "bsds500"), 8),
-        (("--protocol", "regions"), 5),
-        (("--protocol", "classes"), 6),
-        (("--protocol", "classes", "--num-things", "1"), 8),
-        (("--protocol", "coco-stuff27"), 8),
+        (("--protocol", "bsds500"), 9),
+        (("--protocol", "regions"), 6),
+        (("--protocol", "classes"), 7),
+        (("--protocol", "classes", "--num-things", "1"), 9),
+        (("--protocol", "coco-stuff27"), 9),
     ],
     ids=str,
 )
@@ -214,6 +216,7 @@ def test_table_of_80_columns_has_every_heading_and_number_whole(
     assert max(map(len, lines)) <= 80
     assert "…" not in result.stderr
     metrics = {name: value for name, value in summary(result)["metrics"].items() if value is not None}
+    metrics["ignored_fraction"] = summary(result)["ignored_fraction"]
     assert len(metrics) == columns
     numbers = [written(name, value) for name, value in metrics.items()]
     assert "6,400" in numbers
@@ -237,8 +240,8 @@ def test_hierarchies_have_a_table_of_their_readings_beside_the_usual_one() -> No
     result = evaluate("out", "gt", "--use", "hierarchy")
     assert (result.exit_code, result.stdout) == (0, "")
     table = rows(result)
-    assert table["images"] == ["All", "Fine", "Coarse", "Mean", "covering", "PRI", "VoI", "segments"]
-    assert table["all 12"][4:] == ["0.958", "0.972", "0.08", "2"]
+    assert " ".join(table["images"]) == "All Fine Coarse Mean covering PRI VoI segments ignored"
+    assert " ".join(table["all 12"]).split()[4:] == ["0.958", "0.972", "0.08", "2", "0.000"]
     assert list(table)[2:4] == ["the 10 worst:", "07"]
     assert {name: numbers for name, numbers in rows(result, "hierarchies").items() if name} == {
         "hierarchies": ["ODS", "granularity", "OIS", "best"],
@@ -259,12 +262,36 @@ def test_readings_of_hierarchies_are_on_stdout_and_of_each_image_in_the_file(her
     assert len(document["hierarchy"]["curve"]) == 101
     with (here / "scores.csv").open(newline="") as stream:
         lines = {line.pop("image"): line for line in csv.DictReader(stream)}
-    assert list(lines["00"]) == [*document["metrics"], "labels", "truth_labels"]
+    assert list(lines["00"]) == [*document["metrics"], "labels", "truth_labels", "ignored_fraction"]
     assert (lines["00"]["labels"], lines["00"]["truth_labels"], lines["07"]["truth_labels"]) == ("2", "2", "4")
     for name in ("pri_ods", "pri_ois", "voi_ods", "voi_ois", "segments", "granularity"):
         mean = np.mean([float(line[name]) for line in lines.values()])
         assert document["metrics"][name] == pytest.approx(mean)
     assert (lines["07"]["covering"], lines["07"]["covering_ois"], lines["07"]["granularity"]) == ("0.5", "1.0", "0.09")
+
+
+def test_share_of_ignored_pixels_is_in_the_table_the_document_and_the_file(here: Path) -> None:
+    save_all(here / "pred", a=HALVES, b=HALVES)
+    save_all(here / "gt", a=[[3, 3, 255, 255]] * 2, b=[[0, 0, 255, 255]] * 2)
+    result = evaluate("pred", "gt", "--json", "--per-image", "scores.csv")
+    assert "255 is ignored in 1 of 2 ground-truth maps, 25 % of all pixels" in result.stderr
+    assert "255 is counted in 1 of 2 ground-truth maps" in result.stderr
+    assert {name: numbers[-1] for name, numbers in rows(result).items() if numbers} == {
+        "images": "ignored",
+        "all 2": "0.250",
+        "a": "0.500",
+        "b": "0.000",
+    }
+    assert summary(result)["ignored_fraction"] == 0.25
+    with (here / "scores.csv").open(newline="") as stream:
+        assert [line["ignored_fraction"] for line in csv.DictReader(stream)] == ["0.5", "0"]
+
+
+@pytest.mark.parametrize("value", [("--ignore-index", "-1"), ("--ignore-index=-1",)], ids=" ".join)
+def test_negative_value_can_be_ignored(here: Path, value: tuple[str, ...]) -> None:
+    save_all(here / "pred", a=HALVES)
+    save_labels(here / "gt/a.tif", np.array([[-1, -1, 1, 1]] * 2, np.int32))
+    assert summary(evaluate("pred", "gt", "--json", *value))["ignored_fraction"] == 0.5
 
 
 def test_classes_are_shown_by_name(here: Path) -> None:
@@ -294,7 +321,8 @@ def test_each_image_is_a_line_of_the_file(pairs: Path, arguments: tuple[str, ...
     assert result.exit_code == 1
     with (pairs / "scores.csv").open(newline="") as stream:
         lines = list(csv.DictReader(stream))
-    assert list(lines[0]) == ["image", *summary(result)["metrics"], "labels", "truth_labels"]
+    assert list(lines[0]) == ["image", *summary(result)["metrics"], "labels", "truth_labels", "ignored_fraction"]
+    assert [line.pop("ignored_fraction") for line in lines] == ["0", "0"]
     counted = [(float(line.pop("labels")), float(line.pop("truth_labels"))) for line in lines]
     assert counted == [(1, 2), (1, 1)]
     assert [line.pop("image") for line in lines] == ["b", "sub/c"]
