@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..config import EvaluateConfig, Protocol, Use
-from ..errors import DynasegError, UsageError
+from ..errors import UsageError
 from .console import ExitCode, errors_as_exit_codes, say, stderr
-from .report_files import refuse_unwritable
+from .report_files import refuse_reports, write_report
 
 if TYPE_CHECKING:
     from ..evaluation.evaluate import Evaluation
@@ -172,9 +172,7 @@ def evaluate(
         )
         if plot is not None:
             refuse_undrawable("--plot", plot)
-        for option, path in (("--per-image", per_image), ("--plot", plot)):
-            if path is not None:
-                refuse_unwritable(option, path)
+        refuse_reports({"--per-image": per_image, "--plot": plot})
         evaluation = Evaluation(prediction, truth, config, _read_names(image_list) if image_list else None)
         code = _run(evaluation, per_image, plot, as_json=as_json, quiet=quiet)
     raise typer.Exit(code)
@@ -245,8 +243,6 @@ def _show_scores(evaluation: Evaluation) -> None:
 
 
 def _write_csv(path: Path, evaluation: Evaluation) -> None:
-    from ..writing import write_atomically
-
     columns = ["image", *evaluation.metrics(), "labels", "truth_labels", "ignored_fraction"]
 
     def write(stream: Any) -> None:
@@ -262,10 +258,7 @@ def _write_csv(path: Path, evaluation: Evaluation) -> None:
             writer.writerow({"image": name, **row, **of_labels})
         text.detach()
 
-    try:
-        write_atomically(path, write)
-    except OSError as error:
-        raise DynasegError(f"{path} cannot be written: {error.strerror}") from None
+    write_report(path, write)
 
 
 def _draw(path: Path, evaluation: Evaluation) -> None:

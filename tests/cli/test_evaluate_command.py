@@ -348,11 +348,11 @@ def test_any_name_comes_back_from_the_file(here: Path) -> None:
 
 
 def test_older_file_is_replaced_and_nothing_left_beside_it(pairs: Path) -> None:
-    (pairs / "scores.csv").write_text("old " * 1000)
+    assert evaluate("pred", "gt", "--protocol", "bsds500", "--per-image", "scores.csv").exit_code == 0
     before = set(files_below(pairs))
     assert evaluate("pred", "gt", "--per-image", "scores.csv").exit_code == 0
     assert set(files_below(pairs)) == before
-    assert (pairs / "scores.csv").read_text().startswith("image,")
+    assert (pairs / "scores.csv").read_text().startswith("image,miou,")
 
 
 @pytest.mark.parametrize("option", ["--per-image", "--plot"])
@@ -393,13 +393,61 @@ def test_full_disk_is_said_and_leaves_the_older_file(pairs: Path, monkeypatch: p
     def fail(_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    (pairs / "scores.csv").write_text("old")
+    assert evaluate("pred", "gt", "-q", "--protocol", "bsds500", "--per-image", "scores.csv").exit_code == 0
     before = files_below(pairs)
     monkeypatch.setattr(os, "fsync", fail)
     result = evaluate("pred", "gt", "-q", "--per-image", "scores.csv")
     assert result.exit_code != 0
     assert result.stderr == "error: scores.csv cannot be written: No space left on device\n"
     assert files_below(pairs) == before
+
+
+@pytest.mark.parametrize("option", ["--per-image", "--plot"])
+@pytest.mark.parametrize("suffix", [".csv", ".png", ".svg", ".pdf"])
+def test_file_of_the_users_is_never_replaced(
+    pairs: Path, option: str, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise AssertionError("work was done")
+
+    if option == "--plot" and suffix == ".csv":
+        pytest.skip("no picture")
+    theirs = {
+        ".csv": b"image,label\na.png,cat\n",
+        ".png": (pairs / "gt/a.png").read_bytes(),
+        ".svg": b"<?xml version='1.0'?><svg><title>dynaseg</title></svg>",
+        ".pdf": b"%PDF-1.4 /Creator (Word)",
+    }
+    (pairs / f"mine{suffix}").write_bytes(theirs[suffix])
+    before = files_below(pairs)
+    monkeypatch.setattr(Evaluation, "__init__", fail)
+    said = refused(evaluate("pred", "gt", option, f"mine{suffix}"))
+    assert said == f"{option} mine{suffix} is there already and was not written by dynaseg; name another file"
+    assert files_below(pairs) == before
+
+
+@pytest.mark.parametrize("path", ["pred/a.png", "gt/sub/c.png", "link.png"])
+def test_map_that_is_scored_is_never_replaced(pairs: Path, path: str) -> None:
+    (pairs / "link.png").symlink_to("gt/a.png")
+    before = files_below(pairs)
+    for option in ("--per-image", "--plot"):
+        assert "was not written by dynaseg" in refused(evaluate("pred", "gt", option, path))
+    assert files_below(pairs) == before
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf"])
+def test_older_picture_and_empty_file_are_replaced(pairs: Path, suffix: str) -> None:
+    picture, empty = pairs / f"scores{suffix}", pairs / f"empty{suffix}"
+    empty.touch()
+    for path in (picture, picture, empty):
+        assert evaluate("pred", "gt", "-q", "--plot", path).exit_code == 0
+    assert picture.read_bytes() == empty.read_bytes() != b""
+
+
+def test_one_file_for_two_reports_is_refused(pairs: Path) -> None:
+    said = refused(evaluate("pred", "gt", "--per-image", "scores.png", "--plot", "./gt/../scores.png"))
+    assert said == "--per-image and --plot both name gt/../scores.png; name two files"
+    assert not (pairs / "scores.png").exists()
 
 
 # A picture of them
@@ -459,7 +507,7 @@ def test_full_disk_is_said_and_leaves_the_older_picture(pairs: Path, monkeypatch
     def fail(_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    (pairs / "scores.pdf").write_text("old")
+    (pairs / "scores.pdf").write_bytes(b"%PDF-1.4 /Creator (dynaseg)")
     before = files_below(pairs)
     monkeypatch.setattr(os, "fsync", fail)
     result = evaluate("pred", "gt", "-q", "--plot", "scores.pdf")
