@@ -414,7 +414,8 @@ class EvaluateConfig:
     connected: bool = True
     """Split each label into its 4-connected regions before segments are compared."""
     ignore_index: int | Literal["auto"] | None = "auto"
-    """Ground-truth value that counts nowhere; None for none; auto is 255, and none for bsds500 and colours."""
+    """Ground-truth value that counts nowhere, None for none. auto is 255 in 8-bit maps that have other values than 0
+    and 255, and none for bsds500 and colours."""
     resize: bool = False
     """Bring a prediction of another size to that of its ground truth (nearest neighbour)."""
     center_crop: int = 0

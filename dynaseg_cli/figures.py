@@ -52,8 +52,18 @@ STYLE: dict[str, Any] = {
     "ytick.labelcolor": INK,
     "ytick.labelsize": 11,
 }
-TIMELESS: dict[str, dict[str, Any]] = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
-"""What keeps the time of day out of a file, by its format."""
+METADATA: dict[str, dict[str, Any]] = {
+    "png": {"Software": "dynaseg"},
+    "svg": {"Creator": "dynaseg", "Date": None},
+    "pdf": {"Creator": "dynaseg", "CreationDate": None},
+}
+"""What a file says of itself, by its format: who made it, and not when, so that the same figures give the same file."""
+MARKS = (
+    (b"\x89PNG", b"tEXtSoftware\0dynaseg"),
+    (b"<?xml", b"<dc:title>dynaseg</dc:title>"),
+    (b"%PDF", b"/Creator (dynaseg)"),
+)
+"""How a picture of each format begins, and what is in it only if dynaseg wrote it."""
 
 
 def refuse_undrawable(option: str, path: Path) -> None:
@@ -75,7 +85,7 @@ def save_picture(path: Path, draw: Callable[[], Figure]) -> None:
     form = path.suffix.lower().removeprefix(".")
 
     def write(stream: BinaryIO) -> None:
-        figure.savefig(stream, format=form, dpi=DPI, metadata=TIMELESS[form])
+        figure.savefig(stream, format=form, dpi=DPI, metadata=METADATA[form])
 
     with style():
         figure = draw()

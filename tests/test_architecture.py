@@ -95,7 +95,7 @@ THIRD_PARTY: dict[str, set[str]] = {
     "writing": {"numpy", "PIL"},
     "figures": {"matplotlib"},
     "regions": {"numpy", "scipy"},
-    "evaluation": {"numpy", "scipy", "PIL", "matplotlib"},
+    "evaluation": {"numpy", "scipy", "PIL", "matplotlib", "tifffile"},
     "export": {"numpy", "PIL"},
     "report": {"numpy", "PIL"},
 }

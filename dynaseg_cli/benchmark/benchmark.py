@@ -195,6 +195,7 @@ class Benchmark:
                     if scored.reason is not None:
                         report.failures.append({"path": scored.pair.name, "reason": scored.reason})
                 report.metrics = evaluation.metrics()
+                report.ignored_fraction = evaluation.ignored_fraction
                 self._scored[report.variant.name] = evaluation
                 self.notes += [note for note in evaluation.notes if note not in self.notes]
 
@@ -267,7 +268,7 @@ class Benchmark:
         speed = [report.speed(self._reference) for report in self.reports]
         costs = [report.costs(self._reference) for report in self.reports]
         quality = [
-            {"seconds": row["seconds"], **report.metrics} for report, row in zip(self.reports, speed, strict=True)
+            {"seconds": row["seconds"], **report.quality} for report, row in zip(self.reports, speed, strict=True)
         ]
         scored = any(report.metrics for report in self.reports)
         return [list(zip(names, table, strict=True)) for table in (speed, costs, *([quality] if scored else []))]

@@ -105,13 +105,14 @@ class HierarchyCurve(RegionCurve):
 
     def __init__(self, evaluation: Evaluation) -> None:
         super().__init__(evaluation)
-        self._scores = HierarchyScores(annotators=self._annotators, ignore=evaluation.ignore)
+        self._scores = HierarchyScores(annotators=self._annotators)
 
     def _add(self, pair: Pair, image: NDArray[np.uint8]) -> Iterator[None]:
         labels = read_label_map(pair.prediction, self._evaluation.config.max_pixels)
         hierarchy = build_hierarchy(labels, image)
         truths = self._evaluation.read_truths(pair)
-        self._scores.add(pair.name, hierarchy, *self._evaluation.sized(pair, hierarchy.fragments, truths))
+        ignore = self._evaluation.ignored_value(truths)
+        self._scores.add(pair.name, hierarchy, *self._evaluation.sized(pair, hierarchy.fragments, truths), ignore)
         self.images += 1
         yield
 
@@ -138,7 +139,7 @@ class FelzenszwalbCurve(RegionCurve):
         for config in FELZENSZWALB_CURVE:
             labels = segment_by_felzenszwalb(image, **dataclasses.asdict(config))
             sized = self._evaluation.sized(pair, labels, truths)
-            totals.append(region_totals(*sized, connected=False, ignore=self._evaluation.ignore))
+            totals.append(region_totals(*sized, connected=False, ignore=self._evaluation.ignored_value(truths)))
             if len(totals) < len(FELZENSZWALB_CURVE):
                 yield
         # All settings or none: every point of the curve is of the same images.

@@ -59,6 +59,8 @@ class MethodReport:
     """As `segment` runs it, where that was timed."""
     metrics: Row = field(default_factory=dict)
     """Against the ground truth, once everything is done."""
+    ignored_fraction: float | None = None
+    """Share of the ground truth's pixels that counted nowhere, 0..1."""
     curve: RegionCurve | None = None
     """Metrics at other numbers of regions, where they were asked for."""
 
@@ -83,7 +85,12 @@ class MethodReport:
 
     def row(self, reference: MethodReport | None) -> Row:
         """The line of the table: medians over the runs, and the metrics. Ratios are to the `reference`."""
-        return {**self.speed(reference), **self.metrics}
+        return {**self.speed(reference), **self.quality}
+
+    @property
+    def quality(self) -> Row:
+        """The metrics as the table shows them; empty without a ground truth."""
+        return {**self.metrics, "ignored_fraction": self.ignored_fraction} if self.metrics else {}
 
     def speed(self, reference: MethodReport | None) -> Row:
         """The part of the table's line that is no metric."""
@@ -129,6 +136,7 @@ class MethodReport:
             "peak_bytes": peak_bytes(runs),
             "sizes": [_size_document(self.runs_of_size(*size)) for size in self.sizes],
             "metrics": self.metrics,
+            "ignored_fraction": self.ignored_fraction,
             "region_curve": self.curve.points() if self.curve else [],
         }
 

@@ -15,7 +15,7 @@ import typer
 from ..config import METHODS, BenchmarkConfig, EvaluateConfig, Protocol
 from ..errors import UsageError
 from .console import ExitCode, errors_as_exit_codes, say, stderr
-from .report_files import refuse_unwritable
+from .report_files import refuse_reports, write_report
 
 if TYPE_CHECKING:
     from ..batch.job import Job
@@ -168,9 +168,7 @@ def benchmark(
             raise UsageError("--ground-truth needs INPUT: images that are made have none")
         if plot is not None:
             refuse_undrawable("--plot", plot)
-        for option, path in (("--save", save), ("--markdown", markdown), ("--plot", plot)):
-            if path is not None:
-                refuse_unwritable(option, path)
+        refuse_reports({"--save": save, "--markdown": markdown, "--plot": plot})
         variants = parse_variants(config.methods, iterations)
         folder = output or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dynaseg-benchmark-")))
         if not inputs:
@@ -221,7 +219,6 @@ def _run(
     quiet: bool,
 ) -> ExitCode:
     from ..benchmark.markdown import markdown_table
-    from ..writing import write_atomically, write_json
     from .metrics_table import metrics_table
     from .progress import CountProgress
 
@@ -246,15 +243,16 @@ def _run(
         say("decode to write: seconds by stage; host and device GB: the most memory meanwhile")
         if any(report.stream for report in work.reports):
             say("images/s and first image s: as segment runs, from disk to disk, in a process of its own")
+    if as_json:  # first: a full disk does not take the figures along
+        print(json.dumps(document, allow_nan=False))  # noqa: T201
     if save is not None:
-        write_json(save, document, indent=2)
+        text = json.dumps(document, indent=2, allow_nan=False) + "\n"
+        write_report(save, lambda file: file.write(text.encode()))
     if markdown is not None:
-        text = markdown_table(work.rows())
-        write_atomically(markdown, lambda file: file.write(text.encode()))
+        of_methods = markdown_table(work.rows())
+        write_report(markdown, lambda file: file.write(of_methods.encode(errors="surrogateescape")))
     if plot is not None:
         _draw(plot, work, document["device"])
-    if as_json:
-        print(json.dumps(document, allow_nan=False))  # noqa: T201
     if interrupted:
         say("interrupted: the figures are of what was done so far; the last image may lack some methods", "yellow")
         return ExitCode.INTERRUPTED

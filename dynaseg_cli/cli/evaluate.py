@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..config import EvaluateConfig, Protocol, Use
-from ..errors import DynasegError, UsageError
+from ..errors import UsageError
 from .console import ExitCode, errors_as_exit_codes, say, stderr
-from .report_files import refuse_unwritable
+from .report_files import refuse_reports, write_report
 
 if TYPE_CHECKING:
     from ..evaluation.evaluate import Evaluation
@@ -90,7 +90,8 @@ def evaluate(
         typer.Option(
             metavar="auto|none|N",
             parser=_ignore_index,
-            help="Ground-truth value that counts nowhere; auto is 255, and none for bsds500 and for colours.",
+            help="Ground-truth value that counts nowhere. auto: 255 in 8-bit maps with other values than 0 and 255,"
+            " none for bsds500 and for colours.",
             rich_help_panel=_SCORING,
         ),
     ] = _DEFAULT.ignore_index,
@@ -171,9 +172,7 @@ def evaluate(
         )
         if plot is not None:
             refuse_undrawable("--plot", plot)
-        for option, path in (("--per-image", per_image), ("--plot", plot)):
-            if path is not None:
-                refuse_unwritable(option, path)
+        refuse_reports({"--per-image": per_image, "--plot": plot})
         evaluation = Evaluation(prediction, truth, config, _read_names(image_list) if image_list else None)
         code = _run(evaluation, per_image, plot, as_json=as_json, quiet=quiet)
     raise typer.Exit(code)
@@ -182,8 +181,9 @@ def evaluate(
 def _run(evaluation: Evaluation, per_image: Path | None, plot: Path | None, *, as_json: bool, quiet: bool) -> ExitCode:
     from .progress import CountProgress
 
+    known = list(evaluation.notes)
     if not quiet:
-        for note in evaluation.notes:
+        for note in known:
             say(note, "yellow")
         _show_alone(evaluation)
     with CountProgress(len(evaluation.pairing.pairs), "images", quiet=quiet) as progress:
@@ -192,8 +192,11 @@ def _run(evaluation: Evaluation, per_image: Path | None, plot: Path | None, *, a
                 say(f"failed: {scored.reason}", "red")
             progress.describe(scored.pair.name)
             progress.advance(scored.pair.name)
-    if not quiet and evaluation.images:
-        _show_scores(evaluation)
+    if not quiet:
+        for note in evaluation.notes[len(known) :]:
+            say(note, "yellow")
+        if evaluation.images:
+            _show_scores(evaluation)
     if as_json:
         print(json.dumps(evaluation.document(), allow_nan=False))  # noqa: T201
     if per_image is not None:
@@ -222,8 +225,12 @@ def _show_scores(evaluation: Evaluation) -> None:
     total = f"all {evaluation.images}" if evaluation.images > 1 else "the image"
     if evaluation.failures:
         total = f"{evaluation.images} of {evaluation.images + len(evaluation.failures)}"
-    worst = heapq.nsmallest(WORST, evaluation.per_image(), key=lambda named: named[1][evaluation.main_metric] or 0.0)
-    rows = [(total, evaluation.metrics())]
+    rows_of_images = (
+        (name, {**row, "ignored_fraction": counts.ignored_fraction})
+        for (name, row), (_, counts) in zip(evaluation.per_image(), evaluation.label_counts(), strict=True)
+    )
+    worst = heapq.nsmallest(WORST, rows_of_images, key=lambda named: named[1][evaluation.main_metric] or 0.0)
+    rows = [(total, {**evaluation.metrics(), "ignored_fraction": evaluation.ignored_fraction})]
     if evaluation.images > 1:
         rows += [(f"the {len(worst)} worst:" if evaluation.images > WORST else "from the worst:", {}), *worst]
     stderr.print(metrics_table("images", rows))
@@ -236,23 +243,22 @@ def _show_scores(evaluation: Evaluation) -> None:
 
 
 def _write_csv(path: Path, evaluation: Evaluation) -> None:
-    from ..writing import write_atomically
-
-    columns = ["image", *evaluation.metrics(), "labels", "truth_labels"]
+    columns = ["image", *evaluation.metrics(), "labels", "truth_labels", "ignored_fraction"]
 
     def write(stream: Any) -> None:
         text = io.TextIOWrapper(stream, encoding="utf-8", errors="surrogateescape", newline="", write_through=True)
         writer = csv.DictWriter(text, columns)
         writer.writeheader()
         for (name, row), (_, counts) in zip(evaluation.per_image(), evaluation.label_counts(), strict=True):
-            of_truth = f"{counts.truth_mean:.10g}"
-            writer.writerow({"image": name, **row, "labels": counts.predicted, "truth_labels": of_truth})
+            of_labels = {
+                "labels": counts.predicted,
+                "truth_labels": f"{counts.truth_mean:.10g}",
+                "ignored_fraction": f"{counts.ignored_fraction:.10g}",
+            }
+            writer.writerow({"image": name, **row, **of_labels})
         text.detach()
 
-    try:
-        write_atomically(path, write)
-    except OSError as error:
-        raise DynasegError(f"{path} cannot be written: {error.strerror}") from None
+    write_report(path, write)
 
 
 def _draw(path: Path, evaluation: Evaluation) -> None:

@@ -46,5 +46,5 @@ def agreement(truth: NDArray[np.integer], segments: NDArray[np.integer], ignore:
     """
     table = contingency_table(truth, segments, ignore)
     if not table.pixels:
-        raise ImageError(f"every pixel of the ground truth is to be ignored (value {ignore})")
+        raise ImageError(f"every pixel of the ground truth is to be ignored (value {ignore}): nothing is left to score")
     return Agreement.of(table)

@@ -59,11 +59,8 @@ class ClassScores:
     Covering, Rand index and variation of information compare the predicted segments with the map of classes.
     """
 
-    def __init__(
-        self, *, connected: bool, ignore: int | None, num_things: int | None, class_names: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, *, connected: bool, num_things: int | None, class_names: Sequence[str] = ()) -> None:
         self._connected = connected
-        self._ignore = ignore
         self._num_things = num_things
         self._names = class_names
         self._counts: Counter[tuple[int, int]] = Counter()
@@ -73,18 +70,26 @@ class ClassScores:
         self._records: Spool[_Record] = Spool()
         self._matched: dict[int, int] | None = None
 
-    def add(self, name: str, prediction: NDArray[np.integer], annotations: Sequence[NDArray[np.integer]]) -> None:
-        """Count the (H, W) labels of one image against its one (H, W) map of classes.
+    def add(
+        self,
+        name: str,
+        prediction: NDArray[np.integer],
+        annotations: Sequence[NDArray[np.integer]],
+        ignore: int | None = None,
+    ) -> None:
+        """Count the (H, W) labels of one image against its one (H, W) map of classes, less where that is `ignore`.
 
         Raises
         ------
+        ImageError
+            If every pixel is to be ignored.
         UsageError
             If the values of the set are too many to be classes.
         """
         (truth,) = annotations
         segments = connected_regions(prediction) if self._connected else prediction
         values, first = np.unique(segments, return_index=True)
-        one = agreement(truth, segments, self._ignore)
+        one = agreement(truth, segments, ignore)
         label_of = prediction.reshape(-1)[first][np.searchsorted(values, one.table.prediction_values)]
         confusion = _confusion(one, label_of.astype(np.int64))
         for row, column in zip(*np.nonzero(confusion.pixels), strict=True):

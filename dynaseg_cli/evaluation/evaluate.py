@@ -8,18 +8,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..config import EvaluateConfig, Protocol
 from ..errors import DecodeError, ImageError
 from . import coco_stuff
 from .agreement import Row
 from .class_scores import ClassScore, ClassScores
 from .hierarchy_scores import HierarchyScores, Reading
+from .ignored import counts_void, void_of
 from .label_counts import LabelCounts
 from .label_files import LabelMap, is_bsds500, is_color, read_annotations, read_hierarchy, read_label_map
 from .pairing import Pair, Pairing, pair_files
 from .region_scores import RegionScores
 from .resizing import center_crop, resized
 from .segment_output import options_of_run
+
+WIDEST = int(np.iinfo(np.int64).max)
+"""Largest value of a class or label."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +67,9 @@ class Evaluation:
         for path in (first.truth,) if config.use == "hierarchy" else (first.prediction, first.truth):
             if is_color(path):
                 self.notes.append(f"Colours are labels: every distinct colour of {path} is taken for one.")
-        self.ignore = self._choose_ignored(is_color(first.truth))
-        """Ground-truth value that counts nowhere, if any."""
+        if self.config.ignore_index == "auto" and self.protocol in ("regions", "classes") and is_color(first.truth):
+            self.notes.append("No colour of the ground truth is ignored (--ignore-index 0xRRGGBB names one).")
+        self._maps_counting_void = 0
         self._scores = self._make_scores()
 
     @property
@@ -92,6 +99,14 @@ class Evaluation:
             else:
                 self.failures.append(scored)
             yield scored
+        self.notes += self._notes_about_ignored()
+
+    @property
+    def ignored_fraction(self) -> float:
+        """Share of the pixels of all ground truths scored so far that count nowhere, 0..1."""
+        counts = [(one.ignored, one.pixels) for _, one in self.label_counts()]
+        pixels = sum(total for _, total in counts)
+        return sum(ignored for ignored, _ in counts) / pixels if pixels else 0.0
 
     def metrics(self) -> Row:
         """The metrics of all images scored so far; None where there was nothing."""
@@ -126,7 +141,17 @@ class Evaluation:
             raise DecodeError(f"{pair.truth}: {len(truths)} annotations, which only --protocol bsds500 can score")
         if self.protocol == "coco-stuff27":
             truths = [_coarse(truth, pair.truth) for truth in truths]
+        elif self.protocol == "classes":
+            _refuse_wide(truths[0], pair.truth)
         return truths
+
+    def ignored_value(self, truths: Sequence[LabelMap]) -> int | None:
+        """The value that counts nowhere in the annotations of one image, as `read_truths` gives them."""
+        if self.config.ignore_index != "auto":
+            return self.config.ignore_index
+        if self.protocol == "coco-stuff27":
+            return coco_stuff.UNLABELED
+        return None if self.protocol == "bsds500" else void_of(truths[0])
 
     def sized(self, pair: Pair, labels: LabelMap, truths: list[LabelMap]) -> tuple[LabelMap, list[LabelMap]]:
         """A prediction and its annotations in one size, as the options have it.
@@ -165,11 +190,12 @@ class Evaluation:
                 }
                 for failure in self.failures
             ],
+            "ignored_fraction": self.ignored_fraction,
             "metrics": self.metrics(),
             **({"classes": [vars(score) for score in self.per_class()]} if self.per_class() else {}),
             **({"hierarchy": _curve(self._scores)} if isinstance(self._scores, HierarchyScores) else {}),
             "notes": self.notes,
-            "options": {**vars(self.config), "protocol": self.protocol, "ignore_index": self.ignore},
+            "options": {**vars(self.config), "protocol": self.protocol},
         }
 
     def _doubts_about_labels(self, options: dict[str, Any] | None) -> list[str]:
@@ -193,15 +219,26 @@ class Evaluation:
             ]
         return []
 
-    def _choose_ignored(self, colors: bool) -> int | None:
-        if self.config.ignore_index != "auto":
-            return self.config.ignore_index
-        if self.protocol == "bsds500":
-            return None
-        if colors:  # 255 would be pure blue
-            self.notes.append("No colour of the ground truth is ignored (--ignore-index 0xRRGGBB names one).")
-            return None
-        return 255
+    def _notes_about_ignored(self) -> list[str]:
+        """What was ignored without having been asked for, what was not, and what was asked for in vain."""
+        maps = sum(one.ignored > 0 for _, one in self.label_counts())
+        value = self.config.ignore_index
+        if value != "auto":
+            vain = value is not None and self.images and not maps
+            return [f"No pixel of the ground truth has the value {value} of --ignore-index."] if vain else []
+        notes = []
+        if maps:
+            remedy = "" if self.protocol == "coco-stuff27" else " (--ignore-index none counts it)"
+            notes.append(
+                f"255 is ignored in {maps} of {_maps(self.images)}, {100 * self.ignored_fraction:.2g} % of all"
+                f" pixels{remedy}."
+            )
+        if self._maps_counting_void:
+            notes.append(
+                f"255 is counted in {self._maps_counting_void} of {_maps(self.images)}, which have no other values than"
+                " 0 and 255 (--ignore-index 255 ignores it)."
+            )
+        return notes
 
     def _choose_protocol(self) -> Protocol:
         if self.config.protocol != "auto":
@@ -227,40 +264,54 @@ class Evaluation:
         return "regions", "one map an image, whose values are taken for regions of that image alone"
 
     def _make_scores(self) -> RegionScores | ClassScores | HierarchyScores:
-        connected, ignore = self.config.connected, self.ignore
+        connected = self.config.connected
         if self.config.use == "hierarchy":
-            return HierarchyScores(annotators=self.protocol == "bsds500", ignore=ignore)
+            return HierarchyScores(annotators=self.protocol == "bsds500")
         if self.protocol == "coco-stuff27":
             return ClassScores(
                 connected=connected,
-                ignore=ignore,
                 num_things=self.num_things,
                 class_names=coco_stuff.CLASS_NAMES,
             )
         if self.protocol == "classes":
-            return ClassScores(connected=connected, ignore=ignore, num_things=self.num_things)
-        return RegionScores(annotators=self.protocol == "bsds500", connected=connected, ignore=ignore)
+            return ClassScores(connected=connected, num_things=self.num_things)
+        return RegionScores(annotators=self.protocol == "bsds500", connected=connected)
 
     def _score(self, pair: Pair) -> str | None:
         """Why it could not be done."""
         try:
-            score = self._read(pair)
+            truths, score = self._read(pair)
         except ImageError as error:
             return str(error)
         try:
             score()
         except ImageError as error:
             return f"{pair.truth}: {error}"
+        by_custom = self.config.ignore_index == "auto" and self.protocol in ("regions", "classes")
+        self._maps_counting_void += by_custom and counts_void(truths[0])
         return None
 
-    def _read(self, pair: Pair) -> Callable[[], None]:
-        """Read a pair's files; what is returned scores them."""
+    def _read(self, pair: Pair) -> tuple[list[LabelMap], Callable[[], None]]:
+        """Read a pair's files: its annotations, and what scores the pair."""
         truths = self.read_truths(pair)
+        ignore = self.ignored_value(truths)
         if isinstance(self._scores, HierarchyScores):
             hierarchy = read_hierarchy(pair.prediction, self.config.max_pixels)
-            return partial(self._scores.add, pair.name, hierarchy, *self.sized(pair, hierarchy.fragments, truths))
+            sized = self.sized(pair, hierarchy.fragments, truths)
+            return truths, partial(self._scores.add, pair.name, hierarchy, *sized, ignore)
         labels = read_label_map(pair.prediction, self.config.max_pixels)
-        return partial(self._scores.add, pair.name, *self.sized(pair, labels, truths))
+        if self.of_classes:
+            _refuse_wide(labels, pair.prediction)
+        return truths, partial(self._scores.add, pair.name, *self.sized(pair, labels, truths), ignore)
+
+
+def _refuse_wide(labels: LabelMap, path: Path) -> None:
+    if int(labels.max()) > WIDEST:
+        raise DecodeError(f"{path}: the value {labels.max()} is too large for a class; renumber the classes from 0")
+
+
+def _maps(number: int) -> str:
+    return f"{number} ground-truth map{'' if number == 1 else 's'}"
 
 
 def _coarse(truth: LabelMap, path: Path) -> LabelMap:

@@ -34,6 +34,7 @@ HEADINGS = {
     "pri": "PRI",
     "voi": "VoI",
     "segments": "segments",
+    "ignored_fraction": "ignored",
     "ods": "ODS",
     "ods_granularity": "granularity",
     "ois": "OIS",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,8 +43,8 @@ class _Record:
     curve: NDArray[np.float64]
     """(STEPS + 1, metrics), the image's at each granularity."""
     own: Row
-    truth: tuple[int, ...]
-    """Segments of each annotation."""
+    counts: LabelCounts
+    """Those of the fragments."""
 
 
 class HierarchyScores:
@@ -56,9 +56,8 @@ class HierarchyScores:
     alone, which compares one segment after another; the others compare whole segmentations, each of one granularity.
     """
 
-    def __init__(self, *, annotators: bool, ignore: int | None) -> None:
+    def __init__(self, *, annotators: bool) -> None:
         self._annotators = annotators
-        self._ignore = ignore
         self._set = [RegionTotals() for _ in range(STEPS + 1)]
         self._own = {name: PooledMean() for name in ("covering_ois", "covering_best", "pri_ois", "voi_ois")}
         self._records: Spool[_Record] = Spool()
@@ -69,15 +68,16 @@ class HierarchyScores:
         hierarchy: Hierarchy,
         fragments: NDArray[np.integer],
         annotations: Sequence[NDArray[np.integer]],
+        ignore: int | None = None,
     ) -> None:
-        """Score the cuts of one image against its (H, W) annotations.
+        """Score the cuts of one image against its (H, W) annotations, less where these are `ignore`.
 
         Parameters
         ----------
         fragments : (H, W), those of the hierarchy, resized or cropped as the annotations are. A region that falls to
             pieces by that is still one.
         """
-        agreements = [agreement(truth, fragments, self._ignore) for truth in annotations]
+        agreements = [agreement(truth, fragments, ignore) for truth in annotations]
         cuts, best = _cuts(hierarchy, np.unique(fragments), agreements)
         own = {f"{metric}_ois": getattr(cuts[_best_step(metric, cuts)], metric) for metric in SIGN}
         own["covering_best"] = best
@@ -86,8 +86,8 @@ class HierarchyScores:
         for metric, mean in self._own.items():
             mean.include(own[metric])
         curve = np.array([list(cut.row(annotators=self._annotators).values()) for cut in cuts])
-        truth = tuple(len(one.overlaps) for one in agreements)
-        self._records.append(_Record(name, curve, {metric: own[metric].value for metric in self._own}, truth))
+        counts = LabelCounts.of(fragments, agreements)
+        self._records.append(_Record(name, curve, {metric: own[metric].value for metric in self._own}, counts))
 
     def metrics(self) -> Row:
         """The set's."""
@@ -109,7 +109,7 @@ class HierarchyScores:
         step = self._steps()["covering"]
         column = list(self._set[0].row(annotators=self._annotators)).index("segments")
         for record in self._records:
-            yield record.name, LabelCounts(int(record.curve[step, column]), record.truth)
+            yield record.name, replace(record.counts, predicted=int(record.curve[step, column]))
 
     def readings(self) -> dict[str, Reading]:
         """The set's, by metric."""

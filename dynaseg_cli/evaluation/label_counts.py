@@ -1,4 +1,4 @@
-"""How many labels a prediction has, and how many its ground truth: the paper's figure 6, image by image."""
+"""How many labels an image has, in its prediction and in its ground truth, and how many pixels were ignored."""
 
 from __future__ import annotations
 
@@ -19,13 +19,28 @@ class LabelCounts:
     """Distinct values of the label map as it was given, before labels are split into connected segments."""
     truth: tuple[int, ...]
     """Segments, or classes, of each annotation; what is to be ignored is none."""
+    ignored: int = 0
+    """Pixels of the annotations that count nowhere."""
+    pixels: int = 0
+    """All pixels of the annotations."""
 
     @classmethod
     def of(cls, prediction: NDArray[np.integer], agreements: Sequence[Agreement]) -> LabelCounts:
         """Count the values of an (H, W) map, and the segments of the annotations that it was compared with."""
-        return cls(len(np.unique(prediction)), tuple(len(one.overlaps) for one in agreements))
+        pixels = prediction.size * len(agreements)
+        return cls(
+            predicted=len(np.unique(prediction)),
+            truth=tuple(len(one.overlaps) for one in agreements),
+            ignored=pixels - sum(one.table.pixels for one in agreements),
+            pixels=pixels,
+        )
 
     @property
     def truth_mean(self) -> float:
         """Over the annotations."""
         return sum(self.truth) / len(self.truth)
+
+    @property
+    def ignored_fraction(self) -> float:
+        """Share of the annotations' pixels that count nowhere, 0..1."""
+        return self.ignored / self.pixels if self.pixels else 0.0

@@ -12,19 +12,26 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from ..config import MAX_PIXELS
 from ..errors import DecodeError
-from ..images import pillow_alone, read_file, read_image
+from ..images import pillow_alone, read_file, read_image, without_metadata
 from ..regions.hierarchy import Hierarchy, hierarchy_of
 from .matlab import DAMAGE, MATLAB_BYTES, Matrix, read_matlab
+from .tiff import UNREADABLE, read_tiff
 
 IMAGE_FORMATS = {".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BMP", ".gif": "GIF", ".pgm": "PPM"}
 """Lossless formats only, by suffix: a label that JPEG has smoothed is another label."""
 SUFFIXES = (*IMAGE_FORMATS, ".mat", ".npy")
 PGM_HEADER = re.compile(rb"P[25]" + rb"(?:\s|#[^\r\n]*[\r\n])+(\d+)" * 3)
 """Width, height and the value of white; P2 is written in digits, P5 in bytes."""
+_SIGNATURES = (
+    *((b"\x89PNG\r\n\x1a\n", "PNG"), (b"II*\0", "TIFF"), (b"MM\0*", "TIFF"), (b"II+\0", "TIFF"), (b"MM\0+", "TIFF")),
+    *((b"GIF8", "GIF"), (b"BM", "BMP"), (b"\xff\xd8\xff", "JPEG"), (b"\0\0\0\x0cjP  ", "JPEG 2000")),
+)
+"""How the files of a format begin."""
+_BRANDS = {b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIC", b"avif": "AVIF"}
 _ANNOTATIONS = "groundTruth"
 """BSDS500's variable: a cell for each annotator."""
 LARGEST = 2.0**53
@@ -141,28 +148,59 @@ def is_bsds500(path: Path) -> bool:
 
 def is_color(path: Path) -> bool:
     """Whether a file is an image whose colours are taken for labels."""
-    file_format = IMAGE_FORMATS.get(path.suffix.lower())
-    if file_format is None:
+    if path.suffix.lower() not in IMAGE_FORMATS:
         return False
     try:
-        with pillow_alone(), Image.open(path, formats=[file_format]) as image:
+        content = read_image(path, MAX_PIXELS)
+        with pillow_alone(), Image.open(_stream(content), formats=list(IMAGE_FORMATS.values())) as image:
             return image.mode in ("RGB", "RGBA")
     except Exception:  # unreadable: the reader says so
         return False
 
 
+def _format_of(content: bytes) -> str | None:
+    """The format that a file has by its first bytes, whatever its name says; None if it is none of those known."""
+    if content[4:8] == b"ftyp":
+        return _BRANDS.get(content[8:12], "HEIC")
+    if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
+        return "WebP"
+    return next((name for signature, name in _SIGNATURES if content.startswith(signature)), None)
+
+
+def _stream(content: bytes) -> io.BytesIO:
+    return io.BytesIO(without_metadata(content))
+
+
 def _read_image(content: bytes, file_format: str, limit: _Limit) -> LabelMap:
+    stored = _format_of(content) or file_format
+    if stored not in IMAGE_FORMATS.values():
+        raise DecodeError(f"a {stored} file under the name of a {file_format}; save the labels as PNG, without loss")
+    file_format = stored
     try:
         with pillow_alone(limit.max_pixels if file_format == "GIF" else None):
-            image = Image.open(io.BytesIO(content), formats=[file_format])
+            image = Image.open(_stream(content), formats=[file_format])
             limit.check((image.height, image.width))
             if getattr(image, "is_animated", False):  # to count the frames may take minutes
                 raise DecodeError("it has more than one frame where one label map is needed")
             white = _stored_white(image, content)
-            image.load()
+            if _is_swapped(image, content):
+                return _whole(read_tiff(content, limit.check))
+            try:
+                image.load()
+            except OSError as error:
+                if (compression := image.info.get("compression")) in UNREADABLE:
+                    raise DecodeError(
+                        f"its {compression} compression cannot be read here; save it with deflate"
+                    ) from error
+                raise
             return _values(image, white)
     except (DecodeError, MemoryError):
         raise
+    except UnidentifiedImageError as error:
+        if file_format != "TIFF":
+            raise DecodeError(f"damaged, or not a {file_format} file") from error
+        with pillow_alone():
+            return _whole(read_tiff(content, limit.check))
     except Image.DecompressionBombError:
         raise DecodeError(f"more pixels than --max-pixels {limit.max_pixels} allows") from None
     except Exception as error:  # Pillow's decoders raise anything at all on damaged files
@@ -187,6 +225,8 @@ def _stored_white(image: Image.Image, content: bytes) -> int | None:
         samples = tags.get(258, (1,))
         bits = samples[0]
         if len(samples) > 1 and max(samples) > 8:
+            if len(samples) not in (3, 4):
+                raise DecodeError(f"{len(samples)} bands of {bits} bits where one map is needed; save that band alone")
             raise DecodeError("its 16-bit colour would be read as 8-bit; save plain grey, or 8-bit colours")
         if tags.get(262) == 0:
             raise DecodeError("its grey runs from white to black; save it with 0 for black")
@@ -209,11 +249,44 @@ def _values(image: Image.Image, white: int | None) -> LabelMap:
         return np.asarray(image).astype(np.uint8)
     if image.mode in ("L", "P") or image.mode.startswith("I"):
         values: LabelMap = np.asarray(image)
+        if image.format == "TIFF":
+            values = _signed(values, image.tag_v2)  # type: ignore[attr-defined]
         return values if white is None else _unstretched(values, white)
+    if image.mode == "F":
+        return _whole(np.asarray(image))
     if image.mode == "RGB":
         red, green, blue = (np.asarray(image)[..., channel].astype(np.int32) for channel in range(3))
         return red << 16 | green << 8 | blue
     raise DecodeError(f"pixels of kind {image.mode} are not labels; save integers")
+
+
+def _is_swapped(image: Image.Image, content: bytes) -> bool:
+    """Whether Pillow mixes up the bytes of a TIFF: signed or 32-bit numbers, big-endian and compressed."""
+    return image.mode in ("I", "F") and content.startswith(b"MM") and image.info.get("compression") != "raw"
+
+
+def _signed(values: LabelMap, tags: Any) -> LabelMap:
+    """The values of a TIFF with their own sign: Pillow takes 8 bits for unsigned numbers, 32 bits for signed ones."""
+    (sample_format, *_), (bits, *_) = tags.get(339, (1,)), tags.get(258, (1,))
+    if (sample_format, bits) == (2, 8):
+        return values.view(np.int8)
+    return values.view(np.uint32) if (sample_format, bits) == (1, 32) else values
+
+
+def _whole(values: NDArray[Any]) -> LabelMap:
+    """Numbers as integers: floating point is taken where it holds nothing else.
+
+    Raises
+    ------
+    DecodeError
+        If some are not whole, or so large that floating point has no place for their neighbours.
+    """
+    if values.dtype.kind != "f":
+        return values
+    wide = values.astype(np.float64, copy=False)
+    if not (np.all(np.abs(wide) < LARGEST) and np.array_equal(wide, np.rint(wide))):
+        raise DecodeError("its numbers are not whole, or too large for labels")
+    return wide.astype(np.int64)
 
 
 def _unstretched(values: LabelMap, white: int) -> LabelMap:
@@ -231,11 +304,13 @@ def _read_numpy(path: Path, limit: _Limit) -> LabelMap:
         raise
     except Exception as error:
         raise DecodeError("damaged, or not an .npy file of numbers") from error
-    if stored.ndim != 2 or stored.dtype.kind not in "iub":
+    shape = stored.shape
+    if len(shape) == 3 and 1 in (shape[0], shape[2]):  # a map in a stack of one
+        shape = shape[1:] if shape[0] == 1 else shape[:2]
+    if len(shape) != 2 or stored.dtype.kind not in "iubf":
         raise DecodeError(f"an array of {stored.dtype}, shape {stored.shape}, where (H, W) integers are needed")
-    limit.check(stored.shape)
-    values: LabelMap = np.array(stored, dtype=np.uint8 if stored.dtype.kind == "b" else None)
-    return values
+    limit.check(shape)
+    return _whole(np.array(stored.reshape(shape), dtype=np.uint8 if stored.dtype.kind == "b" else None))
 
 
 def _matlab_content(path: Path) -> bytes:
@@ -271,9 +346,4 @@ def _integers(matrix: Matrix, limit: _Limit) -> LabelMap:
     if len(matrix.shape) != 2:
         raise ValueError("not two-dimensional")
     limit.check(matrix.shape)
-    values = matrix.numbers()
-    if values.dtype.kind != "f":
-        return values
-    if not (np.all(np.abs(values) < LARGEST) and np.array_equal(values, np.rint(values))):
-        raise DecodeError("its numbers are not whole, or too large for labels")
-    return values.astype(np.int64)
+    return _whole(matrix.numbers())

@@ -92,7 +92,7 @@ def read_matlab(content: bytes) -> dict[str, Matrix]:
     """
     order = {b"IM": "<", b"MI": ">"}.get(content[126:128])
     if order is None:
-        raise DecodeError("damaged, or not a MATLAB 5 file")
+        raise DecodeError("not a MATLAB 5 file (save it with -v7), or damaged")
     found: dict[str, Matrix] = {}
     room = MATLAB_BYTES
     try:

@@ -94,16 +94,21 @@ class RegionScores:
     annotations, then over the images.
     """
 
-    def __init__(self, *, annotators: bool, connected: bool, ignore: int | None) -> None:
+    def __init__(self, *, annotators: bool, connected: bool) -> None:
         self._annotators = annotators
         self._connected = connected
-        self._ignore = ignore
         self._set = RegionTotals()
         self._records: Spool[_Record] = Spool()
 
-    def add(self, name: str, prediction: NDArray[np.integer], annotations: Sequence[NDArray[np.integer]]) -> None:
-        """Score the (H, W) labels of one image against its (H, W) annotations."""
-        agreements, segments = _compared(prediction, annotations, connected=self._connected, ignore=self._ignore)
+    def add(
+        self,
+        name: str,
+        prediction: NDArray[np.integer],
+        annotations: Sequence[NDArray[np.integer]],
+        ignore: int | None = None,
+    ) -> None:
+        """Score the (H, W) labels of one image against its (H, W) annotations, less where these are `ignore`."""
+        agreements, segments = _compared(prediction, annotations, connected=self._connected, ignore=ignore)
         image = RegionTotals.of(agreements, segments)
         self._set.include(image)
         counts = LabelCounts.of(prediction, agreements)

@@ -17,11 +17,12 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
+from refusal import refused
 from rich.console import Console
 from samples import files_below, photo_folder, read_pixels, stand_in_for_python
 from typer.testing import CliRunner, Result
 
-from dynaseg_cli import figures
+from dynaseg_cli import figures, writing
 from dynaseg_cli.batch.job import Job
 from dynaseg_cli.benchmark import plot, region_curve
 from dynaseg_cli.benchmark.benchmark import Benchmark
@@ -54,7 +55,7 @@ def test_table_on_stderr_and_nothing_on_stdout_or_disk(tmp_path: Path) -> None:
     lines = result.stderr.splitlines()[1:]  # the first one says which protocol
     assert lines[0].split() == ["method", "s/image"]
     assert lines[3].split()[:4] == ["method", "decode", "fit", "write"]
-    assert lines[6].split() == ["method", "s/image", "mIoU", "covering", "PRI", "VoI", "segments"]
+    assert lines[6].split() == ["method", "s/image", "mIoU", "covering", "PRI", "VoI", "segments", "ignored"]
     assert all(lines[number].startswith("felzenszwalb") for number in (1, 4, 7))
     assert "2 images" in result.stderr
     assert f"torch {torch.__version__.partition('+')[0]}" in result.stderr
@@ -69,6 +70,54 @@ def test_one_json_document_on_stdout_and_the_same_in_a_file(tmp_path: Path) -> N
     assert [method["name"] for method in document["methods"]] == QUICK.split(",")
     lines = (tmp_path / "table.md").read_text().splitlines()
     assert [line.split("`")[1] for line in lines[2:]] == QUICK.split(",")
+
+
+REPORTS = ("--save", "figures.json", "--markdown", "table.md", "--plot", "figures.png")
+
+
+def test_older_reports_are_replaced(tmp_path: Path) -> None:
+    for methods in (QUICK, "felzenszwalb"):
+        assert benchmark("photos", "--methods", methods, "-q", *REPORTS).exit_code == 0
+    assert len(json.loads((tmp_path / "figures.json").read_text())["methods"]) == 1
+    assert len((tmp_path / "table.md").read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("option", "name", "content"),
+    [
+        ("--save", "run.json", '{"versions": {"dynaseg": "1"}, "images": 3}'),
+        ("--save", "list.json", "[1, 2]"),
+        ("--save", "deep.json", '{"a":' * 100_000),
+        ("--save", "photos/a.png", None),
+        ("--markdown", "README.md", "# Mine\n"),
+        ("--markdown", "mine.md", "| method | s/image |\n| --- | ---: |\n| `scf` | 1 |\n\nScf is good.\n"),
+        ("--plot", "truth/a.png", None),
+    ],
+)
+def test_file_of_the_users_is_never_replaced(tmp_path: Path, option: str, name: str, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    before = files_below(tmp_path)
+    said = refused(benchmark("photos", "--methods", QUICK, option, name))
+    assert said == f"{option} {name} is there already and was not written by dynaseg; name another file"
+    assert files_below(tmp_path) == before
+
+
+@pytest.mark.parametrize(("option", "name"), [("--save", "figures.json"), ("--markdown", "table.md")])
+def test_full_disk_is_said_and_the_document_is_on_stdout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str, name: str
+) -> None:
+    def fail(path: Path, *_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    run = Benchmark.document
+    monkeypatch.setattr(
+        Benchmark, "document", lambda work: monkeypatch.setattr(writing, "write_atomically", fail) or run(work)
+    )
+    result = benchmark("photos", "--methods", QUICK, option, name, "--json", "-q")
+    assert (result.exit_code, result.stderr) == (1, f"error: {name} cannot be written: No space left on device\n")
+    assert len(json.loads(result.stdout)["methods"]) == 2
+    assert not (tmp_path / name).exists()
 
 
 def test_without_input_images_are_made_and_not_kept(tmp_path: Path) -> None:
@@ -115,18 +164,21 @@ def test_nothing_labelled_is_no_picture(photos: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "figures.png").exists()
 
 
+OLD_PICTURE = b"\x89PNG\r\n\x1a\n tEXtSoftware\0dynaseg"
+
+
 def test_full_disk_is_said_and_leaves_the_older_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    (tmp_path / "figures.png").write_bytes(b"old")
+    (tmp_path / "figures.png").write_bytes(OLD_PICTURE)
     monkeypatch.setattr(figures, "write_atomically", fail)
     result = benchmark("photos", "--methods", QUICK, "--plot", "figures.png", "-q")
     assert (result.exit_code, result.stderr) == (
         1,
         "error: figures.png cannot be written: No space left on device\n",
     )
-    assert (tmp_path / "figures.png").read_bytes() == b"old"
+    assert (tmp_path / "figures.png").read_bytes() == OLD_PICTURE
 
 
 def test_plot_with_ground_truth_has_curves_over_the_number_of_segments(tmp_path: Path) -> None:

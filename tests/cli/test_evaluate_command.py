@@ -76,12 +76,12 @@ def test_scores_are_a_table_on_stderr_and_nothing_on_stdout() -> None:
     assert (result.exit_code, result.stdout) == (0, "")
     assert "Protocol regions: one map an image" in result.stderr
     assert rows(result) == {
-        "images": ["mIoU", "covering", "PRI", "VoI", "segments"],
-        "all 3": ["0.800", "0.833", "0.810", "0.33", "1"],
+        "images": ["mIoU", "covering", "PRI", "VoI", "segments", "ignored"],
+        "all 3": ["0.800", "0.833", "0.810", "0.33", "1", "0.000"],
         "from the worst:": [],
-        "b": ["0.500", "0.500", "0.429", "1.00", "1"],
-        "a": ["1.000", "1.000", "1.000", "0.00", "2"],
-        "sub/c": ["1.000", "1.000", "1.000", "0.00", "1"],
+        "b": ["0.500", "0.500", "0.429", "1.00", "1", "0.000"],
+        "a": ["1.000", "1.000", "1.000", "0.00", "2", "0.000"],
+        "sub/c": ["1.000", "1.000", "1.000", "0.00", "1", "0.000"],
     }
 
 
@@ -126,7 +126,9 @@ def test_nothing_scored_is_no_table_but_every_reason(pairs: Path) -> None:
     assert result.stderr.count("failed: ") == 3
     assert "mIoU" not in result.stderr
     assert set(summary(result)["metrics"].values()) == {None}
-    assert (pairs / "scores.csv").read_bytes() == b"image,miou,covering,pri,voi,segments,labels,truth_labels\r\n"
+    assert (pairs / "scores.csv").read_bytes() == (
+        b"image,miou,covering,pri,voi,segments,labels,truth_labels,ignored_fraction\r\n"
+    )
 
 
 def test_files_without_a_partner_are_named_and_change_nothing_else(pairs: Path) -> None:
@@ -168,7 +170,7 @@ def test_options_reach_the_scores(here: Path) -> None:
         return {name: value for name, value in document["options"].items() if value != defaults[name]}
 
     defaults = summary(evaluate("pred", "gt", "--json"))["options"]
-    assert options("--protocol", "bsds500") == {"protocol": "bsds500", "ignore_index": None}
+    assert options("--protocol", "bsds500") == {"protocol": "bsds500"}
     assert options("--protocol", "classes", "--num-things", "1") == {"protocol": "classes", "num_things": 1}
     assert options("--use", "regions") == {"use": "regions"}
     save_labels(here / "pred/a.png", np.zeros((3, 7), np.uint16))
@@ -193,11 +195,11 @@ LONG = "a very long name " * 12
 @pytest.mark.parametrize(
     ("arguments", "columns"),
     [
-        (("--protocol", "bsds500"), 8),
-        (("--protocol", "regions"), 5),
-        (("--protocol", "classes"), 6),
-        (("--protocol", "classes", "--num-things", "1"), 8),
-        (("--protocol", "coco-stuff27"), 8),
+        (("--protocol", "bsds500"), 9),
+        (("--protocol", "regions"), 6),
+        (("--protocol", "classes"), 7),
+        (("--protocol", "classes", "--num-things", "1"), 9),
+        (("--protocol", "coco-stuff27"), 9),
     ],
     ids=str,
 )
@@ -214,6 +216,7 @@ def test_table_of_80_columns_has_every_heading_and_number_whole(
     assert max(map(len, lines)) <= 80
     assert "…" not in result.stderr
     metrics = {name: value for name, value in summary(result)["metrics"].items() if value is not None}
+    metrics["ignored_fraction"] = summary(result)["ignored_fraction"]
     assert len(metrics) == columns
     numbers = [written(name, value) for name, value in metrics.items()]
     assert "6,400" in numbers
@@ -237,8 +240,8 @@ def test_hierarchies_have_a_table_of_their_readings_beside_the_usual_one() -> No
     result = evaluate("out", "gt", "--use", "hierarchy")
     assert (result.exit_code, result.stdout) == (0, "")
     table = rows(result)
-    assert table["images"] == ["All", "Fine", "Coarse", "Mean", "covering", "PRI", "VoI", "segments"]
-    assert table["all 12"][4:] == ["0.958", "0.972", "0.08", "2"]
+    assert " ".join(table["images"]) == "All Fine Coarse Mean covering PRI VoI segments ignored"
+    assert " ".join(table["all 12"]).split()[4:] == ["0.958", "0.972", "0.08", "2", "0.000"]
     assert list(table)[2:4] == ["the 10 worst:", "07"]
     assert {name: numbers for name, numbers in rows(result, "hierarchies").items() if name} == {
         "hierarchies": ["ODS", "granularity", "OIS", "best"],
@@ -259,12 +262,36 @@ def test_readings_of_hierarchies_are_on_stdout_and_of_each_image_in_the_file(her
     assert len(document["hierarchy"]["curve"]) == 101
     with (here / "scores.csv").open(newline="") as stream:
         lines = {line.pop("image"): line for line in csv.DictReader(stream)}
-    assert list(lines["00"]) == [*document["metrics"], "labels", "truth_labels"]
+    assert list(lines["00"]) == [*document["metrics"], "labels", "truth_labels", "ignored_fraction"]
     assert (lines["00"]["labels"], lines["00"]["truth_labels"], lines["07"]["truth_labels"]) == ("2", "2", "4")
     for name in ("pri_ods", "pri_ois", "voi_ods", "voi_ois", "segments", "granularity"):
         mean = np.mean([float(line[name]) for line in lines.values()])
         assert document["metrics"][name] == pytest.approx(mean)
     assert (lines["07"]["covering"], lines["07"]["covering_ois"], lines["07"]["granularity"]) == ("0.5", "1.0", "0.09")
+
+
+def test_share_of_ignored_pixels_is_in_the_table_the_document_and_the_file(here: Path) -> None:
+    save_all(here / "pred", a=HALVES, b=HALVES)
+    save_all(here / "gt", a=[[3, 3, 255, 255]] * 2, b=[[0, 0, 255, 255]] * 2)
+    result = evaluate("pred", "gt", "--json", "--per-image", "scores.csv")
+    assert "255 is ignored in 1 of 2 ground-truth maps, 25 % of all pixels" in result.stderr
+    assert "255 is counted in 1 of 2 ground-truth maps" in result.stderr
+    assert {name: numbers[-1] for name, numbers in rows(result).items() if numbers} == {
+        "images": "ignored",
+        "all 2": "0.250",
+        "a": "0.500",
+        "b": "0.000",
+    }
+    assert summary(result)["ignored_fraction"] == 0.25
+    with (here / "scores.csv").open(newline="") as stream:
+        assert [line["ignored_fraction"] for line in csv.DictReader(stream)] == ["0.5", "0"]
+
+
+@pytest.mark.parametrize("value", [("--ignore-index", "-1"), ("--ignore-index=-1",)], ids=" ".join)
+def test_negative_value_can_be_ignored(here: Path, value: tuple[str, ...]) -> None:
+    save_all(here / "pred", a=HALVES)
+    save_labels(here / "gt/a.tif", np.array([[-1, -1, 1, 1]] * 2, np.int32))
+    assert summary(evaluate("pred", "gt", "--json", *value))["ignored_fraction"] == 0.5
 
 
 def test_classes_are_shown_by_name(here: Path) -> None:
@@ -294,7 +321,8 @@ def test_each_image_is_a_line_of_the_file(pairs: Path, arguments: tuple[str, ...
     assert result.exit_code == 1
     with (pairs / "scores.csv").open(newline="") as stream:
         lines = list(csv.DictReader(stream))
-    assert list(lines[0]) == ["image", *summary(result)["metrics"], "labels", "truth_labels"]
+    assert list(lines[0]) == ["image", *summary(result)["metrics"], "labels", "truth_labels", "ignored_fraction"]
+    assert [line.pop("ignored_fraction") for line in lines] == ["0", "0"]
     counted = [(float(line.pop("labels")), float(line.pop("truth_labels"))) for line in lines]
     assert counted == [(1, 2), (1, 1)]
     assert [line.pop("image") for line in lines] == ["b", "sub/c"]
@@ -320,11 +348,11 @@ def test_any_name_comes_back_from_the_file(here: Path) -> None:
 
 
 def test_older_file_is_replaced_and_nothing_left_beside_it(pairs: Path) -> None:
-    (pairs / "scores.csv").write_text("old " * 1000)
+    assert evaluate("pred", "gt", "--protocol", "bsds500", "--per-image", "scores.csv").exit_code == 0
     before = set(files_below(pairs))
     assert evaluate("pred", "gt", "--per-image", "scores.csv").exit_code == 0
     assert set(files_below(pairs)) == before
-    assert (pairs / "scores.csv").read_text().startswith("image,")
+    assert (pairs / "scores.csv").read_text().startswith("image,miou,")
 
 
 @pytest.mark.parametrize("option", ["--per-image", "--plot"])
@@ -365,13 +393,61 @@ def test_full_disk_is_said_and_leaves_the_older_file(pairs: Path, monkeypatch: p
     def fail(_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    (pairs / "scores.csv").write_text("old")
+    assert evaluate("pred", "gt", "-q", "--protocol", "bsds500", "--per-image", "scores.csv").exit_code == 0
     before = files_below(pairs)
     monkeypatch.setattr(os, "fsync", fail)
     result = evaluate("pred", "gt", "-q", "--per-image", "scores.csv")
     assert result.exit_code != 0
     assert result.stderr == "error: scores.csv cannot be written: No space left on device\n"
     assert files_below(pairs) == before
+
+
+@pytest.mark.parametrize("option", ["--per-image", "--plot"])
+@pytest.mark.parametrize("suffix", [".csv", ".png", ".svg", ".pdf"])
+def test_file_of_the_users_is_never_replaced(
+    pairs: Path, option: str, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise AssertionError("work was done")
+
+    if option == "--plot" and suffix == ".csv":
+        pytest.skip("no picture")
+    theirs = {
+        ".csv": b"image,label\na.png,cat\n",
+        ".png": (pairs / "gt/a.png").read_bytes(),
+        ".svg": b"<?xml version='1.0'?><svg><title>dynaseg</title></svg>",
+        ".pdf": b"%PDF-1.4 /Creator (Word)",
+    }
+    (pairs / f"mine{suffix}").write_bytes(theirs[suffix])
+    before = files_below(pairs)
+    monkeypatch.setattr(Evaluation, "__init__", fail)
+    said = refused(evaluate("pred", "gt", option, f"mine{suffix}"))
+    assert said == f"{option} mine{suffix} is there already and was not written by dynaseg; name another file"
+    assert files_below(pairs) == before
+
+
+@pytest.mark.parametrize("path", ["pred/a.png", "gt/sub/c.png", "link.png"])
+def test_map_that_is_scored_is_never_replaced(pairs: Path, path: str) -> None:
+    (pairs / "link.png").symlink_to("gt/a.png")
+    before = files_below(pairs)
+    for option in ("--per-image", "--plot"):
+        assert "was not written by dynaseg" in refused(evaluate("pred", "gt", option, path))
+    assert files_below(pairs) == before
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf"])
+def test_older_picture_and_empty_file_are_replaced(pairs: Path, suffix: str) -> None:
+    picture, empty = pairs / f"scores{suffix}", pairs / f"empty{suffix}"
+    empty.touch()
+    for path in (picture, picture, empty):
+        assert evaluate("pred", "gt", "-q", "--plot", path).exit_code == 0
+    assert picture.read_bytes() == empty.read_bytes() != b""
+
+
+def test_one_file_for_two_reports_is_refused(pairs: Path) -> None:
+    said = refused(evaluate("pred", "gt", "--per-image", "scores.png", "--plot", "./gt/../scores.png"))
+    assert said == "--per-image and --plot both name gt/../scores.png; name two files"
+    assert not (pairs / "scores.png").exists()
 
 
 # A picture of them
@@ -431,7 +507,7 @@ def test_full_disk_is_said_and_leaves_the_older_picture(pairs: Path, monkeypatch
     def fail(_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    (pairs / "scores.pdf").write_text("old")
+    (pairs / "scores.pdf").write_bytes(b"%PDF-1.4 /Creator (dynaseg)")
     before = files_below(pairs)
     monkeypatch.setattr(os, "fsync", fail)
     result = evaluate("pred", "gt", "-q", "--plot", "scores.pdf")

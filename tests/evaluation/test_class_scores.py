@@ -20,9 +20,9 @@ Image = tuple[np.ndarray, np.ndarray]
 def scored(
     images: Sequence[Image], *, num_things: int | None = None, ignore: int | None = 255, connected: bool = True
 ) -> ClassScores:
-    scores = ClassScores(connected=connected, ignore=ignore, num_things=num_things, class_names=["sky", "sea"])
+    scores = ClassScores(connected=connected, num_things=num_things, class_names=["sky", "sea"])
     for number, (prediction, truth) in enumerate(images):
-        scores.add(str(number), prediction, [truth])
+        scores.add(str(number), prediction, [truth], ignore)
     return scores
 
 
@@ -88,7 +88,7 @@ def test_image_with_nothing_but_ignored_pixels_is_refused_and_leaves_no_trace() 
     scores = scored([FIRST])
     before = scores.metrics()
     with pytest.raises(ImageError, match="255"):
-        scores.add("void", FIRST[0], [np.full_like(FIRST[1], 255)])
+        scores.add("void", FIRST[0], [np.full_like(FIRST[1], 255)], 255)
     assert scores.metrics() == before
     assert len(list(scores.per_image())) == 1
 

@@ -188,31 +188,115 @@ def test_colours_are_said_to_be_labels_and_none_of_them_is_ignored() -> None:
 
 # What counts nowhere
 
+ALL_IGNORED = "gt/a.png: every pixel of the ground truth is to be ignored (value 255): nothing is left to score"
+
 
 @pytest.mark.parametrize(
-    ("protocol", "ignore_index", "expected"),
+    ("protocol", "ignore_index", "expected", "fraction"),
     [
-        ("regions", "auto", 1.0),
-        ("regions", 255, 1.0),
-        ("regions", None, 0.5),
-        ("regions", 9, 0.5),
-        ("classes", "auto", 1.0),
-        ("classes", None, 0.25),
-        ("coco-stuff27", "auto", 1.0),
-        ("bsds500", "auto", 0.5),
-        ("bsds500", 255, 1.0),
+        ("regions", "auto", 1.0, 0.25),
+        ("regions", 255, 1.0, 0.25),
+        ("regions", None, 2 / 3, 0.0),
+        ("regions", 9, 2 / 3, 0.0),
+        ("classes", "auto", 1.0, 0.25),
+        ("classes", None, 2 / 3, 0.0),
+        ("coco-stuff27", "auto", 1.0, 0.25),
+        ("bsds500", "auto", 2 / 3, 0.0),
+        ("bsds500", 255, 1.0, 0.25),
     ],
 )
 def test_value_that_is_ignored_is_the_protocols_own_or_as_asked(
-    protocol: str, ignore_index: int | str | None, expected: float
+    protocol: str, ignore_index: int | str | None, expected: float, fraction: float
 ) -> None:
-    save_all(Path("pred"), a=WHOLE)
-    save_all(Path("gt"), a=[[0, 0, 255, 255]] * 2)
+    save_all(Path("pred"), a=[[0, 0, 1, 1]] * 2, b=[[0, 0, 1, 1]] * 2)
+    save_all(Path("gt"), a=[[0, 0, 105, 255]] * 2, b=[[0, 0, 105, 255]] * 2)
+    if expected != 1.0 and protocol != "classes":
+        expected = (1 + 0.5 + 0.5) / 3
+    if (protocol, ignore_index) == ("classes", None):
+        expected = (1 + 0.5 + 0) / 3
     evaluation = evaluated(protocol=protocol, ignore_index=ignore_index)
     name = "miou_all" if protocol == "bsds500" else "miou"
-    assert evaluation.metrics()[name] == expected
-    said = {"auto": None if protocol == "bsds500" else 255}.get(ignore_index, ignore_index)  # type: ignore[call-overload]
-    assert evaluation.document()["options"]["ignore_index"] == said
+    assert evaluation.metrics()[name] == pytest.approx(expected)
+    document = evaluation.document()
+    assert (document["ignored_fraction"], document["options"]["ignore_index"]) == (fraction, ignore_index)
+    assert [counts.ignored_fraction for _, counts in evaluation.label_counts()] == [fraction] * 2
+
+
+def disc() -> np.ndarray:
+    rows, columns = np.indices((40, 40))
+    return (np.hypot(rows - 20, columns - 20) < 12).astype(np.uint8)
+
+
+@pytest.mark.parametrize("protocol", ["regions", "classes"])
+@pytest.mark.parametrize("suffix", [".png", ".npy", ".tif"])
+def test_blank_prediction_of_a_mask_of_0_and_255_is_not_perfect(protocol: str, suffix: str) -> None:
+    save_labels(Path("gt/a").with_suffix(suffix), disc() * np.uint8(255))
+    save_labels(Path("pred/a.png"), np.zeros((40, 40), np.uint8))
+    metrics = evaluated(protocol=protocol).metrics()
+    assert all((metrics[name] or 0) < 0.9 for name in ("miou", "covering", "pri"))
+    assert (metrics["voi"] or 0) > 0.5
+    evaluation = evaluated(protocol=protocol, ignore_index=255)
+    assert evaluation.metrics()["miou"] == 1
+    assert evaluation.ignored_fraction == pytest.approx(disc().mean())
+
+
+def test_object_255_of_a_deep_map_counts() -> None:
+    objects = np.arange(200, 300, dtype=np.uint16).reshape(10, 10)
+    save_labels(Path("gt/a.png"), objects)
+    save_labels(Path("pred/a.png"), objects)
+    evaluation = evaluated(protocol="regions")
+    assert [counts.truth for _, counts in evaluation.label_counts()] == [(100,)]
+    assert (evaluation.ignored_fraction, evaluation.notes) == (0, [])
+
+
+def test_each_map_is_judged_by_its_own_values_and_the_run_says_how_many() -> None:
+    """A folder of maps as Cityscapes' with one that has nothing but road and void, and one of 16 bits."""
+    save_all(Path("pred"), a=WHOLE, b=WHOLE, c=WHOLE, d=WHOLE)
+    save_all(Path("gt"), a=[[0, 0, 7, 255]] * 2, b=[[0, 0, 0, 255]] * 2, c=HALVES)
+    save_labels(Path("gt/d.png"), np.array([[0, 0, 7, 255]] * 2, np.uint16))
+    evaluation = evaluated(protocol="regions")
+    assert {name: counts.ignored for name, counts in evaluation.label_counts()} == {"a": 2, "b": 0, "c": 0, "d": 0}
+    assert evaluation.notes == [
+        "255 is ignored in 1 of 4 ground-truth maps, 6.2 % of all pixels (--ignore-index none counts it).",
+        "255 is counted in 1 of 4 ground-truth maps, which have no other values than 0 and 255"
+        " (--ignore-index 255 ignores it).",
+    ]
+    assert evaluation.document()["notes"] == evaluation.notes
+    assert evaluated(protocol="regions", ignore_index=None).notes == []
+    assert evaluated(protocol="regions", ignore_index=255).notes == []
+
+
+def test_value_to_ignore_that_no_map_has_is_said() -> None:
+    save_all(Path("pred"), a=HALVES)
+    save_all(Path("gt"), a=HALVES)
+    note = only_note(evaluated(protocol="regions", ignore_index=10**30))
+    assert note == f"No pixel of the ground truth has the value {10**30} of --ignore-index."
+
+
+def test_negative_value_is_ignored_where_asked() -> None:
+    save_labels(Path("gt/a.npy"), np.array([[0, 0, 1, -1]] * 2, np.int16))
+    save_all(Path("pred"), a=HALVES)
+    assert evaluated(protocol="classes", ignore_index=-1).metrics()["miou"] == 1
+    assert evaluated(protocol="classes").metrics()["miou"] == pytest.approx((1 + 0.5 + 0) / 3)
+
+
+def test_failed_images_have_no_part_in_the_share_of_ignored_pixels() -> None:
+    save_all(Path("pred"), a=HALVES, b=HALVES)
+    save_all(Path("gt"), a=[[3, 255, 1, 1]] * 2, b=[[255] * 4] * 2)
+    evaluation = evaluated(protocol="regions", ignore_index=255)
+    assert (list(reasons(evaluation)), evaluation.ignored_fraction) == (["b"], 0.25)
+
+
+@pytest.mark.parametrize("protocol", ["regions", "classes"])
+def test_labels_beyond_64_bits_with_a_sign_are_regions_but_no_classes(protocol: str) -> None:
+    save_labels(Path("gt/a.npy"), np.array([[0, 0, 2**64 - 1, 2**64 - 1]] * 2, np.uint64))
+    save_all(Path("pred"), a=HALVES)
+    evaluation = evaluated(protocol=protocol)
+    if protocol == "regions":
+        assert evaluation.metrics()["miou"] == 1
+    else:
+        reason = f"gt/a.npy: the value {2**64 - 1} is too large for a class; renumber the classes from 0"
+        assert reasons(evaluation) == {"a": reason}
 
 
 def test_prediction_may_have_the_value_that_is_ignored() -> None:
@@ -256,7 +340,7 @@ def test_ground_truth_that_is_all_ignored_is_a_failure_by_name(protocol: str) ->
     save_all(Path("pred"), a=HALVES, b=HALVES)
     save_all(Path("gt"), a=[[255] * 4] * 2, b=HALVES)
     evaluation = evaluated(protocol=protocol, ignore_index="auto" if protocol == "coco-stuff27" else 255)
-    assert reasons(evaluation) == {"a": "gt/a.png: every pixel of the ground truth is to be ignored (value 255)"}
+    assert reasons(evaluation) == {"a": ALL_IGNORED}
     assert evaluation.images == 1
 
 
@@ -526,8 +610,8 @@ def test_what_is_no_boundary_map_of_the_image_is_a_failure_by_name() -> None:
 def test_ground_truth_of_a_hierarchy_that_is_all_ignored_is_a_failure_by_name() -> None:
     save_hierarchies("pred", "a", "b")
     save_all(Path("gt"), a=[[255] * 4] * 2, b=[[0, 0, 1, 255]] * 2)
-    evaluation = evaluated(use="hierarchy")
-    assert reasons(evaluation) == {"a": "gt/a.png: every pixel of the ground truth is to be ignored (value 255)"}
+    evaluation = evaluated(use="hierarchy", ignore_index=255)
+    assert reasons(evaluation) == {"a": ALL_IGNORED}
     assert evaluation.metrics()["covering"] == 1
 
 

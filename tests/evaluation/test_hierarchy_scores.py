@@ -24,9 +24,9 @@ READINGS = ["covering_ois", "covering_best", "pri_ois", "voi_ois", "pri_ods", "v
 
 
 def scored(images: Sequence[Image], *, annotators: bool = True, ignore: int | None = None) -> HierarchyScores:
-    scores = HierarchyScores(annotators=annotators, ignore=ignore)
+    scores = HierarchyScores(annotators=annotators)
     for number, (hierarchy, truths) in enumerate(images):
-        scores.add(str(number), hierarchy, hierarchy.fragments, truths)
+        scores.add(str(number), hierarchy, hierarchy.fragments, truths, ignore)
     return scores
 
 
@@ -123,7 +123,7 @@ def test_ignored_pixels_count_nowhere() -> None:
 
 
 def test_fragments_that_were_cut_away_are_no_segments() -> None:
-    scores = HierarchyScores(annotators=False, ignore=None)
+    scores = HierarchyScores(annotators=False)
     scores.add("a", PAIRS, PAIRS.fragments[:, 1:3], [np.array([[0, 1]])])
     assert scores.metrics()["miou"] == 1
     assert [row["segments"] for row in scores.curve()] == [1] * 26 + [2] * 75
@@ -157,7 +157,7 @@ def test_nothing_scored_has_no_numbers(annotators: bool) -> None:
 
 @pytest.mark.parametrize("annotators", [True, False])
 def test_metrics_are_those_of_regions_and_the_readings(annotators: bool) -> None:
-    usual = list(RegionScores(annotators=annotators, connected=True, ignore=None).metrics())
+    usual = list(RegionScores(annotators=annotators, connected=True).metrics())
     scores = scored([(PAIRS, [HALVES]), (PAIRS, [MIXED])], annotators=annotators)
     assert list(scores.metrics()) == [*usual, *READINGS]
     assert [list(row) for _, row in scores.per_image()] == [list(scores.metrics())] * 2
@@ -168,7 +168,7 @@ def test_image_with_nothing_but_ignored_pixels_is_refused_and_leaves_no_trace() 
     scores = scored([(PAIRS, [HALVES])], ignore=255)
     before = scores.metrics(), scores.curve()
     with pytest.raises(ImageError, match="255"):
-        scores.add("void", PAIRS, PAIRS.fragments, [HALVES, np.full_like(WHOLE, 255)])
+        scores.add("void", PAIRS, PAIRS.fragments, [HALVES, np.full_like(WHOLE, 255)], 255)
     assert (scores.metrics(), scores.curve()) == before
     assert len(list(scores.per_image())) == 1
 
@@ -217,9 +217,9 @@ def image_sets(draw: st.DrawFn, ignore: int | None = None) -> list[Image]:
 def test_each_cut_is_scored_as_the_label_map_it_is(images: list[Image], ignore: int | None, annotators: bool) -> None:
     scores = scored(images, annotators=annotators, ignore=ignore)
     for granularity, row in zip(GRANULARITIES, scores.curve(), strict=True):
-        expected = RegionScores(annotators=annotators, connected=True, ignore=ignore)
+        expected = RegionScores(annotators=annotators, connected=True)
         for number, (hierarchy, truths) in enumerate(images):
-            expected.add(str(number), hierarchy.cut(granularity), truths)
+            expected.add(str(number), hierarchy.cut(granularity), truths, ignore)
         assert row == pytest.approx({"granularity": granularity, **expected.metrics()})
         if granularity == scores.metrics()["granularity"]:
             for (_, found), (_, one) in zip(scores.per_image(), expected.per_image(), strict=True):

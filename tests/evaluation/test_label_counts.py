@@ -20,23 +20,30 @@ def test_mean_is_over_the_annotations() -> None:
 
 @pytest.mark.parametrize("connected", [True, False])
 def test_labels_count_before_they_are_split_and_each_annotator_by_itself(connected: bool) -> None:
-    scores = RegionScores(annotators=True, connected=connected, ignore=None)
+    scores = RegionScores(annotators=True, connected=connected)
     scores.add("a", STRIPES, [HALVES, QUARTERS])
     scores.add("b", HALVES, [HALVES])
-    assert list(scores.label_counts()) == [("a", LabelCounts(2, (2, 4))), ("b", LabelCounts(2, (2,)))]
+    assert list(scores.label_counts()) == [("a", LabelCounts(2, (2, 4), 0, 8)), ("b", LabelCounts(2, (2,), 0, 4))]
     assert [row["segments"] for _, row in scores.per_image()] == [4 if connected else 2, 2]
 
 
 def test_what_is_ignored_is_no_class() -> None:
-    scores = ClassScores(connected=True, ignore=255, num_things=None)
-    scores.add("a", STRIPES, [QUARTERS])
-    assert list(scores.label_counts()) == [("a", LabelCounts(2, (3,)))]
+    scores = ClassScores(connected=True, num_things=None)
+    scores.add("a", STRIPES, [QUARTERS], 255)
+    assert list(scores.label_counts()) == [("a", LabelCounts(2, (3,), 1, 4))]
+
+
+def test_share_of_ignored_pixels_is_over_all_annotations() -> None:
+    scores = RegionScores(annotators=True, connected=True)
+    scores.add("a", STRIPES, [HALVES, QUARTERS], 255)
+    assert [counts.ignored_fraction for _, counts in scores.label_counts()] == [1 / 8]
+    assert LabelCounts(0, ()).ignored_fraction == 0
 
 
 def test_regions_of_a_hierarchy_count_at_the_granularity_of_the_set() -> None:
     strength = np.rint(np.array([0.25, 0.75, 0.25]) * STRONGEST).astype(np.uint16)
     pixels = np.arange(4, dtype=np.int32)
     pairs = Hierarchy(pixels[None], pixels[:-1].astype(np.int64), pixels[1:].astype(np.int64), strength)
-    scores = HierarchyScores(annotators=True, ignore=None)
-    scores.add("a", pairs, pairs.fragments, [HALVES, HALVES, QUARTERS])
-    assert list(scores.label_counts()) == [("a", LabelCounts(2, (2, 2, 4)))]
+    scores = HierarchyScores(annotators=True)
+    scores.add("a", pairs, pairs.fragments, [HALVES, HALVES, QUARTERS], 3)
+    assert list(scores.label_counts()) == [("a", LabelCounts(2, (2, 2, 3), 1, 12))]

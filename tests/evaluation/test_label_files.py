@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from label_samples import bsds500, matlab
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
@@ -84,6 +85,13 @@ def tiff(
     return b"II*\0\x08\0\0\0" + struct.pack("<H", 10) + directory + bytes(4) + depths + row
 
 
+def stored_tiff(values: NDArray[Any], **options: Any) -> bytes:
+    """A TIFF of numbers of any type."""
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, values, **options)
+    return stream.getvalue()
+
+
 def npy(values: NDArray[Any], **options: Any) -> bytes:
     stream = io.BytesIO()
     np.save(stream, values, **options)
@@ -153,6 +161,62 @@ def test_tiff_of_the_other_byte_order_keeps_its_values(tmp_path: Path) -> None:
 def test_negative_numbers_of_a_tiff_are_kept(tmp_path: Path) -> None:
     assert read(tmp_path, tiff(16, struct.pack("<2h", -1, 7), 2, sample_format=2), ".tif").tolist() == [[-1, 7]]
     assert read(tmp_path, encoded(np.array([[-1, 70_000]], np.int32), "TIFF"), ".tif").tolist() == [[-1, 70_000]]
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"])
+@pytest.mark.parametrize(
+    "options", [{}, {"byteorder": ">"}, {"bigtiff": True}, {"rowsperstrip": 5}, {"tile": (16, 16)}], ids=str
+)
+def test_tiff_of_any_integers_keeps_each(
+    tmp_path: Path, dtype: str, compression: str | None, options: dict[str, Any]
+) -> None:
+    values = LABELS.astype(dtype)
+    values[0, :2] = np.iinfo(dtype).min, np.iinfo(dtype).max
+    labels = read(tmp_path, stored_tiff(values, compression=compression, **options), ".tif")
+    assert labels.tolist() == values.tolist()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("form", [(stored_tiff, ".tif"), (npy, ".npy")], ids=["TIFF", "npy"])
+def test_whole_numbers_in_floating_point_are_labels(tmp_path: Path, dtype: str, form: Any) -> None:
+    save, suffix = form
+    values = LABELS.astype(dtype)
+    values[0, 0] = -1
+    assert read(tmp_path, save(values), suffix).tolist() == values.tolist()
+
+
+@pytest.mark.parametrize("shape", [(1, 12, 16), (12, 16, 1)])
+def test_stack_of_one_map_is_that_map(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    np.testing.assert_array_equal(read(tmp_path, npy(LABELS.reshape(shape)), ".npy"), LABELS)
+
+
+@pytest.mark.parametrize("named", [".png", ".tif", ".bmp", ".gif", ".pgm"])
+@pytest.mark.parametrize("stored", ["PNG", "TIFF", "BMP", "GIF"])
+def test_content_and_not_the_name_says_what_the_format_is(tmp_path: Path, stored: str, named: str) -> None:
+    np.testing.assert_array_equal(read(tmp_path, encoded(LABELS, stored), named), LABELS)
+
+
+METADATA = {
+    "text": chunk(b"tEXt", b"Comment\0" + b"x" * (3 << 20)),
+    "compressed text": chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(80 << 20))),
+    "XMP": chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(bytes(80 << 20))),
+    "colour profile": chunk(b"iCCP", b"profile\0\0" + zlib.compress(bytes(80 << 20))),
+    "EXIF": chunk(b"eXIf", b"II*\0" + bytes(70_000)),
+    "nonsense": b"".join(chunk(kind, b"?") for kind in (b"gAMA", b"cHRM", b"pHYs", b"sRGB", b"tIME", b"prVt")),
+    "wrong checksum": chunk(b"tEXt", b"a\0b")[:-1] + b"?",
+}
+
+
+@pytest.mark.parametrize("name", METADATA)
+def test_metadata_decides_nothing_about_labels(tmp_path: Path, name: str) -> None:
+    """Nor is it inflated: these are 80 MB each."""
+    row = bytes(range(4))
+    assert read(tmp_path, png(4, 1, 8, 0, row, METADATA[name]), ".png").tolist() == [[0, 1, 2, 3]]
+    assert read(tmp_path, png(4, 1, 8, 0, row)[:-12] + METADATA[name], ".png").tolist() == [[0, 1, 2, 3]]
+    colors = tmp_path / "colors.png"
+    colors.write_bytes(png(1, 1, 8, 2, b"abc", METADATA[name]))
+    assert is_color(colors)
 
 
 @pytest.mark.parametrize("maxval", [1, 7, 20, 254, 255, 256, 1000, 65534, 65535])
@@ -274,7 +338,32 @@ REFUSED: dict[str, tuple[bytes, str, str]] = {
     "16-bit RGB TIFF": (tiff(16, bytes(6), 1, photometric=2, samples=3), ".tif", "16-bit colour"),
     "white-is-zero TIFF": (tiff(8, b"\0\1", 2, photometric=0), ".tif", "from white to black"),
     "JPEG in a TIFF": (encoded(LABELS, "TIFF", compression="jpeg"), ".tif", "JPEG compression"),
-    "float TIFF": (encoded(LABELS.astype(np.float32), "TIFF"), ".tif", "save integers"),
+    "TIFF of fractions": (encoded(LABELS.astype(np.float32) / 2, "TIFF"), ".tif", "not whole"),
+    "TIFF of nan": (stored_tiff(np.array([[1, np.nan]])), ".tif", "not whole"),
+    "complex TIFF": (stored_tiff(LABELS.astype(np.complex64)), ".tif", "pixels of complex64 are not labels"),
+    "TIFF of five bands": (
+        stored_tiff(np.zeros((4, 6, 5), np.uint8), photometric="minisblack", planarconfig="contig"),
+        ".tif",
+        "5 bands of uint8 where one label map is needed; save the band",
+    ),
+    "TIFF of two deep bands": (
+        stored_tiff(np.zeros((2, 4, 6), np.uint16), photometric="minisblack", planarconfig="separate"),
+        ".tif",
+        "2 bands of 16 bits where one map",
+    ),
+    "64-bit TIFF of two pages": (stored_tiff(np.zeros((2, 4, 6), np.int64)), ".tif", "more than one frame"),
+    "64-bit TIFF from white to black": (
+        stored_tiff(LABELS.astype(np.int64), photometric="miniswhite"),
+        ".tif",
+        "from white to black",
+    ),
+    "64-bit TIFF compressed with LZW": (
+        stored_tiff(LABELS.astype(np.int64)).replace(
+            struct.pack("<HHIHH", 259, 3, 1, 1, 0), struct.pack("<HHIHH", 259, 3, 1, 5, 0)
+        ),
+        ".tif",
+        "int64 in LZW compression cannot be read; save it uncompressed, or with deflate",
+    ),
     "CMYK TIFF": (encoded(Image.new("CMYK", (2, 2)), "TIFF"), ".tif", "save integers"),
     "transparent RGBA": (alpha("RGBA"), ".png", "partly transparent"),
     "transparent grey": (alpha("LA"), ".png", "partly transparent"),
@@ -285,12 +374,15 @@ REFUSED: dict[str, tuple[bytes, str, str]] = {
     "colour pixmap": (b"P6 1 1 65535\n" + bytes(6), ".pgm", "not a grey PGM"),
     "float map": (b"Pf\n1 1\n-1.0\n" + bytes(4), ".pgm", "not a grey PGM"),
     "JPEG": (encoded(noise(), "JPEG"), ".jpg", "its name ends in none of .png"),
-    "JPEG named PNG": (encoded(noise(), "JPEG"), ".png", "not a PNG file"),
-    "PNG named TIFF": (encoded(LABELS, "PNG"), ".tif", "not a TIFF file"),
+    "JPEG named PNG": (encoded(noise(), "JPEG"), ".png", "a JPEG file under the name of a PNG; save the labels as"),
+    "WebP named PNG": (encoded(noise(), "WEBP"), ".png", "a WebP file"),
+    "HEIC named TIFF": (b"\0\0\0\x18ftypheic" + bytes(90), ".tif", "a HEIC file under the name of a TIFF"),
     "EPS named PNG": (encoded(noise(), "EPS"), ".png", "not a PNG file"),
     "text": (b"0 1 2\n", ".bmp", "not a BMP file"),
     "no name": (b"x", "", "its name ends in none of"),
-    "floats": (npy(np.zeros((2, 2))), ".npy", r"an array of float64, shape \(2, 2\), where \(H, W\) integers"),
+    "floats": (npy(np.full((2, 2), 0.5)), ".npy", "its numbers are not whole"),
+    "npy of nan": (npy(np.full((2, 2), np.nan)), ".npy", "its numbers are not whole"),
+    "complex npy": (npy(np.zeros((2, 2), complex)), ".npy", r"an array of complex128, shape \(2, 2\), where \(H, W\)"),
     "channels": (npy(np.zeros((2, 2, 3), int)), ".npy", r"shape \(2, 2, 3\)"),
     "one axis": (npy(np.zeros(4, int)), ".npy", r"shape \(4,\)"),
     "no pixels": (npy(np.zeros((0, 4), int)), ".npy", "no pixels"),
@@ -445,6 +537,29 @@ def test_pixel_limit_is_exact(tmp_path: Path, content: bytes, suffix: str) -> No
     assert refused(tmp_path, content, suffix, 12 * 16 - 1).startswith("16 x 12 pixels are more than --max-pixels 191")
 
 
+def test_64_bit_tiff_of_too_many_pixels_is_refused_from_its_header(tmp_path: Path) -> None:
+    large = stored_tiff(np.zeros((1200, 1200), np.int64), compression="zlib")
+    assert refused(tmp_path, large, ".tif", 1_000_000) == "1200 x 1200 pixels are more than --max-pixels 1000000 allows"
+    tiles = stored_tiff(np.zeros((4, 4), np.int64), tile=(1024, 1024))
+    assert refused(tmp_path, tiles, ".tif", 1_000_000).startswith("1024 x 1024 pixels are more than")
+
+
+def test_strip_that_inflates_to_more_than_its_pixels_is_refused(tmp_path: Path) -> None:
+    honest = stored_tiff(np.zeros((64, 64), np.int64), compression="zlib")
+    with tifffile.TiffFile(io.BytesIO(honest)) as file:
+        page: Any = file.pages[0]
+        entry = (
+            struct.pack("<HHI", 257, 4, 1)
+            if struct.pack("<HHI", 257, 4, 1) in honest
+            else struct.pack("<HHI", 257, 3, 1)
+        )
+        assert page.imagelength == 64
+    bomb = bytearray(honest)
+    for tag in (entry, entry.replace(struct.pack("<H", 257), struct.pack("<H", 278), 1)):
+        bomb[bomb.index(tag) + 8] = 2
+    assert "another size than it says" in refused(tmp_path, bytes(bomb), ".tif")
+
+
 def test_max_pixels_alone_limits_the_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pillow's own limit would warn, and refuse what --max-pixels allows."""
     for limit in (10, 150):
@@ -464,6 +579,8 @@ FILES: dict[str, tuple[bytes, str]] = {
     "16-bit PNG": (encoded(LABELS.astype(np.uint16), "PNG"), ".png"),
     "RGB PNG": (encoded(np.dstack([LABELS] * 3), "PNG"), ".png"),
     "TIFF": (encoded(LABELS.astype(np.int32), "TIFF"), ".tif"),
+    "64-bit TIFF": (stored_tiff(LABELS.astype(np.int64)), ".tif"),
+    "deflated 64-bit TIFF": (stored_tiff(LABELS.astype(np.int64), compression="zlib", tile=(16, 16)), ".tif"),
     "LZW TIFF": (encoded(LABELS, "TIFF", compression="tiff_lzw"), ".tif"),
     "BMP": (encoded(LABELS, "BMP"), ".bmp"),
     "GIF": (encoded(LABELS, "GIF"), ".gif"),
@@ -581,7 +698,7 @@ def test_hierarchy_is_that_of_the_boundary_map(tmp_path: Path, suffix: str, cont
         (".png", encoded(BOUNDARIES[:-1], "PNG"), "a boundary map has odd sides, not 31 x 22"),
         (".npy", npy(BOUNDARIES.astype(np.int32) + 2**16), "the strengths of a boundary map are 0..65535"),
         (".npy", npy(-BOUNDARIES.astype(np.int32)), "the strengths of a boundary map are 0..65535"),
-        (".npy", npy(BOUNDARIES / 65535), "an array of float64"),
+        (".npy", npy(BOUNDARIES / 65535), "its numbers are not whole"),
         (".npy", npy(np.zeros((0, 3), np.uint16)), "it has no pixels"),
         (".mat", matlab({"ucm": BOUNDARIES / 65535}), "its numbers are not whole"),
         (".mat", bsds500(BOUNDARIES, BOUNDARIES), "holds 2 segmentations where one is needed"),

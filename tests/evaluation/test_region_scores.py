@@ -19,9 +19,9 @@ Image = tuple[np.ndarray, list[np.ndarray]]
 def scored(
     images: Sequence[Image], *, annotators: bool = True, connected: bool = True, ignore: int | None = None
 ) -> RegionScores:
-    scores = RegionScores(annotators=annotators, connected=connected, ignore=ignore)
+    scores = RegionScores(annotators=annotators, connected=connected)
     for number, (prediction, truths) in enumerate(images):
-        scores.add(str(number), prediction, truths)
+        scores.add(str(number), prediction, truths, ignore)
     return scores
 
 
@@ -91,7 +91,7 @@ def test_image_with_nothing_but_ignored_pixels_is_refused_and_leaves_no_trace() 
     scores = scored([(WHOLE, [HALVES])], ignore=255)
     before = scores.metrics()
     with pytest.raises(ImageError, match="255"):
-        scores.add("void", WHOLE, [HALVES, np.full_like(WHOLE, 255)])
+        scores.add("void", WHOLE, [HALVES, np.full_like(WHOLE, 255)], 255)
     assert scores.metrics() == before
     assert len(list(scores.per_image())) == 1
 
