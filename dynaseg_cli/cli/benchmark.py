@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Iterable
 from contextlib import ExitStack, closing
@@ -14,7 +13,7 @@ import typer
 
 from ..config import METHODS, BenchmarkConfig, EvaluateConfig, Protocol
 from ..errors import UsageError
-from .console import ExitCode, errors_as_exit_codes, say, stderr
+from .console import ExitCode, errors_as_exit_codes, print_json, say, stderr
 from .report_files import refuse_unwritable
 
 if TYPE_CHECKING:
@@ -254,7 +253,7 @@ def _run(
     if plot is not None:
         _draw(plot, work, document["device"])
     if as_json:
-        print(json.dumps(document, allow_nan=False))  # noqa: T201
+        print_json(document)
     if interrupted:
         say("interrupted: the figures are of what was done so far; the last image may lack some methods", "yellow")
         return ExitCode.INTERRUPTED
