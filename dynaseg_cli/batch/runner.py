@@ -49,6 +49,8 @@ def segment_folder(
         a link leads out of `output`.
     """
     paths = [inputs] if isinstance(inputs, (str, Path)) else inputs
+    if "" in (*paths, output):  # as a Path it would be the current folder
+        raise UsageError("the path of an input or of the output is empty: name one")
     plan = plan_batch([Path(path) for path in paths], Path(output), config, batch)
     if lacks_weights(plan.segment):
         from ..engine.weights import imagenet_weights  # noqa: PLC0415 - loads torch

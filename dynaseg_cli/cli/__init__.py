@@ -11,19 +11,20 @@ import typer
 
 from .. import __version__
 from .benchmark import benchmark
+from .command_line import Command, Group
 from .evaluate import evaluate
 from .segment import segment
 
 app = typer.Typer(
     name="dynaseg",
+    cls=Group,
     help="Segment a folder of images with no labels, no training set and no tuning.",
     context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-app.command("segment")(segment)
-app.command("evaluate")(evaluate)
-app.command("benchmark")(benchmark)
+for command in (segment, evaluate, benchmark):
+    app.command(command.__name__, cls=Command)(command)
 
 
 def _show_version(wanted: bool) -> None:

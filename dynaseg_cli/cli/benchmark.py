@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Iterable
 from contextlib import ExitStack, closing
@@ -14,7 +13,7 @@ import typer
 
 from ..config import METHODS, BenchmarkConfig, EvaluateConfig, Protocol
 from ..errors import UsageError
-from .console import ExitCode, errors_as_exit_codes, say, stderr
+from .console import ExitCode, errors_as_exit_codes, print_json, say, stderr
 from .report_files import refuse_reports, write_report
 
 if TYPE_CHECKING:
@@ -244,7 +243,7 @@ def _run(
         if any(report.stream for report in work.reports):
             say("images/s and first image s: as segment runs, from disk to disk, in a process of its own")
     if as_json:  # first: a full disk does not take the figures along
-        print(json.dumps(document, allow_nan=False))  # noqa: T201
+        print_json(document)
     if save is not None:
         text = json.dumps(document, indent=2, allow_nan=False) + "\n"
         write_report(save, lambda file: file.write(text.encode()))

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import json
 import logging
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
-from typing import Any
+from typing import Any, TextIO
 
 import typer
 from rich.console import Console
@@ -17,9 +21,20 @@ from ..errors import DynasegError, UsageError, WorkerError
 from ..names import printable
 from .signals import Terminated, termination_raises
 
+MOST_QUOTED = 100
+"""Characters of a value that are repeated in a message."""
+
 
 class _Stderr(Console):
     """Standard error, on which no work depends: where it leads to a full disk or to nobody, lines are lost."""
+
+    @property
+    def is_live(self) -> bool:
+        """Whether lines can be drawn over.
+
+        A log is no terminal, whatever FORCE_COLOR and TTY_COMPATIBLE say: they may colour it, and no more.
+        """
+        return self.is_interactive and self.file.isatty()
 
     def print(self, *objects: Any, **options: Any) -> None:
         with contextlib.suppress(OSError):
@@ -45,6 +60,68 @@ class ExitCode(IntEnum):
 def say(text: str, style: str = "") -> None:
     """Print one line on stderr, nothing in it taken for markup."""
     stderr.print(Text(printable(text), style=style))
+
+
+def quoted(value: object) -> str:
+    """What a person wrote, as a message repeats it: a long text is cut."""
+    text = str(value)
+    return repr(text if len(text) <= MOST_QUOTED else f"{text[:MOST_QUOTED]}…")
+
+
+def print_json(document: dict[str, Any]) -> None:
+    """Print a document on stdout, the one thing that a command ever prints there; NaN and infinity are refused."""
+    if sys.stdout is not None:
+        sys.stdout.write(json.dumps(document, allow_nan=False) + "\n")
+
+
+class _Collected(io.StringIO):
+    """Stands for stdout until a command has ended; it looks like the real one to whoever formats for it."""
+
+    def __init__(self, stdout: TextIO | None) -> None:
+        super().__init__()
+        self._stdout = stdout
+        self.delivered = True
+        """False once it is known that stdout cannot be written."""
+
+    def isatty(self) -> bool:
+        return self._stdout is not None and self._stdout.isatty()
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return getattr(self._stdout, "encoding", None) or "utf-8"
+
+    def deliver(self) -> None:
+        """Write it all. A reader that has gone away, or was never there, is no failure."""
+        text = self.getvalue().encode(self.encoding, "backslashreplace").decode(self.encoding)
+        if self._stdout is None or not text:
+            return
+        try:
+            self._stdout.write(text)
+            self._stdout.flush()
+        except OSError as error:
+            _abandon(self._stdout)
+            if not isinstance(error, BrokenPipeError):
+                self.delivered = False
+                say(f"error: stdout cannot be written: {error.strerror or error}", "red")
+
+
+def _abandon(stream: TextIO) -> None:
+    """What a stream still holds is lost: else Python would try again as it exits, and say that it could not."""
+    with contextlib.suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
+
+
+@contextmanager
+def collected_stdout() -> Iterator[_Collected]:
+    """Keep what is printed on stdout, and write it once at the end: only then can what goes wrong be told apart."""
+    collected = _Collected(sys.stdout)
+    try:
+        with contextlib.redirect_stdout(collected):
+            yield collected
+    finally:
+        collected.deliver()
 
 
 class _Handler(logging.Handler):

@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import heapq
 import io
-import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +12,8 @@ import typer
 
 from ..config import EvaluateConfig, Protocol, Use
 from ..errors import UsageError
-from .console import ExitCode, errors_as_exit_codes, say, stderr
+from .console import ExitCode, errors_as_exit_codes, print_json, quoted, say, stderr
+from .lists import read_list
 from .report_files import refuse_reports, write_report
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ def _ignore_index(text: str) -> int | str | None:
     try:
         return int(text, 0)
     except ValueError:
-        raise typer.BadParameter(f"{text!r} is neither 'auto', 'none' nor a number") from None
+        raise typer.BadParameter(f"must be auto, none or a whole number, not {quoted(text)}") from None
 
 
 def evaluate(
@@ -198,7 +197,7 @@ def _run(evaluation: Evaluation, per_image: Path | None, plot: Path | None, *, a
         if evaluation.images:
             _show_scores(evaluation)
     if as_json:
-        print(json.dumps(evaluation.document(), allow_nan=False))  # noqa: T201
+        print_json(evaluation.document())
     if per_image is not None:
         _write_csv(per_image, evaluation)
     if plot is not None:
@@ -272,11 +271,7 @@ def _draw(path: Path, evaluation: Evaluation) -> None:
 
 
 def _read_names(path: Path) -> list[str]:
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError as error:
-        raise UsageError(f"--image-list {path}: {error.strerror}") from None
-    names = [os.fsdecode(line) for line in lines if line.strip()]
+    names = read_list("--image-list", str(path))
     if not names:
         raise UsageError(f"--image-list {path} names no image")
     return names

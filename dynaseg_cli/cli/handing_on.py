@@ -71,7 +71,7 @@ def _save_exports(plan: Plan, *, quiet: bool) -> bool:
 
 def show_how_to_look(plan: Plan) -> None:
     """On a terminal, the command that shows the results."""
-    if stderr.is_terminal:
+    if stderr.is_live:
         say(f"look at them with: {look_command(plan.output, _worth_looking_at(plan), os.environ)}", "cyan")
 
 

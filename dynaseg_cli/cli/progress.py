@@ -39,7 +39,7 @@ class CountProgress:
         self._done = 0
         self._started = self._last_line = time.monotonic()
         self._live: Progress | None = None
-        if stderr.is_terminal and not quiet:
+        if stderr.is_live and not quiet:
             self._live = Progress(
                 SpinnerColumn(),
                 BarColumn(bar_width=24),

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-import json
 import os
-import sys
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
@@ -35,8 +33,9 @@ from ..config import (
     range_text,
 )
 from ..errors import UsageError, WorkerError
-from .console import ExitCode, errors_as_exit_codes, say, stderr
+from .console import ExitCode, errors_as_exit_codes, print_json, quoted, say, stderr
 from .folder_model import FitInterruptedError, check_save_model, fit_options, with_model
+from .lists import read_list
 
 if TYPE_CHECKING:
     from ..batch.planning import Plan
@@ -57,7 +56,7 @@ def _auto_or_number(text: str) -> str | int:
     try:
         return int(text)
     except ValueError:
-        raise typer.BadParameter(f"{text!r} is neither 'auto' nor a number") from None
+        raise typer.BadParameter(f"must be auto or a whole number, not {quoted(text)}") from None
 
 
 def segment(
@@ -503,7 +502,9 @@ def segment(
             timeout=timeout,
             ray_address=ray_address,
         )
-        listed = _read_list(files_from, b"\0" if null else b"\n") if files_from else []
+        if null and files_from is None:
+            raise UsageError("-0 says how the list of --files-from is separated: add that option")
+        listed = [] if files_from is None else list(map(Path, read_list("--files-from", files_from, null=null)))
         if not inputs and not files_from:
             raise UsageError("nothing to do: name image files or folders, or give --files-from")
         plan = plan_batch(inputs or [], output or _default_output(inputs or [], files_from), config, batch, listed)
@@ -571,7 +572,7 @@ def _end(summary: RunSummary, device: str, signal: int | None, *, as_json: bool,
         show_summary(summary)
         show_how_to_look(plan)
     if as_json:
-        print(json.dumps(document))  # noqa: T201
+        print_json(document)
     if interrupted:
         say("interrupted; the same command continues", "yellow")
         return ExitCode.TERMINATED if signal in TERMINATING else ExitCode.INTERRUPTED
@@ -597,7 +598,7 @@ def _fetch_weights(config: SegmentConfig, *, quiet: bool) -> None:
 
     if not quiet:
         say(f"downloading {IMAGENET_URL} to {imagenet_path()}")
-    imagenet_weights(progress=stderr.is_terminal and not quiet)
+    imagenet_weights(progress=stderr.is_live and not quiet)
 
 
 def _show_plan(plan: Plan, as_json: bool) -> ExitCode:
@@ -610,7 +611,7 @@ def _show_plan(plan: Plan, as_json: bool) -> ExitCode:
     failures = [{"path": outcome.path, "reason": outcome.reason} for outcome in plan.unlistable]
     if as_json:
         document = {"output": str(plan.output), "images": len(jobs), "jobs": jobs, "failures": failures}
-        print(json.dumps({**document, "passed_over": dict(sorted(plan.passed_over.items()))}))  # noqa: T201
+        print_json({**document, "passed_over": dict(sorted(plan.passed_over.items()))})
     else:
         for job in jobs:
             say(f"{job['path']} -> {', '.join(job['results'])}")
@@ -654,17 +655,6 @@ def _products(save: str, context: typer.Context, *, record: bool) -> tuple[Produ
                     f"--{option} says where regions are cut, but --save names neither regions nor overlay: add one"
                 )
     return cast("tuple[Product, ...]", tuple(names))  # BatchConfig checks them
-
-
-def _read_list(source: str, separator: bytes) -> list[Path]:
-    try:
-        content = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
-    except OSError as error:
-        raise UsageError(f"--files-from {source}: {error.strerror}") from None
-    lines = content.split(separator)
-    if separator == b"\n":
-        lines = [line.removesuffix(b"\r") for line in lines]
-    return [Path(os.fsdecode(line)) for line in lines if line]
 
 
 def _default_output(inputs: list[Path], files_from: str | None) -> Path:

@@ -1,0 +1,150 @@
+"""How the command line is read: nothing empty gets through, errors quote what was written, help is shown as written."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
+
+import typer
+from rich.markup import escape
+from typer.core import TyperCommand, TyperGroup
+
+from .console import ExitCode, collected_stdout, quoted, say
+
+_WrongUsage: type[Exception] = typer.BadParameter.__mro__[1]
+"""What typer raises when it cannot read a command line; it names this base of a public class nowhere."""
+
+_KINDS: dict[Any, str] = {int: "a whole number", float: "a number"}
+
+
+class Command(TyperCommand):
+    """A command whose options and arguments can be given, but not given empty.
+
+    An empty text is most often an unset shell variable. Taken for a path it would be the current folder.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        _keep_brackets(self)
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
+        written, _, _ = self.make_parser(ctx).parse_args(list(args))
+        if not ctx.resilient_parsing:
+            for parameter in self.params:
+                if "" in _texts(written.get(parameter.name)):
+                    raise typer.BadParameter(
+                        f"{spelling(parameter)} is empty (an unset shell variable?): give it a value, or leave it out"
+                    )
+        try:
+            return super().parse_args(ctx, args)
+        except typer.BadParameter as error:
+            refused: Any = error.param
+            values = [] if refused is None else _texts(written.get(refused.name))
+            if not values:
+                raise
+            raise typer.BadParameter(self._refusal(refused, values, error.message)) from None
+
+    def _refusal(self, parameter: Any, values: list[str], message: str) -> str:
+        """Which values are allowed, from the type that the command's function declares, and which was written.
+
+        `message` is for a parameter with a parser of its own, which says so itself.
+        """
+        assert self.callback is not None
+        declared = get_type_hints(inspect.unwrap(self.callback))[parameter.name]
+        given = ", ".join(map(quoted, values))
+        for kind in (declared, *get_args(declared)):
+            if get_origin(kind) is Literal:
+                return f"{spelling(parameter)} must be one of {', '.join(get_args(kind))}, not {given}"
+            if kind in _KINDS:
+                return f"{spelling(parameter)} must be {_KINDS[kind]}, not {given}"
+        return f"{spelling(parameter)} {message}"
+
+
+class Group(TyperGroup):
+    """The command ``dynaseg``: errors of any kind are one line on stderr, and data reaches stdout at the end."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        _keep_brackets(self)
+
+    def main(self, args: Sequence[str] | None = None, *arguments: Any, **options: Any) -> NoReturn:
+        """Run a command line and exit with its code."""
+        code: int = ExitCode.DONE
+        with collected_stdout() as output:
+            try:
+                code = super().main(args, *arguments, **{**options, "standalone_mode": False}) or ExitCode.DONE
+            except SystemExit as request:  # of shell completion
+                code = request.code if isinstance(request.code, int) else ExitCode.SOME_FAILED
+            except typer.Abort:
+                code = ExitCode.INTERRUPTED
+            except _WrongUsage as error:
+                code = ExitCode.UNUSABLE
+                # Without any arguments, the help has been shown, and this repeats it.
+                if type(error).__name__ != "NoArgsIsHelpError":
+                    say(f"error: {self._usage_error(error)}", "red")
+        if not output.delivered and code == ExitCode.DONE:
+            code = ExitCode.SOME_FAILED
+        sys.exit(code)
+
+    def _usage_error(self, error: Any) -> str:
+        text = error.message if type(error) is typer.BadParameter and error.param is None else error.format_message()
+        text = " ".join(text.split()).removesuffix(".")
+        context = getattr(error, "ctx", None)
+        return text if context is None else f"{text}; {context.command_path} --help shows what there is"
+
+    def resolve_command(self, ctx: typer.Context, args: list[str]) -> Any:  # type: ignore[override]
+        name = args[0]
+        if name not in self.commands and not ctx.resilient_parsing:
+            raise typer.BadParameter(self._no_command(ctx, name, args))
+        return super().resolve_command(ctx, args)
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
+        given = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except _WrongUsage as error:
+            option = getattr(error, "option_name", None)
+            for name, command in self.commands.items():
+                if any(option in parameter.opts for parameter in command.params):
+                    raise typer.BadParameter(
+                        f"{option} belongs to a command; did you mean: {_typed(ctx, name, given)}"
+                    ) from None
+            raise
+
+    def _no_command(self, ctx: typer.Context, name: str, args: list[str]) -> str:
+        if name == "":
+            return "the name of the command is empty (an unset shell variable?): give one of " + ", ".join(
+                self.commands
+            )
+        near = difflib.get_close_matches(name, self.commands, 1)
+        meant = _typed(ctx, near[0], args[1:]) if near else _typed(ctx, "segment", args)
+        return f"{quoted(name)} is none of the commands {', '.join(self.commands)}; did you mean: {meant}"
+
+
+def spelling(parameter: Any) -> str:
+    """How a person writes an option, ``--output``, or what an argument is called, ``INPUT``."""
+    if parameter.param_type_name == "argument":
+        return str(parameter.metavar or parameter.name.upper())
+    return str(max(parameter.opts, key=len))
+
+
+def _typed(ctx: typer.Context, command: str, args: Sequence[str]) -> str:
+    return f"{ctx.command_path} {command} {shlex.join(args)}".strip()
+
+
+def _texts(value: Any) -> list[str]:
+    """What was written for one parameter: of flags nothing, of what can be repeated several texts."""
+    values: Iterator[Any] = iter(value if isinstance(value, list | tuple) else (value,))
+    return [text for text in values if isinstance(text, str)]
+
+
+def _keep_brackets(command: Any) -> None:
+    """Have help show brackets, as in ``dynaseg[ray]``, which would be taken for markup."""
+    for described in (command, *command.params):
+        text = getattr(described, "help", None)
+        if text:
+            described.help = escape(text)
