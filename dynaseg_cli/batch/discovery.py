@@ -168,7 +168,7 @@ class _Search:
             regular = entry.is_file(follow_symlinks=False)
             kind: str | None = kind_left_out(name)
             if kind is not None:
-                if name == MARK:
+                if name == MARK and regular:
                     marks.add(name)
                 elif _looks_like_image(name) if regular else entry.is_dir(follow_symlinks=False):
                     passed_over[kind] += 1
