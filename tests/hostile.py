@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import faulthandler
+import io
 import resource
 import struct
 import sys
 import zlib
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
+import tifffile
+from numpy.typing import NDArray
 from PIL import Image
 from samples import encoded, noise
 
@@ -33,6 +37,7 @@ def sound_files(width: int = 24, height: int = 20) -> dict[str, bytes]:
     cmyk, lab = Image.merge("CMYK", planes), Image.merge("LAB", planes[:3])
     deep = Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)
     floats = Image.fromarray(np.asarray(grey).astype(np.float32))
+    many = np.dstack([np.asarray(deep)] * 5)
     exif = Image.Exif()
     exif[0x0112], exif[0x010E] = 6, "words" * 9
     more = {"save_all": True, "append_images": [rgb.transpose(Image.Transpose.ROTATE_180)]}
@@ -42,10 +47,19 @@ def sound_files(width: int = 24, height: int = 20) -> dict[str, bytes]:
     colors = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, len(rle), 0, 0, 256, 0) + bytes(range(256)) * 4
     files = {
         **{f"PNG {one.mode}": encoded(one, "PNG") for one in (bilevel, grey, grey_alpha, palette, rgb, rgba, deep)},
+        **{f"PNG of 16 bits and type {kind}": _deep_png(rgb, kind) for kind in (2, 4, 6)},
         "PNG transparent": encoded(palette, "PNG", transparency=bytes(range(16))),
         "PNG EXIF": encoded(grey, "PNG", exif=exif, icc_profile=bytes(200)),
         "PNG animated": encoded(rgb, "PNG", **more),
         **{f"TIFF {one.mode}": encoded(one, "TIFF") for one in (bilevel, grey_alpha, palette, cmyk, lab, deep, floats)},
+        "TIFF of colours of 16 bits": _tiff(many[..., :3], photometric="rgb"),
+        "TIFF of bands in planes": _tiff(many.transpose(2, 0, 1).copy(), planarconfig="separate"),
+        "TIFF of doubles in tiles": _tiff(many / 7, planarconfig="contig", tile=(16, 16), compression="zlib"),
+        "TIFF big, with opacity": _tiff(many[..., :4], photometric="rgb", extrasamples=[1], bigtiff=True),
+        "TIFF of inks of 16 bits": _tiff(many[..., :4], photometric="separated", byteorder=">"),
+        "TIFF of differences": encoded(deep, "TIFF", compression="tiff_lzw", tiffinfo={317: 2}),
+        "TIFF of differences of floats": encoded(floats, "TIFF", compression="tiff_adobe_deflate", tiffinfo={317: 3}),
+        "TIFF of 12 bits": _twelve_bits(np.asarray(grey)),
         "TIFF EXIF": encoded(rgb, "TIFF", exif=exif),
         "TIFF pages": encoded(rgb, "TIFF", **more),
         "TIFF group4": encoded(bilevel, "TIFF", compression="group4"),
@@ -62,6 +76,7 @@ def sound_files(width: int = 24, height: int = 20) -> dict[str, bytes]:
         "GIF animated": encoded(rgb, "GIF", **more),
         **{f"PPM {one.mode}": encoded(one, "PPM") for one in (bilevel, grey, rgb, floats)},
         "PPM of 16 bits": b"P5 %d %d 65535\n" % (width, height) + rows * 2,
+        "PPM of colours of 16 bits": b"P6 %d %d 4095\n" % (width, height) + rows * 6,
         "PPM of few greys": b"P5 %d %d 15\n" % (width, height) + rows,
         "PPM in digits": b"P3 # plain\n%d %d 255\n" % rgb.size + b" ".join(b"%d" % value for value in rows * 3),
         **{f"JPEG2000 {one.mode}": encoded(one, "JPEG2000") for one in (grey, rgba, deep)},
@@ -77,6 +92,35 @@ def sound_files(width: int = 24, height: int = 20) -> dict[str, bytes]:
         files["AVIF transparent"] = encoded(rgba, "AVIF", subsampling="4:4:4")
         files["AVIF animated"] = encoded(rgb, "AVIF", **more)
     return files
+
+
+def _tiff(values: NDArray[Any], **options: Any) -> bytes:
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, values, **{"photometric": "minisblack", **options})
+    return stream.getvalue()
+
+
+def _twelve_bits(values: NDArray[np.uint8]) -> bytes:
+    """A TIFF of three bytes for two samples."""
+    packed = np.packbits(np.unpackbits(values.astype(">u2").view(np.uint8).reshape(*values.shape, 2), axis=2)[..., 4:])
+    wide = _tiff(np.frombuffer(packed.tobytes(), np.uint8).reshape(len(values), -1))
+    changed = bytearray(wide)
+    for entry in range(*slice(10, 10 + 12 * int.from_bytes(wide[8:10], "little"), 12).indices(len(wide))):
+        tag = int.from_bytes(wide[entry : entry + 2], "little")
+        if tag in (256, 258):
+            struct.pack_into("<HII", changed, entry + 2, 4, 1, {256: values.shape[1], 258: 12}[tag])
+    return bytes(changed)
+
+
+def _deep_png(image: Image.Image, kind: int) -> bytes:
+    """Grey and opacity (4), colours (2), or colours and opacity (6), two bytes a sample, with a text."""
+    channels = {4: 2, 2: 3, 6: 4}[kind]
+    samples = np.asarray(image.convert("RGBA"))[..., :channels].astype(">u2") * 257
+    rows = b"".join(b"\0" + row.tobytes() for row in samples)
+    header = struct.pack(">IIBBBBB", image.width, image.height, 16, kind, 0, 0, 0)
+    chunks = (b"IHDR", header), (b"tEXt", b"words\0" * 9), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")
+    parts = (struct.pack(">I", len(data)) + name + data + bytes(4) for name, data in chunks)
+    return b"".join(_with_checksums(b"\x89PNG\r\n\x1a\n" + b"".join(parts)))
 
 
 def mutated(content: bytes, other: bytes, random: np.random.Generator) -> bytes:

@@ -103,9 +103,6 @@ def decode_photo(content: bytes, max_pixels: int, value_range: ValueRange = "aut
     except Image.DecompressionBombError:
         raise DecodeError(f"more pixels than --max-pixels {max_pixels} allows") from None
     except UnidentifiedImageError:
-        kind = jpeg.unusual_kind(content) if content.startswith(jpeg.MARK) else None
-        if kind is not None:
-            raise DecodeError(f"it is a {kind}, which is not read: convert it to PNG or TIFF") from None
         raise DecodeError("not an image of a known format, or damaged at its start") from None
     except Exception as error:  # Pillow's decoders raise anything at all on damaged files
         raise DecodeError(f"damaged or not supported: {str(error) or type(error).__name__}") from error
@@ -161,6 +158,9 @@ def _read(content: bytes, max_pixels: int, warnings: list[str]) -> NDArray[np.ui
         return read_tiff(content, directory, max_pixels)
     if pnm.is_deep(content):
         return pnm.read_deep(content, max_pixels)
+    unusual = jpeg.unusual_kind(content) if content.startswith(jpeg.MARK) else None
+    if unusual is not None:
+        raise DecodeError(f"it is a {unusual}, which is not read: convert it to PNG or TIFF")
     if content.startswith(png.MARK):
         content = png.without_metadata(content)
     formats = [name for name in FORMATS if name in Image.OPEN]

@@ -26,13 +26,16 @@ from .fitting import Fit, Fitter, OnIteration, OnRawLabels
 from .labelling import label_image_at_once, label_image_by_guide, to_input
 from .memory import is_out_of_memory, release_memory
 from .networks import new_network
-from .scribbles import drawn_labels, shrink_scribbles
+from .scribbles import drawn_labels, nearest_drawn, shrink_scribbles
 from .segmentation import FitLevel, FitRecord, Segmentation
 
 TILE_SIZE = {"cpu": 160, "mps": 512, "cuda": 1024}
 """Side in pixels of the tiles that are labelled at a time: small enough for a cache, large enough for a GPU."""
 SMALLEST_SIZE = 32
 """Out of memory, the longest side is halved no further than to this; tiles neither."""
+
+BAND = 256
+"""Rows that are looked at at a time."""
 
 OnLabels = Callable[[int, int, NDArray[np.int16]], None]
 """Called with the iteration (from 1), q' and the (h, w) raw labels."""
@@ -87,6 +90,9 @@ class Engine:
     ) -> Segmentation:
         """Segment an RGB (H, W, 3) uint8 image.
 
+        An image of one colour has one label, or at each pixel the one drawn nearest to it: what a network makes of
+        one are rings along the frame, for it sees zeros beyond.
+
         Parameters
         ----------
         image : (H, W, 3) uint8 array, RGB, 0..255.
@@ -112,8 +118,7 @@ class Engine:
         started = time.perf_counter()
         if self.config.fit == "folder" and scribbles is not None:
             raise ValueError("scribbles name labels of one image; a network of a folder has labels of its own")
-        # A BatchNorm over one pixel is undefined: there is nothing to refine on.
-        if self.config.fit == "folder" and (not self.config.refine or image.shape[:2] == (1, 1)):
+        if self.config.fit == "folder" and (not self.config.refine or is_one_color(image)):  # nothing to refine on
             if self.config.model is None:
                 raise ValueError("--fit folder: a network that is fitted to a folder is applied as the config's model")
             return self.apply(image, on_iteration)
@@ -125,8 +130,11 @@ class Engine:
             silhouette = silhouette or self.find_silhouette(image)
         threshold = len(drawn) or (silhouette.k if silhouette is not None else self.config.min_labels)
         assert isinstance(threshold, int)
-        with self.computing():
-            raw, record = self._fit_and_label(image, threshold, silhouette, on_iteration, scribbles, on_labels)
+        if is_one_color(image):
+            raw, record = self._label_one_color(image, threshold, silhouette, on_iteration, scribbles, on_labels)
+        else:
+            with self.computing():
+                raw, record = self._fit_and_label(image, threshold, silhouette, on_iteration, scribbles, on_labels)
         return self._segmentation(raw, image, record, started, drawn)
 
     def apply(self, image: NDArray[np.uint8], on_iteration: OnIteration | None = None) -> Segmentation:
@@ -147,6 +155,8 @@ class Engine:
         width, height = working_size(image.shape[1], image.shape[0], self.config.max_size)
         with self.computing():
             raw = self._shrinking_on_out_of_memory(label, TILE_SIZE[self.device.type])
+        if is_one_color(image):
+            raw = np.full_like(raw, np.bincount(raw.reshape(-1)).argmax())
         record = FitRecord(
             width=width,
             height=height,
@@ -209,6 +219,45 @@ class Engine:
         if drawn and drawn[-1] >= self.config.clusters:
             raise ValueError(f"scribbles are below {self.config.clusters}, the number of clusters, not {drawn[-1]}")
         return drawn
+
+    def _label_one_color(
+        self,
+        image: NDArray[np.uint8],
+        threshold: int,
+        silhouette: Silhouette | None,
+        on_iteration: OnIteration | None,
+        scribbles: NDArray[np.uint8] | None,
+        on_labels: OnLabels | None,
+    ) -> tuple[NDArray[np.int16], FitRecord]:
+        """Without a fit."""
+        raw = np.zeros(image.shape[:2], dtype=np.int16)
+        if scribbles is not None:
+            raw = nearest_drawn(scribbles).astype(np.int16)
+        labels = 1 if scribbles is None else threshold
+        width, height = working_size(image.shape[1], image.shape[0], self.config.max_size)
+        if on_iteration is not None:
+            on_iteration(1, labels)
+        if on_labels is not None:
+            rows = np.arange(height) * image.shape[0] // height
+            columns = np.arange(width) * image.shape[1] // width
+            on_labels(1, labels, raw[np.ix_(rows, columns)])
+        record = FitRecord(
+            width=width,
+            height=height,
+            levels=[FitLevel(width, height, 1)],
+            iterations=1,
+            stop_reason="threshold",
+            threshold=threshold,
+            silhouette=silhouette,
+            labels_per_iteration=[labels],
+            loss=[0.0],
+            similarity_loss=[0.0],
+            continuity_loss=[0.0],
+            changed_fraction=[1.0],
+            precision=self._precision,
+            seconds=0.0,
+        )
+        return raw, record
 
     def _fit_and_label(
         self,
@@ -276,10 +325,6 @@ class Engine:
         targets = None
         if scribbles is not None:
             targets = [torch.tensor(drawn, dtype=torch.int64, device=self.device) for drawn in scribbles]
-        if levels[-1].shape[:2] == (1, 1):
-            # A BatchNorm over one pixel is undefined; one pixel has one label.
-            label = targets[-1].cpu() if targets else torch.zeros((1, 1), dtype=torch.int64)
-            return Fit(label, "threshold", [1], [1], [0.0], [0.0], [0.0], [1.0])
         on_raw: OnRawLabels | None = None
         if on_labels is not None:
             tell = on_labels
@@ -310,3 +355,8 @@ class Engine:
             # What was kept of other images is no reason to treat this one otherwise.
             if not kept:
                 size = max(SMALLEST_SIZE, size // 2)
+
+
+def is_one_color(image: NDArray[np.uint8]) -> bool:
+    """Whether all pixels of an (H, W, 3) array are alike."""
+    return all(bool((image[top : top + BAND] == image[0, 0]).all()) for top in range(0, len(image), BAND))

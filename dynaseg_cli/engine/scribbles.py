@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
@@ -107,3 +108,10 @@ def shrink_scribbles(scribbles: NDArray[np.uint8], width: int, height: int) -> N
         more = drawn > most
         result[more], most[more] = label, drawn[more]
     return result.reshape(height, width)
+
+
+def nearest_drawn(scribbles: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(H, W) uint8: at each pixel the label that is drawn nearest to it, where any is drawn."""
+    rows, columns = distance_transform_edt(scribbles == FREE, return_distances=False, return_indices=True)
+    nearest: NDArray[np.uint8] = scribbles[rows, columns]
+    return nearest

@@ -38,13 +38,13 @@ def without_metadata(png: bytes) -> bytes:
         if _is_kept(png, start, stop, turned):
             kept.append((start, stop))
         end = stop
-    if sum(stop - start for start, stop in kept) == end - len(MARK):
-        return png
-    rest = png[end:]
     # A chunk that is cut off: pixels that are missing are for Pillow to find, others are not missed.
-    tail = rest if rest[4:8] in (b"IHDR", b"PLTE", b"IDAT", b"tRNS") else b""
+    rest = png[end:] if png[end + 4 : end + 8] in (b"IHDR", b"PLTE", b"IDAT", b"tRNS") else b""
+    ends = png[end - 8 : end - 4] == b"IEND"
+    if sum(stop - start for start, stop in kept) == end - len(MARK) and (ends or len(rest) == len(png) - end):
+        return png
     view = memoryview(png)
-    return b"".join([MARK, *(view[start:stop] for start, stop in kept), tail])
+    return b"".join([MARK, *(view[start:stop] for start, stop in kept), rest])
 
 
 def _is_kept(png: bytes, start: int, stop: int, turned: set[bytes]) -> bool:

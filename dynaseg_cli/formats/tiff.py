@@ -27,6 +27,12 @@ _FILL_ORDER, _STRIPS, _ORIENTATION, _SAMPLES, _ROWS, _STRIP_BYTES, _PLANES = 266
 _PREDICTOR, _TILE_WIDTH, _TILE_HEIGHT, _TILES, _TILE_BYTES, _SUB_DIRECTORIES = 317, 322, 323, 324, 325, 330
 _EXTRA_SAMPLES, _SAMPLE_FORMAT, _GDAL_NODATA, _DNG_VERSION = 338, 339, 42113, 50706
 
+_NEEDED = {
+    *(_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _FILL_ORDER, _STRIPS, _SAMPLES, _ROWS, _STRIP_BYTES, _PLANES),
+    *(_PREDICTOR, _TILE_WIDTH, _TILE_HEIGHT, _TILES, _TILE_BYTES, _EXTRA_SAMPLES, _SAMPLE_FORMAT),
+}
+"""Tags without which pixels would be taken for something else."""
+
 _KINDS = {1: "u", 2: "i", 3: "f", 4: "u", 5: "c", 6: "c"}
 _UNPACKED = {1, 5, 8, 32773, 32946, 34925, 50000}
 """Compressions that keep bytes as they are: none, LZW, deflate, PackBits, deflate, LZMA, Zstandard."""
@@ -62,7 +68,7 @@ class Directory:
     following: int
     """Offset of the next directory, 0 for none."""
     is_whole: bool
-    """Whether no tag has values beyond the end of the file."""
+    """Whether no tag that says how pixels are stored has its values beyond the end of the file."""
 
     def number(self, tag: int, default: int = 0) -> int:
         """The first value of a tag."""
@@ -137,7 +143,7 @@ def _read_directory(content: bytes, start: int, order: Order, *, big: bool) -> D
         if number * dtype.itemsize <= inline:
             offset = position + size - inline
         if offset + number * dtype.itemsize > len(content):
-            is_whole = False
+            is_whole = is_whole and tag not in _NEEDED
         else:
             tags.setdefault(tag, np.frombuffer(content, dtype, number, offset))
     (following,) = struct.unpack_from(order + offset_type, content, place + count * size)

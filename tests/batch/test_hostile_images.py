@@ -99,6 +99,15 @@ def tiff_of(width: int = 16, height: int = 16, **changes: tuple[int, int, int]) 
     return {tag: (4, 1, value) for tag, value in plain.items()} | {int(tag[1:]): tags for tag, tags in changes.items()}
 
 
+def endless_pages(number: int) -> bytes:
+    """A TIFF of one page in front of others that have no pixels, 6 bytes each."""
+    first = tiff(tiff_of(), bytes(256))
+    start = len(first)
+    pages = b"".join(struct.pack("<HI", 0, start + 6 * (page + 1)) for page in range(number))
+    end_of_tags = 10 + 12 * len(tiff_of())
+    return first[:end_of_tags] + struct.pack("<I", start) + first[end_of_tags + 4 :] + pages
+
+
 def exif_of_overlapping_tags(number: int = 60_000, size: int = 2_000_000) -> bytes:
     entries = b"".join(struct.pack("<HHII", 300 + index, 7, size, 8) for index in range(number))
     return b"II*\0\x08\0\0\0" + struct.pack("<H", number) + entries + bytes(size)
@@ -169,6 +178,23 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
         bomb(),
     ),
     "TIFF of endless samples": lambda: tiff(tiff_of(t277=(4, 1, 0xFFFFFFFF)), bytes(256)),
+    "deep TIFF of a bomb": lambda: tiff(tiff_of(t258=(4, 1, 16), t259=(4, 1, 8), t279=(4, 1, 1_100_000)), bomb()),
+    "deep TIFF of one huge tile": lambda: tiff(
+        tiff_of(
+            **{"t258": (4, 1, 16), "t259": (4, 1, 8), "t322": (4, 1, 60_000), "t323": (4, 1, 60_000)},
+            **{"t324": (4, 1, 400), "t325": (4, 1, 1_100_000)},
+        ),
+        bomb(),
+    ),
+    "deep TIFF of endless samples": lambda: tiff(tiff_of(t258=(4, 1, 16), t277=(4, 1, 0xFFFFFFFF)), bytes(256)),
+    "deep TIFF of many samples": lambda: tiff(
+        tiff_of(4000, 4000, t258=(4, 1, 64), t259=(4, 1, 8), t277=(4, 1, 1000), t279=(4, 1, 1_100_000)), bomb()
+    ),
+    "deep TIFF of endless strips": lambda: tiff(
+        tiff_of(t258=(4, 1, 16), t259=(4, 1, 8), t273=(4, 0xFFFFFFFF, 400)), bytes(256)
+    ),
+    "deep TIFF of fewer pixels than it says": lambda: tiff(tiff_of(5000, 4000, t258=(4, 1, 16)), bytes(256)),
+    "TIFF of endless pages": lambda: endless_pages(200_000),
     "BMP of a leap": lambda: (
         b"BM"
         + struct.pack("<IIIIiiHHIIiiII", 0, 0, 54, 40, MAX_PIXELS, 1, 1, 8, 1, 6, 0, 0, 1, 0)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pytest
@@ -227,13 +227,37 @@ def test_one_pixel_is_one_label() -> None:
     assert (result.num_labels, result.fit.labels_per_iteration) == (1, [1])
 
 
+@pytest.mark.parametrize("options", [{}, {"min_labels": 3}, {"max_size": 0, "literal": True}, {"levels": 2}], ids=str)
 @pytest.mark.parametrize("value", [0, 128, 255])
-def test_constant_image_is_segmented(value: int) -> None:
-    image = np.full((12, 16, 3), value, dtype=np.uint8)
-    result = Engine(dataclasses.replace(QUICK, min_labels="auto"), "cpu").segment(image)
-    assert result.labels.shape == (12, 16)
-    assert result.fit.threshold == 1
-    assert np.isfinite(result.fit.loss).all()
+def test_image_of_one_colour_is_one_label(value: int, options: dict[str, Any]) -> None:
+    image = np.full((70, 50, 3), value, dtype=np.uint8)
+    config = dataclasses.replace(QUICK, **{"min_labels": "auto", "max_size": 32, **options})
+    told: list[tuple[int, int, tuple[int, ...]]] = []
+    result = Engine(config, "cpu").segment(image, on_labels=lambda *now: told.append((*now[:2], now[2].shape)))
+    assert result.labels.shape == (70, 50)
+    assert not result.labels.any()
+    assert result.num_labels == 1
+    assert told == [(1, 1, (result.fit.height, result.fit.width))]
+    lists = (result.fit.labels_per_iteration, result.fit.loss, result.fit.changed_fraction)
+    assert [len(entries) for entries in lists] == [result.fit.iterations] * 3 == [1] * 3
+
+
+def test_image_of_one_colour_but_for_a_pixel_is_fitted() -> None:
+    image = np.full((300, 16, 3), 9, dtype=np.uint8)
+    image[-1, -1, 2] = 10
+    assert Engine(dataclasses.replace(QUICK, iterations=3, patience=0), "cpu").segment(image).fit.iterations == 3
+
+
+def test_image_of_one_colour_takes_what_is_drawn() -> None:
+    image, strokes = np.full((24, 32, 3), 9, np.uint8), np.full((24, 32), 255, np.uint8)
+    strokes[3:5, 4:20] = 7
+    one = Engine(QUICK, "cpu").segment(image, scribbles=strokes)
+    assert np.unique(one.labels).tolist() == [7]
+    strokes[15:17, 4:20] = 2
+    two = Engine(QUICK, "cpu").segment(image, scribbles=strokes)
+    assert (two.fit.threshold, two.num_labels) == (2, 2)
+    assert (two.labels[:9] == 7).all()
+    assert (two.labels[11:] == 2).all()
 
 
 def test_array_may_have_any_strides(photo: Image) -> None:

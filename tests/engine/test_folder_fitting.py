@@ -147,6 +147,20 @@ def test_uniform_images_are_fitted_and_labelled() -> None:
     assert fitter.engine.apply(black).labels.shape == (32, 64)
 
 
+@pytest.mark.parametrize("refine", [0, 3])
+def test_model_gives_an_image_of_one_colour_one_label(refine: int, tmp_path: Path) -> None:
+    fitter = fitter_of(CONFIG)
+    for mosaic in MOSAICS:
+        fitter.improve(mosaic)
+        fitter.measure(mosaic)
+    fitter.apply_measured()
+    (tmp_path / "model.safetensors").write_bytes(fitter.model())
+    config = dataclasses.replace(read_model(tmp_path / "model.safetensors"), refine=refine)
+    result = Engine(config, "cpu").segment(np.full((50, 90, 3), (200, 40, 90), dtype=np.uint8))
+    assert result.num_labels == len(np.unique(result.labels)) == 1
+    assert result.fit.stop_reason == "model"
+
+
 # Statistics of the whole folder
 
 
