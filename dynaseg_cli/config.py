@@ -430,6 +430,13 @@ class EvaluateConfig:
         _choice("--use", self.use, get_args(Use))
         _at_least("--center-crop", self.center_crop, 0)
         _at_least("--max-pixels", self.max_pixels, 1)
+        if isinstance(self.ignore_index, int) and not -(2**63) <= self.ignore_index < 2**64:
+            raise UsageError("--ignore-index: no label map has a value of more than 64 bits")
+        if self.center_crop**2 > self.max_pixels:
+            raise UsageError(
+                f"--center-crop {self.center_crop}: a square of that side has more pixels than --max-pixels"
+                f" {self.max_pixels} allows"
+            )
         if self.protocol == "coco-stuff27" and self.ignore_index != "auto":
             raise UsageError("--ignore-index: coco-stuff27 ignores what is unlabeled, 255, and nothing else")
         if self.use == "hierarchy":

@@ -56,14 +56,16 @@ class _Names:
 
 def _is_run(path: Path) -> bool:
     try:
-        return "dynaseg" in json.loads(path.read_bytes())["versions"]
+        return path.is_file() and "dynaseg" in json.loads(path.read_bytes())["versions"]  # a pipe would be waited for
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return False
 
 
 def _is_log(path: Path) -> bool:
     try:
+        if not path.is_file():
+            return False
         with path.open("rb") as log:
-            return {"path", "status"}.issubset(json.loads(log.readline(1 << 16)).keys())
+            return bool({"path", "status"} <= json.loads(log.readline(1 << 16)).keys())
     except (OSError, ValueError, AttributeError, RecursionError):
         return False

@@ -25,7 +25,7 @@ from ..engine.memory import release_memory
 from ..errors import ImageError, UsageError
 from ..evaluation.agreement import Row
 from ..evaluation.evaluate import Evaluation
-from ..evaluation.pairing import composed, label_files
+from ..evaluation.pairing import composed, scorable
 from ..pictures.palette import palette_colors
 from ..writing import write_colors, write_labels
 from .memory import peak_bytes, reset_peak
@@ -99,7 +99,7 @@ class Benchmark:
             report.preparation = time.perf_counter() - started
         self._scorable: set[str] = set()
         if truth is not None:
-            known = label_files(truth)
+            known = scorable((job.name for job in self.jobs), truth)
             self._scorable = {job.name for job in self.jobs if composed(job.name) in known}
             if not self._scorable:
                 raise UsageError(f"none of the images has a ground truth in {truth}: files pair by name")

@@ -24,6 +24,10 @@ from .region_scores import RegionScores
 from .resizing import center_crop, resized
 from .segment_output import options_of_run
 
+SAMPLED = 1_000_000
+"""Pixels that are looked at to tell a photo from a map of labels."""
+MOST_COLORS, MOST_COLORS_A_PIXEL = 1000, 0.05
+"""A colour image that has as many distinct colours, and as many a pixel, seems to be a photo."""
 WIDEST = int(np.iinfo(np.int64).max)
 """Largest value of a class or label."""
 
@@ -51,7 +55,7 @@ class Evaluation:
         self.prediction, self.truth = prediction, truth
         self.pairing: Pairing = pair_files(prediction, truth, names, config.use)
         self.config = config
-        self.notes: list[str] = []
+        self.notes: list[str] = list(self.pairing.notes)
         """What a reader of the figures must know, in whole sentences."""
         self.doubts: list[str] = []
         """Those notes that say why the figures may mean nothing."""
@@ -67,6 +71,7 @@ class Evaluation:
         for path in (first.truth,) if config.use == "hierarchy" else (first.prediction, first.truth):
             if is_color(path):
                 self.notes.append(f"Colours are labels: every distinct colour of {path} is taken for one.")
+                self.notes += self._notes_about_photos(path)
         if self.config.ignore_index == "auto" and self.protocol in ("regions", "classes") and is_color(first.truth):
             self.notes.append("No colour of the ground truth is ignored (--ignore-index 0xRRGGBB names one).")
         self._maps_counting_void = 0
@@ -218,6 +223,17 @@ class Evaluation:
                 "Each image was refined by itself (--refine): labels may have drifted from what they mean elsewhere."
             ]
         return []
+
+    def _notes_about_photos(self, path: Path) -> list[str]:
+        """A doubt about a colour image that has too many colours for a map of labels."""
+        try:
+            labels = read_label_map(path, self.config.max_pixels)
+        except DecodeError:
+            return []
+        colors = len(np.unique(labels.reshape(-1)[:SAMPLED]))
+        if colors < max(MOST_COLORS, MOST_COLORS_A_PIXEL * min(labels.size, SAMPLED)):
+            return []
+        return [f"{path} seems to be a photo: it has {colors} distinct colours. Both folders are to hold label maps."]
 
     def _notes_about_ignored(self) -> list[str]:
         """What was ignored without having been asked for, what was not, and what was asked for in vain."""

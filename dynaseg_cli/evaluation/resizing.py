@@ -6,7 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..errors import ImageError
 from .label_files import LabelMap
+
+LONGEST = 1 << 24
+"""Pixels that a side may have while it is resized: there is a number for each."""
 
 
 def resized(labels: LabelMap, height: int, width: int) -> LabelMap:
@@ -20,8 +24,15 @@ def center_crop(labels: LabelMap, size: int) -> LabelMap:
     """Resize an (H, W) map until its shorter side is `size`, then cut the middle: (size, size).
 
     As torchvision's Resize and CenterCrop do, which the published COCO-Stuff-27 figures were made with.
+
+    Raises
+    ------
+    ImageError
+        If the longer side would have more than `LONGEST` pixels.
     """
-    shorter = min(labels.shape)
+    shorter, longer = sorted(labels.shape)
+    if size * longer // shorter > LONGEST:
+        raise ImageError(f"{longer} x {shorter} pixels cannot be resized to a shorter side of {size} (--center-crop)")
     rows, columns = (_middle(_nearest(side, size * side // shorter), size) for side in labels.shape)
     return labels[np.ix_(rows, columns)]
 

@@ -8,7 +8,11 @@ from pathlib import Path
 from typing import Any, get_args
 
 from ..config import Use
+from ..errors import DecodeError
+from ..images import read_file
 
+MOST_BYTES = 256 << 20
+"""A larger file is nothing that `segment` wrote beside its maps."""
 MOST_CLUSTERS = 1 << 16
 """More than this no map tells apart, and no silhouette phase has tried."""
 
@@ -31,7 +35,7 @@ def silhouette_of_image(path: Path) -> int | None:
         if folder.name in get_args(Use):
             stats = folder.parent / "stats" / here.relative_to(folder).with_suffix(".json")
             k = _read(stats, "fit", "silhouette", "k")
-            if isinstance(k, int) and 0 < k <= MOST_CLUSTERS:
+            if isinstance(k, int) and not isinstance(k, bool) and 0 < k <= MOST_CLUSTERS:
                 return k
     return None
 
@@ -39,8 +43,8 @@ def silhouette_of_image(path: Path) -> int | None:
 def _read(path: Path, *keys: str) -> Any:
     """What a JSON file has under these keys, one inside the other; None for whatever reason it has nothing."""
     try:
-        return _inside(json.loads(path.read_bytes()), keys)
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return _inside(json.loads(read_file(path, MOST_BYTES, "is looked at")), keys)
+    except (DecodeError, OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
 
 

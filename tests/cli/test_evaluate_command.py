@@ -589,6 +589,63 @@ def test_what_cannot_be_understood_is_named(arguments: tuple[str, ...], said: st
     assert said in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--ignore-index", "0x" + "f" * 9000), "--ignore-index: no label map has a value of more than 64 bits"),
+        (("--ignore-index", str(-(2**63) - 1)), "--ignore-index: no label map has a value of more than 64 bits"),
+        (("--center-crop", "15000"), "--center-crop 15000: a square of that side has more pixels than --max-pixels"),
+        (("--center-crop", "5", "--max-pixels", "24"), "--center-crop 5: a square of that side has more pixels than"),
+    ],
+    ids=["beyond 64 bits", "below 64 bits", "crop", "crop and limit"],
+)
+@pytest.mark.usefixtures("pairs")
+def test_numbers_beyond_all_sense_are_refused(arguments: tuple[str, ...], said: str) -> None:
+    assert refused(evaluate("pred", "gt", *arguments)).startswith(said)
+
+
+def test_long_thin_map_is_not_resized_without_limit(here: Path) -> None:
+    save_labels(here / "pred/a.png", np.zeros((1, 100_000), np.uint8))
+    save_labels(here / "gt/a.png", np.zeros((1, 100_000), np.uint8))
+    result = evaluate("pred", "gt", "--center-crop", "200", "-q")
+    assert result.exit_code == 1
+    assert "100000 x 1 pixels cannot be resized to a shorter side of 200 (--center-crop)" in result.stderr
+
+
+STRANGE = (
+    *("[]", "7", "NaN", "no JSON", "\0", "[" * 100_000, '{"a":' * 100_000, "1" + "0" * 6000, '{"options": [1]}'),
+    *('{"options": {"fit": [1], "refine": 1e999}}', '{"versions": 7}', '{"versions": ["dynaseg"]}', '{"fit": []}'),
+    *('{"fit": {"silhouette": {"k": 1e999}}}', '{"fit": {"silhouette": {"k": NaN}}}', '{"fit": {"silhouette": 3}}'),
+)
+
+
+@pytest.mark.parametrize("content", [*STRANGE, None], ids=lambda content: str(content)[:20])
+def test_whatever_lies_beside_the_maps_is_no_error(pairs: Path, content: str | None) -> None:
+    """None is a pipe, which is not waited for."""
+    (pairs / "pred").rename(pairs / "labels")
+    (pairs / "stats").mkdir()
+    for name in ("run.json", "outcomes.jsonl", "stats/a.json"):
+        if content is None:
+            os.mkfifo(pairs / name)
+        else:
+            (pairs / name).write_text(content)
+    for arguments in (("labels", "gt", "--protocol", "classes"), ("labels", "gt", "--plot", "scores.svg")):
+        result = evaluate(*arguments)
+        assert (result.exit_code, result.stdout) == (0, "")
+
+
+@pytest.mark.parametrize(("prediction", "truth"), [("gt", "out"), ("out", "out")])
+def test_refusal_ends_with_the_command_to_copy(pairs: Path, prediction: str, truth: str) -> None:
+    (pairs / "pred").rename(pairs / "labels")
+    (pairs / "out").mkdir()
+    (pairs / "labels").rename(pairs / "out/labels")
+    (pairs / "out/.dynaseg").touch()
+    said = refused(evaluate(prediction, truth))
+    command = said.partition(": dynaseg ")[2].split()
+    result = CliRunner().invoke(app, [*command, "--json"])
+    assert (result.exit_code, summary(result)["images"]) == (0, 3)
+
+
 @pytest.mark.parametrize("ending", [b"\n", b"\r\n"])
 def test_only_the_images_of_a_list_are_scored(pairs: Path, ending: bytes) -> None:
     (pairs / "list.txt").write_bytes(ending.join([b"a", b"", b"images/c.jpg"]))

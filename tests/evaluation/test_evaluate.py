@@ -269,8 +269,8 @@ def test_each_map_is_judged_by_its_own_values_and_the_run_says_how_many() -> Non
 def test_value_to_ignore_that_no_map_has_is_said() -> None:
     save_all(Path("pred"), a=HALVES)
     save_all(Path("gt"), a=HALVES)
-    note = only_note(evaluated(protocol="regions", ignore_index=10**30))
-    assert note == f"No pixel of the ground truth has the value {10**30} of --ignore-index."
+    note = only_note(evaluated(protocol="regions", ignore_index=2**63))
+    assert note == f"No pixel of the ground truth has the value {2**63} of --ignore-index."
 
 
 def test_negative_value_is_ignored_where_asked() -> None:
@@ -303,6 +303,31 @@ def test_prediction_may_have_the_value_that_is_ignored() -> None:
     save_all(Path("pred"), a=[[255, 255, 7, 7]] * 2)
     save_all(Path("gt"), a=HALVES)
     assert evaluated(protocol="regions").metrics()["miou"] == 1
+
+
+def test_photos_among_the_maps_are_a_doubt() -> None:
+    random = np.random.default_rng(0)
+    for path in ("pred/a.png", "gt/a.png"):
+        save_labels(Path(path), random.integers(0, 256, (60, 60, 3)).astype(np.uint8))
+    notes = evaluated(protocol="regions", ignore_index=None).notes
+    assert [note.partition(":")[0] for note in notes] == [
+        *("Colours are labels", "pred/a.png seems to be a photo"),
+        *("Colours are labels", "gt/a.png seems to be a photo"),
+    ]
+    colors = random.integers(0, 256, (1100, 3)).astype(np.uint8)  # an instance map in RGB of many small objects
+    for path in ("pred/a.png", "gt/a.png"):
+        save_labels(Path(path), np.repeat(colors[None], 30, 0))
+    assert len(evaluated(protocol="regions", ignore_index=None).notes) == 2
+
+
+def test_pairing_is_explained_in_the_notes() -> None:
+    save_all(Path("pred"), a_leftImg8bit=HALVES)
+    save_all(Path("gt"), a_gtFine_labelTrainIds=[[0, 1, 7, 255]] * 2, a_gtFine_color=HALVES, a_gtFine_labelIds=HALVES)
+    evaluation = evaluated(protocol="classes")
+    assert [name for name, _ in evaluation.per_image()] == ["a_leftImg8bit"]
+    assert evaluation.document()["notes"][0].startswith("Names pair without what data sets add to them")
+    assert evaluation.ignored_fraction == 0.25
+    assert evaluation.document()["unmatched"] == {"predictions": [], "ground_truth": []}
 
 
 # What fails, by name, while the rest is scored

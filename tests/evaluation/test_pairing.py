@@ -4,10 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
+from label_samples import save_labels
 
 from dynaseg_cli.config import Use
 from dynaseg_cli.errors import UsageError
-from dynaseg_cli.evaluation.pairing import pair_files
+from dynaseg_cli.evaluation.pairing import pair_files, scorable
 
 
 @pytest.fixture(autouse=True)
@@ -280,3 +281,212 @@ def test_list_knows_images_whose_extension_was_kept() -> None:
     files("pred", "a.jpg.png", "b.jpg.png")
     files("gt", "a.mat", "b.mat")
     assert paired("a.jpg") == {"a": ("pred/a.jpg.png", "gt/a.mat")}
+
+
+# Names of data sets
+
+
+CITYSCAPES = ("labelIds", "labelTrainIds", "instanceIds", "color")
+
+
+def test_cityscapes_pairs_with_one_kind_and_says_which() -> None:
+    for city in ("aachen", "bochum"):
+        files("pred", f"val/{city}/{city}_0_leftImg8bit.png")
+        files("gt", *(f"val/{city}/{city}_0_gtFine_{kind}.png" for kind in CITYSCAPES))
+        files("gt", f"val/{city}/{city}_0_gtCoarse_labelTrainIds.png", f"val/{city}/{city}_0_gtFine_polygons.json")
+    assert paired() == {
+        f"val/{city}/{city}_0_leftImg8bit": (
+            f"pred/val/{city}/{city}_0_leftImg8bit.png",
+            f"gt/val/{city}/{city}_0_gtFine_labelTrainIds.png",
+        )
+        for city in ("aachen", "bochum")
+    }
+    assert pair_files(Path("pred"), Path("gt")).notes == [
+        "Names pair without what data sets add to them, _gtFine_labelTrainIds:"
+        " aachen_0_gtFine_labelTrainIds.png is that of aachen_0_leftImg8bit.",
+        "Other ground truths of the same images are passed over:"
+        " 2 _gtCoarse_labelTrainIds, 2 _gtFine_color, 2 _gtFine_instanceIds, 2 _gtFine_labelIds.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kinds", "chosen"),
+    [
+        (("_gtFine_color", "_gtFine_instanceIds", "_gtFine_labelIds"), "_gtFine_labelIds"),
+        (("_gtFine_color", "_gtFine_instanceIds"), "_gtFine_instanceIds"),
+        (("_gtCoarse_labelIds", "_gtFine_labelIds"), "_gtFine_labelIds"),
+        (("_gt_labelIds", "_gt_color"), "_gt_labelIds"),
+        (("_gtFine_color",), "_gtFine_color"),
+    ],
+    ids=str,
+)
+def test_map_that_is_scored_first_is_the_one_of_labels(kinds: tuple[str, ...], chosen: str) -> None:
+    files("pred", "x_leftImg8bit.png")
+    files("gt", *(f"x{kind}.png" for kind in kinds))
+    assert paired() == {"x_leftImg8bit": ("pred/x_leftImg8bit.png", f"gt/x{chosen}.png")}
+
+
+@pytest.mark.parametrize(
+    ("prediction", "truth"),
+    [
+        ("000000000139", "000000000139_pixelmaps"),
+        ("ADE_val_00000001", "ADE_val_00000001_seg"),
+        ("0001TP_006690", "0001TP_006690_L"),
+        ("0016E5_00000", "0016E5_00000_P"),
+        *(("a", f"a{suffix}") for suffix in ("_mask", "_masks", "_label", "_labels", "_gt", "_GT", "-mask", ".mask")),
+        *(("a", f"a{suffix}") for suffix in ("_segmentation", "_groundtruth", "_ground_truth", "_annotation", "_Mask")),
+        ("5_sat", "5_mask"),
+        ("GP010376_frame_000054_rgb_anon", "GP010376_frame_000054_gt_labelTrainIds"),
+        ("a_leftImg8bit", "a"),
+        ("a_leftImg8bit.png", "a_gtFine_labelIds"),
+        ("a.jpg", "a_mask"),
+        ("sub/a", "sub/a_mask"),
+    ],
+)
+def test_suffix_of_a_data_set_is_not_part_of_the_name(prediction: str, truth: str) -> None:
+    files("pred", f"{prediction}.png")
+    files("gt", f"{truth}.png")
+    assert paired() == {prediction: (f"pred/{prediction}.png", f"gt/{truth}.png")}
+    assert len(pair_files(Path("pred"), Path("gt")).notes) == 1
+    for line in (f"images/{prediction}.png", f"{truth}.png"):
+        assert set(paired(line)) == {prediction}
+    assert scorable([prediction], Path("gt")) == {prediction}
+
+
+def test_exact_names_win() -> None:
+    files("pred", "a.png", "b_mask.png", "c.png")
+    files("gt", "a.png", "a_mask.png", "b_mask.png", "c_mask.png", "_mask.png")
+    pairing = pair_files(Path("pred"), Path("gt"))
+    assert {pair.name: pair.truth.name for pair in pairing.pairs} == {
+        "a": "a.png",
+        "b_mask": "b_mask.png",
+        "c": "c_mask.png",
+    }
+    assert pairing.truths_alone == [Path("gt/_mask.png"), Path("gt/a_mask.png")]
+    assert scorable(["a", "b", "c", "d"], Path("gt")) == {"a", "b", "c"}
+
+
+@pytest.mark.parametrize(
+    ("predictions", "truths", "both"),
+    [
+        (("a.png",), ("a_gt.png", "a_mask.png"), ("gt/a_gt.png", "gt/a_mask.png")),
+        (("a_img.png", "a_leftImg8bit.png"), ("a_mask.png",), ("a_img", "a_leftImg8bit")),
+        (("a.png", "a_rgb.png"), ("a_gtFine_labelIds.png",), ("a", "a_rgb")),
+    ],
+)
+def test_two_files_of_one_image_by_their_suffixes_are_refused_naming_both(
+    predictions: tuple[str, ...], truths: tuple[str, ...], both: tuple[str, ...]
+) -> None:
+    files("pred", *predictions)
+    files("gt", *truths)
+    assert all(name in refused() for name in both)
+    assert "keep one of them" in refused()
+
+
+def test_ground_truth_alone_keeps_its_name_and_a_list_knows_it_without_its_suffix() -> None:
+    files("pred", "a_leftImg8bit.png")
+    files("gt", "a_gtFine_labelIds.png", "b_gtFine_labelIds.png", "b_gtFine_color.png")
+    pairing = pair_files(Path("pred"), Path("gt"), ["a_leftImg8bit.png", "b_leftImg8bit.png"])
+    assert [pair.name for pair in pairing.pairs] == ["a_leftImg8bit"]
+    assert pairing.truths_alone == [Path("gt/b_gtFine_labelIds.png")]
+
+
+# What dynaseg wrote, and what is no file of the user's
+
+
+def output(folder: str, *names: str, mark: bool = True) -> Path:
+    """What `segment` leaves, of photos of these names."""
+    for name in names or ("a",):
+        files(
+            folder,
+            *(f"{product}/{name}.png" for product in ("labels", "color", "regions", "hierarchy")),
+            f"overlay/{name}.jpg",
+            f"stats/{name}.json",
+        )
+    if mark:
+        files(folder, ".dynaseg")
+    return Path(folder)
+
+
+def test_what_is_no_file_of_the_users_is_passed_over_and_counted() -> None:
+    files("pred", "a.png", "._a.png", "__MACOSX/a.png", ".thumbs/a.png", ".DS_Store")
+    files("gt", "a.png", ".b.png", "._c.png", "@eaDir/a.png")
+    output("pred/runs/scf")
+    output("gt/old", "a", "b")
+    assert paired() == {"a": ("pred/a.png", "gt/a.png")}
+    assert pair_files(Path("pred"), Path("gt")).notes == [
+        "Passed over: 2 hidden files or folders (pred/.thumbs first), 2 sidecars (pred/._a.png first),"
+        " 2 system folders (pred/__MACOSX first), 2 folders that dynaseg wrote (pred/runs/scf first)."
+    ]
+
+
+@pytest.mark.parametrize("mark", [".dynaseg", "run.json", "outcomes.jsonl"])
+def test_folder_of_results_alone_is_refused_with_the_command_that_takes_them(mark: str) -> None:
+    output("runs/scf", mark=False)
+    content = {"run.json": '{"versions": {"dynaseg": "1"}}', "outcomes.jsonl": '{"path": "a", "status": "done"}\n'}
+    Path("runs/scf", mark).write_text(content.get(mark, ""))
+    files("gt", "a.mat")
+    said = refused(prediction="runs")
+    assert "passed over: 1 folder that dynaseg wrote (runs/scf)" in said
+    assert said.endswith("; to take one of them: dynaseg evaluate runs/scf gt")
+    assert paired(prediction="runs/scf") == {"a": ("runs/scf/labels/a.png", "gt/a.mat")}
+
+
+@pytest.mark.parametrize(
+    ("prediction", "truth", "hint"),
+    [
+        ("gt", "out", "did you mean: dynaseg evaluate out gt"),
+        ("mats", "out", "did you mean: dynaseg evaluate out mats"),
+        ("mats", "out/labels", "did you mean: dynaseg evaluate out/labels mats"),
+        ("mats", "gt", "did you mean: dynaseg evaluate gt mats"),
+        ("out", "out 2", "to compare with its labels: dynaseg evaluate out 'out 2/labels'"),
+        ("out/labels", "out 2", "to compare with its labels: dynaseg evaluate out/labels 'out 2/labels'"),
+        ("out/hierarchy", "gt", "did you mean: dynaseg evaluate out gt --use hierarchy"),
+        ("out/overlay", "gt", "did you mean: dynaseg evaluate out gt"),
+        ("out/stats", "gt", "did you mean: dynaseg evaluate out gt"),
+        ("photos", "gt", "it holds photos such as photos/a.jpg, and label maps are needed: dynaseg segment photos"),
+        ("out", "photos", "; it holds photos such as photos/a.jpg"),
+        ("val", "gt", "did you mean: dynaseg evaluate val/deep gt"),
+        ("gt", "val", "did you mean: dynaseg evaluate gt val/deep"),
+        ("val", "city", "did you mean: dynaseg evaluate val/deep city/fine"),
+        ("out", "plain", "did you mean: dynaseg evaluate out/labels plain/labels"),
+        ("no labels", "gt", "no labels has no labels/, which segment writes with --save labels,color,stats"),
+        ("out", "other", "('a' here, 'z' there)"),
+    ],
+)
+def test_wrong_folder_is_refused_with_the_command_that_would_work(prediction: str, truth: str, hint: str) -> None:
+    output("out")
+    output("out 2")
+    output("plain", mark=False)
+    files("no labels", "color/a.png", ".dynaseg")
+    files("gt", "a.png")
+    files("photos", "a.jpg")
+    files("val", "deep/a.png")
+    files("city", "fine/a_gtFine_labelIds.png")
+    files("other", "z.png")
+    save_labels(Path("mats/a.mat"), [[0, 1]], [[0, 0]])
+    assert refused(prediction=prediction, truth=truth).endswith(hint)
+
+
+def test_colours_and_swapped_labels_are_scored_with_a_doubt() -> None:
+    output("out")
+    files("gt", "a.png")
+    assert pair_files(Path("out/color"), Path("gt")).notes == [
+        "out/color holds the labels' colours; the labels themselves: dynaseg evaluate out gt"
+    ]
+    assert pair_files(Path("gt"), Path("out/labels")).notes == [
+        "out/labels is taken for the ground truth, and dynaseg wrote it; or: dynaseg evaluate out gt"
+    ]
+    output("out2")
+    assert pair_files(Path("out2"), Path("out/labels")).notes == []
+
+
+def test_maps_beside_what_dynaseg_wrote_are_a_ground_truth() -> None:
+    output("out")
+    output("data", mark=True)
+    files("data", "a.png", "more/b.png")
+    pairing = pair_files(Path("out"), Path("data"))
+    assert ([pair.truth for pair in pairing.pairs], pairing.truths_alone) == (
+        [Path("data/a.png")],
+        [Path("data/more/b.png")],
+    )
