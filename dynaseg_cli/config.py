@@ -91,7 +91,10 @@ def _check_range(value_range: ValueRange) -> None:
     if isinstance(value_range, str):
         _choice("--range", value_range, ("auto", "full"))
         return
-    low, high = value_range
+    try:
+        low, high = map(float, value_range)
+    except (TypeError, ValueError):
+        raise UsageError(f"--range must be auto, full or two numbers, not {value_range!r}") from None
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise UsageError(f"--range must be two numbers, the first smaller than the second, not {low:g},{high:g}")
 

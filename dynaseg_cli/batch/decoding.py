@@ -82,7 +82,7 @@ def decode_photo(content: bytes, max_pixels: int, value_range: ValueRange = "aut
     beyond 8 bits.
 
     At its peak it takes 8 bytes a pixel and 40 MB beside `content`, and more where the decoder itself does:
-    progressive JPEG 10, or 12 of four inks, and twice that where its end is missing; 16-bit colour PNG 14; TIFF of
+    progressive JPEG 10, or 12 of four inks, and twice that where its end is missing; 16-bit colour PNG 10; TIFF of
     several bands 3 beside what its numbers take, and those once or twice more in one large compressed strip; AVIF 16;
     WebP 22; JPEG 2000 25. A JPEG 2000 made to take more than `PEAK_BYTES_A_PIXEL` is stopped, on Linux. Files made to
     take minutes exist all the same, and only a limit of time from outside stops them.
@@ -116,7 +116,7 @@ def is_deep(content: bytes) -> bool:
     directory = first_directory(content)
     if directory is not None:
         return directory.is_deep
-    with suppress(Exception), pillow_alone(1), Image.open(io.BytesIO(content), formats=["JPEG2000"]) as image:
+    with suppress(Exception), pillow_alone(), Image.open(io.BytesIO(content), formats=["JPEG2000"]) as image:
         return _is_deep_mode(image.mode)
     return False
 

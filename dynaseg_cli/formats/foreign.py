@@ -72,6 +72,10 @@ _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b
 _AVIF_BRANDS = (b"avif", b"avis")
 
 
+_LEAST_TEXT = 32
+"""Bytes from which what reads as text is called that."""
+
+
 def heif_brand(content: bytes) -> bytes:
     """The major brand of a file of the ISO family, to which HEIC, AVIF and MP4 belong; empty for others."""
     return content[8:12] if content[4:8] == b"ftyp" else b""
@@ -137,4 +141,4 @@ def _of_text(start: bytes) -> str | None:
     except UnicodeDecodeError as error:
         if error.start < len(words) - 3:
             return None
-    return "it is text and not an image"
+    return "not an image of a known format: it is text" if len(words) >= _LEAST_TEXT else None

@@ -40,6 +40,7 @@ def with_values(values: NDArray[Any], places: Any, number: float) -> NDArray[Any
 FLOATS = discs(1.0, 2.5, np.float32)
 COLORS = np.stack([discs(10, 60, np.uint16), discs(40, 300, np.uint16), discs(70, 20, np.uint16)], axis=-1)
 FILES: dict[str, bytes] = {
+    "16-bit JPEG 2000": encoded(discs(100, 30, np.uint16), "JPEG2000"),
     "16-bit grey PNG": encoded(discs(100, 30, np.uint16), "PNG"),
     "16-bit grey TIFF": tiff(discs(100, 30, np.uint16)),
     "16-bit PGM": b"P5 90 60 65535\n" + discs(100, 30, ">u2").tobytes(),

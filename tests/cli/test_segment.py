@@ -98,6 +98,41 @@ def test_failed_image_among_good_ones_is_named_with_its_reason(photos: Path, her
     assert (here / "photos-dynaseg/stats/sub/c.json").exists()
 
 
+def test_a_person_is_warned_of_what_is_left_out_and_of_what_is_one_grey(here: Path) -> None:
+    for index in range(7):
+        values = np.full((20, 24), 9 + index, np.uint16)
+        (here / f"{index}.png").write_bytes(encoded(values, "PNG"))
+    result = segment(*(f"{index}.png" for index in range(7)), "-o", "out", "--json")
+    assert result.exit_code == 0
+    assert [f"warning: {index}.png: all its numbers are {9 + index}\n" in result.stderr for index in range(7)] == [
+        *[True] * 5,
+        *[False] * 2,
+    ]
+    assert "and 2 more warnings like those above: see warnings in out/run.json\n" in result.stderr
+    assert summary(result)["warnings"][6] == {"path": "6.png", "warning": "all its numbers are 15"}
+    lines = [json.loads(line) for line in (here / "out/outcomes.jsonl").read_text().splitlines()]
+    assert [line["warnings"] for line in lines] == [[f"all its numbers are {9 + index}"] for index in range(7)]
+
+
+@pytest.mark.parametrize("range_", ["none", "1", "1,2,3", "2,1", "1,nan", ""])
+def test_range_that_is_none_is_refused(photos: Path, here: Path, range_: str) -> None:
+    result = segment(photos, "--range", range_)
+    assert result.exit_code == 2
+    assert "--range must be" in result.stderr
+    assert not (here / "photos-dynaseg").exists()
+
+
+def test_another_range_is_not_mixed_with_the_one_before(here: Path) -> None:
+    (here / "a.png").write_bytes(encoded(noise()[..., 0].astype(np.uint16) + 500, "PNG"))
+    assert segment("a.png", "-o", "out").exit_code == 0
+    result = segment("a.png", "-o", "out", "--range", "500,600")
+    assert result.exit_code == 2
+    assert "range was auto, now 500,600" in result.stderr
+    assert segment("a.png", "-o", "out", "--range", "500,600", "--overwrite").exit_code == 0
+    stats = json.loads((here / "out/stats/a.json").read_text())
+    assert stats["source"]["range"] == {"option": "500,600", "low": 500, "high": 600}
+
+
 def test_re_run_skips_what_is_complete(photos: Path) -> None:
     segment(photos)
     result = segment(photos, "--json")

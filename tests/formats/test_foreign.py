@@ -63,7 +63,7 @@ FOREIGN = {
     "web page": (b"\n<!DOCTYPE html>\n<html>", "a web page"),
     "text": (b"Dear diary, this is no photo.\n" * 20, "it is text"),
     "text in UTF-8": ("Größe 写真 🐈\n".encode() * 200, "it is text"),
-    "text that starts as PPM": (b"P 6 reasons\n", "it is text"),
+    "text that starts as PPM": (b"P 6 reasons why this is no photo, but text\n", "it is text"),
     "Git LFS": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
     "OpenEXR": (b"\x76\x2f\x31\x01\2\0\0\0" + bytes(100), "an OpenEXR image"),
     "Radiance": (b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n-Y 1 +X 1\n", "a Radiance HDR image"),
@@ -91,7 +91,7 @@ def test_file_of_another_kind_is_named_with_what_to_do(name: str) -> None:
     content, kind = FOREIGN[name]
     with pytest.raises(DecodeError, match=kind) as raised:
         decode(content, 1_000_000)
-    assert ": " in str(raised.value) or "text" in name
+    assert ": " in str(raised.value)
     assert "damaged" not in str(raised.value)
 
 
