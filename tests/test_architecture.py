@@ -60,6 +60,7 @@ ROOMS: dict[str, set[str]] = {
         "method",
         "pictures",
         "regions",
+        "user_files",
         "weights_file",
         "writing",
         *SHARED,

@@ -22,6 +22,8 @@ from .label_files import SUFFIXES, is_bsds500
 
 PRODUCTS = ("labels", "color", "stats", "overlay", "regions", "hierarchy", "raw")
 """Folders that `segment` writes below an output folder."""
+_NO_TRUTH = frozenset(("color", "images", "img", "imgs", "jpegimages", "leftimg8bit", "overlay", "photos", "rgb"))
+"""Names of folders that hold photos or pictures, in lower case."""
 MOST_LOOKED_AT = 1000
 """Names that are looked at to find out what would pair."""
 
@@ -275,7 +277,9 @@ def _what_would_pair(maps: Path, truth: Path, predictions: dict[str, Path], trut
             folders[PurePosixPath(*path.parts[:-shared]), PurePosixPath(*other.parts[:-shared])] += 1
     if not folders:
         return ""
-    below, below_truth = max(folders, key=lambda pair: (folders[pair], pair[1].name == "labels"))
+    below, below_truth = max(
+        folders, key=lambda pair: (folders[pair], pair[1].name == "labels", pair[1].name.lower() not in _NO_TRUTH)
+    )
     return f"; did you mean: {_command(maps / below, truth / below_truth)}"
 
 

@@ -103,7 +103,7 @@ def test_results_are_written_as_segment_writes_them(photos: Path, tmp_path: Path
         for variant in METHODS.split(",")
         for product in ("labels", "color")
         for name in ("a", "b", "sub/c")
-    }
+    } | {f"{variant}/.dynaseg" for variant in METHODS.split(",")}
     labels = read_pixels(tmp_path / "out/kmeans:clusters=3:window=3/labels/a.png")
     assert (labels.dtype, labels.shape, labels.max()) == (np.uint8, (20, 24), 2)
 
@@ -216,3 +216,38 @@ def test_results_that_cannot_be_written_are_failures(photos: Path, tmp_path: Pat
     reasons = [reason for _, _, reason in work.run()]
     assert len(reasons) == work.failures == 6
     assert all(reason and str(tmp_path / "out") in reason for reason in reasons)
+
+
+def test_file_that_dynaseg_did_not_write_is_never_replaced(photos: Path, tmp_path: Path) -> None:
+    folder = "felzenszwalb:scale=50:min_size=9"
+    photo_folder(tmp_path / "out" / folder / "labels", "sub/c.png")
+    before = files_below(tmp_path)
+    with pytest.raises(UsageError, match=r"labels/sub/c\.png is there already and was not written by dynaseg"):
+        benchmark(photos, tmp_path)
+    assert files_below(tmp_path) == before
+
+
+def test_own_results_are_replaced(photos: Path, tmp_path: Path) -> None:
+    for _ in range(2):
+        work = benchmark(photos, tmp_path)
+        list(work.run())
+        assert work.failures == 0
+
+
+def test_ground_truth_is_found_by_the_names_of_data_sets(photos: Path, truth: Path, tmp_path: Path) -> None:
+    for name in ("a", "sub/c"):
+        path = truth / f"{name}.png"
+        labels = np.array(Image.open(path))
+        labels[:5] = 255
+        Image.fromarray(labels).save(truth / f"{name}_gtFine_labelTrainIds.png")
+        path.rename(truth / f"{name}_gtFine_color.png")
+    (photos / "a.png").rename(photos / "a_leftImg8bit.png")
+    work = benchmark(photos, tmp_path, truth=truth)
+    list(work.run())
+    work.score()
+    for report in work.reports:
+        assert [name for name, _ in work._scored[report.variant.name].per_image()] == ["a_leftImg8bit", "b", "sub/c"]
+        assert report.document(None)["ignored_fraction"] == report.row(None)["ignored_fraction"] == 1 / 6
+    assert (
+        "255 is ignored in 2 of 3 ground-truth maps, 17 % of all pixels (--ignore-index none counts it)." in work.notes
+    )

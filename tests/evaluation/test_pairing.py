@@ -449,6 +449,7 @@ def test_folder_of_results_alone_is_refused_with_the_command_that_takes_them(mar
         ("val", "gt", "did you mean: dynaseg evaluate val/deep gt"),
         ("gt", "val", "did you mean: dynaseg evaluate gt val/deep"),
         ("val", "city", "did you mean: dynaseg evaluate val/deep city/fine"),
+        ("out", "data", "did you mean: dynaseg evaluate out/labels data/masks"),
         ("out", "plain", "did you mean: dynaseg evaluate out/labels plain/labels"),
         ("no labels", "gt", "no labels has no labels/, which segment writes with --save labels,color,stats"),
         ("out", "other", "('a' here, 'z' there)"),
@@ -464,6 +465,7 @@ def test_wrong_folder_is_refused_with_the_command_that_would_work(prediction: st
     files("val", "deep/a.png")
     files("city", "fine/a_gtFine_labelIds.png")
     files("other", "z.png")
+    files("data", "images/a.png", "masks/a.png")
     save_labels(Path("mats/a.mat"), [[0, 1]], [[0, 0]])
     assert refused(prediction=prediction, truth=truth).endswith(hint)
 
