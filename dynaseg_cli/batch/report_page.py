@@ -11,6 +11,7 @@ from ..writing import write_atomically
 from .claims import LOG_NAME, Claims
 from .planning import REPORT_NAME, Plan
 from .report_entry import ReportEntry
+from .stats_shape import is_whole
 
 
 def write_report(plan: Plan, run: dict[str, Any]) -> Path:
@@ -37,7 +38,7 @@ def write_report(plan: Plan, run: dict[str, Any]) -> Path:
         for job, stats in plan.complete():
             entry = ReportEntry(job, plan.output)
             # Without regions, they are being cut otherwise, or a run that was to do so did not end.
-            if "regions" in stats and entry.is_there:
+            if "regions" in stats and "cut" in stats and is_whole(stats) and entry.is_there:
                 rows.append(page_row(job.file_name, entry.files, stats))
                 cuts += [stats["cut"]] if stats["cut"] not in cuts else []
         # Not as it was asked of this run: regions that were there before may have stayed as they were.
@@ -75,7 +76,7 @@ def _last_outcomes(log: Path) -> dict[str, dict[str, Any]]:
     for line in lines:
         try:
             outcome = json.loads(line)
-        except ValueError:  # of a killed run
+        except (ValueError, RecursionError):  # of a killed run
             continue
         if isinstance(outcome, dict) and isinstance(outcome.get("path"), str):
             outcomes[outcome["path"]] = outcome

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack, closing
 from itertools import chain
 from pathlib import Path
@@ -14,7 +14,7 @@ import typer
 from ..config import METHODS, BenchmarkConfig, EvaluateConfig, Protocol
 from ..errors import UsageError
 from .console import ExitCode, errors_as_exit_codes, print_json, say, stderr
-from .report_files import refuse_unwritable
+from .report_files import refuse_unwritable, write_each
 
 if TYPE_CHECKING:
     from ..batch.job import Job
@@ -220,7 +220,7 @@ def _run(
     quiet: bool,
 ) -> ExitCode:
     from ..benchmark.markdown import markdown_table
-    from ..writing import write_atomically, write_json
+    from ..writing import write_content, write_json
     from .metrics_table import metrics_table
     from .progress import CountProgress
 
@@ -245,19 +245,18 @@ def _run(
         say("decode to write: seconds by stage; host and device GB: the most memory meanwhile")
         if any(report.stream for report in work.reports):
             say("images/s and first image s: as segment runs, from disk to disk, in a process of its own")
-    if save is not None:
-        write_json(save, document, indent=2)
-    if markdown is not None:
-        text = markdown_table(work.rows())
-        write_atomically(markdown, lambda file: file.write(text.encode()))
-    if plot is not None:
-        _draw(plot, work, document["device"])
     if as_json:
         print_json(document)
+    writers: list[tuple[Path | None, Callable[[Path], None]]] = [
+        (save, lambda path: write_json(path, document, indent=2)),
+        (markdown, lambda path: write_content(path, markdown_table(work.rows()).encode())),
+        (plot, lambda path: _draw(path, work, document["device"])),
+    ]
+    whole = write_each(writers)
     if interrupted:
         say("interrupted: the figures are of what was done so far; the last image may lack some methods", "yellow")
         return ExitCode.INTERRUPTED
-    return ExitCode.SOME_FAILED if work.failures else ExitCode.DONE
+    return ExitCode.DONE if whole and not work.failures else ExitCode.SOME_FAILED
 
 
 def _draw(path: Path, work: Benchmark, device: str) -> None:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..config import EvaluateConfig, Protocol, Use
-from ..errors import DynasegError, UsageError
+from ..errors import UsageError
 from .console import ExitCode, errors_as_exit_codes, print_json, quoted, say, stderr
 from .lists import read_list
-from .report_files import refuse_unwritable
+from .report_files import refuse_unwritable, write_each
 
 if TYPE_CHECKING:
     from ..evaluation.evaluate import Evaluation
@@ -195,11 +195,13 @@ def _run(evaluation: Evaluation, per_image: Path | None, plot: Path | None, *, a
         _show_scores(evaluation)
     if as_json:
         print_json(evaluation.document())
-    if per_image is not None:
-        _write_csv(per_image, evaluation)
-    if plot is not None:
-        _draw(plot, evaluation)
-    return ExitCode.SOME_FAILED if evaluation.failures else ExitCode.DONE
+    whole = write_each(
+        [
+            (per_image, lambda path: _write_csv(path, evaluation)),
+            (plot, lambda path: _draw(path, evaluation)),
+        ]
+    )
+    return ExitCode.DONE if whole and not evaluation.failures else ExitCode.SOME_FAILED
 
 
 def _show_alone(evaluation: Evaluation) -> None:
@@ -248,10 +250,7 @@ def _write_csv(path: Path, evaluation: Evaluation) -> None:
             writer.writerow({"image": name, **row, "labels": counts.predicted, "truth_labels": of_truth})
         text.detach()
 
-    try:
-        write_atomically(path, write)
-    except OSError as error:
-        raise DynasegError(f"{path} cannot be written: {error.strerror}") from None
+    write_atomically(path, write)
 
 
 def _draw(path: Path, evaluation: Evaluation) -> None:

@@ -47,7 +47,9 @@ def fit_options(
     if load_model is not None:
         return _options_of_model(load_model, given)
     if given.get("fit") == "folder":
-        preset = dataclasses.replace(preset, **FOLDER_FIT)
+        # Of two classes three are never left over: a fit would end before it began.
+        labels = min(FOLDER_FIT["min_labels"], max(1, given.get("clusters", FOLDER_FIT["clusters"]) - 1))
+        preset = dataclasses.replace(preset, **FOLDER_FIT | {"min_labels": labels})
     elif classes is not None:
         raise UsageError("--classes belongs to --fit folder")
     return dataclasses.replace(preset, **given)
@@ -79,7 +81,7 @@ def check_save_model(path: Path, plan: Plan) -> None:
         raise UsageError("--save-model keeps the network of a folder: it goes with --fit folder")
     refuse_unwritable("--save-model", path)
     model = plan.segment.model
-    if path.exists() and not plan.batch.overwrite and (model is None or path.read_bytes() != _content(model)):
+    if path.exists() and not plan.batch.overwrite and (model is None or not _holds(path, _content(model))):
         raise UsageError(f"--save-model {path} is there and is not this model; use --overwrite or another name")
 
 
@@ -139,6 +141,14 @@ def save_folder_statistics(plan: Plan, *, quiet: bool) -> None:
         return
     found = sum(cluster["fraction"] >= NOTABLE for cluster in clusters)
     say(f"labels over the folder: {len(clusters)} of {plan.segment.clusters}, {found} with {NOTABLE:.0%} of it or more")
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    """Whether a file has this content; one that cannot be read has another."""
+    try:
+        return path.read_bytes() == content
+    except OSError:
+        return False
 
 
 def _content(model: WeightsFile) -> bytes:
