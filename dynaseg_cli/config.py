@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -43,6 +44,14 @@ IMAGENET_SHA256 = "f37072fd"
 
 MAX_PIXELS = 200_000_000
 """Of one image, unless asked otherwise."""
+MOST_PIXELS = 2**53
+"""That may be asked for."""
+MOST_THREADS = 1024
+MOST_WORKERS = 2**16
+MOST_OF_BASELINE = 2**15
+"""Clusters, channels, iterations and the like of a baseline."""
+MOST_SIDE = 2**15
+"""Of the images that a benchmark makes, in pixels."""
 
 
 def _choice(name: str, value: object, choices: tuple[str, ...]) -> None:
@@ -50,9 +59,16 @@ def _choice(name: str, value: object, choices: tuple[str, ...]) -> None:
         raise UsageError(f"{name} must be one of {', '.join(choices)}, not {value}")
 
 
-def _at_least(name: str, value: int, least: int, otherwise: str = "") -> None:
+MOST = 2**31 - 1
+"""Of whole numbers that have no limit of their own: below it, none overflows."""
+
+
+def _at_least(name: str, value: int, least: int, otherwise: str = "", most: int = MOST) -> None:
+    if not isinstance(value, Integral):
+        raise UsageError(f"{name} must be {otherwise}a whole number, not {value!r}")
     if value < least:
         raise UsageError(f"{name} must be {otherwise}at least {least}, not {value}")
+    _at_most(name, value, most)
 
 
 def _at_most(name: str, value: int, most: int) -> None:
@@ -182,26 +198,21 @@ class SegmentConfig:
         for name, number in (("--alpha", self.alpha), ("--mu", self.mu)):
             if number is not None and not (math.isfinite(number) and number > 0):
                 raise UsageError(f"{name} must be a positive number, not {number}")
-        if self.min_labels != "auto":
-            _at_least("--min-labels", self.min_labels, 1)
         _at_least("--iterations", self.iterations, 1)
         _at_least("--patience", self.patience, 0)
         if self.max_size != 0:
             _at_least("--max-size", self.max_size, 16, "0 for full resolution, or ")
-        _at_least("--levels", self.levels, 1)
+        _at_least("--levels", self.levels, 1, most=32)
         _at_least("--min-region", self.min_region, 0)
-        _at_least("--seed", self.seed, 0)
-        _at_most("--seed", self.seed, 2**32 - 1)
-        _at_least("blocks", self.blocks, 1)
-        _at_least("--features", self.features, 1)
-        most_labels = "--classes" if self.fit == "folder" else "--clusters"
-        _at_least(most_labels, self.clusters, 2)
-        _at_most(most_labels, self.clusters, 2**15 - 1)
-        if not self.learning_rate > 0:
-            raise UsageError(f"learning_rate must be positive, not {self.learning_rate}")
+        _at_least("--seed", self.seed, 0, most=2**32 - 1)
+        _at_least("blocks", self.blocks, 1, most=100)
+        _at_least("--features", self.features, 1, most=2**12)
+        self._check_labels()
+        if not 0 < self.learning_rate < math.inf:
+            raise UsageError(f"learning_rate must be positive and finite, not {self.learning_rate}")
         if not 0 <= self.momentum < 1:
             raise UsageError(f"momentum must be in [0, 1), not {self.momentum}")
-        if not self.weight_decay >= 0:
+        if not 0 <= self.weight_decay < math.inf:
             raise UsageError(f"weight_decay must not be negative, not {self.weight_decay}")
         _choice("--fit", self.fit, get_args(Fit))
         if self.fit == "folder":
@@ -210,6 +221,18 @@ class SegmentConfig:
             raise UsageError("--epochs belongs to --fit folder")
         elif self.model is not None or self.refine:
             raise UsageError("--refine goes on with the network of a folder: give it with --load-model")
+
+    def _check_labels(self) -> None:
+        most_labels = "--classes" if self.fit == "folder" else "--clusters"
+        _at_least(most_labels, self.clusters, 2, most=2**15 - 1)
+        if self.min_labels == "auto":
+            return
+        _at_least("--min-labels", self.min_labels, 1)
+        if self.min_labels > self.clusters:
+            raise UsageError(
+                f"--min-labels {self.min_labels} is more than there can be with {most_labels} {self.clusters}, so that"
+                f" a fit would end before it began: give at most {self.clusters}"
+            )
 
     def _check_folder_fit(self) -> None:
         if self.epochs is None:
@@ -354,7 +377,7 @@ class BatchConfig:
     """I of N: of the images in order of their names, take every N-th from the I-th on."""
 
     def __post_init__(self) -> None:
-        _at_least("--max-pixels", self.max_pixels, 1)
+        _at_least("--max-pixels", self.max_pixels, 1, most=MOST_PIXELS)
         _check_range(self.range)
         if not self.save:
             raise UsageError(f"--save needs at least one of {', '.join(get_args(Product))}")
@@ -395,9 +418,9 @@ class WorkersConfig:
     def __post_init__(self) -> None:
         _choice("--executor", self.executor, get_args(Executor))
         if self.workers is not None:
-            _at_least("--workers", self.workers, 0)
+            _at_least("--workers", self.workers, 0, most=MOST_WORKERS)
         if self.threads is not None:
-            _at_least("--threads", self.threads, 1)
+            _at_least("--threads", self.threads, 1, most=MOST_THREADS)
         if not self.timeout > 0:
             raise UsageError(f"--timeout must be a positive number of seconds, not {self.timeout}")
         if self.executor == "local" and self.ray_address is not None:
@@ -431,8 +454,8 @@ class EvaluateConfig:
     def __post_init__(self) -> None:
         _choice("--protocol", self.protocol, get_args(Protocol))
         _choice("--use", self.use, get_args(Use))
-        _at_least("--center-crop", self.center_crop, 0)
-        _at_least("--max-pixels", self.max_pixels, 1)
+        _at_least("--center-crop", self.center_crop, 0, most=MOST_SIDE)
+        _at_least("--max-pixels", self.max_pixels, 1, most=MOST_PIXELS)
         if isinstance(self.ignore_index, int) and not -(2**63) <= self.ignore_index < 2**64:
             raise UsageError("--ignore-index: no label map has a value of more than 64 bits")
         if self.center_crop**2 > self.max_pixels:
@@ -451,7 +474,7 @@ class EvaluateConfig:
             if not self.connected:
                 raise UsageError("--no-connected has no meaning with --use hierarchy, whose regions are connected")
         if self.num_things is not None:
-            _at_least("--num-things", self.num_things, 0)
+            _at_least("--num-things", self.num_things, 0, most=2**53)
             if self.protocol not in ("auto", "classes"):
                 raise UsageError(f"--num-things belongs to --protocol classes, not {self.protocol}")
 
@@ -466,8 +489,9 @@ class KMeansConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _at_least("kmeans: clusters", self.clusters, 1)
-        _at_least("kmeans: window", self.window, 1)
+        _at_least("kmeans: clusters", self.clusters, 1, most=MOST_OF_BASELINE)
+        _at_least("kmeans: window", self.window, 1, most=99)
+        _at_least("kmeans: seed", self.seed, 0, most=2**32 - 1)
         if self.window % 2 == 0:
             raise UsageError(f"kmeans: window must be odd, not {self.window}")
 
@@ -484,9 +508,9 @@ class FelzenszwalbConfig:
     """Pixels below which a region is merged into a neighbour."""
 
     def __post_init__(self) -> None:
-        if not self.scale > 0:
+        if not 0 < self.scale < math.inf:
             raise UsageError(f"felzenszwalb: scale must be positive, not {self.scale}")
-        if not self.sigma >= 0:
+        if not 0 <= self.sigma <= MOST_SIDE:
             raise UsageError(f"felzenszwalb: sigma must not be negative, not {self.sigma}")
         _at_least("felzenszwalb: min_size", self.min_size, 0)
 
@@ -535,7 +559,8 @@ class SuperpixelCnnConfig:
 
     def __post_init__(self) -> None:
         for name in ("superpixels", "iterations", "min_labels", "blocks", "features"):
-            _at_least(f"superpixel-cnn: {name}", getattr(self, name), 1)
+            _at_least(f"superpixel-cnn: {name}", getattr(self, name), 1, most=MOST_OF_BASELINE)
+        _at_least("superpixel-cnn: seed", self.seed, 0, most=2**32 - 1)
         _at_least("superpixel-cnn: max_size", self.max_size, 0)
 
 
@@ -554,9 +579,10 @@ class IicConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _at_least("iic: clusters", self.clusters, 2)
+        _at_least("iic: clusters", self.clusters, 2, most=MOST_OF_BASELINE)
         for name in ("iterations", "blocks", "features"):
-            _at_least(f"iic: {name}", getattr(self, name), 1)
+            _at_least(f"iic: {name}", getattr(self, name), 1, most=MOST_OF_BASELINE)
+        _at_least("iic: seed", self.seed, 0, most=2**32 - 1)
         for name in ("displacement", "max_size"):
             _at_least(f"iic: {name}", getattr(self, name), 0)
 
@@ -594,4 +620,6 @@ class BenchmarkConfig:
         _at_least("--max-images", self.max_images, 0)
         _at_least("--repeats", self.repeats, 1)
         for side in (side for size in self.sizes for side in size):
-            _at_least("--size: a side", side, 1)
+            _at_least("--size: a side", side, 1, most=MOST_SIDE)
+        for width, height in self.sizes:
+            _at_most("--size: the pixels of an image", width * height, MAX_PIXELS)

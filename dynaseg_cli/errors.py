@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import resource
+
 
 class DynasegError(Exception):
     """Base of every error that dynaseg raises on purpose."""
@@ -33,6 +36,25 @@ class DivergedError(ImageError):
 
 class InterruptedWorkError(DynasegError):
     """The work at hand was dropped because the run is being stopped."""
+
+
+def memory_limit() -> str:
+    """The limit of a process's memory, ready to be added to what went wrong; empty if there is none."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit == resource.RLIM_INFINITY:
+        return ""
+    return f"; a process may have no more than {limit >> 20} MB here: raise that limit (ulimit -v unlimited)"
+
+
+def system_reason(error: OSError | ImportError | MemoryError) -> str:
+    """What the system refused, in words: no mistake of the program, and nothing that a traceback would explain."""
+    if isinstance(error, MemoryError):
+        return f"out of memory{memory_limit()}"
+    if isinstance(error, ImportError):
+        return f"{error.name or 'a library'} cannot be loaded ({error}){memory_limit()}"
+    place = error.filename2 or error.filename  # the former where a file could not take its name
+    reason = error.strerror or str(error) or type(error).__name__
+    return reason if place is None else f"{os.fsdecode(place)}: {reason}"
 
 
 class WorkerError(DynasegError):

@@ -7,10 +7,13 @@ import os
 from pathlib import Path
 
 from .config import IMAGENET_SHA256, SegmentConfig, WeightsFile
-from .errors import UsageError
+from .errors import DecodeError, UsageError
+from .images import read_file
 
 IMAGENET_URL = f"https://download.pytorch.org/models/resnet18-{IMAGENET_SHA256}.pth"
 """What torchvision calls `ResNet18_Weights.IMAGENET1K_V1`, 45 MB."""
+MOST_BYTES = 1 << 33
+"""Of a file of weights: all of it is in memory at once."""
 
 
 def identify(path: str | Path, option: str = "weights") -> WeightsFile:
@@ -44,9 +47,11 @@ def read_weights(file: WeightsFile, option: str = "weights") -> bytes:
 
 def imagenet_path() -> Path:
     """Where torch.hub keeps torchvision's ImageNet weights of the ResNet-18, by TORCH_HOME and XDG_CACHE_HOME."""
-    cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
-    home = Path(os.environ.get("TORCH_HOME", f"{cache}/torch")).expanduser()
-    return home.absolute() / "hub" / "checkpoints" / IMAGENET_URL.rpartition("/")[2]
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    home = os.environ.get("TORCH_HOME") or f"{cache}/torch"
+    # Path's own fails where nobody has such a home.
+    place = Path(os.path.expanduser(home)).absolute()  # noqa: PTH111
+    return place / "hub" / "checkpoints" / IMAGENET_URL.rpartition("/")[2]
 
 
 def lacks_weights(config: SegmentConfig) -> bool:
@@ -57,6 +62,7 @@ def lacks_weights(config: SegmentConfig) -> bool:
 
 def _content(path: Path, named: str) -> bytes:
     try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"{named}: {error.strerror or error}; name a file of weights that can be read") from None
+        return read_file(path, MOST_BYTES, "a file of weights has")
+    except (OSError, DecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"{named}: {reason}; name a file of weights that can be read") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,8 @@ settings.load_profile("dynaseg")
 # Images this small gain nothing from a second thread, and on a busy machine lose minutes to it.
 torch.set_num_threads(1)
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""That tests send."""
 BSDS500 = Path(os.environ.get("DYNASEG_BSDS500") or Path(__file__).parents[2] / "shared" / "data" / "bsds500")
 
 
@@ -39,6 +42,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for marker, reason in lacking.items():
             if item.get_closest_marker(marker):
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def heeded_signals() -> Iterator[None]:
+    """Processes that tests start heed the signals that they are sent.
+
+    Under nohup, and in the background of a script, this process ignores some, and so would all that it starts. A
+    handler is not handed down: this process goes on ignoring them, the others do not.
+    """
+    ignored = [number for number in SIGNALS if signal.getsignal(number) == signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, lambda number, frame: None)
+    yield
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ SHARED = {"config", "errors", ""}  # "" is the package itself: its version
 ROOMS: dict[str, set[str]] = {
     "errors": set(),
     "config": {"errors"},
-    "weights_file": {"config", "errors"},
+    "weights_file": {"config", "errors", "images"},
     "model_file": {"config", "errors", "weights_file"},
     "images": {"errors"},
     "formats": {"errors", "images"},

@@ -18,6 +18,7 @@ from .job import Job
 from .output_folder import EXPORT_FOLDER
 from .planning import Plan
 from .resume import read_stats
+from .stats_shape import is_whole
 
 
 def export_folder(plan: Plan, on_image: Callable[[str], None] = lambda name: None) -> list[Failure]:
@@ -45,6 +46,8 @@ def export_folder(plan: Plan, on_image: Callable[[str], None] = lambda name: Non
         claims.take(EXPORT_FOLDER, wait=True)
         images, num_labels = [], plan.segment.clusters if plan.segment.fit == "folder" else 0
         for job, stats in plan.complete():
+            if not is_whole(stats):
+                continue
             images.append(ExportImage(job.name, job.file_name, partial(_segments, job, plan.output, regions=regions)))
             num_labels = max(num_labels, *(entry["label"] + 1 for entry in stats["clusters"]))
         formats, claimed = plan.batch.export, claims.exclusive
@@ -60,7 +63,7 @@ def _segments(job: Job, output: Path, *, regions: bool) -> Segments:
         If they cannot be read, or are not those that the statistics tell of.
     """
     stats = read_stats(job.result(output, "stats"))
-    if stats is None:
+    if stats is None or not is_whole(stats):
         raise DecodeError(f"{job.result(output, 'stats')} is gone")
     pixels = stats["source"]["width"] * stats["source"]["height"]
     if not regions:

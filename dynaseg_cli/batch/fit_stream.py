@@ -264,7 +264,7 @@ class _Fit:
             self._fitter.load_state(state)
         except FileNotFoundError:
             return 0
-        except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
             _log.warning("%s is not gone on with: %s", self._checkpoint, error)
             return 0
         return epochs

@@ -33,7 +33,7 @@ def write_folder_statistics(plan: Plan) -> dict[str, Any]:
     OSError
         If it cannot be written.
     """
-    found = (stats for _, stats in plan.complete())
+    found = (stats for _, stats in plan.complete() if _counts(stats, plan.segment.clusters))
     with Claims(plan.output) as claims:
         claims.take(CLUSTERS_NAME, wait=True)
         # Read only now: of shards that end together, the last to write has seen the images of all.
@@ -45,6 +45,12 @@ def write_folder_statistics(plan: Plan) -> dict[str, Any]:
         }
         write_json(plan.output / CLUSTERS_NAME, document, indent=2, claimed=claims.exclusive)
     return document
+
+
+def _counts(stats: Stats, clusters: int) -> bool:
+    """Whether a document has what is counted, of labels that there are."""
+    entries = stats.get("clusters", [])
+    return bool(entries) and "path" in stats.get("source", {}) and all(entry["label"] < clusters for entry in entries)
 
 
 @dataclass

@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection, Pipe, wait
 from tempfile import TemporaryFile
 
 from ..config import WorkersConfig
-from ..errors import WorkerError
+from ..errors import WorkerError, memory_limit, system_reason
 from .job import Job
 from .messages import Assignment, Ended, Message
 from .worker import GRACE_S, work
@@ -151,8 +151,9 @@ class LocalCrew:
     def hire(self, assignment: Assignment) -> LocalWorker:
         try:
             worker = self._kind(assignment)
-        except OSError as error:  # the system has no more processes, descriptors or room
-            raise WorkerError(f"a worker cannot be started: {error}") from error
+        except (OSError, RuntimeError) as error:  # the system has no more processes, threads, descriptors or room
+            reason = system_reason(error) if isinstance(error, OSError) else error
+            raise WorkerError(f"a worker cannot be started: {reason}{memory_limit()}") from error
         self._workers.append(worker)
         return worker
 
@@ -198,6 +199,6 @@ def why_ended(code: int, stderr: str) -> str:
             name = signal.Signals(-code).name
         except ValueError:
             name = f"signal {-code}"
-        return f"was ended by {name}" + ("; was there memory enough?" if name == "SIGKILL" else "")
+        return f"was ended by {name}" + ("; was there memory enough?" if name == "SIGKILL" else memory_limit())
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    return f"ended early, exit code {code}" + (f": {lines[-1]}" if lines else "")
+    return f"ended early, exit code {code}" + (f": {lines[-1]}" if lines else "") + memory_limit()

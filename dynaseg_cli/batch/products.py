@@ -30,6 +30,7 @@ from .job import EXTENSIONS, Job
 from .report_entry import ReportEntry
 from .resume import IN_COLORS, OF_CUT, Stats, cut_of, is_colored_otherwise, is_cut_otherwise
 from .statistics import REGION_ENTRIES, color_table, in_colors, region_entries
+from .stats_shape import is_whole
 
 Labels = NDArray[np.uint8] | NDArray[np.uint16]
 
@@ -54,8 +55,7 @@ def read_earlier(job: Job, output: Path, stats: Stats, batch: BatchConfig, size:
     ----------
     size : height and width of the image.
     """
-    fit = stats.get("fit")
-    if not (isinstance(fit, dict) and {"iterations", "stop_reason"} <= fit.keys()):
+    if not is_whole(stats):
         return None
     for product in OF_ITERATIONS:
         there = job.has(output, product)

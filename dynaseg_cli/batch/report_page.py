@@ -13,6 +13,7 @@ from .claims import Claims
 from .output_folder import REPORT_NAME
 from .planning import Plan
 from .report_entry import ReportEntry
+from .stats_shape import is_whole
 
 
 def write_report(plan: Plan, run: dict[str, Any]) -> Path:
@@ -39,7 +40,7 @@ def write_report(plan: Plan, run: dict[str, Any]) -> Path:
         for job, stats in plan.complete():
             entry = ReportEntry(job, plan.output)
             # Without regions, they are being cut otherwise, or a run that was to do so did not end.
-            if "regions" in stats and entry.is_there:
+            if "regions" in stats and "cut" in stats and is_whole(stats) and entry.is_there:
                 rows.append(page_row(job.file_name, entry.files, stats))
                 cuts += [stats["cut"]] if stats["cut"] not in cuts else []
         # Not as it was asked of this run: regions that were there before may have stayed as they were.
@@ -77,7 +78,7 @@ def _last_outcomes(log: Path) -> dict[str, dict[str, Any]]:
     for line in lines:
         try:
             outcome = json.loads(line)
-        except ValueError:  # of a killed run
+        except (ValueError, RecursionError):  # of a killed run
             continue
         if isinstance(outcome, dict) and isinstance(outcome.get("path"), str):
             outcomes[outcome["path"]] = outcome

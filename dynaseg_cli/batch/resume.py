@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..config import BatchConfig, CutConfig, Product, SegmentConfig, ValueRange, range_text
-from ..errors import ImageError, UsageError
+from ..errors import DecodeError, ImageError, UsageError
+from ..images import read_file
 from .decoding import is_deep
 from .job import Job
 from .report_entry import ReportEntry
+from .stats_shape import parse_stats
 
 Stats = dict[str, Any]
 
@@ -19,6 +20,9 @@ OF_CUT: frozenset[Product] = frozenset(("regions", "overlay"))
 """What regions are cut for."""
 IN_COLORS: frozenset[Product] = frozenset(("color", "overlay", "recording"))
 """What has the labels' colours."""
+
+MOST_BYTES = 1 << 28
+"""Of a ``stats`` document: those of 65,536 labels and as many regions have less."""
 
 LOOKED_AT = 1000
 """Earlier results that are asked for their options before a start: enough to notice those of another run, and few
@@ -28,12 +32,9 @@ enough not to delay the start, as those of a million images would by minutes."""
 def read_stats(path: Path) -> Stats | None:
     """A ``stats`` document, or None where there is none or it is not one of ours."""
     try:
-        document = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        return parse_stats(read_file(path, MOST_BYTES, "statistics have"))
+    except (OSError, DecodeError):
         return None
-    if not isinstance(document, dict) or not isinstance(document.get("options"), dict):
-        return None
-    return document
 
 
 def refuse_other_options(

@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Protocol
 
-from ..errors import ImageError, InterruptedWorkError, UsageError
+from ..errors import ImageError, InterruptedWorkError, UsageError, system_reason
 from .capacity import threads_of_worker, workers_with_room
 from .job import Job
 from .messages import (
@@ -120,6 +120,8 @@ def work(line: Line, *, own_process: bool, own_log: bool = True) -> None:
             _serve(desk, assignment)
     except UsageError as error:
         desk.send(Refused(str(error)))
+    except (ImportError, MemoryError, OSError) as error:
+        desk.send(Broken(f"a worker cannot go on: {system_reason(error)}", traceback.format_exc()))
     except Exception as error:
         desk.send(Broken(f"unexpected {type(error).__name__}: {error}", traceback.format_exc()))
     if not own_process:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack, closing
 from itertools import chain
 from pathlib import Path
@@ -15,7 +14,7 @@ import typer
 from ..config import METHODS, BenchmarkConfig, EvaluateConfig, Protocol
 from ..errors import UsageError
 from .console import ExitCode, errors_as_exit_codes, print_json, say, stderr
-from .report_files import refuse_reports, write_report
+from .report_files import refuse_reports, write_each
 
 if TYPE_CHECKING:
     from ..batch.job import Job
@@ -219,6 +218,7 @@ def _run(
     quiet: bool,
 ) -> ExitCode:
     from ..benchmark.markdown import markdown_table
+    from ..writing import write_content, write_json
     from .metrics_table import metrics_table
     from .progress import CountProgress
 
@@ -243,20 +243,18 @@ def _run(
         say("decode to write: seconds by stage; host and device GB: the most memory meanwhile")
         if any(report.stream for report in work.reports):
             say("images/s and first image s: as segment runs, from disk to disk, in a process of its own")
-    if as_json:  # first: a full disk does not take the figures along
+    if as_json:
         print_json(document)
-    if save is not None:
-        text = json.dumps(document, indent=2, allow_nan=False) + "\n"
-        write_report(save, lambda file: file.write(text.encode()))
-    if markdown is not None:
-        of_methods = markdown_table(work.rows())
-        write_report(markdown, lambda file: file.write(of_methods.encode(errors="surrogateescape")))
-    if plot is not None:
-        _draw(plot, work, document["device"])
+    writers: list[tuple[Path | None, Callable[[Path], None]]] = [
+        (save, lambda path: write_json(path, document, indent=2)),
+        (markdown, lambda path: write_content(path, markdown_table(work.rows()).encode(errors="surrogateescape"))),
+        (plot, lambda path: _draw(path, work, document["device"])),
+    ]
+    whole = write_each(writers)
     if interrupted:
         say("interrupted: the figures are of what was done so far; the last image may lack some methods", "yellow")
         return ExitCode.INTERRUPTED
-    return ExitCode.SOME_FAILED if work.failures else ExitCode.DONE
+    return ExitCode.DONE if whole and not work.failures else ExitCode.SOME_FAILED
 
 
 def _draw(path: Path, work: Benchmark, device: str) -> None:

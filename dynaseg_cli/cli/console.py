@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from ..errors import DynasegError, UsageError, WorkerError
+from ..errors import DynasegError, UsageError, WorkerError, system_reason
 from ..names import printable
 from .signals import Terminated, termination_raises
 
@@ -152,7 +152,12 @@ def errors_as_exit_codes(verbose: bool) -> Iterator[None]:
             stderr.print_exception()
             for line in traceback.splitlines():
                 say(line)
-        text = str(error) if isinstance(error, DynasegError) else f"unexpected {type(error).__name__}: {error}"
+        if isinstance(error, DynasegError):
+            text = str(error)
+        elif isinstance(error, OSError | ImportError | MemoryError):
+            text = system_reason(error)
+        else:
+            text = f"unexpected {type(error).__name__}: {error}"
         hidden = not verbose and (traceback or not isinstance(error, DynasegError))
         say(f"error: {text}" + (" (-v shows where)" if hidden else ""), "red")
         unusable = isinstance(error, UsageError)

@@ -14,7 +14,7 @@ from ..config import EvaluateConfig, Protocol, Use
 from ..errors import UsageError
 from .console import ExitCode, errors_as_exit_codes, print_json, quoted, say, stderr
 from .lists import read_list
-from .report_files import refuse_reports, write_report
+from .report_files import refuse_reports, write_each
 
 if TYPE_CHECKING:
     from ..evaluation.evaluate import Evaluation
@@ -198,11 +198,13 @@ def _run(evaluation: Evaluation, per_image: Path | None, plot: Path | None, *, a
             _show_scores(evaluation)
     if as_json:
         print_json(evaluation.document())
-    if per_image is not None:
-        _write_csv(per_image, evaluation)
-    if plot is not None:
-        _draw(plot, evaluation)
-    return ExitCode.SOME_FAILED if evaluation.failures else ExitCode.DONE
+    whole = write_each(
+        [
+            (per_image, lambda path: _write_csv(path, evaluation)),
+            (plot, lambda path: _draw(path, evaluation)),
+        ]
+    )
+    return ExitCode.DONE if whole and not evaluation.failures else ExitCode.SOME_FAILED
 
 
 def _show_alone(evaluation: Evaluation) -> None:
@@ -242,6 +244,8 @@ def _show_scores(evaluation: Evaluation) -> None:
 
 
 def _write_csv(path: Path, evaluation: Evaluation) -> None:
+    from ..writing import write_atomically
+
     columns = ["image", *evaluation.metrics(), "labels", "truth_labels", "ignored_fraction"]
 
     def write(stream: Any) -> None:
@@ -257,7 +261,7 @@ def _write_csv(path: Path, evaluation: Evaluation) -> None:
             writer.writerow({"image": name, **row, **of_labels})
         text.detach()
 
-    write_report(path, write)
+    write_atomically(path, write)
 
 
 def _draw(path: Path, evaluation: Evaluation) -> None:

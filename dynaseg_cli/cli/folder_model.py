@@ -47,7 +47,9 @@ def fit_options(
     if load_model is not None:
         return _options_of_model(load_model, given)
     if given.get("fit") == "folder":
-        preset = dataclasses.replace(preset, **FOLDER_FIT)
+        # Of two classes three are never left over: a fit would end before it began.
+        labels = min(FOLDER_FIT["min_labels"], max(1, given.get("clusters", FOLDER_FIT["clusters"]) - 1))
+        preset = dataclasses.replace(preset, **FOLDER_FIT | {"min_labels": labels})
     elif classes is not None:
         raise UsageError("--classes belongs to --fit folder")
     return dataclasses.replace(preset, **given)
@@ -83,7 +85,7 @@ def check_save_model(path: Path, plan: Plan) -> None:
     if not path.exists() or not path.stat().st_size:
         return
     model = plan.segment.model
-    if model is not None and path.read_bytes() == _content(model):
+    if model is not None and _holds(path, _content(model)):
         return
     try:
         read_model(path)
@@ -153,6 +155,14 @@ def save_folder_statistics(plan: Plan, *, quiet: bool) -> None:
         return
     found = sum(cluster["fraction"] >= NOTABLE for cluster in clusters)
     say(f"labels over the folder: {len(clusters)} of {plan.segment.clusters}, {found} with {NOTABLE:.0%} of it or more")
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    """Whether a file has this content; one that cannot be read has another."""
+    try:
+        return path.read_bytes() == content
+    except OSError:
+        return False
 
 
 def _content(model: WeightsFile) -> bytes:

@@ -1,15 +1,16 @@
-"""Files that a command is asked to write its figures to: refused before any work, and never a file of the user's."""
+"""Files that a command is asked to write at its end: refused before any work, and never a file of the user's."""
 
 from __future__ import annotations
 
 import json
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from ..errors import DynasegError, UsageError
+from .console import say
 
 _MOST_BYTES = 256 << 20
 """A larger file is taken for one of the user's."""
@@ -50,22 +51,6 @@ def refuse_unwritable(option: str, path: Path, is_own: Callable[[Path], bool] | 
         raise UsageError(f"{option} {path} cannot be written: {error.strerror}") from None
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise UsageError(f"{option} {path} cannot be written: {path.parent} does not allow it")
-
-
-def write_report(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Create or replace a report with what `write` puts into a stream.
-
-    Raises
-    ------
-    DynasegError
-        If it cannot be written.
-    """
-    from ..writing import write_atomically
-
-    try:
-        write_atomically(path, write)
-    except OSError as error:
-        raise DynasegError(f"{path} cannot be written: {error.strerror}") from None
 
 
 def is_report(path: Path) -> bool:
@@ -115,3 +100,21 @@ def _is_json(content: bytes) -> bool:
         return False
     versions = document.get("versions")
     return isinstance(versions, dict) and "dynaseg" in versions and {"methods", "repeats"} <= document.keys()
+
+
+def write_each(files: Iterable[tuple[Path | None, Callable[[Path], None]]]) -> bool:
+    """Have each path that was asked for written; whether all could be. One that cannot costs none of the others."""
+    whole = True
+    for path, write in files:
+        if path is None:
+            continue
+        try:
+            write(path)
+        except (OSError, MemoryError) as error:
+            whole = False
+            reason = "out of memory" if isinstance(error, MemoryError) else error.strerror or error
+            say(f"error: {path} cannot be written: {reason}", "red")
+        except DynasegError as error:
+            whole = False
+            say(f"error: {error}", "red")
+    return whole

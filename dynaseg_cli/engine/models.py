@@ -39,8 +39,8 @@ def load_model(make: Callable[[], Network], file: WeightsFile) -> Network:
             make().load_state_dict(state, assign=True)
         if not all(value.isfinite().all() for value in state.values()):
             raise ValueError("some of its values are no finite numbers")
-    except (SafetensorError, RuntimeError, ValueError, TypeError) as error:
-        reason = str(error).splitlines()[-1].strip()
+    except (SafetensorError, RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[-1].strip()
         raise UsageError(f"the model {file.path} does not hold the network of its options: {reason}") from None
     network = make()
     network.load_state_dict(state)
