@@ -27,7 +27,6 @@ from ..evaluation.agreement import Row
 from ..evaluation.evaluate import Evaluation
 from ..evaluation.pairing import composed, scorable
 from ..pictures.palette import palette_colors
-from ..user_files import MARK, is_output_folder
 from ..writing import write_colors, write_labels
 from .memory import peak_bytes, reset_peak
 from .methods import Method, make_method
@@ -109,8 +108,6 @@ class Benchmark:
                 self.notes.append(
                     f"Without a ground truth, and so without a score: {len(alone)} of the images, {alone[0]} first."
                 )
-        for report in self.reports:
-            self._refuse_to_replace(self._folder(report.variant))
 
     @property
     def steps(self) -> int:
@@ -136,10 +133,6 @@ class Benchmark:
     def run(self) -> Iterator[tuple[Job, Variant, str | None]]:
         """Every image by every method, as often as was asked; the third is why it failed."""
         warm = False
-        for report in self.reports:
-            with contextlib.suppress(OSError):  # each image says so when its turn comes
-                self._folder(report.variant).mkdir(parents=True, exist_ok=True)
-                (self._folder(report.variant) / MARK).touch()
         for number, job in enumerate(self.jobs):
             started = time.perf_counter()
             image, reason = self._decode(job)
@@ -288,17 +281,6 @@ class Benchmark:
     def _folder(self, variant: Variant) -> Path:
         # The path of a file of weights may be part of the name, which is to be one folder.
         return self._output / variant.name.replace("/", "_")
-
-    def _refuse_to_replace(self, folder: Path) -> None:
-        """Raise UsageError if a result would take the place of a file that dynaseg did not write."""
-        if is_output_folder(folder):
-            return
-        for job in self.jobs:
-            for path in (job.result(folder, "labels"), job.result(folder, "color")):
-                if path.exists():
-                    raise UsageError(
-                        f"{path} is there already and was not written by dynaseg; give --output another folder"
-                    )
 
     def _decode(self, job: Job) -> tuple[NDArray[np.uint8] | None, str | None]:
         try:

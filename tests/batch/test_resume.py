@@ -198,7 +198,7 @@ def test_recorded_numbers_count_however_they_were_written(output: Path) -> None:
 def test_results_of_a_version_without_range_go_on_as_the_default(output: Path) -> None:
     refuse_other_options([JOB], output, TINY, value_range="full")
     assert earlier_stats(JOB, output, HASH, None, TINY, "auto", DEEP) is not None
-    with pytest.raises(ImageError, match="range was not an option, now full"):
+    with pytest.raises(ImageError, match="range was none, now full"):
         earlier_stats(JOB, output, HASH, None, TINY, "full", DEEP)
 
 

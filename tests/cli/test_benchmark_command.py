@@ -107,7 +107,7 @@ def test_file_of_the_users_is_never_replaced(tmp_path: Path, option: str, name: 
 def test_full_disk_is_said_and_the_document_is_on_stdout(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str, name: str
 ) -> None:
-    def fail(path: Path, *_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     run = Benchmark.document
