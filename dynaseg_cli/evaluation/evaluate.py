@@ -243,11 +243,10 @@ class Evaluation:
             vain = value is not None and self.images and not maps
             return [f"No pixel of the ground truth has the value {value} of --ignore-index."] if vain else []
         notes = []
-        if maps:
-            remedy = "" if self.protocol == "coco-stuff27" else " (--ignore-index none counts it)"
+        if maps and self.protocol != "coco-stuff27":  # which always ignores it
             notes.append(
-                f"255 is ignored in {maps} of {_maps(self.images)}, {100 * self.ignored_fraction:.2g} % of all"
-                f" pixels{remedy}."
+                f"255 is ignored in {maps} of {_maps(self.images)}, {self.ignored_fraction:.1%} of all"
+                " pixels (--ignore-index none counts it)."
             )
         if self._maps_counting_void:
             notes.append(

@@ -198,7 +198,7 @@ def test_grey_palette_and_16_bit_values_are_the_labels() -> None:
         (np.full((20, 24), 1234, dtype=np.uint16), "label 1234 is above 99"),
         (Image.fromarray(strokes(3)).convert("RGB"), "its pixels are colours, and labels are numbers"),
         (Image.fromarray(strokes(3)).convert("RGBA"), "its pixels are colours, and labels are numbers"),
-        (encoded(strokes(3), "BMP"), "damaged, or not a PNG file"),
+        (encoded(strokes(3), "JPEG"), "a JPEG file under the name of a PNG; save the labels as PNG"),
         (b"", "the file is empty"),
         (strokes(3, width=60, height=60), "60 x 60 pixels are more than --max-pixels 1000 allows"),
     ],

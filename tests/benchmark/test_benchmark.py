@@ -249,5 +249,5 @@ def test_ground_truth_is_found_by_the_names_of_data_sets(photos: Path, truth: Pa
         assert [name for name, _ in work._scored[report.variant.name].per_image()] == ["a_leftImg8bit", "b", "sub/c"]
         assert report.document(None)["ignored_fraction"] == report.row(None)["ignored_fraction"] == 1 / 6
     assert (
-        "255 is ignored in 2 of 3 ground-truth maps, 17 % of all pixels (--ignore-index none counts it)." in work.notes
+        "255 is ignored in 2 of 3 ground-truth maps, 16.7% of all pixels (--ignore-index none counts it)." in work.notes
     )

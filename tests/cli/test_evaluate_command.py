@@ -274,7 +274,7 @@ def test_share_of_ignored_pixels_is_in_the_table_the_document_and_the_file(here:
     save_all(here / "pred", a=HALVES, b=HALVES)
     save_all(here / "gt", a=[[3, 3, 255, 255]] * 2, b=[[0, 0, 255, 255]] * 2)
     result = evaluate("pred", "gt", "--json", "--per-image", "scores.csv")
-    assert "255 is ignored in 1 of 2 ground-truth maps, 25 % of all pixels" in result.stderr
+    assert "255 is ignored in 1 of 2 ground-truth maps, 25.0% of all pixels" in result.stderr
     assert "255 is counted in 1 of 2 ground-truth maps" in result.stderr
     assert {name: numbers[-1] for name, numbers in rows(result).items() if numbers} == {
         "images": "ignored",

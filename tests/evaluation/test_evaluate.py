@@ -257,7 +257,7 @@ def test_each_map_is_judged_by_its_own_values_and_the_run_says_how_many() -> Non
     evaluation = evaluated(protocol="regions")
     assert {name: counts.ignored for name, counts in evaluation.label_counts()} == {"a": 2, "b": 0, "c": 0, "d": 0}
     assert evaluation.notes == [
-        "255 is ignored in 1 of 4 ground-truth maps, 6.2 % of all pixels (--ignore-index none counts it).",
+        "255 is ignored in 1 of 4 ground-truth maps, 6.2% of all pixels (--ignore-index none counts it).",
         "255 is counted in 1 of 4 ground-truth maps, which have no other values than 0 and 255"
         " (--ignore-index 255 ignores it).",
     ]

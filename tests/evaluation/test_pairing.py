@@ -492,3 +492,11 @@ def test_maps_beside_what_dynaseg_wrote_are_a_ground_truth() -> None:
         [Path("data/a.png")],
         [Path("data/more/b.png")],
     )
+
+
+def test_pipe_among_the_maps_is_not_waited_for() -> None:
+    files("pred", "sub/a.png")
+    files("gt", "sub/a.png")
+    for name in ("run.json", "outcomes.jsonl"):
+        os.mkfifo(f"pred/sub/{name}")
+    assert set(paired()) == {"sub/a"}
