@@ -55,10 +55,6 @@ _BYTES_A_PIXEL = 16
 """More than any format takes for pixels that Pillow can read."""
 _METADATA_BYTES = 64 << 20
 
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_PNG_PIXELS = frozenset((b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"acTL", b"fcTL", b"fdAT"))
-"""Chunks that say what the pixels are, or that there is more than one frame."""
-
 _pillow = threading.Lock()
 
 
@@ -84,22 +80,6 @@ def read_file(path: Path, most_bytes: int, limit: str) -> bytes:
 def read_image(path: Path, max_pixels: int) -> bytes:
     """The content of an image file, refused as `read_file` if no image of `max_pixels` is that large."""
     return read_file(path, _BYTES_A_PIXEL * max_pixels + _METADATA_BYTES, f"--max-pixels {max_pixels} allows")
-
-
-def without_metadata(content: bytes) -> bytes:
-    """A PNG file less the chunks that say nothing of its pixels: text, XMP, EXIF, colour profile; others as they are.
-
-    Pillow refuses a file for the size of such a chunk, and inflates what is compressed in it.
-    """
-    if not content.startswith(_PNG_SIGNATURE):
-        return content
-    view, kept, start = memoryview(content), [memoryview(_PNG_SIGNATURE)], len(_PNG_SIGNATURE)
-    while start + 8 <= len(content):
-        end = start + 12 + int.from_bytes(view[start : start + 4], "big")
-        if bytes(view[start + 4 : start + 8]) in _PNG_PIXELS:
-            kept.append(view[start:end])
-        start = end
-    return b"".join(kept)
 
 
 @contextmanager

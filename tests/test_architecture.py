@@ -30,7 +30,7 @@ ROOMS: dict[str, set[str]] = {
     "writing": {"errors"},
     "figures": {"errors", "names", "writing"},
     "regions": {"config", "sizes"},
-    "evaluation": {"figures", "images", "regions", "user_files", *SHARED},
+    "evaluation": {"figures", "formats", "images", "regions", "user_files", *SHARED},
     "method": SHARED,
     "engine": {"method", "regions", "model_file", "sizes", "weights_file", *SHARED},
     "baselines": {"engine", "method", "sizes", *SHARED},

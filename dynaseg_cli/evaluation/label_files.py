@@ -16,7 +16,9 @@ from PIL import Image, UnidentifiedImageError
 
 from ..config import MAX_PIXELS
 from ..errors import DecodeError
-from ..images import pillow_alone, read_file, read_image, without_metadata
+from ..formats import png
+from ..formats.frames import count_frames
+from ..images import pillow_alone, read_file, read_image
 from ..regions.hierarchy import Hierarchy, hierarchy_of
 from .matlab import DAMAGE, MATLAB_BYTES, Matrix, read_matlab
 from .tiff import UNREADABLE, read_tiff
@@ -168,7 +170,7 @@ def _format_of(content: bytes) -> str | None:
 
 
 def _stream(content: bytes) -> io.BytesIO:
-    return io.BytesIO(without_metadata(content))
+    return io.BytesIO(png.without_metadata(content) if content.startswith(png.MARK) else content)
 
 
 def _read_image(content: bytes, file_format: str, limit: _Limit) -> LabelMap:
@@ -180,7 +182,7 @@ def _read_image(content: bytes, file_format: str, limit: _Limit) -> LabelMap:
         with pillow_alone(limit.max_pixels if file_format == "GIF" else None):
             image = Image.open(_stream(content), formats=[file_format])
             limit.check((image.height, image.width))
-            if getattr(image, "is_animated", False):  # to count the frames may take minutes
+            if count_frames(content)[0] > 1:
                 raise DecodeError("it has more than one frame where one label map is needed")
             white = _stored_white(image, content)
             if _is_swapped(image, content):
