@@ -35,7 +35,7 @@ from dynaseg_cli.batch.mosaics import CROPS
 from dynaseg_cli.batch.outcome import Outcome
 from dynaseg_cli.batch.planning import MODEL_NAME, Plan, plan_batch
 from dynaseg_cli.batch.runner import segment_folder
-from dynaseg_cli.config import BatchConfig, Mode, SegmentConfig, WorkersConfig
+from dynaseg_cli.config import BatchConfig, Mode, SegmentConfig, ValueRange, WorkersConfig
 from dynaseg_cli.engine.folder_fitting import FolderFitter
 from dynaseg_cli.errors import InterruptedWorkError, UsageError
 from dynaseg_cli.model_file import read_model
@@ -306,7 +306,7 @@ def test_memory_does_not_grow_with_the_folder(tmp_path: Path, monkeypatch: pytes
                 with lock:
                     alive -= 1
 
-    def counting(content: bytes, max_pixels: int) -> NDArray[np.uint8]:
+    def counting(content: bytes, max_pixels: int, value_range: ValueRange) -> NDArray[np.uint8]:
         nonlocal alive, most
         image = noise(len(content) % 7, 20, 20).view(Decoded)
         image.counted = True  # type: ignore[attr-defined]
