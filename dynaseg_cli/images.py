@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, ImageFile
 
 from .errors import DecodeError
 
@@ -84,9 +84,10 @@ def read_image(path: Path, max_pixels: int) -> bytes:
 
 @contextmanager
 def pillow_alone(most_pixels: int | None = None) -> Iterator[None]:
-    """Pillow for one thread at a time, without its own pixel limit, its warnings and its log.
+    """Pillow for one thread at a time, without its own pixel limit, its warnings and its log, and not content with a
+    part of an image, whatever it was told elsewhere.
 
-    All three belong to the whole process, hence the lock. Readers check the number of pixels on the header in
+    All of it belongs to the whole process, hence the lock. Readers check the number of pixels on the header in
     place of Pillow's limit, and say once, by an error, what is wrong with a file. GIF alone needs `most_pixels`,
     twice which are an error: before its header can be checked, Pillow may have filled a whole frame.
     """
@@ -94,6 +95,7 @@ def pillow_alone(most_pixels: int | None = None) -> Iterator[None]:
     with _pillow, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, most_pixels
+        in_part, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
         level = log.level
         log.setLevel(logging.CRITICAL)
         try:
@@ -101,3 +103,4 @@ def pillow_alone(most_pixels: int | None = None) -> Iterator[None]:
         finally:
             log.setLevel(level)
             Image.MAX_IMAGE_PIXELS = limit
+            ImageFile.LOAD_TRUNCATED_IMAGES = in_part

@@ -174,6 +174,9 @@ def _read(content: bytes, max_pixels: int, warnings: list[str]) -> NDArray[np.ui
             raise
         return read_tiff(content, directory, max_pixels)  # of bands that Pillow does not know
     except OSError as error:
+        if directory is not None and directory.rare_compression is not None:
+            rare = directory.rare_compression
+            raise DecodeError(f"damaged, or not read because it is a TIFF in {rare}: convert it to PNG") from error
         if not content.startswith(jpeg.MARK) or "truncated" not in str(error):
             raise
     return _read_without_end(content, max_pixels, warnings)

@@ -42,11 +42,15 @@ _COMPRESSIONS = {
     **{2: "CCITT", 3: "fax group 3", 4: "fax group 4", 6: "old JPEG", 7: "JPEG", 34712: "JPEG 2000", 34887: "LERC"},
     **{34892: "lossy JPEG", 50001: "WebP", 50002: "JPEG XL", 52546: "JPEG XL", 33003: "JPEG 2000", 33005: "JPEG 2000"},
 }
+_COMMON = {2, 3, 4, 7}
+"""Of these, what every libtiff unpacks."""
 _PHOTOMETRICS = {3: "palette", 6: "YCbCr", 8: "CIELab", 9: "ICCLab", 10: "ITULab", 32803: "colour filter array"}
 _WHITE_IS_ZERO, _CMYK = 0, 5
 _CONVERT = "convert it to an uncompressed or deflate TIFF"
 
 _MOST_SAMPLES = 1024
+_MOST_TAGS = 200_000
+"""Of all directories that are looked at; a page has some twenty."""
 _CHUNK_BYTES = 8 << 20
 """Rows are unpacked and placed so many bytes at a time."""
 _GROUP_BYTES = 64 << 20
@@ -87,6 +91,12 @@ class Directory:
         return smaller or _DNG_VERSION in self.tags or self.number(_PHOTOMETRIC) in (32803, 34892)
 
     @property
+    def rare_compression(self) -> str | None:
+        """The name of a compression that not every libtiff unpacks."""
+        compression = self.number(_COMPRESSION, 1)
+        return None if compression in _COMMON else _COMPRESSIONS.get(compression)
+
+    @property
     def bits(self) -> int:
         """Bits a sample."""
         return self.number(_BITS, 1)
@@ -116,18 +126,21 @@ def directories(content: bytes) -> Iterator[Directory]:
     order: Order = "<" if content[:2] == b"II" else ">"
     big = content[2:4] in (b"+\0", b"\0+")
     seen: set[int] = set()
+    tags = 0
     try:
         (offset,) = struct.unpack_from(order + ("Q" if big else "I"), content, 8 if big else 4)
-        while offset and offset not in seen:
+        while offset and offset not in seen and tags < _MOST_TAGS:
             seen.add(offset)
-            directory = _read_directory(content, offset, order, big=big)
+            directory, count = _read_directory(content, offset, order, big=big)
             yield directory
+            tags += count
             offset = directory.following
     except struct.error:
         return
 
 
-def _read_directory(content: bytes, start: int, order: Order, *, big: bool) -> Directory:
+def _read_directory(content: bytes, start: int, order: Order, *, big: bool) -> tuple[Directory, int]:
+    """A directory, and how many tags it has."""
     count_type, entry, offset_type = ("Q", "HHQQ", "Q") if big else ("H", "HHII", "I")
     (count,) = struct.unpack_from(order + count_type, content, start)
     size, place = struct.calcsize(order + entry), start + struct.calcsize(order + count_type)
@@ -147,7 +160,7 @@ def _read_directory(content: bytes, start: int, order: Order, *, big: bool) -> D
         else:
             tags.setdefault(tag, np.frombuffer(content, dtype, number, offset))
     (following,) = struct.unpack_from(order + offset_type, content, place + count * size)
-    return Directory(tags, order, following, is_whole)
+    return Directory(tags, order, following, is_whole), count
 
 
 def read_tiff(content: bytes, directory: Directory, max_pixels: int) -> DeepImage:
@@ -203,8 +216,8 @@ class _Reader:
 
     def _refuse_unknown(self) -> None:
         directory = self._directory
-        formats = set(directory.tags.get(_SAMPLE_FORMAT, np.ones(1, int)).tolist())
-        depths = set(directory.tags.get(_BITS, np.ones(1, int)).tolist())
+        formats = set(directory.tags.get(_SAMPLE_FORMAT, np.ones(1, int))[:_MOST_SAMPLES].tolist())
+        depths = set(directory.tags.get(_BITS, np.ones(1, int))[:_MOST_SAMPLES].tolist())
         if self.kind == "c":
             raise DecodeError("a TIFF of complex numbers is not read: save its magnitude as a float32 TIFF")
         if len(formats) > 1 or len(depths) > 1 or self.kind == "?":
@@ -264,11 +277,12 @@ class _Reader:
 
     @property
     def _extra(self) -> list[int]:
-        return [int(meaning) for meaning in self._directory.tags.get(_EXTRA_SAMPLES, np.zeros(0, int))]
+        meanings: list[int] = self._directory.tags.get(_EXTRA_SAMPLES, np.zeros(0, int))[: self.samples].tolist()
+        return meanings
 
     def _bands(self) -> tuple[list[int], int | None]:
         """Those of colour, one, three, or four inks; and that of opacity, where there is one."""
-        extra = self._extra[: self.samples]
+        extra = self._extra
         opacities = [self.samples - len(extra) + index for index, meaning in enumerate(extra) if meaning in (1, 2)]
         alpha = opacities[0] if opacities and self.samples > 1 else None
         others = [band for band in range(self.samples) if band != alpha]

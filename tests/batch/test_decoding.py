@@ -502,6 +502,15 @@ def test_pillow_limit_is_left_as_it_was(content: bytes, monkeypatch: pytest.Monk
     assert Image.MAX_IMAGE_PIXELS == 12_345
 
 
+@pytest.mark.parametrize("name", ["PNG", "JPEG", "LZW TIFF"])
+def test_part_of_an_image_is_refused_whatever_pillow_was_told(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    content = FILES[name]
+    with pytest.raises(DecodeError):
+        rgb(content[: len(content) * 2 // 3])
+    assert ImageFile.LOAD_TRUNCATED_IMAGES is True
+
+
 def test_content_counts_not_the_name(tmp_path: Path) -> None:
     path = tmp_path / "photo.jpg"
     path.write_bytes(encoded(noise(), "PNG"))

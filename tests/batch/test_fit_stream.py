@@ -36,7 +36,7 @@ from dynaseg_cli.batch.outcome import Outcome
 from dynaseg_cli.batch.output_folder import CHECKPOINT_NAME, MODEL_NAME, mark_output
 from dynaseg_cli.batch.planning import Plan, plan_batch
 from dynaseg_cli.batch.runner import segment_folder
-from dynaseg_cli.config import BatchConfig, Mode, SegmentConfig, WorkersConfig
+from dynaseg_cli.config import BatchConfig, Mode, SegmentConfig, ValueRange, WorkersConfig
 from dynaseg_cli.engine.folder_fitting import FolderFitter
 from dynaseg_cli.errors import InterruptedWorkError, UsageError
 from dynaseg_cli.model_file import read_model
@@ -307,7 +307,7 @@ def test_memory_does_not_grow_with_the_folder(tmp_path: Path, monkeypatch: pytes
                 with lock:
                     alive -= 1
 
-    def counting(content: bytes, max_pixels: int) -> NDArray[np.uint8]:
+    def counting(content: bytes, max_pixels: int, value_range: ValueRange) -> NDArray[np.uint8]:
         nonlocal alive, most
         image = noise(len(content) % 7, 20, 20).view(Decoded)
         image.counted = True  # type: ignore[attr-defined]

@@ -108,6 +108,17 @@ def endless_pages(number: int) -> bytes:
     return first[:end_of_tags] + struct.pack("<I", start) + first[end_of_tags + 4 :] + pages
 
 
+def pages_of_endless_tags(number: int) -> bytes:
+    """A TIFF of one page in front of others that overlap: each tells of 65,535 tags."""
+    first = bytearray(tiff(tiff_of(), bytes(256)))
+    tags, start = 12 * 65_535, len(first)
+    struct.pack_into("<I", first, 10 + 12 * len(tiff_of()), start)
+    pages = bytearray(b"\xff" * (8 * number + tags + 8))
+    for page in range(number):
+        struct.pack_into("<I", pages, 8 * page + 2 + tags, start + 8 * (page + 1))
+    return bytes(first + pages)
+
+
 def exif_of_overlapping_tags(number: int = 60_000, size: int = 2_000_000) -> bytes:
     entries = b"".join(struct.pack("<HHII", 300 + index, 7, size, 8) for index in range(number))
     return b"II*\0\x08\0\0\0" + struct.pack("<H", number) + entries + bytes(size)
@@ -195,6 +206,8 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
     ),
     "deep TIFF of fewer pixels than it says": lambda: tiff(tiff_of(5000, 4000, t258=(4, 1, 16)), bytes(256)),
     "TIFF of endless pages": lambda: endless_pages(200_000),
+    "TIFF of pages of endless tags": lambda: pages_of_endless_tags(2000),
+    "deep TIFF of endless depths": lambda: tiff(tiff_of(t258=(3, 50_000_000, 400)), b"\x10\0" * 50_000_000),
     "BMP of a leap": lambda: (
         b"BM"
         + struct.pack("<IIIIiiHHIIiiII", 0, 0, 54, 40, MAX_PIXELS, 1, 1, 8, 1, 6, 0, 0, 1, 0)
