@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from pathlib import Path
 
@@ -82,3 +83,20 @@ def test_weights_are_lacking_where_they_are_needed_and_not_there(
     imagenet_path().parent.mkdir(parents=True)
     imagenet_path().write_bytes(b"weights")
     assert not lacks_weights(resnet)
+
+
+@pytest.mark.parametrize("name", ["pipe", "zero"])
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    with pytest.raises(UsageError, match=f"^--weights .*{name}: not a regular file; name a file of weights"):
+        identify(tmp_path / name, "--weights")
+
+
+@pytest.mark.parametrize("home", ["~nobody-of-that-name/x", ""])
+def test_odd_home_of_torch_is_no_error(home: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", home)
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    assert imagenet_path().is_absolute()
+    if not home:
+        assert imagenet_path().is_relative_to(Path("~/.cache/torch").expanduser())

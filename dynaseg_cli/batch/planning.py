@@ -85,6 +85,7 @@ def plan_batch(
     """
     segment, batch = segment or SegmentConfig(), batch or BatchConfig()
     _refuse_lost_folder()
+    _refuse_loop(output)
     if segment.fit == "folder" and not segment.refine and "recording" in batch.save:
         raise UsageError(
             "--record shows the iterations on each image, and a folder's network is applied in one pass: leave it out,"
@@ -182,6 +183,13 @@ def _refuse_lost_folder() -> None:
         Path.cwd()
     except OSError as error:
         raise UsageError(f"the current folder is gone ({error.strerror}): change to another one") from None
+
+
+def _refuse_loop(output: Path) -> None:
+    try:
+        output.resolve()
+    except (OSError, RuntimeError):  # the latter before Python 3.13
+        raise UsageError(f"{output} is a link that leads to itself; name another folder with -o") from None
 
 
 def _refuse_unwritable(output: Path) -> None:

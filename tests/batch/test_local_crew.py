@@ -10,10 +10,11 @@ import pytest
 from samples import TINY, save_photo, stand_in_for_python
 
 from dynaseg_cli import BatchConfig
-from dynaseg_cli.batch import local_crew
+from dynaseg_cli.batch import local_crew, worker
 from dynaseg_cli.batch.job import Job
 from dynaseg_cli.batch.local_crew import LocalCrew, ProcessWorker, ThreadWorker, why_ended
 from dynaseg_cli.batch.messages import Assignment, Broken, Ended, Finished, Message, Ready, Refused
+from dynaseg_cli.errors import memory_limit, system_reason
 
 DEADLINE_S = 60
 
@@ -78,6 +79,41 @@ def test_worker_says_where_a_mistake_in_the_program_is(crew: LocalCrew, assignme
     assert isinstance(broken, Broken)
     assert "unexpected" in broken.error
     assert "Traceback" in broken.traceback
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (
+            ImportError("libtorch.so: failed to map segment", name="torch"),
+            "torch cannot be loaded (libtorch.so: failed",
+        ),
+        (MemoryError(), "out of memory"),
+        (OSError(28, "No space left on device", "/tmp/x"), "/tmp/x: No space left on device"),
+    ],
+    ids=repr,
+)
+def test_worker_that_lacks_what_the_system_should_give_says_so_plainly(
+    assignment: Assignment, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(worker, "_serve", fail)
+    crew = LocalCrew(ThreadWorker)
+    crew.hire(assignment)
+    broken = hear_until(crew, Broken)[-1]
+    crew.close(at_once=False)
+    assert isinstance(broken, Broken)
+    assert broken.error.startswith(f"a worker cannot go on: {reason}")
+
+
+def test_limit_of_memory_is_named_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert system_reason(MemoryError()) in {"out of memory", f"out of memory{memory_limit()}"}
+    monkeypatch.setattr("resource.getrlimit", lambda _: (1200 << 20, 1200 << 20))
+    assert system_reason(MemoryError()) == (
+        "out of memory; a process may have no more than 1200 MB here: raise that limit (ulimit -v unlimited)"
+    )
 
 
 def test_worker_that_was_killed_says_how_it_ended(processes: LocalCrew, assignment: Assignment) -> None:

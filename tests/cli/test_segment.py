@@ -546,7 +546,7 @@ def test_worker_that_cannot_be_started_is_no_surprise(photos: Path, monkeypatch:
     monkeypatch.setattr("sys.executable", "/no/such/python")
     result = dynaseg("segment", photos, *FIT)
     assert result.exit_code == 1
-    assert "error: a worker cannot be started: [Errno 2]" in result.stderr
+    assert "error: a worker cannot be started: /no/such/python: No such file or directory" in result.stderr
 
 
 # What a person sees
