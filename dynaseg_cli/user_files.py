@@ -20,7 +20,7 @@ SIDECAR = "._"
 Kind = Literal["hidden", "sidecar", "system folder"]
 
 
-def kind_left_out(name: str) -> Kind | None:
+def kind_passed_over(name: str) -> Kind | None:
     """Why the file or folder called `name` (one part of a path) is not a user's by its name; None if it may be."""
     if name.startswith(SIDECAR):
         return "sidecar"

@@ -18,7 +18,7 @@ from typing import Literal
 from ..config import BatchConfig, Product
 from ..errors import UsageError
 from ..images import PHOTO_SUFFIXES, UNREADABLE_SUFFIXES
-from ..user_files import LOG_NAME, MARK, RUN_NAME, SYSTEM_FOLDERS, is_output_folder, kind_left_out
+from ..user_files import LOG_NAME, MARK, RUN_NAME, SYSTEM_FOLDERS, is_output_folder, kind_passed_over
 from .job import EXTENSIONS, MANY_REGIONS, Job
 from .output_folder import FOLDERS, folded
 
@@ -99,7 +99,7 @@ class _Search:
     def add_file(self, path: Path, relative: str, *, last_of_several: bool = False) -> None:
         """A file that was named by itself, with a path for its results."""
         text = _regular(path, last_of_several=last_of_several)
-        kind = next(filter(None, map(kind_left_out, relative.split("/"))), None)
+        kind = next(filter(None, map(kind_passed_over, relative.split("/"))), None)
         if kind is not None:
             self._pass_over(kind)
             return
@@ -166,7 +166,7 @@ class _Search:
         for entry in os.scandir(folder):
             name = entry.name
             regular = entry.is_file(follow_symlinks=False)
-            kind: str | None = kind_left_out(name)
+            kind: str | None = kind_passed_over(name)
             if kind is not None:
                 if name == MARK and regular:
                     marks.add(name)

@@ -11,16 +11,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
-from ..config import Use
+from ..config import Product, Use
 from ..errors import DecodeError, UsageError
 from ..images import PHOTO_SUFFIXES
-from ..user_files import Kind, is_output_folder, kind_left_out
+from ..user_files import Kind, is_output_folder, kind_passed_over
 from .dataset_names import Rank, names_of_photo, without_truth_suffix
 from .label_files import SUFFIXES, is_bsds500
 
-PRODUCTS = ("labels", "color", "stats", "overlay", "regions", "hierarchy", "raw")
+PRODUCTS = get_args(Product)
 """Folders that `segment` writes below an output folder."""
 _NO_TRUTH = frozenset(("color", "images", "img", "imgs", "jpegimages", "leftimg8bit", "overlay", "photos", "rgb"))
 """Names of folders that hold photos or pictures, in lower case."""
@@ -313,12 +313,12 @@ def _walk(folder: Path, passed: PassedOver) -> Iterator[Path]:
             folders.clear()
             continue
         for name in (*folders, *(file for file in files if PurePosixPath(file).suffix.lower() in SUFFIXES)):
-            if (kind := kind_left_out(name)) is not None:
+            if (kind := kind_passed_over(name)) is not None:
                 passed.add(kind, here / name)
         folders[:] = sorted(
-            name for name in folders if kind_left_out(name) is None and not _leads_back(here / name, folder)
+            name for name in folders if kind_passed_over(name) is None and not _leads_back(here / name, folder)
         )
-        yield from (here / file for file in sorted(files) if kind_left_out(file) is None)
+        yield from (here / file for file in sorted(files) if kind_passed_over(file) is None)
 
 
 def _leads_back(link: Path, top: Path) -> bool:

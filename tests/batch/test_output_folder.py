@@ -10,7 +10,7 @@ from samples import files_below
 from dynaseg_cli.batch import output_folder
 from dynaseg_cli.batch.output_folder import foreign_files, mark_output, refuse_foreign
 from dynaseg_cli.errors import UsageError
-from dynaseg_cli.user_files import MARK, is_output_folder, kind_left_out
+from dynaseg_cli.user_files import MARK, is_output_folder, kind_passed_over
 
 
 @pytest.fixture
@@ -179,4 +179,4 @@ def test_name_that_is_no_text_is_listed_and_known_again(out: Path) -> None:
     ],
 )
 def test_names_say_whose_a_file_is(name: str, kind: str | None) -> None:
-    assert kind_left_out(name) == kind
+    assert kind_passed_over(name) == kind
