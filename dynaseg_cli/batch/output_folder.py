@@ -9,6 +9,7 @@ import secrets
 import unicodedata
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from stat import S_ISREG
 
 from .. import __version__
 from ..errors import UsageError
@@ -106,8 +107,14 @@ def _where_results_go(output: Path) -> Iterator[str]:
     for name in names:
         if folded(name) in FOLDERS:
             yield from _below(output, name)
-        elif folded(name) in FILES and not (output / name).is_dir():
+        elif folded(name) in FILES and not (output / name).is_dir() and not _is_empty(output / name):
             yield name
+
+
+def _is_empty(path: Path) -> bool:
+    """Whether a file has nothing that could be lost, as the log of a run that ended at its start; a link has."""
+    status = path.lstat()
+    return S_ISREG(status.st_mode) and not status.st_size
 
 
 def _below(output: Path, folder: str) -> Iterator[str]:

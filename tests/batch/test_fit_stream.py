@@ -10,7 +10,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -499,6 +500,7 @@ import sys
 from pathlib import Path
 from dynaseg_cli.batch.fit_stream import fit_network
 from dynaseg_cli.batch.messages import FitProgress
+from dynaseg_cli.batch.output_folder import mark_output
 from dynaseg_cli.batch.planning import plan_batch
 from dynaseg_cli.config import BatchConfig, SegmentConfig
 import json, logging, threading
@@ -508,7 +510,7 @@ torch.set_num_threads(1)
 photos, output, options, overwrite = sys.argv[1:]
 config = SegmentConfig.from_options(json.loads(options))
 plan = plan_batch([Path(photos)], Path(output), config, BatchConfig(overwrite=overwrite == "1"))
-plan.output.mkdir(exist_ok=True)
+mark_output(plan.output)
 def told(message):
     if isinstance(message, FitProgress):
         print(message.step, flush=True)
@@ -517,10 +519,18 @@ print("fitted", flush=True)
 """
 
 
-def process(photos: Path, output: Path, config: SegmentConfig = TINY_FOLDER_FIT, overwrite: bool = False) -> Any:
+@contextmanager
+def process(
+    photos: Path, output: Path, config: SegmentConfig = TINY_FOLDER_FIT, overwrite: bool = False
+) -> Iterator[Any]:
+    """A fit in a process of its own, which ends with the test's need for it, stopped or not."""
     options = json.dumps(config.as_options())
     command = [sys.executable, "-c", FIT, str(photos), str(output), options, str(int(overwrite))]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        try:
+            yield child
+        finally:
+            child.kill()
 
 
 def wait_for(child: Any, line: str) -> None:

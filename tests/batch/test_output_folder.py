@@ -139,6 +139,13 @@ def test_files_of_a_user_elsewhere_are_no_matter(out: Path) -> None:
     assert json.loads((out / MARK).read_bytes())["foreign"] == ["color/a.txt", "labels/b.png"]
 
 
+def test_empty_log_has_nothing_to_lose(out: Path) -> None:
+    put(out, "outcomes.jsonl", text="")
+    assert foreign_files(out) == frozenset()
+    (out / "run.json").symlink_to(out / "outcomes.jsonl")
+    assert foreign_files(out) == {"run.json"}
+
+
 def test_folder_called_as_a_file_of_a_run_is_no_file(out: Path) -> None:
     put(out, "run.json/mine.txt")
     assert foreign_files(out) == frozenset()
