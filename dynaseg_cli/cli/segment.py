@@ -508,6 +508,8 @@ def segment(
         if not inputs and not files_from:
             raise UsageError("nothing to do: name image files or folders, or give --files-from")
         plan = plan_batch(inputs or [], output or _default_output(inputs or [], files_from), config, batch, listed)
+        if output is None and inputs and len(inputs) > 1 and not quiet:
+            say(f"{len(inputs)} inputs; results go to {plan.output} (-o names another folder)")
         if save_model is not None:
             check_save_model(save_model, plan)
         code = _show_plan(plan, as_json) if dry_run else _run(plan, where, save_model, as_json=as_json, quiet=quiet)
