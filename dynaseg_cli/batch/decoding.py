@@ -82,9 +82,9 @@ def decode_photo(content: bytes, max_pixels: int, value_range: ValueRange = "aut
 
     At its peak it takes 8 bytes a pixel and 40 MB beside `content`, and more where the decoder itself does:
     progressive JPEG 10, or 12 of four inks, and twice that where its end is missing; 16-bit colour PNG 10; TIFF of
-    several bands 3 beside what its numbers take, and those once or twice more in one large compressed strip; AVIF 16;
-    WebP 22; JPEG 2000 25. A JPEG 2000 made to take more than `PEAK_BYTES_A_PIXEL` is stopped, on Linux. Files made to
-    take minutes exist all the same, and only a limit of time from outside stops them.
+    several bands 3 beside what its numbers take, and those once or twice more in one large strip that is compressed or
+    big-endian; AVIF 16; WebP 22; JPEG 2000 25. A JPEG 2000 made to take more than `PEAK_BYTES_A_PIXEL` is stopped, on
+    Linux. Files made to take minutes exist all the same, and only a limit of time from outside stops them.
 
     Raises
     ------

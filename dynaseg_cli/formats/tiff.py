@@ -12,6 +12,7 @@ import math
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,17 +34,13 @@ _UNPACKED = (_STORED, 5, *_DEFLATE, _PACK_BITS, 34925, 50000)
 """Compressions that keep bytes as they are; 5 is LZW, the last two are LZMA and Zstandard."""
 _COMMON = (1, 2, 3, 4, 5, 7, 8, 32773, 32946)
 """What every libtiff unpacks."""
-_COLORS = (3, 6, 8, 9, 10, 32803, 32844, 32845)
-"""Ways to store colours that are not read."""
-_WHITE_IS_ZERO, _CMYK = 0, 5
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _MASK, _CMYK = 0, 1, 2, 4, 5
 _CONVERT = "convert it to an uncompressed or deflate TIFF"
 
 _HEADER_BYTES = 16 << 20
 """Most that is read of a file's directories, all together."""
-_CHUNK_BYTES = 8 << 20
-"""What takes many times the memory is done so many bytes at a time."""
-_SPARE_BYTES = 64 << 20
-"""What a strip or tile may be larger than all pixels of the greatest image that is allowed."""
+_CHUNK_BYTES, _SPARE_BYTES = 8 << 20, 64 << 20
+"""What takes many times the memory is done so much at a time; a strip may be larger than a whole image by the other."""
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
@@ -72,12 +69,10 @@ def pages(content: bytes) -> Iterator[TiffPage]:
     seen: set[int] = set()
     try:
         # These kinds would have other pages than the file lists.
-        file = tifffile.TiffFile(_Header(content), is_lsm=False, is_ndpi=False, is_scanimage=False)
+        file: Any = tifffile.TiffFile(_Header(content), is_lsm=False, is_ndpi=False, is_scanimage=False)
         for page in file.pages:
-            if page.offset in seen or not isinstance(page, tifffile.TiffPage):
-                return
             told = page.imagewidth, page.imagelength, page.compression, page.photometric, page.subfiletype
-            if not all(isinstance(one, int) for one in told):
+            if page.offset in seen or not all(isinstance(one, int) for one in told):
                 return
             seen.add(page.offset)
             yield page
@@ -99,7 +94,7 @@ def is_picture(page: TiffPage) -> bool:
 
 def is_camera_raw(page: TiffPage) -> bool:
     """Whether the picture itself lies elsewhere, as raw files keep it: this is its preview."""
-    smaller = page.subfiletype & 1 == 1 and page.subifds is not None
+    smaller = bool(page.subfiletype & 1 and page.subifds)
     return smaller or _DNG_VERSION in page.tags or page.photometric in (32803, 34892)
 
 
@@ -134,38 +129,40 @@ def read_tiff(content: bytes, max_pixels: int) -> DeepImage:
 
 def _read(content: bytes, max_pixels: int) -> DeepImage:
     page = next(pages(content))
-    if _lacks_tags(page, content):
-        raise DecodeError("damaged: the file is cut off, or parts of its header lie beyond its end")
+    _refuse_cut(page, content)
+    if _PHOTOMETRIC not in page.tags:
+        page.photometric = _BLACK_IS_ZERO  # as most readers have it
     _refuse_unknown(page)
     _refuse_large(page, max_pixels)
-    photometric = page.photometric if _PHOTOMETRIC in page.tags else None
-    colors, alpha = _bands(page, photometric)
-    numbers = _numbers(content, page, [*colors, *([] if alpha is None else [alpha])])
-    values, bits, sign = numbers[..., : len(colors)], page.bitspersample, numbers.dtype.kind == "i"
+    colors, wanted = _bands(page)
+    numbers = _numbers(content, page, wanted)
+    values, bits, sign = numbers[..., :colors], page.bitspersample, numbers.dtype.kind == "i"
     full = None if numbers.dtype.kind == "f" else (-(1 << bits - 1) if sign else 0, (1 << bits - sign) - 1)
     most = 1 if full is None else full[1]
-    opacity = None if alpha is None else np.empty(values.shape[:2], np.uint8)
+    opacity = None if len(wanted) == colors else np.empty(values.shape[:2], np.uint8)
     step = max(1, _CHUNK_BYTES // (32 * values.shape[1]))
     for rows in (slice(top, top + step) for top in range(0, len(values), step)):
         if opacity is not None:
-            share = np.nan_to_num(numbers[rows, :, -1].astype(np.float64) / most)
-            opacity[rows] = np.rint(np.clip(share, 0, 1) * 255)
-        if len(colors) == 4:  # cyan, magenta, yellow and black
+            share = np.clip(np.nan_to_num(numbers[rows, :, -1].astype(np.float64) / most), 0, 1)
+            opacity[rows] = np.rint(255 * share)
+        if colors == 4:  # cyan, magenta, yellow and black
             absent = most - np.nan_to_num(values[rows].astype(np.float64))
             light = np.clip(absent[..., :3] * absent[..., 3:] / most, 0, most)
             values[rows, :, :3] = light if full is None else np.rint(light)
-        elif opacity is not None and 1 in page.extrasamples:  # premultiplied
+        elif opacity is not None and next(one for one in page.extrasamples if one in (1, 2)) == 1:  # premultiplied
             whole = values[rows] / (np.maximum(opacity[rows, :, None], 1) / 255)
             values[rows] = whole if full is None else np.clip(np.rint(whole), *full)
-    orientation = page.tags.valueof(_ORIENTATION)
+    nodata, orientation = None, page.tags.valueof(_ORIENTATION)
+    with suppress(TypeError, ValueError):
+        nodata = float(page.tags.valueof(_GDAL_NODATA))  # a number in words
     return DeepImage(
-        values=values[..., 0] if len(colors) == 1 else values[..., :3],
+        values=values[..., 0] if colors == 1 else values[..., :3],
         full=full,
         alpha=opacity,
-        nodata=_nodata(page),
-        white_is_zero=photometric == _WHITE_IS_ZERO,
+        nodata=nodata,
+        white_is_zero=page.photometric == _WHITE_IS_ZERO,
         orientation=int(orientation) if isinstance(orientation, int) else 1,
-        bands=page.samplesperpixel if numbers.shape[2] < page.samplesperpixel else 0,
+        bands=page.samplesperpixel if len(wanted) < page.samplesperpixel else 0,
     )
 
 
@@ -174,22 +171,15 @@ def _name(value: int) -> str:
     return str(getattr(value, "name", f"kind {value}")).replace("_", " ")
 
 
-def _nodata(page: TiffPage) -> float | None:
-    """What GDAL writes, a number in words."""
-    try:
-        return float(page.tags.valueof(_GDAL_NODATA))
-    except (TypeError, ValueError):
-        return None
-
-
-def _lacks_tags(page: TiffPage, content: bytes) -> bool:
-    """Whether values of tags that say how pixels are stored lie beyond the end of the file."""
+def _refuse_cut(page: TiffPage, content: bytes) -> None:
+    """Of tags whose values lie beyond the end of the file, tifffile makes nothing."""
     form = page.parent.tiff
     first = page.offset + form.tagnosize
     (count,) = struct.unpack_from(form.tagnoformat, content, page.offset)
     places = range(first, first + count * form.tagsize, form.tagsize)
     listed = {int(struct.unpack_from(form.byteorder + "H", content, place)[0]) for place in places}
-    return any(tag not in page.tags for tag in listed & _NEEDED)
+    if any(tag not in page.tags for tag in listed & _NEEDED):
+        raise DecodeError("damaged: the file is cut off, or parts of its header lie beyond its end")
 
 
 def _refuse_unknown(page: TiffPage) -> None:
@@ -203,7 +193,7 @@ def _refuse_unknown(page: TiffPage) -> None:
     what = f"a TIFF of {page.samplesperpixel} x {bits} bits"
     if page.compression not in _UNPACKED:
         raise DecodeError(f"{what} in {_name(page.compression)} is not read: {_CONVERT}")
-    if page.photometric in _COLORS:
+    if page.photometric not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _MASK, _CMYK):
         raise DecodeError(f"{what} in {_name(page.photometric)} is not read: {_CONVERT} of grey or RGB")
     if page.imagedepth != 1:
         raise DecodeError(f"a TIFF of {page.imagedepth} slices is not read: save one as a TIFF of its own")
@@ -225,15 +215,14 @@ def _refuse_large(page: TiffPage, max_pixels: int) -> None:
         raise DecodeError("damaged: it lacks some of its strips or tiles")
 
 
-def _bands(page: TiffPage, photometric: int | None) -> tuple[list[int], int | None]:
-    """Those of colour, one, three, or four inks; and that of opacity, where there is one."""
+def _bands(page: TiffPage) -> tuple[int, list[int]]:
+    """How many are shown, one, three, or four inks; and which these are, before that of opacity, if there is one."""
     first = page.samplesperpixel - len(page.extrasamples)
-    opacities = [first + index for index, meaning in enumerate(page.extrasamples) if meaning in (1, 2)]
-    alpha = opacities[0] if opacities and page.samplesperpixel > 1 else None
-    others = [band for band in range(min(page.samplesperpixel, 5)) if band != alpha]
-    if photometric == _CMYK and len(others) >= 4:
-        return others[:4], alpha
-    return others[: 3 if len(others) >= 3 else 1], alpha
+    alpha = [first + index for index, meaning in enumerate(page.extrasamples) if meaning in (1, 2)][:1]
+    others = [band for band in range(min(page.samplesperpixel, 5)) if band not in alpha]
+    inks = page.photometric == _CMYK and len(others) >= 4
+    colors = 4 if inks else 3 if len(others) >= 3 else 1
+    return colors, (others[:colors] or [0]) + (alpha if others else [])
 
 
 def _numbers(content: bytes, page: Any, wanted: list[int]) -> NDArray[Any]:
