@@ -85,22 +85,24 @@ def read_image(path: Path, max_pixels: int) -> bytes:
 @contextmanager
 def pillow_alone(most_pixels: int | None = None) -> Iterator[None]:
     """Pillow for one thread at a time, without its own pixel limit, its warnings and its log, and not content with a
-    part of an image, whatever it was told elsewhere.
+    part of an image, whatever it was told elsewhere. Nor is there a log of tifffile.
 
     All of it belongs to the whole process, hence the lock. Readers check the number of pixels on the header in
     place of Pillow's limit, and say once, by an error, what is wrong with a file. GIF alone needs `most_pixels`,
     twice which are an error: before its header can be checked, Pillow may have filled a whole frame.
     """
-    log = logging.getLogger("PIL")
+    logs = [logging.getLogger(name) for name in ("PIL", "tifffile")]
     with _pillow, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, most_pixels
         in_part, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
-        level = log.level
-        log.setLevel(logging.CRITICAL)
+        levels = [log.level for log in logs]
+        for log in logs:
+            log.setLevel(logging.CRITICAL)
         try:
             yield
         finally:
-            log.setLevel(level)
+            for log, level in zip(logs, levels, strict=True):
+                log.setLevel(level)
             Image.MAX_IMAGE_PIXELS = limit
             ImageFile.LOAD_TRUNCATED_IMAGES = in_part

@@ -18,11 +18,10 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..config import ValueRange
 from ..errors import DecodeError
-from ..formats import jpeg, png, pnm
+from ..formats import jpeg, png, pnm, tiff
 from ..formats.deep import DeepImage
 from ..formats.foreign import foreign_kind, is_heif
 from ..formats.frames import MOST_COUNTED, count_frames
-from ..formats.tiff import first_directory, read_tiff
 from ..images import pillow_alone, read_image
 from .value_range import UsedRange, to_8_bits
 
@@ -83,9 +82,9 @@ def decode_photo(content: bytes, max_pixels: int, value_range: ValueRange = "aut
 
     At its peak it takes 8 bytes a pixel and 40 MB beside `content`, and more where the decoder itself does:
     progressive JPEG 10, or 12 of four inks, and twice that where its end is missing; 16-bit colour PNG 10; TIFF of
-    several bands 3 beside what its numbers take, and those once or twice more in one large compressed strip; AVIF 16;
-    WebP 22; JPEG 2000 25. A JPEG 2000 made to take more than `PEAK_BYTES_A_PIXEL` is stopped, on Linux. Files made to
-    take minutes exist all the same, and only a limit of time from outside stops them.
+    several bands 3 beside what its numbers take, and those once or twice more in one large strip that is compressed or
+    big-endian; AVIF 16; WebP 22; JPEG 2000 25. A JPEG 2000 made to take more than `PEAK_BYTES_A_PIXEL` is stopped, on
+    Linux. Files made to take minutes exist all the same, and only a limit of time from outside stops them.
 
     Raises
     ------
@@ -113,11 +112,12 @@ def is_deep(content: bytes) -> bool:
     """Whether an image has more than 8 bits a sample, as far as its header tells: `--range` changes it."""
     if png.is_deep(content) or pnm.is_deep(content):
         return True
-    directory = first_directory(content)
-    if directory is not None:
-        return directory.is_deep
-    with suppress(Exception), pillow_alone(), Image.open(io.BytesIO(content), formats=["JPEG2000"]) as image:
-        return _is_deep_mode(image.mode)
+    with suppress(Exception), pillow_alone():
+        page = tiff.first_page(content)
+        if page is not None:
+            return tiff.is_deep(page)
+        with Image.open(io.BytesIO(content), formats=["JPEG2000"]) as image:
+            return _is_deep_mode(image.mode)
     return False
 
 
@@ -153,9 +153,9 @@ def _decode(content: bytes, max_pixels: int, value_range: ValueRange) -> Photo:
 
 def _read(content: bytes, max_pixels: int, warnings: list[str]) -> NDArray[np.uint8] | DeepImage:
     """An RGB image, or what is not one yet; to `warnings` is added what a person should know."""
-    directory = first_directory(content)
-    if directory is not None and directory.is_deep:
-        return read_tiff(content, directory, max_pixels)
+    page = tiff.first_page(content)
+    if page is not None and tiff.is_deep(page):
+        return tiff.read_tiff(content, max_pixels)
     if pnm.is_deep(content):
         return pnm.read_deep(content, max_pixels)
     unusual = jpeg.unusual_kind(content) if content.startswith(jpeg.MARK) else None
@@ -170,12 +170,12 @@ def _read(content: bytes, max_pixels: int, warnings: list[str]) -> NDArray[np.ui
         with Image.open(io.BytesIO(content), formats=formats) as image:
             return _read_open(image, content, max_pixels)
     except UnidentifiedImageError:
-        if directory is None:
+        if not tiff.is_tiff(content):
             raise
-        return read_tiff(content, directory, max_pixels)  # of bands that Pillow does not know
+        return tiff.read_tiff(content, max_pixels)  # of bands that Pillow does not know
     except OSError as error:
-        if directory is not None and directory.rare_compression is not None:
-            rare = directory.rare_compression
+        rare = None if page is None else tiff.rare_compression(page)
+        if rare is not None:
             raise DecodeError(f"damaged, or not read because it is a TIFF in {rare}: convert it to PNG") from error
         if not content.startswith(jpeg.MARK) or "truncated" not in str(error):
             raise

@@ -18,10 +18,10 @@ from ..config import MAX_PIXELS
 from ..errors import DecodeError
 from ..formats import png
 from ..formats.frames import count_frames
+from ..formats.tiff import first_page, rare_compression, read_tiff
 from ..images import pillow_alone, read_file, read_image
 from ..regions.hierarchy import Hierarchy, hierarchy_of
 from .matlab import DAMAGE, MATLAB_BYTES, Matrix, read_matlab
-from .tiff import UNREADABLE, read_tiff
 
 IMAGE_FORMATS = {".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BMP", ".gif": "GIF", ".pgm": "PPM"}
 """Lossless formats only, by suffix: a label that JPEG has smoothed is another label."""
@@ -186,14 +186,13 @@ def _read_image(content: bytes, file_format: str, limit: _Limit) -> LabelMap:
                 raise DecodeError("it has more than one frame where one label map is needed")
             white = _stored_white(image, content)
             if _is_swapped(image, content):
-                return _whole(read_tiff(content, limit.check))
+                return _read_tiff(content, limit)
             try:
                 image.load()
             except OSError as error:
-                if (compression := image.info.get("compression")) in UNREADABLE:
-                    raise DecodeError(
-                        f"its {compression} compression cannot be read here; save it with deflate"
-                    ) from error
+                page = first_page(content)
+                if page is not None and (rare := rare_compression(page)) is not None:
+                    raise DecodeError(f"its {rare} compression cannot be read here; save it with deflate") from error
                 raise
             return _values(image, white)
     except (DecodeError, MemoryError):
@@ -202,11 +201,31 @@ def _read_image(content: bytes, file_format: str, limit: _Limit) -> LabelMap:
         if file_format != "TIFF":
             raise DecodeError(f"damaged, or not a {file_format} file") from error
         with pillow_alone():
-            return _whole(read_tiff(content, limit.check))
+            return _read_tiff(content, limit)
     except Image.DecompressionBombError:
         raise DecodeError(f"more pixels than --max-pixels {limit.max_pixels} allows") from None
     except Exception as error:  # Pillow's decoders raise anything at all on damaged files
         raise DecodeError(f"damaged, or not a {file_format} file") from error
+
+
+def _read_tiff(content: bytes, limit: _Limit) -> LabelMap:
+    """A map of numbers that Pillow has no mode for, or mixes up."""
+    page = first_page(content)
+    if page is not None:
+        limit.check((page.imagelength, page.imagewidth))
+        if page.dtype is not None and page.dtype.kind == "c":
+            raise DecodeError(f"pixels of {page.dtype} are not labels; save integers")
+    if count_frames(content)[0] > 1:
+        raise DecodeError("it has more than one frame where one label map is needed")
+    image = read_tiff(content, (4 if limit.boundaries else 1) * limit.max_pixels)
+    if image.white_is_zero:
+        raise DecodeError("its grey runs from white to black; save it with 0 for black")
+    if image.bands or image.values.ndim > 2 or image.alpha is not None:
+        bands = image.bands or "several"
+        raise DecodeError(
+            f"{bands} bands of {image.values.dtype} where one label map is needed; save the band of labels alone"
+        )
+    return _whole(image.values)
 
 
 def _stored_white(image: Image.Image, content: bytes) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from ..images import HEIF_INSTALLED
-from .tiff import first_directory, is_tiff
+from .tiff import first_page, is_camera_raw, is_tiff
 
 _TO_PNG = "convert it to PNG, TIFF or JPEG"
 _TO_TIFF = "convert it to TIFF or PNG"
@@ -105,8 +105,8 @@ def foreign_kind(content: bytes, *, avif: bool) -> str | None:
         if content.startswith(mark, position):
             return _sentence(name, remedy)
     if is_tiff(content):
-        directory = first_directory(content)
-        if content[8:10] == b"CR" or (directory is not None and directory.is_camera_raw):
+        page = first_page(content)
+        if content[8:10] == b"CR" or (page is not None and is_camera_raw(page)):
             return _sentence("a camera raw file", _DEVELOP)
         return None
     return _of_text(content[:1024])

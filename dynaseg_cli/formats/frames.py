@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 from . import png
-from .tiff import directories, is_tiff
+from .tiff import is_picture, is_tiff, pages
 
 MOST_COUNTED = 1000
 """Counting stops here: a file can be made to have millions."""
@@ -29,8 +29,8 @@ def count_frames(content: bytes) -> tuple[int, str]:
     elif content.startswith(b"RIFF") and content[8:12] == b"WEBP":
         found = _webp_frames(content)
     elif is_tiff(content):
-        every = islice(directories(content), 4 * MOST_COUNTED)
-        found, word = (one for one in every if one.is_picture), "pages"
+        every = islice(pages(content), 4 * MOST_COUNTED)
+        found, word = (page for page in every if is_picture(page)), "pages"
     return max(1, sum(1 for _ in islice(found, MOST_COUNTED + 1))), word
 
 

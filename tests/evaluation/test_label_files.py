@@ -357,12 +357,12 @@ REFUSED: dict[str, tuple[bytes, str, str]] = {
         ".tif",
         "from white to black",
     ),
-    "64-bit TIFF compressed with LZW": (
+    "64-bit TIFF compressed with LERC": (
         stored_tiff(LABELS.astype(np.int64)).replace(
-            struct.pack("<HHIHH", 259, 3, 1, 1, 0), struct.pack("<HHIHH", 259, 3, 1, 5, 0)
+            struct.pack("<HHIHH", 259, 3, 1, 1, 0), struct.pack("<HHIHH", 259, 3, 1, 34887, 0)
         ),
         ".tif",
-        "int64 in LZW compression cannot be read; save it uncompressed, or with deflate",
+        "64 bits in LERC is not read: convert it to an uncompressed or deflate TIFF",
     ),
     "CMYK TIFF": (encoded(Image.new("CMYK", (2, 2)), "TIFF"), ".tif", "save integers"),
     "transparent RGBA": (alpha("RGBA"), ".png", "partly transparent"),
