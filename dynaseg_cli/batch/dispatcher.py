@@ -40,6 +40,8 @@ TICK_S = 0.2
 """Longest wait for a message: hanging files and requests to stop are looked at so often."""
 ASLEEP_S = 1.0
 """A dispatcher that has not looked for longer was itself stopped (Ctrl-Z), or its caller took its time."""
+START_S = 120.0
+"""Least time that a worker has to start, however short the limit for files is: a busy machine loads torch slowly."""
 TAKEN_AGAIN_S = 1.0
 """An image that another process works on is asked for again so much later."""
 FRUITLESS = 3
@@ -291,12 +293,12 @@ class Dispatcher:
             hired.since += asleep
             for in_hand in hired.jobs.values():
                 in_hand.since += asleep
-        late = now - self._timeout
+        late, patience = now - self._timeout, max(self._timeout, START_S)
         for worker, hired in list(self._hired.items()):
-            if not hired.window and hired.since < late and self._crew.impatient:
+            if not hired.window and hired.since < now - patience and self._crew.impatient:
                 self._crew.dismiss(worker)
                 del self._hired[worker]
-                yield from self._bury(hired, f"did not start within {self._timeout:g} seconds (--timeout)")
+                yield from self._bury(hired, f"did not start within {patience:g} seconds")
                 continue
             hanging = [
                 in_hand for in_hand in hired.jobs.values() if in_hand.step in FILE_STEPS and in_hand.since < late

@@ -335,7 +335,13 @@ def test_image_that_hangs_is_given_up_with_its_worker_and_no_other(out: Path) ->
     assert len(crew.hired) == 2
 
 
-def test_worker_that_does_not_start_is_replaced(out: Path) -> None:
+def test_worker_that_does_not_start_is_replaced(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    crew = Puppets(obey, Warned("still loading"))
+    made = dispatcher(plan_of(out, 2), crew, timeout=0.01)
+    threading.Timer(0.3, made.stop).start()
+    assert list(made.run()) == []
+    assert len(crew.hired) == 1, "a short limit for files is none for starting"
+    monkeypatch.setattr(module, "START_S", 0.01)
     crew = Puppets(obey, Warned("still loading"))
     with pytest.raises(WorkerError, match=r"did not start within 0\.01 seconds"):
         run(plan_of(out, 2), crew, timeout=0.01)
