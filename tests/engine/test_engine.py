@@ -603,17 +603,22 @@ SCRIBBLED = SegmentConfig(max_size=64, features=48, clusters=48, mode="fsf")
 def test_scribbles_keep_apart_what_looks_alike(
     twins: tuple[Image, Image, Image], precision: Literal["float32", "bfloat16"]
 ) -> None:
+    """In the median of five seeds: one fit may go either way, by how the processor at hand rounds."""
     image, truth, strokes = twins
-    engine = Engine(dataclasses.replace(SCRIBBLED, precision=precision), "cpu")
-    plain = engine.segment(image).labels
-    merged = [np.bincount(plain[truth == patch]).argmax() for patch in (1, 2)]
-    assert merged[0] == merged[1]
-    result = engine.segment(image, scribbles=strokes)
-    for patch, label in enumerate((9, 20, 4)):
-        assert (result.labels[strokes == label] == label).mean() > 0.9
-        assert np.bincount(result.labels[truth == patch]).argmax() == label
-    assert result.num_labels == len(np.unique(result.labels))
-    assert (result.fit.threshold, result.fit.silhouette) == (3, None)
+    merged, kept, shares = [], [], []
+    for seed in range(5):
+        engine = Engine(dataclasses.replace(SCRIBBLED, precision=precision, seed=seed), "cpu")
+        plain = engine.segment(image).labels
+        one, other = (np.bincount(plain[truth == patch]).argmax() for patch in (1, 2))
+        merged.append(one == other)
+        result = engine.segment(image, scribbles=strokes)
+        kept.append([(result.labels[strokes == label] == label).mean() for label in (9, 20, 4)])
+        shares.append([(result.labels[truth == patch] == label).mean() for patch, label in enumerate((9, 20, 4))])
+        assert result.num_labels == len(np.unique(result.labels))
+        assert (result.fit.threshold, result.fit.silhouette) == (3, None)
+    assert np.median(merged) == 1, "without strokes they are one"
+    assert (np.median(kept, axis=0) > 0.9).all()
+    assert (np.median(shares, axis=0) > 0.5).all()
 
 
 def test_scribbles_on_one_image_leave_the_next_as_it_was(twins: tuple[Image, Image, Image]) -> None:
