@@ -489,7 +489,7 @@ def segment(
             cut=CutConfig(regions=regions, granularity=granularity),
             colors=colors,
             report=report,
-            export=cast("tuple[Format, ...]", tuple(_names(export or ""))),  # BatchConfig checks them
+            export=_formats(export),
             overwrite=overwrite,
             fail_fast=fail_fast,
             shard=parse_shard(shard, os.environ),
@@ -641,6 +641,13 @@ def _written(context: typer.Context, name: str) -> bool:
 def _names(text: str) -> dict[str, None]:
     """Those of a list that is separated by commas, each once."""
     return dict.fromkeys(name.strip() for name in text.split(",") if name.strip())
+
+
+def _formats(export: str | None) -> tuple[Format, ...]:
+    names = tuple(_names(export or ""))
+    if export is not None and not names:
+        raise UsageError(f"--export names no format: give some of {', '.join(get_args(Format))}")
+    return cast("tuple[Format, ...]", names)  # BatchConfig checks them
 
 
 def _products(save: str, context: typer.Context, *, record: bool) -> tuple[Product, ...]:
