@@ -12,7 +12,7 @@ from ..images import read_file
 from .decoding import is_deep
 from .job import Job
 from .report_entry import ReportEntry
-from .stats_shape import parse_stats
+from .stats_shape import is_whole, parse_stats
 
 Stats = dict[str, Any]
 
@@ -101,7 +101,7 @@ def earlier_stats(
 
 def is_complete(job: Job, output: Path, stats: Stats, batch: BatchConfig) -> bool:
     """Whether all that is asked for is there, beside its `stats`, with regions cut and colours chosen as asked."""
-    if is_cut_otherwise(stats, batch) or is_colored_otherwise(stats, batch):
+    if not is_whole(stats) or is_cut_otherwise(stats, batch) or is_colored_otherwise(stats, batch):
         return False
     if "hierarchy" in batch.save and "levels" not in stats:
         return False

@@ -24,6 +24,22 @@ HASH = "ab" * 32
 ALL: tuple[Product, ...] = ("labels", "color", "stats")
 COLORS: tuple[Colors, ...] = ("palette", "mean")
 
+CLUSTER = {"label": 0, "pixels": 480, "fraction": 1.0, "mean_rgb": [9, 9, 9], "std_rgb": [0, 0, 0], "regions": 1}
+LISTS = ("levels", "loss", "similarity_loss", "continuity_loss", "labels_per_iteration")
+WHOLE: dict[str, Any] = {
+    "options": TINY.as_options(),
+    "source": {"path": JOB.path, "width": 24, "height": 20, "sha256": HASH},
+    "device": "cpu",
+    "fit": {
+        **dict.fromkeys(("width", "height", "iterations", "threshold", "seconds"), 1),
+        **{name: [] for name in LISTS},
+        **{"stop_reason": "threshold", "silhouette": None, "precision": "float32"},
+    },
+    "num_labels": 1,
+    "colors": "palette",
+    "clusters": [{**CLUSTER, "color": [1, 2, 3]}],
+}
+
 
 @pytest.fixture
 def output(tmp_path: Path) -> Path:
@@ -31,7 +47,7 @@ def output(tmp_path: Path) -> Path:
     for product in ALL:
         path = JOB.result(tmp_path, product)
         path.parent.mkdir(parents=True)
-        path.write_text(json.dumps({"options": TINY.as_options(), "source": {"sha256": HASH}, "colors": "palette"}))
+        path.write_text(json.dumps(WHOLE))
     return tmp_path
 
 
@@ -43,6 +59,12 @@ def stats_of(output: Path) -> dict[str, Any]:
 
 def test_image_with_all_its_results_is_complete(output: Path) -> None:
     assert is_complete(JOB, output, stats_of(output), BatchConfig())
+
+
+@pytest.mark.parametrize("section", ["source", "device", "fit", "num_labels", "clusters"])
+def test_image_whose_stats_lack_a_section_is_not_complete(output: Path, section: str) -> None:
+    stats = {name: entry for name, entry in stats_of(output).items() if name != section}
+    assert not is_complete(JOB, output, stats, BatchConfig())
 
 
 def test_stats_of_other_content_are_none_of_the_images(output: Path) -> None:
