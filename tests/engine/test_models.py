@@ -87,14 +87,12 @@ def test_network_of_other_sizes_is_refused(tmp_path: Path) -> None:
             new_network(dataclasses.replace(CONFIG, **other, model=file))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(
-    "other", [{"features": 10**6}, {"clusters": 2**15 - 1, "features": 10**6}, {"features": 8.5}], ids=str
-)
+@pytest.mark.parametrize("other", [{"features": 4096}, {"clusters": 2**15 - 1, "features": 4096}], ids=str)
 @pytest.mark.parametrize("config", [CONFIG, RESNET], ids=["cnn", "resnet"])
 def test_network_that_a_file_only_claims_to_hold_takes_no_memory(
     config: SegmentConfig, other: dict[str, Any], tmp_path: Path
 ) -> None:
-    """Of a million channels it would be terabytes."""
+    """Of as many channels as there may be it would be gigabytes."""
     file = written(tmp_path / "model.safetensors", used_network(config), config)
     with pytest.raises(UsageError, match="does not hold the network of its options"):
         new_network(dataclasses.replace(config, **other, model=file))
