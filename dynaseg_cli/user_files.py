@@ -1,27 +1,28 @@
-"""Which files are a user's: none that is hidden, that a system left beside photos, or that dynaseg itself wrote."""
+"""Which files are the user's: not hidden ones, not what systems leave beside photos, not what dynaseg wrote."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Container
 from pathlib import Path
 from typing import Literal
 
 MARK = ".dynaseg"
-"""File that an output folder bears from its first moment: what lies below is dynaseg's, and never input."""
+"""File in every output folder, from its first moment: nothing below such a folder is input."""
 LOG_NAME, RUN_NAME = "outcomes.jsonl", "run.json"
-"""By which the output folders of versions that left no mark are known."""
+"""Files that identify the output folders of earlier versions, which left no mark."""
 
 SYSTEM_FOLDERS = frozenset(("__MACOSX", "@eaDir"))
-"""Left by macOS in its zip files and by network drives beside photos: they hold thumbnails and attributes."""
+"""Folders of thumbnails and attributes that macOS puts into zip files and network drives put beside photos."""
 SIDECAR = "._"
-"""Prefix of the files in which macOS keeps a file's attributes on a disk that has no place for them."""
+"""Prefix of files in which macOS keeps attributes on disks that cannot store them."""
 
 Kind = Literal["hidden", "sidecar", "system folder"]
 
 
 def kind_passed_over(name: str) -> Kind | None:
-    """Why the file or folder called `name` (one part of a path) is not a user's by its name; None if it may be."""
+    """Why a file or folder with this name (one part of a path) is not the user's; None if it may be."""
     if name.startswith(SIDECAR):
         return "sidecar"
     if name.startswith(".") and name not in (".", ".."):
@@ -29,12 +30,53 @@ def kind_passed_over(name: str) -> Kind | None:
     return "system folder" if name in SYSTEM_FOLDERS else None
 
 
+RESULTS, DUPLICATE, LINK = "results", "duplicate", "link"
+"""Further kinds of what is passed over. A kind that is not listed here is the name of a format that cannot be read."""
+_WORDS = {
+    "hidden": ("hidden file or folder", "hidden files or folders"),
+    "sidecar": ("sidecar", "sidecars"),
+    "system folder": ("system folder", "system folders"),
+    RESULTS: ("folder that dynaseg wrote", "folders that dynaseg wrote"),
+    DUPLICATE: ("file named twice", "files named twice"),
+    LINK: ("link out of the input", "links out of the input"),
+}
+
+
+class PassedOver(Counter[str]):
+    """How many files and folders are not input, by kind, with the first of each kind as an example."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first: dict[str, Path] = {}
+
+    def add(self, kind: str, path: Path) -> None:
+        """Count a file or folder."""
+        self[kind] += 1
+        self.first.setdefault(kind, path)
+
+    def describe(self) -> str:
+        """The counts in words, with what to do about them; empty if nothing was passed over.
+
+        Example: ``2 sidecars (photos/._a.jpg first), 1 HEIC file (photos/b.heic); convert HEIC to JPEG, PNG or TIFF``.
+        """
+        formats = sorted(self.keys() - _WORDS.keys())
+        parts = []
+        for kind in (*(kind for kind in _WORDS if self[kind]), *formats):
+            several = self[kind] > 1
+            words = _WORDS.get(kind, (f"{kind} file", f"{kind} files"))[several]
+            parts.append(f"{self[kind]} {words} ({self.first[kind]}{' first' if several else ''})")
+        remedies = [f"convert {' and '.join(formats)} to JPEG, PNG or TIFF"] if formats else []
+        if self[LINK]:
+            remedies.append("--follow-symlinks follows links")
+        return "; ".join([", ".join(parts), *remedies])
+
+
 def is_output_folder(folder: Path, names: Container[str] | None = None) -> bool:
     """Whether dynaseg wrote a folder.
 
     Parameters
     ----------
-    names : of what is in the folder, where they are known: then most folders cost no system call.
+    names : names of the files in the folder, if known: most folders then cost no system call.
     """
     if names is None:
         names = _Names(folder)

@@ -1,4 +1,4 @@
-"""The output folder: the names of what is written there, the mark it bears, and the files in it that are a user's."""
+"""The output folder: the names of everything written there, its mark, and the user's own files in it."""
 
 from __future__ import annotations
 
@@ -36,14 +36,21 @@ _FOREIGN = "foreign"
 
 
 def folded(name: str) -> str:
-    """A name as file systems compare it that tell neither upper from lower case nor ways to write an accent."""
+    """A name for comparison as on file systems that ignore case and how accents are encoded."""
     return name.casefold() if name.isascii() else unicodedata.normalize("NFC", name).casefold()
 
 
-def mark_output(output: Path) -> None:
-    """Create the output folder where it is not there, and mark it as dynaseg's, before anything else is written.
+def is_result(real: Path) -> bool:
+    """Whether a folder, given by its real path, is one that dynaseg writes results to, or lies in one."""
+    return any(
+        folded(real.relative_to(above).parts[0]) in FOLDERS and is_output_folder(above) for above in real.parents
+    )
 
-    Files that lie where results go, and were there before the mark, are listed in it: they are a user's for good.
+
+def mark_output(output: Path) -> None:
+    """Create the output folder if needed, and mark it as dynaseg's before anything else is written to it.
+
+    The mark lists the files that were already there where results go. They stay the user's for good.
 
     Raises
     ------
@@ -58,7 +65,7 @@ def mark_output(output: Path) -> None:
     temporary = output / f"{MARK}-{secrets.token_hex(8)}.tmp"
     try:
         temporary.write_text(content)
-        # Not a rename: where two runs begin at once, the first mark stays, as the second may have seen results.
+        # Not a rename: if two runs start at once, the first mark must stay. The second may list the first's results.
         os.link(temporary, mark)
     except FileExistsError:
         pass
@@ -72,19 +79,19 @@ def mark_output(output: Path) -> None:
 
 
 def foreign_files(output: Path) -> frozenset[str]:
-    """Files of a user's where results go, as `folded` paths below `output`; a link to a folder ends with a slash.
+    """The user's files where results go, as `folded` paths below `output`; links to folders end with a slash.
 
-    Of a folder that dynaseg wrote, these are the files that its mark lists. Of another one, all that is there.
+    In a folder that dynaseg wrote, these are the files that its mark lists. In any other folder, all files count.
 
     Raises
     ------
     UsageError
-        If the mark is damaged: then nobody knows.
+        If the mark is damaged, so that they are not known.
     """
     if is_output_folder(output):
         return _listed_in_mark(output / MARK)
     found = frozenset(folded(path) for path in _where_results_go(output))
-    # Another run may have begun meanwhile. It marks the folder first, so that a result is never seen without the mark.
+    # Another run may have started meanwhile. It marks the folder first, so its results are never seen without a mark.
     return _listed_in_mark(output / MARK) if is_output_folder(output) else found
 
 
@@ -102,7 +109,7 @@ def _listed_in_mark(mark: Path) -> frozenset[str]:
 def _where_results_go(output: Path) -> Iterator[str]:
     try:
         names = os.listdir(output)  # noqa: PTH208 - text
-    except OSError:  # it is not there, or cannot be used, of which a person hears elsewhere
+    except OSError:  # not there; or not usable, which is reported elsewhere
         return
     for name in names:
         if folded(name) in FOLDERS:
@@ -112,7 +119,7 @@ def _where_results_go(output: Path) -> Iterator[str]:
 
 
 def _is_empty(path: Path) -> bool:
-    """Whether a file has nothing that could be lost, as the log of a run that ended at its start; a link has."""
+    """Whether a file has no content to lose, like the log of a run that was killed at its start."""
     status = path.lstat()
     return S_ISREG(status.st_mode) and not status.st_size
 
@@ -132,32 +139,32 @@ def _below(output: Path, folder: str) -> Iterator[str]:
 
 
 def refuse_foreign(output: Path, targets: Iterable[str]) -> None:
-    """Refuse to write over a user's files.
+    """Refuse to replace a user's files.
 
     Parameters
     ----------
-    targets : what is to be written, as paths below `output`; one that ends with a slash is a folder of any files.
+    targets : paths below `output` that are to be written. A path that ends with a slash stands for all files below it.
 
     Raises
     ------
     UsageError
-        If one of them is there, whatever the case of its letters, and dynaseg did not write it; or if a folder on the
-        way to one is a link or a file of the user's.
+        If a target exists (ignoring case) and dynaseg did not write it, or if a folder on the way to it is a link or a
+        file of the user's.
     """
     foreign = foreign_files(output)
     if not foreign:
         return
     below = _folders_of(foreign)
-    passed: set[str] = set()
-    """Folders on the way to targets that are no files or links of the user's."""
+    checked: set[str] = set()
+    """Folders on the way to targets that were checked."""
     for target in map(folded, targets):
         if target in foreign or (target.endswith("/") and target[:-1] in below):
             _refuse(output, target)
         folder = target.rstrip("/").rpartition("/")[0]
-        while folder and folder not in passed:
+        while folder and folder not in checked:
             if folder in foreign or folder + "/" in foreign:
                 _refuse(output, folder)
-            passed.add(folder)
+            checked.add(folder)
             folder = folder.rpartition("/")[0]
 
 
@@ -181,7 +188,7 @@ def _refuse(output: Path, target: str) -> None:
 
 
 def _as_spelled(output: Path, target: str) -> Path:
-    """A `folded` path below `output` as the file system has it."""
+    """A `folded` path below `output`, spelled as the file system spells it."""
     found = Path()
     for part in target.rstrip("/").split("/"):
         try:

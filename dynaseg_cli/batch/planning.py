@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 from bisect import bisect_left
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -15,7 +14,7 @@ from shlex import quote
 from ..config import BatchConfig, SegmentConfig, WeightsFile
 from ..errors import UsageError
 from ..model_file import read_model
-from ..user_files import LOG_NAME, RUN_NAME
+from ..user_files import LOG_NAME, RUN_NAME, PassedOver
 from .discovery import Discovery, discover
 from .job import EXTENSIONS, MANY_REGIONS, SCRIBBLES, Job
 from .outcome import Outcome
@@ -44,8 +43,7 @@ class Plan:
     batch: BatchConfig
     unlistable: list[Outcome]
     """Folders below the inputs that could not be listed: failures from the start."""
-    passed_over: Counter[str] = field(default_factory=Counter)
-    """How many files and folders were not taken for input, by kind."""
+    passed_over: PassedOver = field(default_factory=PassedOver)
     doubts: list[str] = field(default_factory=list)
     """What a person may have meant otherwise, in whole sentences."""
     unused_scribbles: list[Path] = field(default_factory=list)

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..batch.decoding import decode, read_source
-from ..batch.discovery import describe_passed_over, discover
+from ..batch.discovery import discover
 from ..batch.job import Job
 from ..batch.output_folder import mark_output, refuse_foreign
 from ..batch.summary import versions
@@ -25,7 +25,8 @@ from ..engine.memory import release_memory
 from ..errors import ImageError, UsageError
 from ..evaluation.agreement import Row
 from ..evaluation.evaluate import Evaluation
-from ..evaluation.pairing import composed, scorable
+from ..evaluation.label_folders import composed
+from ..evaluation.pairing import scorable
 from ..pictures.palette import palette_colors
 from ..writing import write_colors, write_labels
 from .memory import peak_bytes, reset_peak
@@ -82,7 +83,7 @@ class Benchmark:
         self.notes: list[str] = []
         """What a reader of the metrics must know, in whole sentences."""
         if found.passed_over:
-            self.notes.append(f"Passed over: {describe_passed_over(found.passed_over)}.")
+            self.notes.append(f"Passed over: {found.passed_over.describe()}.")
         for variant in variants:
             results = (job.result(Path(), product) for job in self.jobs for product in ("labels", "color"))
             refuse_foreign(self._folder(variant), map(str, results))

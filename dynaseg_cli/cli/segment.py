@@ -582,12 +582,10 @@ def _end(summary: RunSummary, device: str, signal: int | None, *, as_json: bool,
 
 
 def _say_what_is_left_out(plan: Plan) -> None:
-    from ..batch.discovery import describe_passed_over
-
     for doubt in plan.doubts:
         say(doubt, "yellow")
-    if plan.passed_over.total():
-        say(f"passed over: {describe_passed_over(plan.passed_over)}", "yellow")
+    if plan.passed_over:
+        say(f"passed over: {plan.passed_over.describe()}", "yellow")
 
 
 def _fetch_weights(config: SegmentConfig, *, quiet: bool) -> None:

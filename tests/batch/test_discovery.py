@@ -160,7 +160,9 @@ def test_photos_that_cannot_be_read_are_counted_by_kind(photos: Path) -> None:
     touch(photos, "a.jpg", "b.NEF", "c.cr2", "sub/d.dng", "e.txt")
     assert find(photos).passed_over == {"camera raw": 3}
     (photos / "a.jpg").unlink()
-    with pytest.raises(UsageError, match=r"no images in .*; passed over: 3 camera raw \(convert them to JPEG"):
+    with pytest.raises(
+        UsageError, match=r"no images in .*; passed over: 3 camera raw files \(.*first\); convert camera raw to JPEG"
+    ):
         find(photos)
 
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import threading
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from dynaseg_cli.batch.job import Job
 from dynaseg_cli.batch.outcome import Outcome
 from dynaseg_cli.batch.planning import Plan
 from dynaseg_cli.batch.summary import RunSummary
+from dynaseg_cli.user_files import PassedOver
 
 DONE = Outcome("a.jpg", "done", num_labels=4, iterations=9, stop_reason="threshold", seconds=0.5)
 FAILED = Outcome("b\n\udce9.jpg", "failed", "the file is empty")
@@ -21,7 +21,10 @@ FAILED = Outcome("b\n\udce9.jpg", "failed", "the file is empty")
 def summary(output: Path, *outcomes: Outcome) -> RunSummary:
     jobs = [Job(f"{index}.jpg", str(index)) for index in range(4)]
     folder = Outcome("folder", "failed", "cannot be listed")
-    made = RunSummary(Plan(jobs, jobs, output, TINY, BatchConfig(), [folder], Counter(hidden=2)))
+    passed_over = PassedOver()
+    for name in (".a.jpg", ".b.jpg"):
+        passed_over.add("hidden", Path(name))
+    made = RunSummary(Plan(jobs, jobs, output, TINY, BatchConfig(), [folder], passed_over))
     for outcome in outcomes:
         made.add(outcome)
     return made

@@ -271,7 +271,7 @@ def test_links_out_of_the_input_are_followed_only_when_asked(photos: Path, here:
     (photos / "link").symlink_to(here / "elsewhere")
     result = segment(photos, "--json")
     assert summary(result)["images"] == 3
-    assert "passed over: 1 link out of the input (--follow-symlinks)\n" in result.stderr
+    assert "passed over: 1 link out of the input (photos/link); --follow-symlinks follows links\n" in result.stderr
     assert summary(segment(photos, "--json", "--follow-symlinks"))["images"] == 4
 
 

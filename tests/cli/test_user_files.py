@@ -161,8 +161,8 @@ def test_folder_from_a_mac_is_segmented_without_a_failure(photos: Path, here: Pa
     passed_over = {"camera raw": 1, "hidden": 1, "sidecar": 2, "system folder": 1}
     assert counts(result) in ((0, 3, passed_over | {"HEIC": 1}), (1, 4, passed_over)), "HEIC is read with an extra"
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("passed over: ")]
-    assert "1 hidden, 2 sidecars of macOS (._*), 1 system folder" in line
-    assert "1 camera raw" in line
+    assert "1 hidden file or folder (photos/.thumbs), 2 sidecars (photos/._a.png first), 1 system folder" in line
+    assert "1 camera raw file (photos/e.nef)" in line
     assert (
         json.loads((here / "photos-dynaseg/run.json").read_text())["passed_over"]
         == json.loads(result.stdout)["passed_over"]
