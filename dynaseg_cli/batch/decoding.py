@@ -130,7 +130,8 @@ def _decode(content: bytes, max_pixels: int, value_range: ValueRange) -> Photo:
     warnings = []
     if frames > 1:
         many = f"more than {MOST_COUNTED}" if frames > MOST_COUNTED else str(frames)
-        warnings.append(f"first of {many} {word}: the others are left out")
+        left_out = f", {frames - 1} left out" if frames <= MOST_COUNTED else ""
+        warnings.append(f"first of {many} {word}{left_out}")
         frames = min(frames, MOST_COUNTED)
     read = _read(content, max_pixels, warnings)
     if not isinstance(read, DeepImage):

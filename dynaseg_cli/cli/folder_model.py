@@ -47,7 +47,7 @@ def fit_options(
     if load_model is not None:
         return _options_of_model(load_model, given)
     if given.get("fit") == "folder":
-        # Of two classes three are never left over: a fit would end before it began.
+        # The default threshold must be below the number of classes, or the fit would stop at once.
         labels = min(FOLDER_FIT["min_labels"], max(1, given.get("clusters", FOLDER_FIT["clusters"]) - 1))
         preset = dataclasses.replace(preset, **FOLDER_FIT | {"min_labels": labels})
     elif classes is not None:
@@ -77,24 +77,13 @@ def check_save_model(path: Path, plan: Plan) -> None:
     UsageError
         If it cannot be kept there.
     """
-    from ..model_file import read_model
-
     if plan.segment.fit != "folder":
         raise UsageError("--save-model keeps the network of a folder: it goes with --fit folder")
-    refuse_unwritable("--save-model", path)
-    if not path.exists() or not path.stat().st_size:
+    refuse_unwritable("--save-model", path, _is_model)
+    if not path.exists() or not path.stat().st_size or plan.batch.overwrite:
         return
     model = plan.segment.model
-    if model is not None and _holds(path, _content(model)):
-        return
-    try:
-        read_model(path)
-    except UsageError:
-        raise UsageError(
-            f"--save-model {path} exists and is not a model that dynaseg wrote: no model may replace it, not even with"
-            " --overwrite; choose another name"
-        ) from None
-    if not plan.batch.overwrite:
+    if model is None or path.read_bytes() != _content(model):
         raise UsageError(f"--save-model {path} is another model; --overwrite replaces it, or choose another name")
 
 
@@ -157,12 +146,15 @@ def save_folder_statistics(plan: Plan, *, quiet: bool) -> None:
     say(f"labels over the folder: {len(clusters)} of {plan.segment.clusters}, {found} with {NOTABLE:.0%} of it or more")
 
 
-def _holds(path: Path, content: bytes) -> bool:
-    """Whether a file has this content; one that cannot be read has another."""
+def _is_model(path: Path) -> bool:
+    """Whether a file is a model that dynaseg wrote."""
+    from ..model_file import read_model
+
     try:
-        return path.read_bytes() == content
-    except OSError:
+        read_model(path)
+    except UsageError:
         return False
+    return True
 
 
 def _content(model: WeightsFile) -> bytes:

@@ -1,4 +1,4 @@
-"""Files that a command is asked to write at its end: refused before any work, and never a file of the user's."""
+"""Files named by options such as ``--per-image``: checked before any work, so that no other file is replaced."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ..errors import DynasegError, UsageError
 from .console import say
 
 _MOST_BYTES = 256 << 20
-"""A larger file is taken for one of the user's."""
+"""A larger file is taken to be the user's."""
 
 
 def refuse_reports(reports: dict[str, Path | None]) -> None:
-    """Raise UsageError if one of these files, by their options, cannot be written, or two are the same.
+    """Raise UsageError if one of these files (option: path) cannot be written, or if two are the same file.
 
-    A file that is there already may be replaced if it is empty, or a report that dynaseg wrote.
+    An existing file is replaced only if it is empty or a report that dynaseg wrote.
     """
     taken: dict[Path, str] = {}
     for option, path in reports.items():
@@ -36,14 +36,14 @@ def refuse_unwritable(option: str, path: Path, is_own: Callable[[Path], bool] | 
 
     Parameters
     ----------
-    is_own : whether a file that is there, and not empty, is one that dynaseg wrote; another is not replaced.
+    is_own : tells whether dynaseg wrote an existing file that is not empty. Others are not replaced.
     """
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             raise UsageError(f"{option} {path} is there already, and is no regular file")
         if is_own is not None and status.st_size and not is_own(path):
-            raise UsageError(f"{option} {path} is there already and was not written by dynaseg; name another file")
+            raise UsageError(f"{option} {path} exists and was not written by dynaseg; choose another name")
     except FileNotFoundError:
         if not path.parent.is_dir():
             raise UsageError(f"{option} {path}: there is no folder {path.parent}") from None
@@ -81,7 +81,7 @@ def _is_csv(content: bytes) -> bool:
 
 
 def _is_markdown(content: bytes) -> bool:
-    """A table and nothing else: one that was pasted into a text does not give the text away."""
+    """Whether it is a table and nothing else, so not a text into which a table was pasted."""
     head, *rest = content.rstrip(b"\n").split(b"\n")
     return (
         head.startswith(b"| method |")
@@ -103,7 +103,7 @@ def _is_json(content: bytes) -> bool:
 
 
 def write_each(files: Iterable[tuple[Path | None, Callable[[Path], None]]]) -> bool:
-    """Have each path that was asked for written; whether all could be. One that cannot costs none of the others."""
+    """Write each file that was asked for, and report those that failed. Returns whether all could be written."""
     whole = True
     for path, write in files:
         if path is None:

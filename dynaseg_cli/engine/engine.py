@@ -35,7 +35,7 @@ SMALLEST_SIZE = 32
 """Out of memory, the longest side is halved no further than to this; tiles neither."""
 
 BAND = 256
-"""Rows that are looked at at a time."""
+"""Rows compared at a time."""
 
 OnLabels = Callable[[int, int, NDArray[np.int16]], None]
 """Called with the iteration (from 1), q' and the (h, w) raw labels."""
@@ -90,8 +90,8 @@ class Engine:
     ) -> Segmentation:
         """Segment an RGB (H, W, 3) uint8 image.
 
-        An image of one colour has one label, or at each pixel the one drawn nearest to it: what a network makes of
-        one are rings along the frame, for it sees zeros beyond.
+        An image of one colour gets one label (with scribbles, each pixel gets the nearest one drawn) without a fit: the
+        network's zero padding would make rings along its frame.
 
         Parameters
         ----------
@@ -118,7 +118,8 @@ class Engine:
         started = time.perf_counter()
         if self.config.fit == "folder" and scribbles is not None:
             raise ValueError("scribbles name labels of one image; a network of a folder has labels of its own")
-        if self.config.fit == "folder" and (not self.config.refine or is_one_color(image)):  # nothing to refine on
+        # An image of one colour has nothing to refine on.
+        if self.config.fit == "folder" and (not self.config.refine or is_one_color(image)):
             if self.config.model is None:
                 raise ValueError("--fit folder: a network that is fitted to a folder is applied as the config's model")
             return self.apply(image, on_iteration)
@@ -130,11 +131,28 @@ class Engine:
             silhouette = silhouette or self.find_silhouette(image)
         threshold = len(drawn) or (silhouette.k if silhouette is not None else self.config.min_labels)
         assert isinstance(threshold, int)
+        seconds = 0.0
         if is_one_color(image):
-            raw, record = self._label_one_color(image, threshold, silhouette, on_iteration, scribbles, on_labels)
+            raw, levels, fit = self._label_one_color(image, scribbles, on_iteration, on_labels)
         else:
             with self.computing():
-                raw, record = self._fit_and_label(image, threshold, silhouette, on_iteration, scribbles, on_labels)
+                raw, levels, fit, seconds = self._fit_and_label(image, threshold, on_iteration, scribbles, on_labels)
+        record = FitRecord(
+            width=levels[-1].width,
+            height=levels[-1].height,
+            levels=levels,
+            iterations=len(fit.present),
+            stop_reason=fit.stop_reason,
+            threshold=threshold,
+            silhouette=silhouette,
+            labels_per_iteration=fit.present,
+            loss=fit.loss,
+            similarity_loss=fit.similarity,
+            continuity_loss=fit.continuity,
+            changed_fraction=fit.changed,
+            precision=self._precision,
+            seconds=seconds,
+        )
         return self._segmentation(raw, image, record, started, drawn)
 
     def apply(self, image: NDArray[np.uint8], on_iteration: OnIteration | None = None) -> Segmentation:
@@ -223,51 +241,33 @@ class Engine:
     def _label_one_color(
         self,
         image: NDArray[np.uint8],
-        threshold: int,
-        silhouette: Silhouette | None,
-        on_iteration: OnIteration | None,
         scribbles: NDArray[np.uint8] | None,
+        on_iteration: OnIteration | None,
         on_labels: OnLabels | None,
-    ) -> tuple[NDArray[np.int16], FitRecord]:
-        """Without a fit."""
-        raw = np.zeros(image.shape[:2], dtype=np.int16)
+    ) -> tuple[NDArray[np.int16], list[FitLevel], Fit]:
+        """Label without a fit: the raw labels, the level that a fit would have had, and what it would have found."""
+        height, width = image.shape[:2]
+        level = FitLevel(*working_size(width, height, self.config.max_size), iterations=1)
+        raw, fitted = np.zeros((height, width), np.int16), np.zeros((level.height, level.width), np.int16)
         if scribbles is not None:
-            raw = nearest_drawn(scribbles).astype(np.int16)
-        labels = 1 if scribbles is None else threshold
-        width, height = working_size(image.shape[1], image.shape[0], self.config.max_size)
+            raw = nearest_drawn(scribbles)
+            fitted = nearest_drawn(shrink_scribbles(scribbles, level.width, level.height))
+        present = len(np.unique(raw))
         if on_iteration is not None:
-            on_iteration(1, labels)
+            on_iteration(1, present)
         if on_labels is not None:
-            rows = np.arange(height) * image.shape[0] // height
-            columns = np.arange(width) * image.shape[1] // width
-            on_labels(1, labels, raw[np.ix_(rows, columns)])
-        record = FitRecord(
-            width=width,
-            height=height,
-            levels=[FitLevel(width, height, 1)],
-            iterations=1,
-            stop_reason="threshold",
-            threshold=threshold,
-            silhouette=silhouette,
-            labels_per_iteration=[labels],
-            loss=[0.0],
-            similarity_loss=[0.0],
-            continuity_loss=[0.0],
-            changed_fraction=[1.0],
-            precision=self._precision,
-            seconds=0.0,
-        )
-        return raw, record
+            on_labels(1, present, fitted)
+        return raw, [level], Fit(torch.tensor(fitted), "threshold", [1], [present], [0.0], [0.0], [0.0], [1.0])
 
     def _fit_and_label(
         self,
         image: NDArray[np.uint8],
         threshold: int,
-        silhouette: Silhouette | None,
         on_iteration: OnIteration | None,
         scribbles: NDArray[np.uint8] | None,
         on_labels: OnLabels | None,
-    ) -> tuple[NDArray[np.int16], FitRecord]:
+    ) -> tuple[NDArray[np.int16], list[FitLevel], Fit, float]:
+        """Raw labels, the levels of the fit, what it found, and the seconds it took."""
         height, width = image.shape[:2]
 
         def fit(max_size: int) -> tuple[list[NDArray[np.uint8]], Fit, float]:
@@ -288,31 +288,15 @@ class Engine:
 
         longest = max(height, width)
         levels, fitted, seconds = self._shrinking_on_out_of_memory(fit, min(self.config.max_size or longest, longest))
-        fitted_height, fitted_width = levels[-1].shape[:2]
-        if (fitted_height, fitted_width) == (height, width):
+        if levels[-1].shape[:2] == (height, width):
             raw = fitted.labels.to(torch.int16).cpu().numpy()
         else:
             raw = self._shrinking_on_out_of_memory(label, TILE_SIZE[self.device.type])
-        record = FitRecord(
-            width=fitted_width,
-            height=fitted_height,
-            levels=[
-                FitLevel(level.shape[1], level.shape[0], iterations)
-                for level, iterations in zip(levels, fitted.iterations, strict=True)
-            ],
-            iterations=len(fitted.present),
-            stop_reason=fitted.stop_reason,
-            threshold=threshold,
-            silhouette=silhouette,
-            labels_per_iteration=fitted.present,
-            loss=fitted.loss,
-            similarity_loss=fitted.similarity,
-            continuity_loss=fitted.continuity,
-            changed_fraction=fitted.changed,
-            precision=self._precision,
-            seconds=seconds,
-        )
-        return raw, record
+        found = [
+            FitLevel(level.shape[1], level.shape[0], iterations)
+            for level, iterations in zip(levels, fitted.iterations, strict=True)
+        ]
+        return raw, found, fitted, seconds
 
     def _fit(
         self,

@@ -110,8 +110,8 @@ def shrink_scribbles(scribbles: NDArray[np.uint8], width: int, height: int) -> N
     return result.reshape(height, width)
 
 
-def nearest_drawn(scribbles: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(H, W) uint8: at each pixel the label that is drawn nearest to it, where any is drawn."""
+def nearest_drawn(scribbles: NDArray[np.uint8]) -> NDArray[np.int16]:
+    """(H, W) int16: for each pixel the drawn label nearest to it. At least one must be drawn."""
     rows, columns = distance_transform_edt(scribbles == FREE, return_distances=False, return_indices=True)
-    nearest: NDArray[np.uint8] = scribbles[rows, columns]
+    nearest: NDArray[np.int16] = scribbles[rows, columns].astype(np.int16)
     return nearest

@@ -17,8 +17,9 @@ from PIL import Image, UnidentifiedImageError
 from ..config import MAX_PIXELS
 from ..errors import DecodeError
 from ..formats import png
+from ..formats.foreign import is_heif
 from ..formats.frames import count_frames
-from ..formats.tiff import first_page, rare_compression, read_tiff
+from ..formats.tiff import first_page, is_tiff, rare_compression, read_tiff
 from ..images import pillow_alone, read_file, read_image
 from ..regions.hierarchy import Hierarchy, hierarchy_of
 from .matlab import DAMAGE, MATLAB_BYTES, Matrix, read_matlab
@@ -28,12 +29,8 @@ IMAGE_FORMATS = {".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BMP", 
 SUFFIXES = (*IMAGE_FORMATS, ".mat", ".npy")
 PGM_HEADER = re.compile(rb"P[25]" + rb"(?:\s|#[^\r\n]*[\r\n])+(\d+)" * 3)
 """Width, height and the value of white; P2 is written in digits, P5 in bytes."""
-_SIGNATURES = (
-    *((b"\x89PNG\r\n\x1a\n", "PNG"), (b"II*\0", "TIFF"), (b"MM\0*", "TIFF"), (b"II+\0", "TIFF"), (b"MM\0+", "TIFF")),
-    *((b"GIF8", "GIF"), (b"BM", "BMP"), (b"\xff\xd8\xff", "JPEG"), (b"\0\0\0\x0cjP  ", "JPEG 2000")),
-)
-"""How the files of a format begin."""
-_BRANDS = {b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIC", b"avif": "AVIF"}
+_OTHER_FORMATS = {"JPEG": "JPEG", "MPO": "JPEG", "WEBP": "WebP", "JPEG2000": "JPEG 2000", "AVIF": "AVIF"}
+"""Formats that are opened only to name them in the refusal: they may have changed the labels."""
 _ANNOTATIONS = "groundTruth"
 """BSDS500's variable: a cell for each annotator."""
 LARGEST = 2.0**53
@@ -154,33 +151,31 @@ def is_color(path: Path) -> bool:
         return False
     try:
         content = read_image(path, MAX_PIXELS)
-        with pillow_alone(), Image.open(_stream(content), formats=list(IMAGE_FORMATS.values())) as image:
-            return image.mode in ("RGB", "RGBA")
+        with pillow_alone(), _opened(content) as image:
+            return image.format in IMAGE_FORMATS.values() and image.mode in ("RGB", "RGBA")
     except Exception:  # unreadable: the reader says so
         return False
 
 
-def _format_of(content: bytes) -> str | None:
-    """The format that a file has by its first bytes, whatever its name says; None if it is none of those known."""
-    if content[4:8] == b"ftyp":
-        return _BRANDS.get(content[8:12], "HEIC")
-    if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
-        return "WebP"
-    return next((name for signature, name in _SIGNATURES if content.startswith(signature)), None)
+def _under_another_name(stored: str, file_format: str) -> DecodeError:
+    return DecodeError(f"a {stored} file under the name of a {file_format}; save the labels as PNG, without loss")
 
 
-def _stream(content: bytes) -> io.BytesIO:
-    return io.BytesIO(png.without_metadata(content) if content.startswith(png.MARK) else content)
+def _opened(content: bytes) -> Image.Image:
+    """An image of any known format, its pixels not yet decoded."""
+    Image.init()
+    known = [name for name in (*dict.fromkeys(IMAGE_FORMATS.values()), *_OTHER_FORMATS) if name in Image.OPEN]
+    return Image.open(
+        io.BytesIO(png.without_metadata(content) if content.startswith(png.MARK) else content), formats=known
+    )
 
 
 def _read_image(content: bytes, file_format: str, limit: _Limit) -> LabelMap:
-    stored = _format_of(content) or file_format
-    if stored not in IMAGE_FORMATS.values():
-        raise DecodeError(f"a {stored} file under the name of a {file_format}; save the labels as PNG, without loss")
-    file_format = stored
     try:
-        with pillow_alone(limit.max_pixels if file_format == "GIF" else None):
-            image = Image.open(_stream(content), formats=[file_format])
+        with pillow_alone(limit.max_pixels if content.startswith(b"GIF") else None):
+            image = _opened(content)
+            if image.format in _OTHER_FORMATS:
+                raise _under_another_name(_OTHER_FORMATS[image.format], file_format)
             limit.check((image.height, image.width))
             if count_frames(content)[0] > 1:
                 raise DecodeError("it has more than one frame where one label map is needed")
@@ -198,7 +193,9 @@ def _read_image(content: bytes, file_format: str, limit: _Limit) -> LabelMap:
     except (DecodeError, MemoryError):
         raise
     except UnidentifiedImageError as error:
-        if file_format != "TIFF":
+        if is_heif(content):
+            raise _under_another_name("HEIC", file_format) from None
+        if not is_tiff(content):
             raise DecodeError(f"damaged, or not a {file_format} file") from error
         with pillow_alone():
             return _read_tiff(content, limit)

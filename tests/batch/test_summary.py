@@ -36,7 +36,7 @@ def test_summary_counts_outcomes_by_status(tmp_path: Path) -> None:
 
 
 def test_run_document_has_the_promised_keys(tmp_path: Path) -> None:
-    warned = Outcome("c.tif", "done", num_labels=2, warnings=("first of 3 pages: the others are left out",))
+    warned = Outcome("c.tif", "done", num_labels=2, warnings=("first of 3 pages, 2 left out",))
     made = summary(tmp_path, DONE, FAILED, warned)
     document = made.document("cpu (a processor)", interrupted=True)
     made.write(document)
@@ -55,7 +55,7 @@ def test_run_document_has_the_promised_keys(tmp_path: Path) -> None:
         "interrupted": True,
         "shard": "1/1",
         "failures": [{"path": "b\n\udce9.jpg", "reason": "the file is empty"}],
-        "warnings": [{"path": "c.tif", "warning": "first of 3 pages: the others are left out"}],
+        "warnings": [{"path": "c.tif", "warning": "first of 3 pages, 2 left out"}],
         "options": TINY.as_options(),
         "colors": "palette",
         "device": "cpu (a processor)",

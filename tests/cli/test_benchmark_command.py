@@ -99,7 +99,7 @@ def test_file_of_the_users_is_never_replaced(tmp_path: Path, option: str, name: 
         (tmp_path / name).write_text(content)
     before = files_below(tmp_path)
     said = refused(benchmark("photos", "--methods", QUICK, option, name))
-    assert said == f"{option} {name} is there already and was not written by dynaseg; name another file"
+    assert said == f"{option} {name} exists and was not written by dynaseg; choose another name"
     assert files_below(tmp_path) == before
 
 

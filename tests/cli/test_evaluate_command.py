@@ -422,7 +422,7 @@ def test_file_of_the_users_is_never_replaced(
     before = files_below(pairs)
     monkeypatch.setattr(Evaluation, "__init__", fail)
     said = refused(evaluate("pred", "gt", option, f"mine{suffix}"))
-    assert said == f"{option} mine{suffix} is there already and was not written by dynaseg; name another file"
+    assert said == f"{option} mine{suffix} exists and was not written by dynaseg; choose another name"
     assert files_below(pairs) == before
 
 

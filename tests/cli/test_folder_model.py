@@ -239,11 +239,11 @@ NOT_WITH_FOLDER = [
     (("--fit", "folder", "--save-model", "photos"), "--save-model photos is there already, and is no regular file"),
     (
         ("--fit", "folder", "--save-model", "photos/a.png"),
-        "--save-model photos/a.png exists and is not a model that dynaseg",
+        "--save-model photos/a.png exists and was not written by dynaseg; choose another name",
     ),
     (
         ("--fit", "folder", "--save-model", "photos/a.png", "--overwrite"),
-        "exists and is not a model that dynaseg wrote",
+        "exists and was not written by dynaseg; choose another name",
     ),
     (("--load-model", "missing"), "--load-model missing: No such file or directory"),
     (("--load-model", "photos"), "--load-model photos: Is a directory"),

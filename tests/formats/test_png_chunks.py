@@ -163,4 +163,4 @@ def test_animation_gives_its_first_frame_and_says_of_how_many() -> None:
     photo = decode_photo(stream.getvalue(), LIMIT)
     np.testing.assert_array_equal(photo.pixels, noise())
     assert photo.frames == 3
-    assert photo.warnings == ("first of 3 frames: the others are left out",)
+    assert photo.warnings == ("first of 3 frames, 2 left out",)
