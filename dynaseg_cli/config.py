@@ -45,13 +45,13 @@ IMAGENET_SHA256 = "f37072fd"
 MAX_PIXELS = 200_000_000
 """Of one image, unless asked otherwise."""
 MOST_PIXELS = 2**53
-"""That may be asked for."""
+"""Upper limit of options that limit pixels."""
 MOST_THREADS = 1024
 MOST_WORKERS = 2**16
 MOST_OF_BASELINE = 2**15
-"""Clusters, channels, iterations and the like of a baseline."""
+"""Upper limit of a baseline's clusters, channels, iterations and the like."""
 MOST_SIDE = 2**15
-"""Of the images that a benchmark makes, in pixels."""
+"""Longest side of synthetic images and of crops, in pixels."""
 
 
 def _choice(name: str, value: object, choices: tuple[str, ...]) -> None:
@@ -60,7 +60,7 @@ def _choice(name: str, value: object, choices: tuple[str, ...]) -> None:
 
 
 MOST = 2**31 - 1
-"""Of whole numbers that have no limit of their own: below it, none overflows."""
+"""Upper limit of whole numbers without a limit of their own, so that none overflows."""
 
 
 def _at_least(name: str, value: int, least: int, otherwise: str = "", most: int = MOST) -> None:
@@ -77,7 +77,7 @@ def _at_most(name: str, value: int, most: int) -> None:
 
 
 def range_text(value_range: ValueRange) -> str:
-    """As a person writes it, and as it is recorded beside a result: auto, full or LOW,HIGH."""
+    """The option as it is written and recorded: auto, full or LOW,HIGH."""
     return value_range if isinstance(value_range, str) else ",".join(_shortest(end) for end in value_range)
 
 
@@ -230,8 +230,8 @@ class SegmentConfig:
         _at_least("--min-labels", self.min_labels, 1)
         if self.min_labels > self.clusters:
             raise UsageError(
-                f"--min-labels {self.min_labels} is more than there can be with {most_labels} {self.clusters}, so that"
-                f" a fit would end before it began: give at most {self.clusters}"
+                f"--min-labels {self.min_labels} is more than {most_labels} {self.clusters}, and the fit would stop at"
+                f" once; give at most {self.clusters}"
             )
 
     def _check_folder_fit(self) -> None:
@@ -357,7 +357,7 @@ class BatchConfig:
     max_pixels: int = MAX_PIXELS
     """Images with more pixels are refused from their header, before anything is decoded."""
     range: ValueRange = "auto"
-    """Numbers of images deeper than 8 bits that become black and white: see `batch.value_range`."""
+    """Values of images deeper than 8 bits that become black and white: see `batch.value_range`."""
     scribbles: Path | None = None
     """Folder of what a user drew on images: a label image below it for each, named as its results are."""
     save: tuple[Product, ...] = ("labels", "color", "stats")

@@ -39,15 +39,15 @@ class InterruptedWorkError(DynasegError):
 
 
 def memory_limit() -> str:
-    """The limit of a process's memory, ready to be added to what went wrong; empty if there is none."""
+    """A hint to append to a message if the memory of processes is limited; otherwise empty."""
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     if limit == resource.RLIM_INFINITY:
         return ""
-    return f"; a process may have no more than {limit >> 20} MB here: raise that limit (ulimit -v unlimited)"
+    return f"; processes are limited to {limit >> 20} MB here: raise the limit (ulimit -v unlimited)"
 
 
 def system_reason(error: OSError | ImportError | MemoryError) -> str:
-    """What the system refused, in words: no mistake of the program, and nothing that a traceback would explain."""
+    """The reason for an error of the system, for a message without a traceback."""
     if isinstance(error, MemoryError):
         return f"out of memory{memory_limit()}"
     if isinstance(error, ImportError):

@@ -57,13 +57,13 @@ METADATA: dict[str, dict[str, Any]] = {
     "svg": {"Creator": "dynaseg", "Date": None},
     "pdf": {"Creator": "dynaseg", "CreationDate": None},
 }
-"""What a file says of itself, by its format: who made it, and not when, so that the same figures give the same file."""
+"""Metadata by format: dynaseg as the creator, and no date, so that equal figures give equal files."""
 MARKS = (
     (b"\x89PNG", b"tEXtSoftware\0dynaseg"),
     (b"<?xml", b"<dc:title>dynaseg</dc:title>"),
     (b"%PDF", b"/Creator (dynaseg)"),
 )
-"""How a picture of each format begins, and what is in it only if dynaseg wrote it."""
+"""For each format, how a file begins, and a mark that it contains only if dynaseg wrote it."""
 
 
 def refuse_undrawable(option: str, path: Path) -> None:

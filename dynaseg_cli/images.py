@@ -17,7 +17,7 @@ from PIL import Image, ImageFile
 from .errors import DecodeError
 
 HEIF_INSTALLED = find_spec("pillow_heif") is not None
-"""Whether the extra `heif`, with which HEIC is read, is there."""
+"""Whether the extra `heif` is installed, which reads HEIC."""
 _HEIF_SUFFIXES = (".heic", ".heif", ".hif")
 
 PHOTO_SUFFIXES = (
@@ -49,7 +49,7 @@ UNREADABLE_SUFFIXES: Mapping[str, str] = {
     ".tga": "TGA",
     ".xcf": "GIMP",
 }
-"""Lower-case suffixes of images that are not read here, each with the name of its kind."""
+"""Lower-case suffixes of images that cannot be read, with the name of their kind."""
 
 _BYTES_A_PIXEL = 16
 """More than any format takes for pixels that Pillow can read."""
@@ -84,12 +84,12 @@ def read_image(path: Path, max_pixels: int) -> bytes:
 
 @contextmanager
 def pillow_alone(most_pixels: int | None = None) -> Iterator[None]:
-    """Pillow for one thread at a time, without its own pixel limit, its warnings and its log, and not content with a
-    part of an image, whatever it was told elsewhere. Nor is there a log of tifffile.
+    """Pillow for one thread at a time, without its pixel limit, warnings and log, and refusing truncated images.
 
-    All of it belongs to the whole process, hence the lock. Readers check the number of pixels on the header in
-    place of Pillow's limit, and say once, by an error, what is wrong with a file. GIF alone needs `most_pixels`,
-    twice which are an error: before its header can be checked, Pillow may have filled a whole frame.
+    tifffile's log is silenced as well. All of these settings belong to the whole process, hence the lock. Readers check
+    the number of pixels in the header in place of Pillow's limit, and report once, by an error, what is wrong with a
+    file. GIF alone needs `most_pixels`, twice which are an error: before its header can be checked, Pillow may have
+    filled a whole frame.
     """
     logs = [logging.getLogger(name) for name in ("PIL", "tifffile")]
     with _pillow, warnings.catch_warnings():

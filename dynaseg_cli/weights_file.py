@@ -13,7 +13,7 @@ from .images import read_file
 IMAGENET_URL = f"https://download.pytorch.org/models/resnet18-{IMAGENET_SHA256}.pth"
 """What torchvision calls `ResNet18_Weights.IMAGENET1K_V1`, 45 MB."""
 MOST_BYTES = 1 << 33
-"""Of a file of weights: all of it is in memory at once."""
+"""Limit on a file of weights, which is read into memory as a whole."""
 
 
 def identify(path: str | Path, option: str = "weights") -> WeightsFile:
@@ -49,7 +49,7 @@ def imagenet_path() -> Path:
     """Where torch.hub keeps torchvision's ImageNet weights of the ResNet-18, by TORCH_HOME and XDG_CACHE_HOME."""
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     home = os.environ.get("TORCH_HOME") or f"{cache}/torch"
-    # Path's own fails where nobody has such a home.
+    # Path.expanduser raises for unknown users.
     place = Path(os.path.expanduser(home)).absolute()  # noqa: PTH111
     return place / "hub" / "checkpoints" / IMAGENET_URL.rpartition("/")[2]
 

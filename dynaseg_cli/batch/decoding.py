@@ -47,11 +47,11 @@ class Photo:
     pixels: NDArray[np.uint8]
     """(H, W, 3) uint8 RGB, turned as EXIF says."""
     range: UsedRange | None = None
-    """What was made of its numbers, where they are deeper than 8 bits."""
+    """How its values were mapped to 8 bits, if they are deeper."""
     frames: int = 1
-    """Frames or pages of the file, the first of which this is; counting stops at `formats.frames.MOST_COUNTED`."""
+    """Number of frames or pages, of which this is the first; counting stops at `formats.frames.MOST_COUNTED`."""
     warnings: tuple[str, ...] = ()
-    """What a person should know of the image."""
+    """What the user should know about the image."""
 
 
 def read_source(path: Path, max_pixels: int) -> tuple[bytes, str]:
@@ -75,16 +75,15 @@ def decode_photo(content: bytes, max_pixels: int, value_range: ValueRange = "aut
     """Decode an image file to RGB.
 
     The first frame or page, turned as EXIF says, colour profiles ignored. Grey is repeated in three channels; palettes
-    are looked up; transparency is composited on white; CMYK, YCbCr, Lab and HSV are converted. Numbers deeper than 8
-    bits, grey or colour, in PNG, TIFF and PPM, are brought to 8 bits as `value_range` says: see `to_8_bits`. Of more
-    than three bands of a TIFF the first three are red, green and blue. JPEG 2000 in colour and AVIF lose what they have
-    beyond 8 bits.
+    are looked up; transparency is composited on white; CMYK, YCbCr, Lab and HSV are converted. Values deeper than 8
+    bits in PNG, TIFF and PPM, grey or colour, are mapped to 8 bits by `value_range`: see `to_8_bits`. Of a TIFF with
+    more than three bands, the first three are red, green and blue. JPEG 2000 colour and AVIF are decoded to 8 bits.
 
-    At its peak it takes 8 bytes a pixel and 40 MB beside `content`, and more where the decoder itself does:
-    progressive JPEG 10, or 12 of four inks, and twice that where its end is missing; 16-bit colour PNG 10; TIFF of
-    several bands 3 beside what its numbers take, and those once or twice more in one large strip that is compressed or
-    big-endian; AVIF 16; WebP 22; JPEG 2000 25. A JPEG 2000 made to take more than `PEAK_BYTES_A_PIXEL` is stopped, on
-    Linux. Files made to take minutes exist all the same, and only a limit of time from outside stops them.
+    Peak memory is 8 bytes per pixel plus 40 MB, besides `content`. Some decoders need more: progressive JPEG 10 (12 for
+    CMYK; twice that if the end of the file is missing), 16-bit colour PNG 10, AVIF 16, WebP 22, JPEG 2000 25. A deep
+    TIFF needs 3 bytes per pixel plus its samples, which one large compressed or big-endian strip takes twice or three
+    times. On Linux, a JPEG 2000 that needs more than `PEAK_BYTES_A_PIXEL` is stopped. Time is not limited here: a file
+    can be crafted to take minutes.
 
     Raises
     ------
@@ -109,7 +108,7 @@ def decode_photo(content: bytes, max_pixels: int, value_range: ValueRange = "aut
 
 
 def is_deep(content: bytes) -> bool:
-    """Whether an image has more than 8 bits a sample, as far as its header tells: `--range` changes it."""
+    """Whether an image has more than 8 bits per sample according to its header, so that a value range applies to it."""
     if png.is_deep(content) or pnm.is_deep(content):
         return True
     with suppress(Exception), pillow_alone():
@@ -146,14 +145,14 @@ def _decode(content: bytes, max_pixels: int, value_range: ValueRange) -> Photo:
     else:
         rgb = _as_rgb(read)
     alpha, orientation = read.alpha, read.orientation
-    del read  # the numbers, before there are copies of what was made of them
+    del read  # free the deep values before the result is copied
     if alpha is not None:
         _composite_on_white(rgb, alpha)
     return Photo(_turned(rgb, orientation), used, frames, tuple(warnings))
 
 
 def _read(content: bytes, max_pixels: int, warnings: list[str]) -> NDArray[np.uint8] | DeepImage:
-    """An RGB image, or what is not one yet; to `warnings` is added what a person should know."""
+    """An RGB image, or one that still has to be mapped to 8 bits. Adds to `warnings`."""
     page = tiff.first_page(content)
     if page is not None and tiff.is_deep(page):
         return tiff.read_tiff(content, max_pixels)
@@ -173,7 +172,7 @@ def _read(content: bytes, max_pixels: int, warnings: list[str]) -> NDArray[np.ui
     except UnidentifiedImageError:
         if not tiff.is_tiff(content):
             raise
-        return tiff.read_tiff(content, max_pixels)  # of bands that Pillow does not know
+        return tiff.read_tiff(content, max_pixels)  # with bands that Pillow does not support
     except OSError as error:
         rare = None if page is None else tiff.rare_compression(page)
         if rare is not None:
@@ -186,14 +185,14 @@ def _read(content: bytes, max_pixels: int, warnings: list[str]) -> NDArray[np.ui
 def _read_without_end(content: bytes, max_pixels: int, warnings: list[str]) -> NDArray[np.uint8]:
     ended = jpeg.with_end(content)
     if ended is None:
-        raise DecodeError("damaged: the file is cut off, and the details of the image with it; copy it once more")
+        raise DecodeError("damaged: the file is cut off, and the image lacks its details; copy it again")
     whole, missing, is_little = ended
     if not is_little:
         raise DecodeError(
-            f"damaged: the file is cut off, and the last {missing:.0%} of the image with it; copy it once more"
+            f"damaged: the file is cut off, and the last {missing:.0%} of the image is missing; copy it again"
         )
     if missing:
-        warnings.append("its last bytes are missing, and a few pixels with them")
+        warnings.append("the last bytes of the file are missing, and a few pixels with them")
     with Image.open(io.BytesIO(whole), formats=["JPEG", "MPO"]) as image:
         read = _read_open(image, whole, max_pixels)
     assert not isinstance(read, DeepImage)
@@ -274,7 +273,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _turned(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """An (H, W, 3) array, turned as EXIF says."""
+    """An (H, W, 3) array, turned by its EXIF orientation."""
     if orientation in (5, 6, 7, 8):
         image = image.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):
@@ -285,7 +284,7 @@ def _turned(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
 
 
 def _is_deep_mode(mode: str) -> bool:
-    """Whether it is one of grey in more than 8 bits: I;16 in either byte order, I, 32 bits, or F."""
+    """Whether a Pillow mode is grey with more than 8 bits: I;16 (either byte order), I (32 bits) or F."""
     return mode.startswith("I") or mode == "F"
 
 
@@ -303,13 +302,13 @@ def _deep_grey(image: Image.Image) -> DeepImage:
 
 
 def _as_rgb(image: DeepImage) -> NDArray[np.uint8]:
-    """Of 8 bits, and more bands than Pillow knows."""
+    """An 8-bit image with more bands than Pillow supports, as RGB."""
     values = 255 - image.values if image.white_is_zero else image.values
     return np.array(values) if values.ndim == 3 else np.repeat(values[:, :, None], 3, axis=2)
 
 
 def _composite_on_white(rgb: NDArray[np.uint8], alpha: NDArray[np.uint8]) -> None:
-    """In place, by rows."""
+    """Composite on white, in place."""
     rows = max(1, TILE_PIXELS // rgb.shape[1])
     for top in range(0, len(rgb), rows):
         share = alpha[top : top + rows, :, None].astype(np.uint32)

@@ -41,7 +41,7 @@ TICK_S = 0.2
 ASLEEP_S = 1.0
 """A dispatcher that has not looked for longer was itself stopped (Ctrl-Z), or its caller took its time."""
 START_S = 120.0
-"""Least time that a worker has to start, however short the limit for files is: a busy machine loads torch slowly."""
+"""Time a worker has to start, even if the limit for files is shorter: a busy machine loads torch slowly."""
 TAKEN_AGAIN_S = 1.0
 """An image that another process works on is asked for again so much later."""
 FRUITLESS = 3

@@ -243,7 +243,7 @@ class _Fit:
             "options": self._config.as_options(),
             "images": images.hexdigest(),
             "device": self._fitter.engine.device.type,
-            # Absent with the default: what versions that knew no range began can be gone on with.
+            # Left out if default, so that checkpoints of versions without ranges can be continued.
             **({} if self._range == BatchConfig.range else {"range": range_text(self._range)}),
             "dynaseg": __version__,
         }

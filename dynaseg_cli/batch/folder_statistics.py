@@ -48,7 +48,7 @@ def write_folder_statistics(plan: Plan) -> dict[str, Any]:
 
 
 def _counts(stats: Stats, clusters: int) -> bool:
-    """Whether a document has what is counted, of labels that there are."""
+    """Whether a document has all that is summed up here, and only labels of the folder."""
     entries = stats.get("clusters", [])
     return bool(entries) and "path" in stats.get("source", {}) and all(entry["label"] < clusters for entry in entries)
 

@@ -151,7 +151,7 @@ class LocalCrew:
     def hire(self, assignment: Assignment) -> LocalWorker:
         try:
             worker = self._kind(assignment)
-        except (OSError, RuntimeError) as error:  # the system has no more processes, threads, descriptors or room
+        except (OSError, RuntimeError) as error:  # the system is out of processes, threads, descriptors or memory
             reason = system_reason(error) if isinstance(error, OSError) else error
             raise WorkerError(f"a worker cannot be started: {reason}{memory_limit()}") from error
         self._workers.append(worker)

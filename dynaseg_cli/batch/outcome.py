@@ -44,7 +44,7 @@ class Outcome:
     segmented: bool | None = None
     """False where the labels of an earlier run served, and only what is made of them was written."""
     warnings: tuple[str, ...] = ()
-    """What a person should know of the image, though it is done."""
+    """What the user should know about an image that is done."""
 
 
 class OutcomeLog:

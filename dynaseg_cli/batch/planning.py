@@ -45,7 +45,7 @@ class Plan:
     """Folders below the inputs that could not be listed: failures from the start."""
     passed_over: PassedOver = field(default_factory=PassedOver)
     doubts: list[str] = field(default_factory=list)
-    """What a person may have meant otherwise, in whole sentences."""
+    """Notes on options and inputs that may be mistakes, in whole sentences."""
     unused_scribbles: list[Path] = field(default_factory=list)
     """Files in the folder of scribbles that are named as no image is."""
 
@@ -126,7 +126,7 @@ def plan_batch(
 
 
 def _targets(jobs: Sequence[Job], segment: SegmentConfig, batch: BatchConfig) -> Iterator[str]:
-    """What a run may write, as paths below the output folder: a product that is there is made anew, asked or not."""
+    """Paths below the output folder that a run may write. A product that exists is made again, asked for or not."""
     yield from (LOG_NAME, RUN_NAME)
     if segment.fit == "folder":
         yield from (MODEL_NAME, CHECKPOINT_NAME, CLUSTERS_NAME)

@@ -22,7 +22,7 @@ IN_COLORS: frozenset[Product] = frozenset(("color", "overlay", "recording"))
 """What has the labels' colours."""
 
 MOST_BYTES = 1 << 28
-"""Of a ``stats`` document: those of 65,536 labels and as many regions have less."""
+"""Limit on a ``stats`` document; those of 65,536 labels and as many regions are smaller."""
 
 LOOKED_AT = 1000
 """Earlier results that are asked for their options before a start: enough to notice those of another run, and few
@@ -78,8 +78,8 @@ def earlier_stats(
     ----------
     sha256 : of the image's content.
     scribbles : SHA-256 of what is drawn on it, None if nothing is.
-    content : the content itself. Its header is looked at where no range was recorded: by a version that knew none, or
-        of an image of 8 bits, which has none.
+    content : the content itself. Its header is read if no range was recorded, as for images of 8 bits and in results
+        of versions without ranges.
     scribbled : whether this run takes scribbles.
 
     Raises
@@ -162,7 +162,7 @@ def _differing_options(
 
 
 class Difference(NamedTuple):
-    """An option that an earlier run had otherwise."""
+    """An option whose value differs from that of an earlier run."""
 
     name: str
     before: Any
@@ -174,9 +174,9 @@ class Difference(NamedTuple):
 
 
 def differing_options(before: dict[str, Any], config: SegmentConfig) -> list[Difference]:
-    """The options of an earlier run that are not those of `config`.
+    """The options in which an earlier run differs from `config`.
 
-    One that is not recorded is younger than that run, which did as the default does.
+    An option that was not recorded was added after that run, and counts as its default.
     """
     defaults = SegmentConfig().as_options()
     options = config.as_options()
@@ -188,27 +188,27 @@ def differing_options(before: dict[str, Any], config: SegmentConfig) -> list[Dif
 
 
 def made_otherwise(path: Path, differing: Sequence[Difference]) -> str:
-    """What to say of a file of an earlier run with other options: which they were, and how to go on."""
+    """The message about a file that was made with other options: which they were, and how to continue."""
     again = _written_again(differing)
     return (
         f"{path} was made with other options ({'; '.join(map(str, differing))});"
-        f" {f'{again} goes on with it, ' if again else ''}--overwrite redoes it, -o names another folder"
+        f" {f'{again} continues with it, ' if again else ''}--overwrite redoes it, -o names another folder"
     )
 
 
 NOT_WRITTEN = frozenset(
     ("blocks", "learning_rate", "momentum", "weight_decay", "literal", "model", "weights", "scribbles")
 )
-"""Options that the command line has no words for, or that were recorded as something else than they were written."""
+"""Options that the command line lacks, or whose recorded value is not what was written there."""
 
 
 def _written_again(differing: Sequence[Difference]) -> str:
-    """The options to add to a command that has others; empty where they cannot be told."""
+    """The options that restore the earlier values on the command line; empty if not all can be given."""
     known = {*SegmentConfig().as_options(), "range"}
     of_folder = ("fit", "folder") in [one[:2] for one in differing]
     words = []
     for name, before, _ in differing:
-        if name == "model" and of_folder:  # the folder has it
+        if name == "model" and of_folder:  # found in the output folder
             continue
         if name in NOT_WRITTEN or name not in known or before is False or (name, before) == ("range", None):
             return ""

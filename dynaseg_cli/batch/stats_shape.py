@@ -1,4 +1,4 @@
-"""What a ``stats`` document from disk must look like: people edit files, disks damage them."""
+"""Checks of ``stats`` documents read from disk, which may have been edited or damaged."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ..errors import UsageError
 Check = Callable[[Any], bool]
 
 MOST_LABELS = 1 << 16
-"""A label fits 16 bits."""
+"""Labels have at most 16 bits."""
 MOST = 1 << 53
-"""Numbers above it are no counts of pixels."""
+"""Limit on counts of pixels and other numbers."""
 
 
 def parse_stats(content: bytes) -> dict[str, Any] | None:
-    """The document, if every part of it that dynaseg uses, and that is there, is what dynaseg writes; else None."""
+    """The document, or None if a part that dynaseg uses is present but not as dynaseg writes it."""
     try:
         document = json.loads(content, parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError):
@@ -28,7 +28,7 @@ def parse_stats(content: bytes) -> dict[str, Any] | None:
 
 
 def is_whole(stats: Mapping[str, Any]) -> bool:
-    """Whether all parts are there that a report, an export and a folder's statistics are made of."""
+    """Whether it has all the parts that reports, exports and folder statistics need."""
     return stats.keys() >= _WHOLE and all(parts <= stats[section].keys() for section, parts in _PARTS.items())
 
 

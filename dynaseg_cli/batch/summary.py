@@ -39,7 +39,7 @@ class RunSummary:
     labels: list[int] = field(default_factory=list)
     """Labels of each written image."""
     warnings: list[tuple[str, str]] = field(default_factory=list)
-    """Paths of images and what a person should know of them, though they are done."""
+    """Path and warning, for images that are done."""
     started: float = field(default_factory=time.monotonic)
 
     def add(self, outcome: Outcome) -> None:

@@ -1,4 +1,4 @@
-"""Which numbers of a deep image become black and white: one rule for integers of any size and sign and for floats."""
+"""Mapping deep images to 8 bits: which values become black and white, for integers and floats alike."""
 
 from __future__ import annotations
 
@@ -14,52 +14,52 @@ from ..config import ValueRange, range_text
 from ..formats.deep import DeepImage
 
 LOW_SHARE, HIGH_SHARE = 0.001, 0.999
-"""The percentiles that `auto` makes black and white.
+"""The percentiles that `auto` maps to black and white.
 
-A thousandth at each end is what dead and hot pixels, glints and dust take at the most; what is larger is seen. In an
-image of fewer than a thousand pixels, they are the least and the greatest number.
+Dead and hot pixels, glints and dust rarely exceed a thousandth of the pixels at each end; anything larger stays
+visible. In an image of fewer than a thousand pixels these are the minimum and maximum.
 """
 SAMPLED = 1 << 20
-"""Numbers of more than 16 bits that percentiles are of, evenly spread over the image: 1,000 lie beyond each."""
+"""Sample size for percentiles of values deeper than 16 bits, spread evenly over the image: 1,000 lie beyond each."""
 ABSURD = 1e30
-"""Floating point of this size or more is no measurement: programs that know no NaN write the like of -3.4e38."""
+"""Floats of this magnitude or more mean "no data": programs without NaN write values such as -3.4e38."""
 SENTINELS = (-9999.0, -99999.0, -999999.0, -32767.0)
-"""What programs write where nothing was measured.
+"""Values that programs write for "no data".
 
-One counts as that only where no lower number is in the image. It would be black anyway, so that no pixel is lost by
-it, and the others get the greys in between.
+Such a value is taken for "no data" only if it is the minimum of the image. It would be black anyway, so no pixel is
+lost, and the other values get the full range of greys.
 """
 FEW_GREYS = 3
-"""Levels of 255 that nearly all pixels lie within where an image is nearly of one colour."""
+"""An image whose 0.1 and 99.9 percentiles differ by fewer grey levels than this is nearly uniform."""
 CHUNK = 1 << 18
-"""Numbers that are looked at at a time."""
+"""Values processed at a time."""
 
 
 @dataclass(frozen=True)
 class UsedRange:
-    """What was made of the numbers of an image."""
+    """The mapping that was applied to an image."""
 
     option: str
-    """As asked for: auto, full or LOW,HIGH."""
+    """The option as given: auto, full or LOW,HIGH."""
     low: float
-    """This and what is less is black."""
+    """This value and those below are black."""
     high: float
-    """This and what is more is white."""
+    """This value and those above are white."""
     nodata: float | None = None
-    """The number, beside NaN and the like, that was taken for no measurement, and so is black."""
+    """The finite value that was taken for "no data", if any; such pixels are black."""
 
     def as_entry(self) -> dict[str, Any]:
-        """As it stands in the statistics."""
+        """The entry in the statistics."""
         entry = {"option": self.option, "low": self.low, "high": self.high}
         return entry if self.nodata is None else {**entry, "nodata": self.nodata}
 
 
 def to_8_bits(deep: DeepImage, option: ValueRange) -> tuple[NDArray[np.uint8], UsedRange, str | None]:
-    """Bring the numbers of an image to 0..255.
+    """Map the values of an image to 0..255.
 
-    Between the two ends of the range greys are linear. Of a colour image the range is that of all channels together,
-    which keeps its hues. NaN, infinities, numbers of `ABSURD` size, the least of a signed type, what a GeoTIFF declares
-    as no data and `SENTINELS` are black and do not count.
+    Greys are linear between the two ends of the range. A colour image has one range for all channels, which keeps its
+    hues. "No data" is black and does not count: NaN, infinities, floats of magnitude `ABSURD`, the minimum of a signed
+    type, what a GeoTIFF declares, and `SENTINELS`.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def to_8_bits(deep: DeepImage, option: ValueRange) -> tuple[NDArray[np.uint8], U
 
 
 class _Numbers:
-    """The numbers of an image that are measurements."""
+    """The values of an image, with "no data" told apart."""
 
     def __init__(self, deep: DeepImage) -> None:
         self._deep = deep
@@ -100,7 +100,7 @@ class _Numbers:
         self._sentinel: float | None = None
         self._absurd = dtype.kind == "f" and dtype.itemsize > 2
         self.least, self.greatest = self._ends()
-        if self.least > self.greatest and self._absurd:  # nothing but absurd numbers: they are what there is
+        if self.least > self.greatest and self._absurd:  # all values are that large, so they are data
             self._absurd = False
             self.least, self.greatest = self._ends()
         if dtype.kind != "u" and self.least in SENTINELS and self.least < self.greatest:
@@ -113,7 +113,7 @@ class _Numbers:
         return self.least <= self.greatest
 
     def valid(self, values: NDArray[Any]) -> NDArray[np.bool_]:
-        """Where there is a measurement."""
+        """Mask of the values that are data."""
         found = np.isfinite(values) if values.dtype.kind == "f" else np.ones(values.shape, np.bool_)
         if self._absurd:
             with np.errstate(invalid="ignore"):
@@ -124,7 +124,7 @@ class _Numbers:
         return found
 
     def range(self, option: ValueRange) -> tuple[float, float]:
-        """What is to be black and white."""
+        """The values to map to black and white."""
         if not isinstance(option, str):
             return option
         if option == "full" and self._deep.full is not None:
@@ -143,7 +143,7 @@ class _Numbers:
         return least, greatest
 
     def _found(self) -> Iterator[NDArray[Any]]:
-        """Measurements, some at a time."""
+        """The data values, in bands of rows."""
         for rows in _bands(self._deep):
             values = self._deep.values[rows]
             found = values[_seen(self.valid(values), self._deep, rows)]
@@ -162,7 +162,7 @@ class _Numbers:
             return low, high
         height, width = values.shape[:2]
         step = max(1, math.ceil(values.size / SAMPLED))
-        while step > 1 and math.gcd(step, width) > 1:  # else it would meet the same columns again and again
+        while step > 1 and math.gcd(step, width) > 1:  # otherwise the sample would hit the same columns in every row
             step += 1
         places = np.arange(0, height * width, step)
         rows, columns = np.divmod(places, width)
@@ -179,7 +179,7 @@ class _Numbers:
         return ordered[first].item(), ordered[last].item()
 
     def _told(self) -> float | None:
-        """The number to be told of, the first of those that there are."""
+        """The first finite "no data" value that occurs in the image."""
         for missing in (self._declared, self._sentinel, self._least_of_type):
             if missing is None or not math.isfinite(missing) or not _holds(self._deep.values.dtype, missing):
                 continue
@@ -194,7 +194,7 @@ def _ranks(count: int) -> tuple[int, int]:
 
 
 def _holds(dtype: np.dtype[Any], number: float) -> bool:
-    """Whether a type has a number at all."""
+    """Whether a value can be represented in a type."""
     if dtype.kind == "f":
         return not math.isnan(number) and (math.isinf(number) or abs(number) <= float(np.finfo(dtype).max) * (1 + 1e-7))
     limits = np.iinfo(dtype)
@@ -215,14 +215,14 @@ def _seen(valid: NDArray[np.bool_], deep: DeepImage, rows: slice) -> NDArray[np.
 
 
 def _stretched(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
-    """What is no measurement becomes anything; where the range is one number, that is the grey in the middle."""
+    """Grey levels; those of "no data" are arbitrary. If the range is a single value, it becomes mid-grey."""
     if values.dtype.kind in "iu" and values.dtype.itemsize <= 2:
         limits = np.iinfo(values.dtype)
         every = np.arange(limits.min, limits.max + 1)
         grey = _stretched(every.astype(np.float64), low, high)
         return grey[values.astype(np.int32) - limits.min]
     with np.errstate(over="ignore", invalid="ignore"):
-        # Halved, for the widest range is more than the greatest number.
+        # Halved, as high - low may overflow.
         numbers = values.astype(np.float64)
         share = (numbers / 2 - low / 2) / (high / 2 - low / 2) if high > low else (np.sign(numbers - low) + 1) / 2
         return np.rint(np.nan_to_num(np.clip(share, 0, 1)) * 255).astype(np.uint8)
@@ -233,10 +233,10 @@ def _plain(number: float, deep: DeepImage) -> float:
 
 
 def _uniformity(counts: NDArray[np.int64], used: UsedRange, numbers: _Numbers) -> str | None:
-    """What to say of an image that is (nearly) of one grey, by how often each is in it."""
+    """A warning if the image is (nearly) uniform, from its histogram of grey levels."""
     total = int(counts.sum())
     if not total:
-        return "it has no measurement at all: every pixel is marked as no data, or transparent"
+        return "it has no data: every pixel is marked as no data, or is transparent"
     if numbers.least == numbers.greatest:
         where = "" if numbers.nodata is None else f", beside {numbers.nodata:g} for no data"
         return f"all its numbers are {numbers.least:g}{where}"

@@ -60,7 +60,7 @@ class MethodReport:
     metrics: Row = field(default_factory=dict)
     """Against the ground truth, once everything is done."""
     ignored_fraction: float | None = None
-    """Share of the ground truth's pixels that counted nowhere, 0..1."""
+    """Share of the ground truth's pixels that were ignored, 0..1."""
     curve: RegionCurve | None = None
     """Metrics at other numbers of regions, where they were asked for."""
 

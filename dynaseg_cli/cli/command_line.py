@@ -1,4 +1,4 @@
-"""How the command line is read: nothing empty gets through, errors quote what was written, help is shown as written."""
+"""Reading the command line: empty values are refused, errors quote the value, help shows brackets."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from typer.core import TyperCommand, TyperGroup
 from .console import ExitCode, collected_stdout, quoted, say
 
 _WrongUsage: type[Exception] = typer.BadParameter.__mro__[1]
-"""What typer raises when it cannot read a command line; it names this base of a public class nowhere."""
+"""typer's usage error. It has no public name, but is the base class of this one."""
 
 _KINDS: dict[Any, str] = {int: "a whole number", float: "a number"}
 
 
 class Command(TyperCommand):
-    """A command whose options and arguments can be given, but not given empty.
+    """A command that refuses empty values of options and arguments.
 
-    An empty text is most often an unset shell variable. Taken for a path it would be the current folder.
+    An empty value usually comes from an unset shell variable. As a path it would mean the current folder.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -49,9 +49,9 @@ class Command(TyperCommand):
             raise typer.BadParameter(self._refusal(refused, values, error.message)) from None
 
     def _refusal(self, parameter: Any, values: list[str], message: str) -> str:
-        """Which values are allowed, from the type that the command's function declares, and which was written.
+        """The message for a bad value, built from the type that the command's function declares.
 
-        `message` is for a parameter with a parser of its own, which says so itself.
+        A parameter with its own parser has its own `message`.
         """
         assert self.callback is not None
         declared = get_type_hints(inspect.unwrap(self.callback))[parameter.name]
@@ -65,7 +65,7 @@ class Command(TyperCommand):
 
 
 class Group(TyperGroup):
-    """The command ``dynaseg``: errors of any kind are one line on stderr, and data reaches stdout at the end."""
+    """The command ``dynaseg``: every usage error is one line on stderr, and stdout is written at the end."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -77,13 +77,13 @@ class Group(TyperGroup):
         with collected_stdout() as output:
             try:
                 code = super().main(args, *arguments, **{**options, "standalone_mode": False}) or ExitCode.DONE
-            except SystemExit as request:  # of shell completion
+            except SystemExit as request:  # by shell completion
                 code = request.code if isinstance(request.code, int) else ExitCode.SOME_FAILED
             except typer.Abort:
                 code = ExitCode.INTERRUPTED
             except _WrongUsage as error:
                 code = ExitCode.UNUSABLE
-                # Without any arguments, the help has been shown, and this repeats it.
+                # Without arguments, the help is shown, and the error would repeat it.
                 if type(error).__name__ != "NoArgsIsHelpError":
                     say(f"error: {self._usage_error(error)}", "red")
         if not output.delivered and code == ExitCode.DONE:
@@ -126,7 +126,7 @@ class Group(TyperGroup):
 
 
 def spelling(parameter: Any) -> str:
-    """How a person writes an option, ``--output``, or what an argument is called, ``INPUT``."""
+    """An option as it is written, ``--output``, or the name of an argument, ``INPUT``."""
     if parameter.param_type_name == "argument":
         return str(parameter.metavar or parameter.name.upper())
     return str(max(parameter.opts, key=len))
@@ -137,13 +137,13 @@ def _typed(ctx: typer.Context, command: str, args: Sequence[str]) -> str:
 
 
 def _texts(value: Any) -> list[str]:
-    """What was written for one parameter: of flags nothing, of what can be repeated several texts."""
+    """The texts given for one parameter: none for a flag, several for one that can be repeated."""
     values: Iterator[Any] = iter(value if isinstance(value, list | tuple) else (value,))
     return [text for text in values if isinstance(text, str)]
 
 
 def _keep_brackets(command: Any) -> None:
-    """Have help show brackets, as in ``dynaseg[ray]``, which would be taken for markup."""
+    """Escape brackets in help texts, such as ``dynaseg[ray]``, which rich would take for markup."""
     for described in (command, *command.params):
         text = getattr(described, "help", None)
         if text:

@@ -22,7 +22,7 @@ from ..names import printable
 from .signals import Terminated, termination_raises
 
 MOST_QUOTED = 100
-"""Characters of a value that are repeated in a message."""
+"""Longest value that a message repeats in full, in characters."""
 
 
 class _Stderr(Console):
@@ -30,9 +30,9 @@ class _Stderr(Console):
 
     @property
     def is_live(self) -> bool:
-        """Whether lines can be drawn over.
+        """Whether it is a terminal on which progress can be updated in place.
 
-        A log is no terminal, whatever FORCE_COLOR and TTY_COMPATIBLE say: they may colour it, and no more.
+        FORCE_COLOR and TTY_COMPATIBLE may colour a log, but do not make it a terminal.
         """
         return self.is_interactive and self.file.isatty()
 
@@ -63,25 +63,25 @@ def say(text: str, style: str = "") -> None:
 
 
 def quoted(value: object) -> str:
-    """What a person wrote, as a message repeats it: a long text is cut."""
+    """A value in quotes for a message, shortened if long."""
     text = str(value)
     return repr(text if len(text) <= MOST_QUOTED else f"{text[:MOST_QUOTED]}…")
 
 
 def print_json(document: dict[str, Any]) -> None:
-    """Print a document on stdout, the one thing that a command ever prints there; NaN and infinity are refused."""
+    """Print a JSON document, the only output of a command on stdout. NaN and infinity are refused."""
     if sys.stdout is not None:
         sys.stdout.write(json.dumps(document, allow_nan=False) + "\n")
 
 
 class _Collected(io.StringIO):
-    """Stands for stdout until a command has ended; it looks like the real one to whoever formats for it."""
+    """Collects stdout until the command has ended, with the properties of the real stream."""
 
     def __init__(self, stdout: TextIO | None) -> None:
         super().__init__()
         self._stdout = stdout
         self.delivered = True
-        """False once it is known that stdout cannot be written."""
+        """False if writing to stdout has failed."""
 
     def isatty(self) -> bool:
         return self._stdout is not None and self._stdout.isatty()
@@ -91,7 +91,7 @@ class _Collected(io.StringIO):
         return getattr(self._stdout, "encoding", None) or "utf-8"
 
     def deliver(self) -> None:
-        """Write it all. A reader that has gone away, or was never there, is no failure."""
+        """Write everything. A reader that is gone, or a closed stdout, is not a failure."""
         text = self.getvalue().encode(self.encoding, "backslashreplace").decode(self.encoding)
         if self._stdout is None or not text:
             return
@@ -106,7 +106,7 @@ class _Collected(io.StringIO):
 
 
 def _abandon(stream: TextIO) -> None:
-    """What a stream still holds is lost: else Python would try again as it exits, and say that it could not."""
+    """Discard what a stream has buffered; Python would otherwise fail to write it on exit, with a message."""
     with contextlib.suppress(OSError, ValueError):
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, stream.fileno())
@@ -115,7 +115,7 @@ def _abandon(stream: TextIO) -> None:
 
 @contextmanager
 def collected_stdout() -> Iterator[_Collected]:
-    """Keep what is printed on stdout, and write it once at the end: only then can what goes wrong be told apart."""
+    """Collect stdout and write it once at the end, so that failures of stdout are told from other errors."""
     collected = _Collected(sys.stdout)
     try:
         with contextlib.redirect_stdout(collected):

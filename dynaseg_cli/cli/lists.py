@@ -1,4 +1,4 @@
-"""Lists of files: whatever wrote them, they are read, or it is said what they are instead and what to do about it."""
+"""Reading lists of files in common encodings, and refusing what is no list with a hint."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from ..errors import UsageError
 from .console import quoted
 
 MOST_BYTES = 1 << 28
-"""A list of a million long paths has less."""
+"""Limit on the size of a list; a million long paths take less."""
 PART = 1 << 20
-"""Bytes that are read at a time."""
+"""Bytes read at a time."""
 PATH_SHOWN = 500
-"""Characters of a list's own path that a message shows."""
+"""Longest path of the list itself that a message shows in full."""
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32"),  # begins as UTF-16's does
+    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark it starts with
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
@@ -29,19 +29,19 @@ _NOT_IN_TEXT = frozenset(range(32)) - frozenset(b"\t\n\v\f\r\x1b\0")
 
 
 def read_list(option: str, source: str, *, null: bool | None = None) -> list[str]:
-    """The entries of the list in the file `source`, or on stdin if that is ``-``; none is empty.
+    """The non-empty entries of a list in the file `source`, or on stdin if that is ``-``.
 
-    Bytes that are not UTF-8 stay as they are in a path. UTF-16 and UTF-32 are known by their marks.
+    Bytes that are not UTF-8 are kept in paths. UTF-16 and UTF-32 are recognised by their byte-order marks.
 
     Parameters
     ----------
-    option : how the list is given, for messages.
-    null : entries are separated by NUL, not lines; None if there is no choice.
+    option : the option that names the list, for messages.
+    null : whether entries are separated by NUL instead of newlines; None if the command has no such option.
 
     Raises
     ------
     UsageError
-        If it cannot be read, or is no such list.
+        If it cannot be read, or is not such a list.
     """
     named = f"{option} {quoted(source) if len(source) > PATH_SHOWN else source}"
     content = _content(named, source, null=null)
@@ -49,7 +49,7 @@ def read_list(option: str, source: str, *, null: bool | None = None) -> list[str
     if null:
         entries = text.split("\0")
         if len(entries) == 1 and "\n" in text and not os.path.lexists(text):
-            raise UsageError(f"{named}: there is no NUL in it, but there are lines: leave -0 out")
+            raise UsageError(f"{named}: it contains newlines and no NUL: leave -0 out")
         return [entry for entry in entries if entry]
     if "\0" in text:
         raise UsageError(f"{named}: {_why_nul(text.encode(errors='surrogateescape'), null=null, marked=marked)}")
@@ -57,7 +57,7 @@ def read_list(option: str, source: str, *, null: bool | None = None) -> list[str
 
 
 def _content(named: str, source: str, *, null: bool | None) -> bytes:
-    """Read no more of it than it takes to know that it is no list."""
+    """Read the list, but stop early if it cannot be one."""
     parts: list[bytes] = []
     size = 0
     try:
@@ -68,7 +68,7 @@ def _content(named: str, source: str, *, null: bool | None) -> bytes:
                 parts.append(part)
                 size += len(part)
                 if size > MOST_BYTES:
-                    raise UsageError(f"{named}: more than {MOST_BYTES >> 20} MB, which is no list of files")
+                    raise UsageError(f"{named}: larger than {MOST_BYTES >> 20} MB, so not a list of files")
                 if not null and b"\0" in part and not parts[0].startswith(tuple(mark for mark, _ in _MARKS)):
                     raise UsageError(f"{named}: {_why_nul(part, null=null, marked=False)}")
     except OSError as error:
@@ -77,7 +77,7 @@ def _content(named: str, source: str, *, null: bool | None) -> bytes:
 
 
 def _text(named: str, content: bytes) -> tuple[str, bool]:
-    """As a file system's names are text, and whether a mark said how it is written."""
+    """The list decoded as file names are, and whether it had a byte-order mark."""
     for mark, encoding in _MARKS:
         if content.startswith(mark):
             if encoding == "utf-8":
@@ -86,16 +86,16 @@ def _text(named: str, content: bytes) -> tuple[str, bool]:
                 return content.decode(encoding), True
             except UnicodeDecodeError:
                 raise UsageError(
-                    f"{named}: it begins as {encoding.upper()} does, and is not: save it as UTF-8"
+                    f"{named}: it has a byte-order mark of {encoding.upper()} but is not valid; save it as UTF-8"
                 ) from None
     return os.fsdecode(content), False
 
 
 def _why_nul(part: bytes, *, null: bool | None, marked: bool) -> str:
     if not _NOT_IN_TEXT.isdisjoint(part) or not part.strip(b"\0") or marked:
-        return "this is no list of paths but binary data; image files are given as they are, without a list"
+        return "this is binary data and not a list of paths; give image files as INPUT"
     if b"\n" in part and not (any(part[0:64:2]) and any(part[1:64:2])):
-        return "it seems to be UTF-16 without its mark: save it as UTF-8"
+        return "it seems to be UTF-16 without a byte-order mark; save it as UTF-8"
     if null is None:
-        return "there are NUL bytes in it, as in a list of find -print0: write one name a line"
-    return "there are NUL bytes in it, as in a list of find -print0: add -0"
+        return "it contains NUL bytes, as a list of find -print0 does; write one name per line"
+    return "it contains NUL bytes, as a list of find -print0 does: add -0"

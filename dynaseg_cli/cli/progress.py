@@ -24,7 +24,7 @@ LINE_EVERY_S = 10.0
 """Seconds between the plain lines of a log."""
 NAME_WIDTH = 40
 MOST_WARNED = 5
-"""Warnings of images that are shown; beyond that they are counted."""
+"""Warnings about images that are shown; further ones are counted."""
 
 Self = TypeVar("Self", bound="CountProgress")
 
@@ -161,7 +161,7 @@ def show_summary(summary: RunSummary) -> None:
     stderr.print(table)
     if len(summary.warnings) > MOST_WARNED:
         more = len(summary.warnings) - MOST_WARNED
-        say(f"and {more} more warnings like those above: see warnings in {summary.plan.output}/run.json", "yellow")
+        say(f"and {more} more warnings; {summary.plan.output}/run.json has all", "yellow")
     if summary.done or summary.skipped:
         saved = summary.plan.batch.save
         one = len(saved) == 1 and not saved[0].endswith("s")

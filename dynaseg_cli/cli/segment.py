@@ -503,7 +503,7 @@ def segment(
             ray_address=ray_address,
         )
         if null and files_from is None:
-            raise UsageError("-0 says how the list of --files-from is separated: add that option")
+            raise UsageError("-0 applies to the list of --files-from: add that option")
         listed = [] if files_from is None else list(map(Path, read_list("--files-from", files_from, null=null)))
         if not inputs and not files_from:
             raise UsageError("nothing to do: name image files or folders, or give --files-from")
@@ -644,7 +644,7 @@ def _names(text: str) -> dict[str, None]:
 def _formats(export: str | None) -> tuple[Format, ...]:
     names = tuple(_names(export or ""))
     if export is not None and not names:
-        raise UsageError(f"--export names no format: give some of {', '.join(get_args(Format))}")
+        raise UsageError(f"--export names no format: give one or more of {', '.join(get_args(Format))}")
     return cast("tuple[Format, ...]", names)  # BatchConfig checks them
 
 

@@ -77,7 +77,7 @@ class ClassScores:
         annotations: Sequence[NDArray[np.integer]],
         ignore: int | None = None,
     ) -> None:
-        """Count the (H, W) labels of one image against its one (H, W) map of classes, less where that is `ignore`.
+        """Count the (H, W) labels of one image against its (H, W) map of classes, less pixels that are `ignore` there.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""How data sets name a photo and its ground truth: what to take off either name so that they become one."""
+"""Suffixes that data sets add to the names of photos and of ground truths."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from ..images import PHOTO_SUFFIXES
 
 _KINDS = ("labelTrainIds", "labelIds", "instanceTrainIds", "instanceIds", "color")
-"""Cityscapes' maps of one photo, the one to score first: in labelTrainIds, 255 is what the benchmark ignores."""
+"""Cityscapes' maps of a photo, best first: labelTrainIds marks the pixels that its benchmark ignores by 255."""
 _SOURCES = ("_gtFine", "_gtCoarse", "_gt", "")
 _CITYSCAPES = re.compile(rf"({'|'.join(_SOURCES[:-1])}|)_({'|'.join(_KINDS)})$")
 _TRUTH = re.compile(
@@ -21,7 +21,7 @@ Rank = tuple[int, int]
 
 
 def without_truth_suffix(name: str) -> tuple[str, str, Rank]:
-    """The name of a ground truth without what its data set adds; that suffix; and which of several comes first."""
+    """The name of a ground truth without its suffix, the suffix, and its rank among several (lower is better)."""
     found = _CITYSCAPES.search(name)
     if found is not None:
         rank = _KINDS.index(found[2]), _SOURCES.index(found[1])
@@ -33,7 +33,7 @@ def without_truth_suffix(name: str) -> tuple[str, str, Rank]:
 
 
 def names_of_photo(name: str) -> list[str]:
-    """The name of a photo, and its names without an extension that was kept and without what its data set adds."""
+    """The name of a photo: as it is, without a kept extension, and without its data set's suffix."""
     suffix = PurePosixPath(name).suffix
     names = [name, *([name.removesuffix(suffix)] if suffix.lower() in PHOTO_SUFFIXES else [])]
     shorter = _PHOTO.sub("", names[-1])

@@ -25,9 +25,9 @@ from .resizing import center_crop, resized
 from .segment_output import options_of_run
 
 SAMPLED = 1_000_000
-"""Pixels that are looked at to tell a photo from a map of labels."""
+"""Pixels examined to tell a photo from a label map."""
 MOST_COLORS, MOST_COLORS_A_PIXEL = 1000, 0.05
-"""A colour image that has as many distinct colours, and as many a pixel, seems to be a photo."""
+"""A colour image with more distinct colours than this, in total and per pixel, seems to be a photo."""
 WIDEST = int(np.iinfo(np.int64).max)
 """Largest value of a class or label."""
 
@@ -108,7 +108,7 @@ class Evaluation:
 
     @property
     def ignored_fraction(self) -> float:
-        """Share of the pixels of all ground truths scored so far that count nowhere, 0..1."""
+        """Share of ignored pixels in all ground truths scored so far, 0..1."""
         counts = [(one.ignored, one.pixels) for _, one in self.label_counts()]
         pixels = sum(total for _, total in counts)
         return sum(ignored for ignored, _ in counts) / pixels if pixels else 0.0
@@ -151,7 +151,7 @@ class Evaluation:
         return truths
 
     def ignored_value(self, truths: Sequence[LabelMap]) -> int | None:
-        """The value that counts nowhere in the annotations of one image, as `read_truths` gives them."""
+        """The value to ignore in the annotations of one image, as `read_truths` returns them; None for none."""
         if self.config.ignore_index != "auto":
             return self.config.ignore_index
         if self.protocol == "coco-stuff27":
@@ -225,7 +225,7 @@ class Evaluation:
         return []
 
     def _notes_about_photos(self, path: Path) -> list[str]:
-        """A doubt about a colour image that has too many colours for a map of labels."""
+        """A note if a colour image has too many colours for a label map."""
         try:
             labels = read_label_map(path, self.config.max_pixels)
         except DecodeError:
@@ -233,17 +233,17 @@ class Evaluation:
         colors = len(np.unique(labels.reshape(-1)[:SAMPLED]))
         if colors < max(MOST_COLORS, MOST_COLORS_A_PIXEL * min(labels.size, SAMPLED)):
             return []
-        return [f"{path} seems to be a photo: it has {colors} distinct colours. Both folders are to hold label maps."]
+        return [f"{path} seems to be a photo: it has {colors} distinct colours. Both folders should hold label maps."]
 
     def _notes_about_ignored(self) -> list[str]:
-        """What was ignored without having been asked for, what was not, and what was asked for in vain."""
+        """Notes on what was ignored by default, what was not, and what was given but not found."""
         maps = sum(one.ignored > 0 for _, one in self.label_counts())
         value = self.config.ignore_index
         if value != "auto":
             vain = value is not None and self.images and not maps
             return [f"No pixel of the ground truth has the value {value} of --ignore-index."] if vain else []
         notes = []
-        if maps and self.protocol != "coco-stuff27":  # which always ignores it
+        if maps and self.protocol != "coco-stuff27":  # always ignores 255
             notes.append(
                 f"255 is ignored in {maps} of {_maps(self.images)}, {self.ignored_fraction:.1%} of all"
                 " pixels (--ignore-index none counts it)."
@@ -307,7 +307,7 @@ class Evaluation:
         return None
 
     def _read(self, pair: Pair) -> tuple[list[LabelMap], Callable[[], None]]:
-        """Read a pair's files: its annotations, and what scores the pair."""
+        """Read a pair's files. Returns its annotations and a function that scores the pair."""
         truths = self.read_truths(pair)
         ignore = self.ignored_value(truths)
         if isinstance(self._scores, HierarchyScores):

@@ -70,7 +70,7 @@ class HierarchyScores:
         annotations: Sequence[NDArray[np.integer]],
         ignore: int | None = None,
     ) -> None:
-        """Score the cuts of one image against its (H, W) annotations, less where these are `ignore`.
+        """Score the cuts of one image against its (H, W) annotations, without the pixels where these are `ignore`.
 
         Parameters
         ----------

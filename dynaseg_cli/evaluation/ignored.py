@@ -1,4 +1,4 @@
-"""Which value of a ground-truth map counts nowhere: 255, unless it is one of only two values, or of many numbers."""
+"""Which value of a ground-truth map is ignored by default: 255 in 8-bit maps, unless they are masks of 0 and 255."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import numpy as np
 from .label_files import LabelMap
 
 VOID = 255
-"""The largest 8-bit value: by custom a pixel without a label."""
+"""By convention, the 8-bit value of pixels without a label."""
 
 
 def void_of(truth: LabelMap) -> int | None:
-    """The value that a map ignores by custom: 255 if it has 8 bits and other values than 0 and 255; None if not."""
+    """The value to ignore in a map: 255 if it has 8 bits and values other than 0 and 255, else None."""
     return VOID if truth.dtype == np.uint8 and not _values(truth) <= {0, VOID} else None
 
 
 def counts_void(truth: LabelMap) -> bool:
-    """Whether a map of 8 bits has the value 255 and at most 0 beside it, so that 255 is what it shows."""
+    """Whether 255 is an object in a map: it has 8 bits, and no values but 255 and perhaps 0."""
     return truth.dtype == np.uint8 and VOID in (values := _values(truth)) and values <= {0, VOID}
 
 

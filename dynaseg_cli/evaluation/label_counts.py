@@ -20,9 +20,9 @@ class LabelCounts:
     truth: tuple[int, ...]
     """Segments, or classes, of each annotation; what is to be ignored is none."""
     ignored: int = 0
-    """Pixels of the annotations that count nowhere."""
+    """Ignored pixels of the annotations."""
     pixels: int = 0
-    """All pixels of the annotations."""
+    """Pixels of the annotations, including ignored ones."""
 
     @classmethod
     def of(cls, prediction: NDArray[np.integer], agreements: Sequence[Agreement]) -> LabelCounts:
@@ -42,5 +42,5 @@ class LabelCounts:
 
     @property
     def ignored_fraction(self) -> float:
-        """Share of the annotations' pixels that count nowhere, 0..1."""
+        """Share of the annotations' pixels that are ignored, 0..1."""
         return self.ignored / self.pixels if self.pixels else 0.0

@@ -206,7 +206,7 @@ def _read_image(content: bytes, file_format: str, limit: _Limit) -> LabelMap:
 
 
 def _read_tiff(content: bytes, limit: _Limit) -> LabelMap:
-    """A map of numbers that Pillow has no mode for, or mixes up."""
+    """A TIFF whose samples Pillow does not support or misreads."""
     page = first_page(content)
     if page is not None:
         limit.check((page.imagelength, page.imagewidth))
@@ -279,12 +279,12 @@ def _values(image: Image.Image, white: int | None) -> LabelMap:
 
 
 def _is_swapped(image: Image.Image, content: bytes) -> bool:
-    """Whether Pillow mixes up the bytes of a TIFF: signed or 32-bit numbers, big-endian and compressed."""
+    """Whether Pillow misreads the byte order of a TIFF: signed or 32-bit samples, big-endian and compressed."""
     return image.mode in ("I", "F") and content.startswith(b"MM") and image.info.get("compression") != "raw"
 
 
 def _signed(values: LabelMap, tags: Any) -> LabelMap:
-    """The values of a TIFF with their own sign: Pillow takes 8 bits for unsigned numbers, 32 bits for signed ones."""
+    """The values of a TIFF with the right sign: Pillow takes 8-bit samples as unsigned, 32-bit ones as signed."""
     (sample_format, *_), (bits, *_) = tags.get(339, (1,)), tags.get(258, (1,))
     if (sample_format, bits) == (2, 8):
         return values.view(np.int8)
@@ -292,12 +292,12 @@ def _signed(values: LabelMap, tags: Any) -> LabelMap:
 
 
 def _whole(values: NDArray[Any]) -> LabelMap:
-    """Numbers as integers: floating point is taken where it holds nothing else.
+    """Values as integers; floating point is converted if all of it is whole.
 
     Raises
     ------
     DecodeError
-        If some are not whole, or so large that floating point has no place for their neighbours.
+        If some are not whole, or too large for floating point to represent every integer.
     """
     if values.dtype.kind != "f":
         return values
@@ -323,7 +323,7 @@ def _read_numpy(path: Path, limit: _Limit) -> LabelMap:
     except Exception as error:
         raise DecodeError("damaged, or not an .npy file of numbers") from error
     shape = stored.shape
-    if len(shape) == 3 and 1 in (shape[0], shape[2]):  # a map in a stack of one
+    if len(shape) == 3 and 1 in (shape[0], shape[2]):  # a stack of one map
         shape = shape[1:] if shape[0] == 1 else shape[:2]
     if len(shape) != 2 or stored.dtype.kind not in "iubf":
         raise DecodeError(f"an array of {stored.dtype}, shape {stored.shape}, where (H, W) integers are needed")

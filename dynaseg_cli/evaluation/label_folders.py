@@ -1,4 +1,4 @@
-"""The label files below a folder: the user's own, by their path without extension."""
+"""Finding the user's label files below a folder, by their path without extension."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ def label_files(
 
     Parameters
     ----------
-    passed : counts what is left out.
-    command : that which would take another folder in place of this one, for a message.
-    segmentable : whether label maps of the photos in the folder would serve.
+    passed : counts what is passed over.
+    command : gives the command with another folder in place of this one, for hints.
+    segmentable : whether to hint at `segment` if the folder holds photos.
     """
     if is_file(folder):
         raise UsageError(f"{folder} is a file and the other a folder: give two folders, or two files")
@@ -78,7 +78,7 @@ def label_files(
 
 
 def _instead(folder: Path, outputs: Sequence[Path], command: Callable[[Path], str] | None) -> str:
-    """What to name in place of a folder without label files, as the end of a message."""
+    """The end of a message: which folder to name instead of one without label files."""
     output = folder.resolve().parent
     if command is not None and folder.resolve().name in PRODUCTS and is_output_folder(output):
         return f"; did you mean: {command(parent_folder(folder))}"

@@ -42,14 +42,14 @@ class Pairing:
     predictions_alone: list[Path]
     truths_alone: list[Path]
     notes: list[str] = field(default_factory=list)
-    """What was passed over, and how names were understood, in whole sentences."""
+    """What was passed over and how names were matched, in whole sentences."""
 
 
 def pair_files(prediction: Path, truth: Path, names: Sequence[str] | None = None, use: Use = "labels") -> Pairing:
     """Pair the label files below two folders, or two files; `names` restricts it to the images of a list.
 
-    A `prediction` folder that `segment` wrote stands for the folder below it of the maps to `use`. Where names differ,
-    what data sets add to them is taken off, such as Cityscapes' ``_gtFine_labelIds``.
+    If `segment` wrote the folder `prediction`, the maps to `use` are taken from its subfolder. Names that find no
+    partner are matched without the suffixes of data sets, such as Cityscapes' ``_gtFine_labelIds``.
 
     Raises
     ------
@@ -107,7 +107,7 @@ def scorable(images: Iterable[str], truth: Path) -> set[str]:
 
 
 def _truth_files(prediction: Path, truth: Path, passed: PassedOver) -> dict[str, Path]:
-    """Those of the ground truth, which may be any folder, less what `segment` wrote there."""
+    """Label files of the ground truth, without any that `segment` wrote there."""
     truths = label_files(truth, passed, lambda folder: evaluate_command(prediction, folder))
     if not is_output_folder(truth):
         return truths
@@ -138,15 +138,15 @@ def _drop_photo_suffixes(predictions: dict[str, Path], truths: dict[str, Path]) 
 
 
 def pair_by_suffix(predictions: Iterable[str], truths: dict[str, Path]) -> list[str]:
-    """Give each ground truth that no prediction has the name of, but for what data sets add, that prediction's name.
+    """Rename, in `truths`, ground truths that match a prediction only without the suffixes of data sets.
 
-    Other maps of the same photo, such as Cityscapes' colours, are taken out of `truths`. What was done is returned, in
-    whole sentences.
+    Other maps of the same photo, such as Cityscapes' colours, are removed from `truths`. Returns notes, in whole
+    sentences.
 
     Raises
     ------
     UsageError
-        If two predictions, or two ground truths of one kind, would be of one image.
+        If two predictions, or two ground truths of the same kind, belong to one image.
     """
     predictions = set(predictions)
     candidates: dict[str, list[tuple[Rank, str, str]]] = {}

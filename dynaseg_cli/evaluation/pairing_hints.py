@@ -52,7 +52,7 @@ def _is_annotated(path: Path) -> bool:
 
 
 def notes_about_products(prediction: Path, truth: Path) -> list[str]:
-    """What to name in place of a folder below an output folder that is not what it is taken for."""
+    """Notes about a product folder that may have been given by mistake."""
     output, wrote_truth = parent_folder(prediction), parent_folder(truth)
     if prediction.resolve().name == "color" and is_output_folder(output):
         return [f"{prediction} holds the labels' colours; the labels themselves: {evaluate_command(output, truth)}"]
@@ -65,7 +65,7 @@ def notes_about_products(prediction: Path, truth: Path) -> list[str]:
 
 
 def what_would_pair(maps: Path, truth: Path, predictions: dict[str, Path], truths: dict[str, Path]) -> str:
-    """The folders further down whose files would pair, as the end of a message; empty if there are none."""
+    """The end of a message: folders further down whose files would pair. Empty if there are none."""
     by_last: dict[str, list[PurePosixPath]] = {}
     for name in truths:
         path = PurePosixPath(shortest(name))
@@ -85,7 +85,7 @@ def what_would_pair(maps: Path, truth: Path, predictions: dict[str, Path], truth
 
 
 def is_of_output(prediction: Path) -> bool:
-    """Whether a folder is one that dynaseg wrote, or lies below one."""
+    """Whether dynaseg wrote a folder or one above it."""
     here = prediction.resolve()
     return any(is_output_folder(folder) for folder in (here, *here.parents))
 
@@ -96,5 +96,5 @@ def shared_end(parts: Sequence[str], others: Sequence[str]) -> int:
 
 
 def shortest(name: str) -> str:
-    """A name without anything that data sets add to names of photos, or of ground truths."""
+    """A name without the suffixes that data sets add to photos or to ground truths."""
     return names_of_photo(without_truth_suffix(name)[0])[-1]

@@ -107,7 +107,7 @@ class RegionScores:
         annotations: Sequence[NDArray[np.integer]],
         ignore: int | None = None,
     ) -> None:
-        """Score the (H, W) labels of one image against its (H, W) annotations, less where these are `ignore`."""
+        """Score (H, W) labels of one image against its (H, W) annotations, without pixels where these are `ignore`."""
         agreements, segments = _compared(prediction, annotations, connected=self._connected, ignore=ignore)
         image = RegionTotals.of(agreements, segments)
         self._set.include(image)

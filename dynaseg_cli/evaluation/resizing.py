@@ -10,7 +10,7 @@ from ..errors import ImageError
 from .label_files import LabelMap
 
 LONGEST = 1 << 24
-"""Pixels that a side may have while it is resized: there is a number for each."""
+"""Limit on a side, in pixels, while resizing, which needs an index for each."""
 
 
 def resized(labels: LabelMap, height: int, width: int) -> LabelMap:

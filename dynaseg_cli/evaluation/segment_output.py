@@ -12,7 +12,7 @@ from ..errors import DecodeError
 from ..images import read_file
 
 MOST_BYTES = 256 << 20
-"""A larger file is nothing that `segment` wrote beside its maps."""
+"""Limit on the size of a JSON file that `segment` wrote."""
 MOST_CLUSTERS = 1 << 16
 """More than this no map tells apart, and no silhouette phase has tried."""
 

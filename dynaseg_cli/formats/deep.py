@@ -1,4 +1,4 @@
-"""Pixels as a file holds them, before they are brought to 8 bits."""
+"""Pixels as stored in a file, before they are mapped to 8 bits."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class DeepImage:
-    """An image of other numbers than bytes, or of other channels than Pillow knows."""
+    """An image whose samples are not bytes, or whose channels Pillow does not support."""
 
     values: NDArray[Any]
-    """(H, W) grey or (H, W, 3) red, green and blue: integers of either sign, or floating point."""
+    """(H, W) grey or (H, W, 3) RGB: signed or unsigned integers, or floating point."""
     full: tuple[float, float] | None
-    """The least and the greatest number that a pixel of the file can hold; None for floating point."""
+    """The smallest and largest value that a sample of the file can hold; None for floating point."""
     alpha: NDArray[np.uint8] | None = None
-    """(H, W) opacity, 0..255; None where all is opaque."""
+    """(H, W) opacity, 0..255; None if everything is opaque."""
     nodata: float | None = None
-    """The number that the file itself declares to be no measurement."""
+    """The value that the file declares to mean "no data"."""
     white_is_zero: bool = False
     orientation: int = 1
-    """Of EXIF: how the image is to be turned."""
+    """EXIF orientation, 1..8."""
     bands: int = 0
-    """How many the file has, if not all of them are shown."""
+    """Number of bands in the file, if some are left out; otherwise 0."""
 
     @property
     def is_deep(self) -> bool:

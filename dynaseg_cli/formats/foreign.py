@@ -1,4 +1,4 @@
-"""Files that are no photos of a kind read here: what they are, and what to do about them."""
+"""Files of kinds that are not read: what each is, and what to convert it to."""
 
 from __future__ import annotations
 
@@ -66,23 +66,23 @@ _MARKS: tuple[tuple[int, bytes, str, str], ...] = (
     (257, b"ustar", "a tar archive", _UNPACK),
     (0, b"version https://git-lfs", "the pointer of Git LFS and not the image", "fetch it: git lfs pull"),
 )
-"""Where in a file which bytes stand, what it is then, and what to do."""
+"""Position and bytes that identify a kind of file, its name, and what to do with it."""
 
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _AVIF_BRANDS = (b"avif", b"avis")
 
 
 _LEAST_TEXT = 32
-"""Bytes from which what reads as text is called that."""
+"""Length in bytes from which readable text is called text."""
 
 
 def heif_brand(content: bytes) -> bytes:
-    """The major brand of a file of the ISO family, to which HEIC, AVIF and MP4 belong; empty for others."""
+    """The major brand of an ISO base media file (HEIC, AVIF, MP4); empty for other files."""
     return content[8:12] if content[4:8] == b"ftyp" else b""
 
 
 def is_heif(content: bytes) -> bool:
-    """Whether it is HEIC: of the brands that stand for any codec, AVIF names itself among those it fits."""
+    """Whether it is HEIC. A generic brand means HEIC unless AVIF is among the compatible brands."""
     return heif_brand(content) in _HEIF_BRANDS and not is_avif(content)
 
 
@@ -93,11 +93,11 @@ def is_avif(content: bytes) -> bool:
 
 
 def foreign_kind(content: bytes, *, avif: bool) -> str | None:
-    """What to say of a file of another kind, None if it may be an image that can be read.
+    """What a file of an unreadable kind is and what to do with it; None if it may be a readable image.
 
     Parameters
     ----------
-    avif : whether AVIF can be read.
+    avif : whether Pillow can read AVIF.
     """
     if brand := heif_brand(content):
         return _of_iso_family(content, brand, avif=avif)

@@ -9,15 +9,15 @@ from . import png
 from .tiff import is_picture, is_tiff, pages
 
 MOST_COUNTED = 1000
-"""Counting stops here: a file can be made to have millions."""
+"""Counting stops here, as a file may claim millions."""
 _MOST_BLOCKS = 1_000_000
-"""Blocks of a GIF, of at most 255 bytes each, that are passed over in search of frames."""
+"""Limit on the blocks of a GIF (at most 255 bytes each) that are skipped in search of frames."""
 
 
 def count_frames(content: bytes) -> tuple[int, str]:
-    """The number of frames or pages of a file, 1 where there is no more; and which of the two they are.
+    """The number of frames or pages of a file, at least 1, and the word for them.
 
-    Smaller copies and masks that a TIFF has of a page are none, nor are the previews of a phone's JPEG. A number above
+    Reduced copies and masks in a TIFF do not count, nor do the previews in a phone's JPEG. A number above
     `MOST_COUNTED` means that counting stopped.
     """
     found: Iterator[object] = iter(())

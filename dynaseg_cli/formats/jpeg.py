@@ -1,4 +1,4 @@
-"""JPEG: files made to keep a decoder busy, and files that lack their last bytes."""
+"""JPEG: files crafted to keep a decoder busy, and files whose last bytes are missing."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from PIL import Image, ImageChops
 
 MARK = b"\xff\xd8\xff"
 MOST_SCANS = 100
-"""As many as libtiff takes of a JPEG within a TIFF; encoders write about ten. Each goes over the whole image."""
+"""Limit on scans, the same as libtiff's. Encoders write about ten; decoding each one covers the whole image."""
 MOST_MISSING = 0.01
-"""Share of an image that may be missing for it to be read all the same; of a small one, a block."""
+"""Share of an image that may be missing without the file being refused. In a small image, one block may be."""
 MOST_MISSING_BLOCK = 0.05
-"""Share of an image that one block may be for that."""
+"""Largest share of an image that this one block may be."""
 _BLOCK = 18
-"""Rows that a row of blocks is seen in: 16, and what colours reach beyond."""
+"""Height of a row of blocks: 16 pixels, plus the reach of chroma upsampling."""
 
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd8]")
-"""Of a segment, or the end; within a scan, 255 is followed by one of the others."""
+"""Marker of a segment or of the end. Within a scan, the byte 255 is always followed by one of the excluded bytes."""
 _START_OF_SCAN, _END = b"\xff\xda", b"\xff\xd9"
 _FRAMES = {bytes([0xFF, kind]) for kind in range(0xC0, 0xD0) if kind not in (0xC4, 0xC8, 0xCC)}
 _LOSSLESS = (b"\xff\xc3", b"\xff\xc7", b"\xff\xcb", b"\xff\xcf", b"\xff\xf7")
@@ -29,11 +29,11 @@ _OTHER_ENDS = tuple(
     bytes([first << 5]) + np.random.default_rng(first).integers(0, 255, 4096, dtype=np.uint8).tobytes()
     for first in range(8)
 )
-"""Bits that start in every way; never a byte of 255, which is a marker's."""
+"""Eight continuations, each with different first bits. None contains the byte 255, which would start a marker."""
 
 
 def _segments(jpeg: bytes) -> Iterator[tuple[bytes, int]]:
-    """The marker of each segment up to the end of the image, and where its length stands."""
+    """Marker of each segment up to the end of the image, with the position of its length field."""
     position = 2
     while (marker := _MARKER.search(jpeg, position)) and marker[0] != _END:
         yield marker[0], marker.end()
@@ -50,7 +50,7 @@ def has_too_many_scans(jpeg: bytes) -> bool:
 
 
 def unusual_kind(jpeg: bytes) -> str | None:
-    """The name of a kind of JPEG that decoders of photos do not know."""
+    """Name of a kind of JPEG that ordinary decoders do not support; None for other files."""
     for marker, position in _segments(jpeg):
         if marker in _LOSSLESS:
             return "lossless JPEG"
@@ -61,7 +61,7 @@ def unusual_kind(jpeg: bytes) -> str | None:
 
 
 def with_end(jpeg: bytes) -> tuple[bytes, float, bool] | None:
-    """A JPEG that does not end, with an end; how much of the image is missing, 0..1; and whether that is little.
+    """Add the missing end marker. Returns the file, the missing share of the image (0..1), and whether it is small.
 
     None if more is missing than can be told, for whole scans are.
 
@@ -70,7 +70,7 @@ def with_end(jpeg: bytes) -> tuple[bytes, float, bool] | None:
     """
     if not _has_all_scans(jpeg):
         return None
-    jpeg = jpeg.removesuffix(b"\xff")  # half of the end, or of a byte of 255
+    jpeg = jpeg.removesuffix(b"\xff")  # half of an end marker, or of an escaped 255
     ended = jpeg + _END
     with Image.open(io.BytesIO(ended), formats=["JPEG"]) as one:
         one.load()
@@ -84,14 +84,14 @@ def with_end(jpeg: bytes) -> tuple[bytes, float, bool] | None:
     if not found:
         return ended, 0.0, True
     left, top = min(box[0] for box in found), min(box[1] for box in found)
-    # Within one row of blocks, only those to the right; else all that is below.
+    # Within one row of blocks, the blocks to the right are missing; otherwise everything below is.
     missing = (width - left if height - top <= _BLOCK else width) * (height - top)
     most = max(MOST_MISSING * width * height, min(_BLOCK**2, MOST_MISSING_BLOCK * width * height))
     return ended, missing / (width * height), missing <= most
 
 
 def _has_all_scans(jpeg: bytes) -> bool:
-    """Whether every coefficient of every component was begun to be told to its last bit."""
+    """Whether the final scan of every coefficient of every component has at least begun."""
     components: set[int] = set()
     told: set[tuple[int, int]] = set()
     for marker, position in _segments(jpeg):

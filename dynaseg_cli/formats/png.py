@@ -1,4 +1,4 @@
-"""PNG: only what decides about pixels reaches Pillow, and 16-bit colour keeps its low byte."""
+"""PNG: Pillow gets only the chunks that determine the pixels, and 16-bit colour keeps its low byte."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from .deep import DeepImage
 MARK = b"\x89PNG\r\n\x1a\n"
 
 _NEEDED = (b"tRNS", b"eXIf")
-"""Chunks that are not critical and yet say how the image looks."""
+"""Ancillary chunks that affect how the image looks."""
 _TURNING = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0", b"Raw profile type APP1\0")
-"""Keywords of texts in which some programs write how the image is turned."""
+"""Keywords of text chunks in which some programs store the orientation."""
 _MOST_TEXT = 1 << 19
-"""Bytes of such a text; Pillow takes twice as many."""
+"""Limit on the bytes of such a text; Pillow allows twice as many."""
 
 _GREY_ALPHA, _RGB, _RGBA = 4, 2, 6
 _ROWS = 256
 
 
 def without_metadata(png: bytes) -> bytes:
-    """A PNG without what does not decide about pixels: texts, colour profiles, further frames, damaged extras.
+    """A PNG without the chunks that do not determine its pixels: text, colour profiles, further frames.
 
-    Of these, one large or damaged makes Pillow refuse the whole file.
+    A large or damaged chunk of these kinds would make Pillow refuse the whole file.
     """
     kept: list[tuple[int, int]] = []
     turned: set[bytes] = set()
@@ -38,7 +38,7 @@ def without_metadata(png: bytes) -> bytes:
         if _is_kept(png, start, stop, turned):
             kept.append((start, stop))
         end = stop
-    # A chunk that is cut off: pixels that are missing are for Pillow to find, others are not missed.
+    # Keep a truncated chunk only if it matters for the pixels, so that Pillow notices what is missing.
     rest = png[end:] if png[end + 4 : end + 8] in (b"IHDR", b"PLTE", b"IDAT", b"tRNS") else b""
     ends = png[end - 8 : end - 4] == b"IEND"
     if sum(stop - start for start, stop in kept) == end - len(MARK) and (ends or len(rest) == len(png) - end):
@@ -67,7 +67,7 @@ def _is_sound(png: bytes, start: int, stop: int) -> bool:
 
 
 def _is_short(kind: bytes, data: bytes) -> bool:
-    """Whether a text is no longer than is taken when it is unpacked, and can be."""
+    """Whether a text chunk can be unpacked and is within the limit when it is."""
     _, _, rest = data.partition(b"\0")
     if kind == b"tEXt":
         return True
@@ -86,7 +86,7 @@ def _is_short(kind: bytes, data: bytes) -> bool:
 
 
 def _chunks(png: bytes) -> Iterator[tuple[int, int]]:
-    """Where each whole chunk starts and stops, until the image ends."""
+    """Start and end of each complete chunk, up to the end of the image."""
     start = len(MARK)
     while start + 12 <= len(png):
         stop = start + 12 + int.from_bytes(png[start : start + 4], "big")
@@ -99,7 +99,7 @@ def _chunks(png: bytes) -> Iterator[tuple[int, int]]:
 
 
 def frames(png: bytes) -> Iterator[None]:
-    """One for each frame of an animation."""
+    """Yields once for each frame of an animation."""
     for start, _ in _chunks(png):
         if png[start + 4 : start + 8] == b"fcTL":
             yield
@@ -111,10 +111,11 @@ def is_deep(png: bytes) -> bool:
 
 
 def read_deep_color(image: Image.Image, png: bytes) -> DeepImage | None:
-    """The pixels of a PNG of 16 bits and more than one channel, which was opened as `image`; None for others.
+    """The pixels of a PNG with 16-bit samples and several channels, opened as `image`; None for other files.
 
-    Pillow keeps the high byte of each sample alone. So it unpacks the file twice: for the high bytes, and, told that
-    samples have the other byte order, for the low ones.
+    Pillow keeps only the high byte of each sample. So the file is decoded twice: once as it is, for the high bytes, and
+    once with the byte order reversed, for the low bytes. (torchvision's decoder gives 16 bits, but a damaged file can
+    crash it.)
     """
     color_type = png[25]
     if not is_deep(png) or color_type not in (_GREY_ALPHA, _RGB, _RGBA):
@@ -122,7 +123,7 @@ def read_deep_color(image: Image.Image, png: bytes) -> DeepImage | None:
     size = image.height, image.width
     alpha: NDArray[np.uint8] | None = None
     if color_type == _GREY_ALPHA:
-        # Two samples of two bytes pass for four of one.
+        # Two 16-bit samples have the layout of four 8-bit samples.
         values = np.empty(size, np.uint16)
         alpha = np.empty(size, np.uint8)
         for rows, raw in _unpacked(png, "RGBA", "RGBA"):
@@ -148,7 +149,7 @@ def read_deep_color(image: Image.Image, png: bytes) -> DeepImage | None:
 
 
 def _unpacked(png: bytes, mode: str, raw_mode: str) -> Iterator[tuple[slice, NDArray[np.uint8]]]:
-    """Bands of rows of a PNG that is unpacked as one of another mode."""
+    """Bands of rows of a PNG, decoded as if it had another mode."""
     with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
         changed = cast("Any", image)
         changed._mode = mode

@@ -1,4 +1,4 @@
-"""PPM and PGM of more than 255 levels: Pillow rescales grey ones, and of colour keeps 8 bits."""
+"""PPM and PGM with more than 255 levels, of which Pillow rescales grey and truncates colour to 8 bits."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _MOST_HEADER = 4096
 
 
 def is_deep(content: bytes) -> bool:
-    """Whether it is a binary PPM or PGM of two bytes a sample."""
+    """Whether it is a binary PPM or PGM with two bytes per sample."""
     header = _HEADER.match(content[:_MOST_HEADER])
     return header is not None and 255 < int(header[4]) < 1 << 16
 
 
 def read_deep(content: bytes, max_pixels: int) -> DeepImage:
-    """The pixels of a file that `is_deep`.
+    """The pixels of a file for which `is_deep` is true.
 
     Raises
     ------

@@ -1,7 +1,7 @@
-"""TIFF images that Pillow does not read, or not wholly: any depth and sign, floating point, any number of bands.
+"""TIFF images that Pillow cannot read in full: any depth and sign, floating point, any number of bands.
 
-tifffile reads directories and numbers. What it leaves to the package imagecodecs is done here: LZW and the like are
-unpacked by Pillow's libtiff, floating-point differences and numbers that are no whole bytes by NumPy.
+tifffile reads directories and samples. What it delegates to the package imagecodecs is done here: LZW and similar
+compressions by Pillow's libtiff, the floating-point predictor and packed samples by NumPy.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ if TYPE_CHECKING:
     from tifffile import TiffPage
 
 _NEEDED = {*range(256, 260), 262, 266, 273, *range(277, 280), 284, 317, *range(322, 326), 338, 339}
-"""Tags without which pixels would be taken for something else."""
+"""Tags without which the pixels would be misread."""
 _PHOTOMETRIC, _ORIENTATION, _GDAL_NODATA, _DNG_VERSION = 262, 274, 42113, 50706
 
 _STORED, _DEFLATE, _PACK_BITS = 1, (8, 32946, 50013), 32773
 _UNPACKED = (_STORED, 5, *_DEFLATE, _PACK_BITS, 34925, 50000)
-"""Compressions that keep bytes as they are; 5 is LZW, the last two are LZMA and Zstandard."""
+"""Lossless compressions of plain bytes. 5 is LZW; the last two are LZMA and Zstandard."""
 _COMMON = (1, 2, 3, 4, 5, 7, 8, 32773, 32946)
-"""What every libtiff unpacks."""
+"""Compressions that every build of libtiff supports."""
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _MASK, _CMYK = 0, 1, 2, 4, 5
 _CONVERT = "convert it to an uncompressed or deflate TIFF"
 
 _HEADER_BYTES = 16 << 20
-"""Most that is read of a file's directories, all together."""
+"""Limit on the bytes read for all directories of a file together."""
 _CHUNK_BYTES, _SPARE_BYTES = 8 << 20, 64 << 20
-"""What takes many times the memory is done so much at a time; a strip may be larger than a whole image by the other."""
+"""Bytes converted at a time; and bytes by which a strip may exceed the largest image that is allowed."""
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
 class _Header(io.BytesIO):
-    """A file of which no more is read than directories need: they can be made to overlap without end."""
+    """A file from which only a limited number of bytes can be read, as directories may overlap endlessly."""
 
     _left = _HEADER_BYTES
 
@@ -61,14 +61,14 @@ def is_tiff(content: bytes) -> bool:
 
 
 def pages(content: bytes) -> Iterator[TiffPage]:
-    """The directories of a TIFF or BigTIFF, each once, whatever circle they are in, up to one that cannot be read."""
+    """The directories of a TIFF or BigTIFF, each once even in a loop, up to the first that cannot be read."""
     if not is_tiff(content):
         return
     import tifffile  # noqa: PLC0415  # slow to import
 
     seen: set[int] = set()
     try:
-        # These kinds would have other pages than the file lists.
+        # tifffile would present files of these kinds with other pages than they list.
         file: Any = tifffile.TiffFile(_Header(content), is_lsm=False, is_ndpi=False, is_scanimage=False)
         for page in file.pages:
             told = page.imagewidth, page.imagelength, page.compression, page.photometric, page.subfiletype
@@ -78,38 +78,38 @@ def pages(content: bytes) -> Iterator[TiffPage]:
             yield page
     except MemoryError:
         raise
-    except Exception:  # tifffile raises anything at all on damaged files
+    except Exception:  # tifffile raises all kinds of errors on damaged files
         return
 
 
 def first_page(content: bytes) -> TiffPage | None:
-    """None where there is none that can be read."""
+    """The first directory; None if it cannot be read."""
     return next(pages(content), None)
 
 
 def is_picture(page: TiffPage) -> bool:
-    """Whether it is a page of its own: neither a smaller copy nor a mask of another."""
+    """Whether it is a page in its own right: neither a reduced copy nor a mask."""
     return page.subfiletype & 0b101 == 0
 
 
 def is_camera_raw(page: TiffPage) -> bool:
-    """Whether the picture itself lies elsewhere, as raw files keep it: this is its preview."""
+    """Whether it is the preview in a camera raw file, whose image is stored elsewhere."""
     smaller = bool(page.subfiletype & 1 and page.subifds)
     return smaller or _DNG_VERSION in page.tags or page.photometric in (32803, 34892)
 
 
 def is_deep(page: TiffPage) -> bool:
-    """Whether its samples are no unsigned numbers of at most 8 bits."""
+    """Whether its samples are other than unsigned integers of at most 8 bits."""
     return bool(np.max(page.bitspersample) > 8) or page.sampleformat not in (1, 4)
 
 
 def rare_compression(page: TiffPage) -> str | None:
-    """The name of a compression that not every libtiff unpacks."""
+    """Name of a compression that some builds of libtiff lack; None for common ones."""
     return None if page.compression in _COMMON else _name(page.compression)
 
 
 def read_tiff(content: bytes, max_pixels: int) -> DeepImage:
-    """The pixels of the first page, their numbers as they are.
+    """The pixels of the first page, with their values as stored.
 
     The first three bands are red, green and blue where there are three or more, else the first is grey; a band counts
     as opacity only where the file says so. Inks are converted as they are in 8 bits.
@@ -123,7 +123,7 @@ def read_tiff(content: bytes, max_pixels: int) -> DeepImage:
         return _read(content, max_pixels)
     except (DecodeError, MemoryError):
         raise
-    except Exception as error:  # tifffile and Pillow raise anything at all on damaged files
+    except Exception as error:  # tifffile and Pillow raise all kinds of errors on damaged files
         raise DecodeError(f"damaged, or a kind of TIFF that is not read: {_CONVERT}") from error
 
 
@@ -131,7 +131,7 @@ def _read(content: bytes, max_pixels: int) -> DeepImage:
     page = next(pages(content))
     _refuse_cut(page, content)
     if _PHOTOMETRIC not in page.tags:
-        page.photometric = _BLACK_IS_ZERO  # as most readers have it
+        page.photometric = _BLACK_IS_ZERO  # the default of most readers
     _refuse_unknown(page)
     _refuse_large(page, max_pixels)
     colors, wanted = _bands(page)
@@ -154,7 +154,7 @@ def _read(content: bytes, max_pixels: int) -> DeepImage:
             values[rows] = whole if full is None else np.clip(np.rint(whole), *full)
     nodata, orientation = None, page.tags.valueof(_ORIENTATION)
     with suppress(TypeError, ValueError):
-        nodata = float(page.tags.valueof(_GDAL_NODATA))  # a number in words
+        nodata = float(page.tags.valueof(_GDAL_NODATA))  # stored as text
     return DeepImage(
         values=values[..., 0] if colors == 1 else values[..., :3],
         full=full,
@@ -167,12 +167,12 @@ def _read(content: bytes, max_pixels: int) -> DeepImage:
 
 
 def _name(value: int) -> str:
-    """What tifffile calls a compression, or a way to store colours."""
+    """tifffile's name for a compression or photometric interpretation."""
     return str(getattr(value, "name", f"kind {value}")).replace("_", " ")
 
 
 def _refuse_cut(page: TiffPage, content: bytes) -> None:
-    """Of tags whose values lie beyond the end of the file, tifffile makes nothing."""
+    """Refuse a file with tags whose values lie beyond its end, which tifffile silently ignores."""
     form = page.parent.tiff
     first = page.offset + form.tagnosize
     (count,) = struct.unpack_from(form.tagnoformat, content, page.offset)
@@ -198,7 +198,7 @@ def _refuse_unknown(page: TiffPage) -> None:
     if page.imagedepth != 1:
         raise DecodeError(f"a TIFF of {page.imagedepth} slices is not read: save one as a TIFF of its own")
     if page.compression in (_STORED, _PACK_BITS):
-        page.predictor = 1  # elsewhere the tag has no meaning
+        page.predictor = 1  # the tag has no meaning for these
     if page.predictor != 1 and (bits not in (8, 16, 32, 64) or (page.predictor != 2 and dtype.kind != "f")):
         raise DecodeError(f"a TIFF with predictor {page.predictor} on such numbers is not read: {_CONVERT}")
 
@@ -216,7 +216,7 @@ def _refuse_large(page: TiffPage, max_pixels: int) -> None:
 
 
 def _bands(page: TiffPage) -> tuple[int, list[int]]:
-    """How many are shown, one, three, or four inks; and which these are, before that of opacity, if there is one."""
+    """The number of colour bands shown (1, 3, or 4 inks), and the indices of these, followed by opacity if present."""
     first = page.samplesperpixel - len(page.extrasamples)
     alpha = [first + index for index, meaning in enumerate(page.extrasamples) if meaning in (1, 2)][:1]
     others = [band for band in range(min(page.samplesperpixel, 5)) if band not in alpha]
@@ -226,14 +226,14 @@ def _bands(page: TiffPage) -> tuple[int, list[int]]:
 
 
 def _numbers(content: bytes, page: Any, wanted: list[int]) -> NDArray[Any]:
-    """The bands that are wanted, (H, W, bands), a strip or tile at a time."""
+    """The wanted bands, (H, W, bands), read one strip or tile at a time."""
     separate = page.planarconfig == 2
     bands = 1 if separate else page.samplesperpixel
     row_bytes = (page.chunks[1] * bands * page.bitspersample + 7) // 8
     a_plane = math.prod(page.chunked) // (page.samplesperpixel if separate else 1)
     dtype = np.dtype(np.uint8) if page.dtype.kind == "b" else page.dtype
     odd = page.predictor == 3 or page.bitspersample not in (1, 8, 16, 32, 64)
-    plain = copy.copy(page)  # as it is when its bytes are unpacked
+    plain = copy.copy(page)  # the page as it looks once decompressed
     plain.compression = plain.fillorder = 1
     if odd:
         plain.predictor, plain.bitspersample = 1, 8 * dtype.itemsize
@@ -255,7 +255,7 @@ def _numbers(content: bytes, page: Any, wanted: list[int]) -> NDArray[Any]:
 
 
 def _unpacked(content: bytes, page: TiffPage, index: int, rows: int, row_bytes: int) -> Any:
-    """The bytes of a strip or tile, as a buffer; None of one that is left out, as sparse files do."""
+    """The decompressed bytes of a strip or tile; None for one that a sparse file leaves out."""
     offset, size, expected = page.dataoffsets[index], page.databytecounts[index], rows * row_bytes
     if not (offset and size):
         return None
@@ -265,7 +265,7 @@ def _unpacked(content: bytes, page: TiffPage, index: int, rows: int, row_bytes: 
     data: Any = memoryview(content)[offset : offset + size]
     if page.fillorder == 2:
         data = bytes(data).translate(_REVERSED)
-    most = page.chunks[0] * row_bytes  # the last strip may be as long as the others
+    most = page.chunks[0] * row_bytes  # the last strip may be padded to full height
     if page.compression in _DEFLATE:
         data = zlib.decompressobj().decompress(data, most + 1)
     elif page.compression != _STORED:
@@ -276,9 +276,9 @@ def _unpacked(content: bytes, page: TiffPage, index: int, rows: int, row_bytes: 
 
 
 def _unpacked_by_pillow(data: Any, compression: int, width: int, height: int) -> bytes:
-    """Unpack by libtiff, as if they were, the bytes of a grey image in one strip."""
+    """Decompress by libtiff, presented as the only strip of an 8-bit grey image."""
     tags = {256: width, 257: height, 258: 8, 259: compression, 262: 1, 273: 0, 277: 1, 278: height, 279: len(data)}
-    tags[273] = 8 + 2 + 12 * len(tags) + 4  # the data are behind
+    tags[273] = 8 + 2 + 12 * len(tags) + 4  # the data follow
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
     header = b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags)) + entries + bytes(4)
     with Image.open(io.BytesIO(header + data), formats=["TIFF"]) as image:
@@ -286,7 +286,7 @@ def _unpacked_by_pillow(data: Any, compression: int, width: int, height: int) ->
 
 
 def _in_whole_bytes(page: TiffPage, rows: NDArray[np.uint8], bands: int, size: int) -> bytes:
-    """Numbers of `size` bytes out of differences of floating-point numbers, or of some bits each."""
+    """Undo the floating-point predictor, or unpack samples of odd bit depths, to samples of `size` bytes."""
     bits, parts = page.bitspersample, []
     for some in np.array_split(rows, min(len(rows), 1 + rows.size // _CHUNK_BYTES)):
         if page.predictor == 3:

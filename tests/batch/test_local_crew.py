@@ -112,7 +112,7 @@ def test_limit_of_memory_is_named_where_there_is_one(monkeypatch: pytest.MonkeyP
     assert system_reason(MemoryError()) in {"out of memory", f"out of memory{memory_limit()}"}
     monkeypatch.setattr("resource.getrlimit", lambda _: (1200 << 20, 1200 << 20))
     assert system_reason(MemoryError()) == (
-        "out of memory; a process may have no more than 1200 MB here: raise that limit (ulimit -v unlimited)"
+        "out of memory; processes are limited to 1200 MB here: raise the limit (ulimit -v unlimited)"
     )
 
 

@@ -195,7 +195,7 @@ def warnings_of(photo: Photo) -> str:
         (np.full((9, 9), 7, np.uint16), "auto", "all its numbers are 7"),
         (discs(30, 100, np.uint16), "full", "one grey with range full: its numbers lie in 30..100"),
         (discs(30, 100, np.uint16), (500, 900), "one grey with range 500,900"),
-        (np.full((9, 9), np.nan, np.float32), "auto", "no measurement at all"),
+        (np.full((9, 9), np.nan, np.float32), "auto", "it has no data"),
         (discs(30, 100, np.uint16), "auto", ""),
     ],
 )

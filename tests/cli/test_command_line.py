@@ -98,7 +98,7 @@ def test_python_takes_no_empty_path_for_the_current_folder(inputs: Any, output: 
          " segment photos -o 'a b'"),
         (("evalute", "a", "b"), "'evalute' is none of the commands segment, evaluate, benchmark; did you mean: dynaseg"
          " evaluate a b"),
-        (("segment", "x", "-0"), "-0 says how the list of --files-from is separated"),
+        (("segment", "x", "-0"), "-0 applies to the list of --files-from"),
         (("segment", "loop.png", "-o", "loop"), "loop is a link that leads to itself"),
         (("--recursive-please",), "No such option: --recursive-please; dynaseg --help shows what there is"),
         (("segment",), "nothing to do: name image files or folders, or give --files-from"),

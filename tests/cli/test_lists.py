@@ -58,12 +58,12 @@ def test_lines_where_nul_is_asked_for_are_refused_with_the_remedy() -> None:
 
 
 def test_nul_where_lines_are_asked_for_is_refused_with_the_remedy() -> None:
-    assert refusal(b"a\0b\0").endswith("NUL bytes in it, as in a list of find -print0: add -0")
-    assert "one name a line" in refusal(b"a\0b\0", null=None)
+    assert refusal(b"a\0b\0").endswith("NUL bytes, as a list of find -print0 does: add -0")
+    assert "one name per line" in refusal(b"a\0b\0", null=None)
 
 
 def test_text_in_16_bits_without_a_mark_is_refused_with_the_remedy() -> None:
-    assert "UTF-16 without its mark: save it as UTF-8" in refusal("a.png\nb.png\n".encode("utf-16-le"))
+    assert "UTF-16 without a byte-order mark; save it as UTF-8" in refusal("a.png\nb.png\n".encode("utf-16-le"))
 
 
 def test_half_a_character_after_a_mark_is_refused() -> None:
@@ -103,13 +103,13 @@ def test_endless_file_is_refused(monkeypatch: pytest.MonkeyPatch, null: bool) ->
     if not Path("/dev/zero").exists():
         pytest.skip("no endless device")
     monkeypatch.setattr(lists, "MOST_BYTES", 1 << 21)
-    with pytest.raises(UsageError, match="no list"):
+    with pytest.raises(UsageError, match="not a list"):
         read_list("--files-from", "/dev/zero", null=null)
 
 
 def test_list_of_too_many_bytes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lists, "MOST_BYTES", 10)
-    assert "which is no list of files" in refusal(b"a\n" * 6)
+    assert "so not a list of files" in refusal(b"a\n" * 6)
 
 
 def test_closed_stdin_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,7 +108,7 @@ def test_a_person_is_warned_of_what_is_left_out_and_of_what_is_one_grey(here: Pa
         *[True] * 5,
         *[False] * 2,
     ]
-    assert "and 2 more warnings like those above: see warnings in out/run.json\n" in result.stderr
+    assert "and 2 more warnings; out/run.json has all\n" in result.stderr
     assert summary(result)["warnings"][6] == {"path": "6.png", "warning": "all its numbers are 15"}
     lines = [json.loads(line) for line in (here / "out/outcomes.jsonl").read_text().splitlines()]
     assert [line["warnings"] for line in lines] == [[f"all its numbers are {9 + index}"] for index in range(7)]

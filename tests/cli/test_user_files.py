@@ -204,7 +204,7 @@ def test_refusal_of_other_options_says_which_options_go_on(photos: Path) -> None
     assert segment(photos, "-o", "out").exit_code == 0
     said = refused(written())
     assert "iterations was 2, now 1000" in said
-    go_on = said.partition("); ")[2].partition(" goes on with it")[0]
+    go_on = said.partition("); ")[2].partition(" continues with it")[0]
     assert go_on == "--iterations 2 --max-size 16 --min-labels 3 --precision float32"
     result = written(*go_on.split(), "--workers", "0", "--json")
     assert (result.exit_code, json.loads(result.stdout)["skipped"]) == (0, 3)

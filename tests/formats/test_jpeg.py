@@ -33,20 +33,20 @@ def test_file_without_its_last_few_bytes_is_read_with_a_warning(kind: str, missi
     photo = decode_photo(KINDS[kind][:-missing], LIMIT)
     same = (photo.pixels == decode(KINDS[kind], LIMIT)).all(axis=2)
     assert same.mean() > 0.98
-    assert photo.warnings == ("its last bytes are missing, and a few pixels with them",)
+    assert photo.warnings == ("the last bytes of the file are missing, and a few pixels with them",)
 
 
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
 @pytest.mark.parametrize("kind", KINDS)
 def test_file_that_is_cut_off_in_its_pixels_is_refused(kind: str, share: float) -> None:
     content = KINDS[kind]
-    with pytest.raises(DecodeError, match=r"damaged: the file is cut off, and .* of the image with it; copy it"):
+    with pytest.raises(DecodeError, match=r"damaged: the file is cut off, and .* of the image is missing; copy it"):
         decode(content[: int(share * len(content))], LIMIT)
 
 
 def test_progressive_file_without_its_last_scan_is_refused() -> None:
     content = KINDS["progressive"]
-    with pytest.raises(DecodeError, match="the details of the image"):
+    with pytest.raises(DecodeError, match="the image lacks its details"):
         decode(content[: content.rindex(b"\xff\xda")], LIMIT)
 
 
