@@ -185,7 +185,7 @@ def _read(content: bytes, max_pixels: int, warnings: list[str]) -> NDArray[np.ui
 def _read_without_end(content: bytes, max_pixels: int, warnings: list[str]) -> NDArray[np.uint8]:
     ended = jpeg.with_end(content)
     if ended is None:
-        raise DecodeError("damaged: the file is cut off, and the image lacks its details; copy it again")
+        raise DecodeError("damaged: the file is cut off, and the finer detail of the image is missing; copy it again")
     whole, missing, is_little = ended
     if not is_little:
         raise DecodeError(

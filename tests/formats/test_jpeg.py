@@ -46,7 +46,7 @@ def test_file_that_is_cut_off_in_its_pixels_is_refused(kind: str, share: float) 
 
 def test_progressive_file_without_its_last_scan_is_refused() -> None:
     content = KINDS["progressive"]
-    with pytest.raises(DecodeError, match="the image lacks its details"):
+    with pytest.raises(DecodeError, match="the finer detail of the image"):
         decode(content[: content.rindex(b"\xff\xda")], LIMIT)
 
 
