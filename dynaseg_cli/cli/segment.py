@@ -324,7 +324,7 @@ def segment(
             "--range",
             metavar="auto|full|LOW,HIGH",
             help="Which numbers of images deeper than 8 bits become black and white: auto stretches between the darkest"
-            " and the brightest 0.1%, full takes all that the file's type can hold.",
+            " and the brightest 0.1%, full uses the whole range of the file's type.",
             rich_help_panel=_INPUT,
         ),
     ] = range_text(_BATCH.range),
