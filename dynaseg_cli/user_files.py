@@ -13,6 +13,9 @@ MARK = ".dynaseg"
 LOG_NAME, RUN_NAME = "outcomes.jsonl", "run.json"
 """Files that identify the output folders of earlier versions, which left no mark."""
 
+MOST_BYTES = 1 << 28
+"""Limit on the size of a run's summary."""
+
 SYSTEM_FOLDERS = frozenset(("__MACOSX", "@eaDir"))
 """Folders of thumbnails and attributes that macOS puts into zip files and network drives put beside photos."""
 SIDECAR = "._"
@@ -98,7 +101,9 @@ class _Names:
 
 def _is_run(path: Path) -> bool:
     try:
-        return path.is_file() and "dynaseg" in json.loads(path.read_bytes())["versions"]  # a pipe would be waited for
+        # Reading a pipe would hang.
+        is_small = path.is_file() and path.stat().st_size <= MOST_BYTES
+        return is_small and "dynaseg" in json.loads(path.read_bytes())["versions"]
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return False
 

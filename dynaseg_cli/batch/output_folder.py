@@ -64,7 +64,10 @@ def mark_output(output: Path) -> None:
     content = json.dumps({"dynaseg": __version__, _FOREIGN: sorted(foreign_files(output))}) + "\n"
     temporary = output / f"{MARK}-{secrets.token_hex(8)}.tmp"
     try:
-        temporary.write_text(content)
+        with temporary.open("x") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
         # Not a rename: if two runs start at once, the first mark must stay. The second may list the first's results.
         os.link(temporary, mark)
     except FileExistsError:

@@ -15,7 +15,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from .console import ExitCode, collected_stdout, quoted, say
 
-_WrongUsage: type[Exception] = typer.BadParameter.__mro__[1]
+_WrongUsage: type[Exception] = typer.BadParameter.__bases__[0]
 """typer's usage error. It has no public name, but is the base class of this one."""
 
 _KINDS: dict[Any, str] = {int: "a whole number", float: "a number"}
