@@ -379,13 +379,16 @@ def test_closing_drops_the_image_at_hand_and_begins_no_other(
     assert set(results(out)) == {"labels/a.png", "color/a.png"}
 
 
+@pytest.mark.parametrize(("marked", "left"), [(False, {}), (True, {"outcomes.jsonl": b""})])
 def test_interrupt_while_a_file_is_written_leaves_nothing_half_done(
-    engine: Engine, photos: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, photos: Path, out: Path, monkeypatch: pytest.MonkeyPatch, marked: bool, left: dict[str, bytes]
 ) -> None:
     def interrupt(_: int) -> None:
         raise KeyboardInterrupt
 
+    if marked:
+        mark_output(out)
     monkeypatch.setattr("os.fsync", interrupt)
     with pytest.raises(KeyboardInterrupt):
         run(engine, photos, out)
-    assert files_below(out) == {"outcomes.jsonl": b""}
+    assert files_below(out) == left
