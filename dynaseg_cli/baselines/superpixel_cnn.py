@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from ..engine.arithmetic import exact_arithmetic
 from ..engine.engine import TILE_SIZE
 from ..engine.labelling import label_image, to_input
 from ..errors import DivergedError, UsageError
@@ -81,8 +82,7 @@ def segment_by_superpixel_cnn(
     network = SegmentationNetwork(blocks, features, features)
     network.initialise(seed)
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    # float32 means float32, not TF32, and equal runs give equal labels.
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False, deterministic=True):
+    with exact_arithmetic():
         coarse = superpixel_map(small)
         _fit(network, to_input(small, device), coarse, iterations, min_labels, learning_rate, momentum)
         raw = label_image(network, image, device, torch.float32, TILE_SIZE[device.type])

@@ -217,6 +217,8 @@ def _fit_entry(fit: FitRecord) -> dict[str, Any]:
         "continuity_loss": _significant(fit.continuity_loss),
         "changed_fraction": _significant(fit.changed_fraction),
         "precision": fit.precision,
+        "fused": fit.fused,
+        "captured": fit.captured,
         "seconds": round(fit.seconds, 3),
     }
 

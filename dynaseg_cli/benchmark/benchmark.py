@@ -328,6 +328,8 @@ class Benchmark:
                 write=time.perf_counter() - started,
                 host_bytes=host,
                 device_bytes=device,
+                fused=labelled.fused,
+                captured=labelled.captured,
             )
         )
         return None

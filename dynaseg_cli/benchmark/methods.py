@@ -38,6 +38,10 @@ class Labelled:
     """None for a method that does not count any."""
     stages: dict[str, float]
     """Seconds of wall time by stage, in the order of the work."""
+    fused: bool | None = None
+    """`FitRecord.fused`; None for a method that has no kernels of its own."""
+    captured: bool | None = None
+    """`FitRecord.captured`; None for a method that never uses CUDA graphs."""
 
     @property
     def seconds(self) -> float:
@@ -87,6 +91,8 @@ def _by_engine(engine: Engine, image: NDArray[np.uint8]) -> Labelled:
             "fit": result.fit.seconds,
             "label": result.seconds - result.fit.seconds,
         },
+        fused=result.fit.fused,
+        captured=result.fit.captured,
     )
 
 

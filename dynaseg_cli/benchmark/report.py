@@ -5,12 +5,14 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from ..evaluation.agreement import Row
 from .region_curve import RegionCurve
 from .stream import Stream
 from .variants import Variant
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,9 @@ class Run:
     host_bytes: int | None
     """Most memory resident in the process meanwhile."""
     device_bytes: int | None
+    fused: bool | None = None
+    """Whether kernels of this tool, and a CUDA graph, did the iterations; None for a method that has neither."""
+    captured: bool | None = None
 
     @property
     def pixels(self) -> int:
@@ -133,6 +138,8 @@ class MethodReport:
             "ms_per_iteration": _spread(run.ms_per_iteration for run in runs),
             "ratio_to_reference": {"ms_per_iteration": _spread(per_iteration), "seconds": _spread(of_seconds)},
             "stages": self.stages,
+            "fused": _all(run.fused for run in runs),
+            "captured": _all(run.captured for run in runs),
             "peak_bytes": peak_bytes(runs),
             "sizes": [_size_document(self.runs_of_size(*size)) for size in self.sizes],
             "metrics": self.metrics,
@@ -185,6 +192,12 @@ def _stages(runs: Sequence[Run]) -> dict[str, float | None]:
     }
 
 
+def _all(values: Iterable[bool | None]) -> bool | None:
+    """Whether all are true; None if there are none."""
+    known = _known(values)
+    return all(known) if known else None
+
+
 def _median(values: Iterable[float | None]) -> float | None:
     known = _known(values)
     return statistics.median(known) if known else None
@@ -195,5 +208,5 @@ def _spread(values: Iterable[float | None]) -> dict[str, float | None]:
     return {"median": _median(known), "least": min(known, default=None), "most": max(known, default=None)}
 
 
-def _known(values: Iterable[float | None]) -> Sequence[float]:
+def _known(values: Iterable[Value | None]) -> Sequence[Value]:
     return [value for value in values if value is not None]

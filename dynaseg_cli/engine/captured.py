@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from .iteration import Iteration, Watch
+from .memory import is_out_of_memory
 from .training_step import TrainingStep
 from .trajectory import End, Status, Trajectory, read_status
 
@@ -16,16 +18,22 @@ REPLAYS = 4
 """Iterations that are given to the device at a time. After the end at most twice as many more do nothing."""
 
 
+class CaptureError(RuntimeError):
+    """Work that the device can do could not be recorded."""
+
+
 class CapturedIteration(Iteration):
     """An iteration that is recorded once and replayed for every image of its size.
 
-    Recording runs it once for real, as a rehearsal that leaves the network's weights as they are: the libraries choose
-    their algorithms and the kernels are compiled.
+    Raises
+    ------
+    CaptureError
+        If the iteration runs, but cannot be recorded.
     """
 
     def __init__(self, step: TrainingStep, update: Callable[[], None], trajectory: Trajectory) -> None:
         super().__init__(step, update, trajectory)
-        trajectory.halt()
+        self.rehearse()
         self._graph = CudaGraph(self._look_and_improve, trajectory.ended.device)
         self._mail, self._next_mail = (Mail(trajectory.ended.device) for _ in range(2))
 
@@ -45,20 +53,23 @@ class CapturedIteration(Iteration):
             self._graph.replay()
         mail.send(self.trajectory.status())
 
-    def _look_and_improve(self) -> None:
-        self._look()
-        self._improve()
-
 
 class CudaGraph:
     """What `work` does on the current CUDA device, recorded. It must neither wait for it nor depend on its values.
 
-    Recording calls `work` twice, the first time for real.
+    `work` must have run before: what a library prepares for the first call cannot be recorded.
+
+    Raises
+    ------
+    CaptureError
+        If it cannot be recorded.
     """
+
+    _failed: ClassVar[list[torch.cuda.CUDAGraph]] = []
+    """Kept: torch's allocator asks a graph whose capture it was not told the end of whenever it allocates memory."""
 
     def __init__(self, work: Callable[[], None], device: torch.device) -> None:
         self._graph = torch.cuda.CUDAGraph()
-        work()
         # Not `torch.cuda.graph`, which waits for the device, collects garbage and empties the cache every time.
         stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream(device))
@@ -67,11 +78,18 @@ class CudaGraph:
             self._graph.capture_begin(capture_error_mode="thread_local")
             try:
                 work()
-            except BaseException:
+            except BaseException as error:
                 with contextlib.suppress(RuntimeError):
                     self._graph.capture_end()
+                if isinstance(error, Exception) and not is_out_of_memory(error):
+                    self._failed.append(self._graph)
+                    raise CaptureError(str(error)) from error
                 raise
-            self._graph.capture_end()
+            try:
+                self._graph.capture_end()
+            except RuntimeError as error:
+                self._failed.append(self._graph)
+                raise CaptureError(str(error)) from error
         torch.cuda.current_stream(device).wait_stream(stream)
 
     def replay(self) -> None:

@@ -21,6 +21,7 @@ from ..regions.merging import merge_small_regions
 from ..regions.numbering import number_by_area
 from ..sizes import level_sizes, shrink, working_size
 from .alignment import CHANNEL_MULTIPLE, align_features
+from .arithmetic import exact_arithmetic
 from .device import compute_dtype, resolve_device
 from .fitting import Fit, Fitter, OnIteration, OnRawLabels
 from .labelling import label_image_at_once, label_image_by_guide, to_input
@@ -151,6 +152,8 @@ class Engine:
             continuity_loss=fit.continuity,
             changed_fraction=fit.changed,
             precision=self._precision,
+            fused=fit.fused,
+            captured=fit.captured,
             seconds=seconds,
         )
         return self._segmentation(raw, image, record, started, drawn)
@@ -189,16 +192,18 @@ class Engine:
             continuity_loss=[],
             changed_fraction=[],
             precision=self._precision,
+            fused=False,
+            captured=False,
             seconds=0.0,
         )
         return self._segmentation(raw, image, record, started)
 
     @contextmanager
     def computing(self) -> Iterator[None]:
-        """The settings of the libraries that the network is to be used with."""
-        # float32 means float32, not TF32, and equal runs give equal labels. Kernels start on the current device.
+        """Exact arithmetic on the engine's device."""
+        # Triton starts kernels on the current device.
         on_device = torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext()
-        with on_device, torch.backends.cudnn.flags(enabled=True, allow_tf32=False, deterministic=True):
+        with on_device, exact_arithmetic():
             yield
 
     def _segmentation(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,7 +16,8 @@ from torch.optim.sgd import sgd
 from ..config import SegmentConfig
 from ..errors import DivergedError
 from ..method.network import SegmentationNetwork
-from .captured import CapturedIteration
+from .alignment import CHANNEL_MULTIPLE, rounded_up
+from .captured import CapturedIteration, CaptureError
 from .device import has_triton
 from .iteration import Iteration
 from .memory import is_out_of_memory, release_memory
@@ -29,6 +31,13 @@ _log = logging.getLogger(__name__)
 
 CAPTURED_PIXELS = 1 << 20
 """Of all sizes that are kept captured for the next image of their size, some 3 kB of device memory a pixel."""
+
+MOST_VALUES = 1 << 31
+"""Of a feature map on a CUDA device: the convolutions of larger ones have failed in the libraries."""
+
+STRICT = "DYNASEG_STRICT"
+"""Environment variable. Set to anything but 0, an error in fused kernels or in capturing a graph ends the work with a
+traceback; otherwise the fit goes on without them, slower."""
 
 OnIteration = Callable[[int, int], None]
 """Called with the iteration (from 1) and q' as the work goes on; whatever it raises ends the fit."""
@@ -51,11 +60,17 @@ class Fit:
     similarity: list[float] = field(default_factory=list)
     continuity: list[float] = field(default_factory=list)
     changed: list[float] = field(default_factory=list)
+    fused: bool = False
+    """Whether all iterations were by fused kernels."""
+    captured: bool = False
+    """Whether all iterations were replayed from a graph."""
 
-    def add_level(self, trajectory: Trajectory) -> None:
+    def add_level(self, iteration: Iteration, *, captured: bool) -> None:
         """Take over what a level's iterations found."""
-        records = trajectory.records()
-        self.labels = trajectory.labels.clone()
+        self.fused = iteration.step.fused and (self.fused or not self.present)
+        self.captured = captured and (self.captured or not self.present)
+        records = iteration.trajectory.records()
+        self.labels = iteration.trajectory.labels.clone()
         self.iterations.append(len(records))
         self.present += [int(row[0]) for row in records]
         for _, loss, similarity, continuity, changed in records:
@@ -82,6 +97,8 @@ class Fitter:
         self._device = network.classifier.weight.device
         self._captures = captures(self._device, config)
         self._kernels = has_triton(self._device)
+        self._kernels_ran = False
+        self._widest = rounded_up(max(network.classifier.weight.shape[:2]), CHANNEL_MULTIPLE)
         self._trained: list[Tensor] = [parameter for parameter in network.parameters() if parameter.requires_grad]
         self.momenta: list[Tensor] = [torch.zeros_like(parameter) for parameter in self._trained]
         """Of the parameters that are trained, in their order."""
@@ -188,8 +205,9 @@ class Fitter:
                 if on_labels is not None:
                     on_labels(before + status.iterations, status.present, iteration.trajectory.labels)
 
-            end = iteration.run(image, threshold, limit, watch, on_it, every=on_labels is not None)
-            fit.add_level(iteration.trajectory)
+            every = on_labels is not None
+            end = iteration.run(image, threshold, limit, watch, on_it, every=every)
+            fit.add_level(iteration, captured=isinstance(iteration, CapturedIteration) and not every)
             if end == "diverged":
                 raise DivergedError(
                     f"the loss became {fit.loss[-1]} in iteration {len(fit.loss)}; try --precision float32"
@@ -205,6 +223,9 @@ class Fitter:
 
     def _iteration(self, height: int, width: int, *, scribbled: bool) -> Iteration:
         kind = height, width, scribbled
+        if self._device.type == "cuda" and (height + 2) * (width + 2) * self._widest > MOST_VALUES:
+            # Taken for what memory running out is: the image is fitted at a smaller size.
+            raise MemoryError(f"feature maps of {width} x {height} pixels have more than {MOST_VALUES} values")
         if kind in self._captured:
             return self._captured[kind]
         if sum(h * w for h, w, _ in (*self._captured, kind)) > CAPTURED_PIXELS:
@@ -216,23 +237,34 @@ class Fitter:
         return iteration
 
     def _new_iteration(self, height: int, width: int, *, scribbled: bool) -> Iteration:
-        # So many pixels keep a device busy without a graph, whose memory comes on top.
-        if not self._captures or height * width > CAPTURED_PIXELS:
-            return Iteration(*self._parts(height, width, scribbled=scribbled))
+        # Kernels and graph are for speed alone: whatever a driver or a missing compiler makes of them costs that.
+        parts = self._parts(height, width, scribbled=scribbled)
+        fused = parts[0].fused
         try:
-            return CapturedIteration(*self._parts(height, width, scribbled=scribbled))
-        except Exception as error:
-            # Kernels and graph are for speed alone: whatever a driver or a missing compiler makes of them costs that.
-            if is_out_of_memory(error):
-                raise
-            fused = self._kernels and not scribbled
-            lost = "fused kernels" if fused else "a captured graph"
-            _log.warning("%s: without %s, and slower for it: %s", self._device, lost, error)
-            if fused:
-                self._kernels = False
+            # So many pixels keep a device busy without a graph, whose memory comes on top.
+            if self._captures and height * width <= CAPTURED_PIXELS:
+                iteration: Iteration = CapturedIteration(*parts)
             else:
-                self._captures = False
+                iteration = Iteration(*parts)
+                if fused and not self._kernels_ran:
+                    iteration.rehearse()
+        except CaptureError as error:
+            self._captures = False
+            self._go_on_without("a captured graph", error)
+        except Exception as error:
+            if not fused or is_out_of_memory(error):
+                raise
+            self._kernels = False
+            self._go_on_without("fused kernels", error)
+        else:
+            self._kernels_ran = self._kernels_ran or fused
+            return iteration
         return self._new_iteration(height, width, scribbled=scribbled)
+
+    def _go_on_without(self, lost: str, error: Exception) -> None:
+        if os.environ.get(STRICT, "0") not in ("", "0"):
+            raise error
+        _log.warning("%s: without %s, and slower for it: %s", self._device, lost, error)
 
     def _parts(
         self, height: int, width: int, *, scribbled: bool

@@ -16,6 +16,7 @@ from .alignment import CHANNEL_MULTIPLE, rounded_up
 from .kernels import Activation
 from .layout import as_image, as_pixels
 from .objective import Objective
+from .pointwise import weight_gradient
 from .training_step import prepare_gradients, surroundings
 
 
@@ -24,6 +25,8 @@ class FusedStep:
 
     The parameters are those of `BandedStep`, which serves images with scribbles as well; this does not.
     """
+
+    fused = True
 
     def __init__(
         self, network: SegmentationNetwork, height: int, width: int, config: SegmentConfig, dtype: torch.dtype
@@ -100,7 +103,7 @@ class FusedStep:
         response.finish_gradient(partials, self._labels.numel())
         by_output = torch.empty_like(z)
         sums = kernels.input_gradient(gradient, self._response, response.coefficients, by_output)
-        _set_gradient(self._classifier, _product(by_output, self._outputs[-1]), sums)
+        _set_gradient(self._classifier, weight_gradient(by_output, self._outputs[-1]), sums)
         gradient = by_output @ self._classifying
         layers = zip((self._first, *self._convolutions), self._norms, self._activations, strict=True)
         for index, (convolution, norm, activation) in reversed(list(enumerate(layers))):
@@ -109,7 +112,7 @@ class FusedStep:
             if index:
                 gradient, weight = _convolved_back(gradient, self._outputs[index - 1], self._weights[index - 1])
             else:
-                weight = _product(gradient, self._around)[:, :27].reshape(-1, 3, 3, 3).permute(0, 3, 1, 2)
+                weight = weight_gradient(gradient, self._around)[:, :27].reshape(-1, 3, 3, 3).permute(0, 3, 1, 2)
             _set_gradient(convolution, weight, sums)
 
 
@@ -172,11 +175,6 @@ def _convolved_back(gradient: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor
         as_image(gradient), as_image(x), weight, None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1, [True, True, False]
     )
     return as_pixels(by_input).contiguous(), by_weight
-
-
-def _product(gradient: Tensor, x: Tensor) -> Tensor:
-    """(K, C), the gradient by the weight of a product at each pixel."""
-    return gradient.flatten(0, 1).T @ x.flatten(0, 1)
 
 
 def _set_gradient(layer: nn.Conv2d, weight: Tensor, bias_sums: Tensor) -> None:

@@ -24,7 +24,7 @@ class Iteration:
     """
 
     def __init__(self, step: TrainingStep, update: Callable[[], None], trajectory: Trajectory) -> None:
-        self._step = step
+        self.step = step
         self._update = update
         self.trajectory = trajectory
 
@@ -42,9 +42,17 @@ class Iteration:
 
         With `every`, `watch` is called after every iteration, before the next changes anything.
         """
-        self._step.load(image, scribbles)
+        self.step.load(image, scribbles)
         self.trajectory.begin(threshold, limit)
         return self._one_by_one(watch) if every else self._loop(watch)
+
+    def rehearse(self) -> None:
+        """Iterate once on whatever is loaded; the network's parameters stay as they are.
+
+        The libraries choose their algorithms, and kernels are compiled.
+        """
+        self.trajectory.halt()
+        self._look_and_improve()
 
     def _loop(self, watch: Watch) -> End:
         return self._one_by_one(watch)
@@ -58,9 +66,13 @@ class Iteration:
                 return status.end
             self._improve()
 
+    def _look_and_improve(self) -> None:
+        self._look()
+        self._improve()
+
     def _look(self) -> None:
-        self.trajectory.take(self._step.evaluate(self.trajectory.threshold))
+        self.trajectory.take(self.step.evaluate(self.trajectory.threshold))
 
     def _improve(self) -> None:
-        self._step.backward()
+        self.step.backward()
         self._update()

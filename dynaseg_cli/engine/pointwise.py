@@ -40,9 +40,8 @@ class Pointwise:
 
     def add_gradient(self, x: Tensor, gradient: Tensor) -> None:
         """Take rows of the loss's gradient by the output, (r, W, K), and of the input, (r, W, J)."""
-        by_output = gradient.flatten(0, 1)
-        self._bias_total += by_output.sum(0)
-        self._total += by_output.to(self._dtype).T @ x.flatten(0, 1).to(self._dtype)
+        self._bias_total += gradient.flatten(0, 1).sum(0)
+        self._total += weight_gradient(gradient.to(self._dtype), x.to(self._dtype))
 
     def finish_gradient(self) -> None:
         """Set the gradients of the weights."""
@@ -54,3 +53,14 @@ class Pointwise:
     def input_gradient(self, gradient: Tensor) -> Tensor:
         """Rows of the gradient by the input, (r, W, J), from that by the output."""
         return gradient.to(self._dtype) @ self._weight
+
+
+def weight_gradient(gradient: Tensor, x: Tensor) -> Tensor:
+    """The gradient by the weight of a product at each pixel, (K, J), from that by the output, (r, W, K), and (r, W, J).
+
+    On a CUDA device it is float32, like the sums over the pixels that it consists of, also for bfloat16 maps.
+    """
+    by_output, by_pixel = gradient.flatten(0, 1).T, x.flatten(0, 1)
+    if x.is_cuda and x.dtype != torch.float32:
+        return torch.mm(by_output, by_pixel, out_dtype=torch.float32)
+    return by_output @ by_pixel

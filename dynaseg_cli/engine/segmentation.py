@@ -47,6 +47,10 @@ class FitRecord:
     changed_fraction: list[float]
     """Fraction of pixels whose label differs from the iteration before; 1 in the first of a level."""
     precision: Literal["float32", "bfloat16"]
+    fused: bool
+    """Whether all iterations were by this tool's own kernels for CUDA."""
+    captured: bool
+    """Whether all iterations were replayed from a CUDA graph."""
     seconds: float
     """Wall time of the optimisation."""
 

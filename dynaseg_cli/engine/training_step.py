@@ -29,6 +29,9 @@ from .pointwise import Pointwise
 class TrainingStep(Protocol):
     """Made once for a network and a size; any number of images of this size can be loaded one after another."""
 
+    fused: bool
+    """Whether kernels of its own do what lies between the convolutions."""
+
     def load(self, image: Tensor, scribbles: Tensor | None = None) -> None:
         """Take the image to work on, (1, 3, H, W) float32 in [0, 1].
 
@@ -51,6 +54,8 @@ class AutogradStep:
     The optimisation amplifies the last bit of a sum to the third digit of the loss within ten iterations: only the same
     operations in the same order reproduce the reference.
     """
+
+    fused = False
 
     def __init__(self, network: Network, config: SegmentConfig, dtype: torch.dtype) -> None:
         self._network = network
@@ -91,6 +96,8 @@ class BandedStep:
     dtype : arithmetic and storage of the feature maps, float32 or bfloat16; everything else is float32.
     scribbled : whether the images have scribbles.
     """
+
+    fused = False
 
     def __init__(
         self,

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dynaseg_cli.baselines.iic import jitter, joint_distributions, mutual_information, segment_by_iic
+from dynaseg_cli.engine.arithmetic import exact_arithmetic
 from dynaseg_cli.engine.labelling import to_input
 from dynaseg_cli.errors import DivergedError
 from dynaseg_cli.method.network import SegmentationNetwork
@@ -121,7 +122,7 @@ def test_labels_that_never_occur_have_a_finite_gradient() -> None:
 @pytest.mark.requires_cuda
 def test_information_is_the_same_on_cuda() -> None:
     first, second = random_assignment(5, 20, 30, 0).float(), random_assignment(5, 20, 30, 1).float()
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False, deterministic=True):
+    with exact_arithmetic():
         on_cuda = mutual_information(joint_distributions(first.cuda(), second.cuda(), 3))
     torch.testing.assert_close(on_cuda.cpu(), mutual_information(joint_distributions(first, second, 3)))
 

@@ -565,10 +565,10 @@ def test_second_process_waits_for_the_model_of_the_first(overwrite: bool, photos
         with process(photos, out, overwrite=overwrite) as second:
             assert "another dynaseg fits a network to this folder: waiting for it" in second.stderr.readline()
             os.kill(first.pid, signal.SIGCONT)
-            assert second.wait(60) == 0
+            assert second.wait(300) == 0
             assert second.stdout.read() == "fitted\n", "it fits nothing itself"
             assert second.stderr.read() == ""
-        assert first.wait(60) == 0
+        assert first.wait(300) == 0
     assert (out / MODEL_NAME).read_bytes() == fitted(photos, tmp_path / "alone")
 
 

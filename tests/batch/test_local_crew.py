@@ -16,7 +16,7 @@ from dynaseg_cli.batch.local_crew import LocalCrew, ProcessWorker, ThreadWorker,
 from dynaseg_cli.batch.messages import Assignment, Broken, Ended, Finished, Message, Ready, Refused
 from dynaseg_cli.errors import memory_limit, system_reason
 
-DEADLINE_S = 60
+DEADLINE_S = 600
 
 
 @pytest.fixture

@@ -96,7 +96,7 @@ def test_lines_are_written_once_the_folder_answers(tmp_path: Path, answers: thre
         log.add(DONE)
         log.add(FAILED)
         answers.set()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while len(lines(tmp_path)) < 2:
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -8,7 +8,7 @@ import pytest
 
 from dynaseg_cli.batch.pipeline import work_ahead
 
-WAIT_S = 20
+WAIT_S = 120
 """Longest wait for another thread; a test that passes never waits so long."""
 
 

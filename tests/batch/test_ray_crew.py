@@ -30,7 +30,7 @@ FIT = (
     "--iterations",
     "40",
 )
-DEADLINE_S = 120
+DEADLINE_S = 600
 
 CLUSTER = """
 import json, logging, sys

@@ -372,7 +372,7 @@ def test_closing_drops_the_image_at_hand_and_begins_no_other(
     monkeypatch.setattr(engine, "segment", iterate_until_stopped)
     outcomes = outcomes_of(engine, photos, out)
     next(outcomes)
-    assert at_second.wait(20)
+    assert at_second.wait(120)
     outcomes.close()
     assert len(dropped) == 1
     assert next(begun) == 2

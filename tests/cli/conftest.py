@@ -22,4 +22,4 @@ def no_process_left() -> Iterator[None]:
     left = [process for process in psutil.Process().children(recursive=True) if process not in before]
     for process in left:
         process.kill()
-    psutil.wait_procs(left, timeout=10)
+    psutil.wait_procs(left, timeout=60)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,11 +20,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from dynaseg_cli.config import FREE, SegmentConfig
 from dynaseg_cli.engine import captured as captured_module
 from dynaseg_cli.engine import fitting as fitting_module
-from dynaseg_cli.engine.captured import REPLAYS
+from dynaseg_cli.engine.arithmetic import exact_arithmetic
+from dynaseg_cli.engine.captured import REPLAYS, CaptureError, CudaGraph
 from dynaseg_cli.engine.device import has_triton
 from dynaseg_cli.engine.engine import Engine
-from dynaseg_cli.engine.fitting import Fit, Fitter, OnIteration
+from dynaseg_cli.engine.fitting import STRICT, Fit, Fitter, OnIteration
 from dynaseg_cli.engine.labelling import to_input
+from dynaseg_cli.engine.memory import is_out_of_memory
 from dynaseg_cli.engine.training_step import BandedStep
 from dynaseg_cli.engine.trajectory import Status, Trajectory, read_status
 from dynaseg_cli.errors import DivergedError
@@ -48,8 +52,7 @@ def recordings(monkeypatch: pytest.MonkeyPatch) -> Recordings:
     class CallingGraph:
         def __init__(self, work: Callable[[], None], device: torch.device) -> None:
             recordings.count += 1
-            self._work = work
-            work()  # the rehearsal; a recording computes nothing
+            self._work = work  # a recording computes nothing
 
         def replay(self) -> None:
             recordings.replays += 1
@@ -124,7 +127,9 @@ def test_it_gives_what_the_plain_loop_gives(
     assert expected.stop_reason == ending
     fitter = new_fitter(config)
     for _ in range(2):
-        assert_same(fitter.fit(levels_of(photo), threshold), expected)
+        fit = fitter.fit(levels_of(photo), threshold)
+        assert_same(fit, expected)
+        assert (fit.captured, expected.captured, fit.fused) == (True, False, False)
         # The replays after the end have left the network alone.
         with torch.no_grad():
             labels = fitter._network.train()(levels_of(photo)[1]).argmax(1)[0]
@@ -175,7 +180,9 @@ def test_a_caller_who_wants_the_labels_has_those_of_every_iteration(
         heard.append((iteration, present, labels.clone()))
 
     fitter = new_fitter(CONFIG)
-    assert_same(fitter.fit(levels, 1, on_labels=hear), expected)
+    fit = fitter.fit(levels, 1, on_labels=hear)
+    assert_same(fit, expected)
+    assert not fit.captured
     assert recordings.replays == replays, "nothing ran ahead"
     assert [(iteration, present) for iteration, present, _ in heard] == list(enumerate(expected.present, start=1))
     for index, (_, present, labels) in enumerate(heard):
@@ -242,7 +249,9 @@ def test_an_image_larger_than_all_that_is_kept_is_fitted_without_a_graph(
 ) -> None:
     monkeypatch.setattr(fitting_module, "CAPTURED_PIXELS", 24 * 32 - 1)
     expected = plain(monkeypatch, CONFIG, levels_of(photo), 1)
-    assert_same(new_fitter(CONFIG).fit(levels_of(photo), 1), expected)
+    fit = new_fitter(CONFIG).fit(levels_of(photo), 1)
+    assert_same(fit, expected)
+    assert not fit.captured, "not all of it"
     assert recordings.count == 1
 
 
@@ -293,13 +302,15 @@ def test_where_no_graph_can_be_captured_the_plain_loop_goes_on(
 ) -> None:
     def refuse(work: Callable[[], None], device: torch.device) -> None:
         work()
-        raise RuntimeError("operation not permitted when stream is capturing")
+        raise CaptureError("operation not permitted when stream is capturing")
 
     expected = plain(monkeypatch, CONFIG, levels_of(photo), 1)
     monkeypatch.setattr(captured_module, "CudaGraph", refuse)
     fitter = new_fitter(CONFIG)
     for _ in range(2):
-        assert_same(fitter.fit(levels_of(photo), 1), expected)
+        fit = fitter.fit(levels_of(photo), 1)
+        assert_same(fit, expected)
+        assert not fit.captured
     assert [record.message for record in caplog.records] == [
         "cpu: without a captured graph, and slower for it: operation not permitted when stream is capturing"
     ]
@@ -313,9 +324,118 @@ def test_where_kernels_cannot_run_plain_operations_are_captured(
     expected = plain(monkeypatch, CONFIG, levels_of(photo), 1)
     monkeypatch.setattr(fitting_module, "has_triton", lambda device: True)
     assert_same(new_fitter(CONFIG).fit(levels_of(photo), 1), expected)
-    assert recordings.count == 3  # of which one came to nothing
+    assert recordings.count == 2  # the attempt with kernels did not get as far
     assert len(caplog.records) == 1
     assert caplog.records[0].message.startswith("cpu: without fused kernels, and slower for it: ")
+
+
+def test_where_kernels_cannot_run_the_largest_images_go_without_them_too(
+    monkeypatch: pytest.MonkeyPatch, recordings: Recordings, photo: NDArray[np.uint8], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A CPU is such a place; images this large are not captured."""
+    pytest.importorskip("triton", reason="no Triton for this platform")
+    monkeypatch.setattr(fitting_module, "CAPTURED_PIXELS", 0)
+    expected = plain(monkeypatch, CONFIG, levels_of(photo), 1)
+    monkeypatch.setattr(fitting_module, "has_triton", lambda device: True)
+    assert_same(new_fitter(CONFIG).fit(levels_of(photo), 1), expected)
+    assert recordings.count == 0
+    assert [record.message.partition(" and ")[0] for record in caplog.records] == ["cpu: without fused kernels,"]
+
+
+@pytest.mark.parametrize("strict", ["1", "yes"])
+def test_strict_nothing_is_slower_without_a_word(
+    monkeypatch: pytest.MonkeyPatch, recordings: Recordings, photo: NDArray[np.uint8], strict: str
+) -> None:
+    def refuse(work: Callable[[], None], device: torch.device) -> None:
+        raise CaptureError("no")
+
+    monkeypatch.setenv(STRICT, strict)
+    with monkeypatch.context() as patch:
+        patch.setattr(captured_module, "CudaGraph", refuse)
+        with pytest.raises(CaptureError, match="no"):
+            new_fitter(CONFIG).fit(levels_of(photo), 1)
+    pytest.importorskip("triton", reason="no Triton for this platform")
+    monkeypatch.setattr(fitting_module, "has_triton", lambda device: True)
+    with pytest.raises(Exception, match=r"(?i)cpu|driver|triton"):
+        new_fitter(CONFIG).fit(levels_of(photo), 1)
+    monkeypatch.setenv(STRICT, "0")
+    new_fitter(CONFIG).fit(levels_of(photo), 1)
+
+
+@pytest.mark.parametrize("failing", ["work", "capture_end", "both"])
+def test_a_graph_that_cannot_be_recorded_says_why_and_is_kept(monkeypatch: pytest.MonkeyPatch, failing: str) -> None:
+    """With stand-ins for the device: torch's allocator may ask the graph of a failed capture for ever."""
+
+    class FailingGraph:
+        ends = 0
+
+        def capture_begin(self, capture_error_mode: str) -> None:
+            assert capture_error_mode == "thread_local"
+
+        def capture_end(self) -> None:
+            FailingGraph.ends += 1
+            if failing != "work":
+                raise RuntimeError("operation failed due to a previous error during capture")
+
+    def work() -> None:
+        if failing != "capture_end":
+            raise RuntimeError("operation not permitted")
+
+    failed: list[object] = []
+    monkeypatch.setattr(CudaGraph, "_failed", failed)
+    stand_in_for_streams(monkeypatch, FailingGraph)
+    with pytest.raises(CaptureError, match="previous error" if failing == "capture_end" else "not permitted"):
+        CudaGraph(work, torch.device("cuda"))
+    assert FailingGraph.ends == 1
+    assert [type(graph) for graph in failed] == [FailingGraph]
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), KeyboardInterrupt()], ids=str)
+def test_what_ends_a_recording_from_outside_is_passed_on(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    class Graph:
+        ended = False
+
+        def capture_begin(self, capture_error_mode: str) -> None:
+            pass
+
+        def capture_end(self) -> None:
+            Graph.ended = True
+
+    def work() -> None:
+        raise error
+
+    stand_in_for_streams(monkeypatch, Graph)
+    with pytest.raises(type(error)):
+        CudaGraph(work, torch.device("cuda"))
+    assert Graph.ended
+
+
+def stand_in_for_streams(monkeypatch: pytest.MonkeyPatch, graph: type) -> None:
+    """Streams that do nothing, and graphs of a class."""
+
+    class Stream:
+        def __init__(self, device: torch.device) -> None:
+            pass
+
+        def wait_stream(self, other: Stream) -> None:
+            pass
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", graph)
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", Stream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
+
+
+def test_maps_too_large_for_the_libraries_are_as_if_memory_ran_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Fitter, "_new_iteration", lambda fitter, height, width, *, scribbled: (height, width))
+    fitter = new_fitter(dataclasses.replace(CONFIG, clusters=100))
+    fitter._device = torch.device("cuda")
+    side = math.isqrt((1 << 31) // 104)  # of 104 channels, which 100 are rounded up to
+    made = fitter._iteration(side - 2, side - 2, scribbled=False)  # the convolutions add a border of a pixel
+    assert made == (side - 2, side - 2)
+    with pytest.raises(MemoryError, match="more than 2147483648 values") as raised:
+        fitter._iteration(side, side - 2, scribbled=False)
+    assert is_out_of_memory(raised.value)
 
 
 def test_no_memory_for_a_graph_is_not_the_end_of_graphs(
@@ -380,13 +500,12 @@ def test_cuda_graph_gives_what_the_plain_loop_on_cuda_gives(
         return Fitter(network.cuda().to(memory_format=torch.channels_last), config, dtype)  # type: ignore[call-overload]
 
     fitter = cuda_fitter()
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False, deterministic=True):
+    with exact_arithmetic():
         for image in (photo, photo[:, ::-1].copy(), photo[:16], photo):
             levels = [level.cuda() for level in levels_of(image)]
             fit = fitter.fit(levels, 1)
-            # It has not fallen back to the plain loop, or to plain operations.
-            assert fitter.keeps_memory
-            assert fitter._kernels == has_triton(torch.device("cuda"))
+            assert fit.captured
+            assert fit.fused == has_triton(torch.device("cuda"))
             with monkeypatch.context() as patch:
                 patch.setattr(fitting_module, "captures", lambda device, config: False)
                 assert_same(fit, cuda_fitter().fit(levels, 1))
@@ -407,11 +526,11 @@ def test_cuda_graph_with_scribbles_gives_what_the_plain_loop_on_cuda_gives(
 
     levels = [level.cuda() for level in levels_of(photo)]
     fitter = cuda_fitter()
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False, deterministic=True):
+    with exact_arithmetic():
         for labels in ((7, 3), (1, 15, 0), (7, 3)):
             scribbles = [drawn.cuda() for drawn in strokes_of(levels, *labels)]
             fit = fitter.fit(levels, len(labels), None, scribbles)
-            assert fitter.keeps_memory
+            assert (fit.captured, fit.fused) == (True, False)
             with monkeypatch.context() as patch:
                 patch.setattr(fitting_module, "captures", lambda device, config: False)
                 assert_same(fit, cuda_fitter().fit(levels, len(labels), None, scribbles))

@@ -418,17 +418,6 @@ def test_real_failure_of_the_cpu_allocator_is_recognised() -> None:
     assert is_out_of_memory(raised.value)
 
 
-def test_cudnn_is_told_to_be_exact_and_repeatable_and_then_left_as_it_was(photo: Image) -> None:
-    def flags() -> tuple[bool, bool, bool]:
-        cudnn = torch.backends.cudnn
-        return cudnn.enabled, cudnn.allow_tf32, cudnn.deterministic
-
-    before, seen = flags(), []
-    Engine(QUICK, "cpu").segment(photo, on_iteration=lambda iteration, labels: seen.append(flags()))
-    assert set(seen) == {(True, False, True)}
-    assert flags() == before
-
-
 # The ResNet
 
 

@@ -20,6 +20,7 @@ from test_training_step import CONFIG, THRESHOLD, Outcome, assert_same, by_defin
 
 from dynaseg_cli.config import Mode, SegmentConfig
 from dynaseg_cli.engine import fitting as fitting_module
+from dynaseg_cli.engine.arithmetic import exact_arithmetic
 from dynaseg_cli.engine.fitting import Fitter
 from dynaseg_cli.engine.labelling import to_input
 from dynaseg_cli.engine.training_step import AutogradStep
@@ -37,7 +38,7 @@ from dynaseg_cli.engine.fused_step import FusedStep
 def by_fused_step(image: NDArray[np.uint8], config: SegmentConfig, dtype: torch.dtype) -> Outcome:
     network = some_network(config).to(DEVICE)
     step = FusedStep(network, *image.shape[:2], config, dtype)
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False, deterministic=True):
+    with exact_arithmetic():
         for other in (image[::-1].copy(), image):  # the second must not remember the first
             step.load(to_input(other, DEVICE))
             objective = step.evaluate(torch.tensor(THRESHOLD, device=DEVICE))
@@ -87,7 +88,10 @@ def test_a_fit_is_that_of_the_plain_operations(monkeypatch: pytest.MonkeyPatch, 
         network = SegmentationNetwork(config.blocks, config.features, config.clusters)
         network.initialise(config.seed)
         fitter = Fitter(network.to(DEVICE, memory_format=torch.channels_last), config, torch.float32)  # type: ignore[call-overload]
-        return fitter.fit([to_input(photo[:12, :16], DEVICE)], 1).loss
+        with exact_arithmetic():
+            fit = fitter.fit([to_input(photo[:12, :16], DEVICE)], 1)
+        assert fit.fused == kernels
+        return fit.loss
 
     np.testing.assert_allclose(losses(kernels=True), losses(kernels=False), rtol=1e-4)
 
