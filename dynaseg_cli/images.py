@@ -1,18 +1,12 @@
-"""Files of images and labels wherever they are met: their names, reading them within limits, and Pillow by itself."""
+"""Files of images and labels wherever they are met: their names, and reading them within limits."""
 
 from __future__ import annotations
 
-import logging
 import os
 import stat
-import threading
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-
-from PIL import Image, ImageFile
 
 from .errors import DecodeError
 
@@ -55,8 +49,6 @@ _BYTES_A_PIXEL = 16
 """More than any format takes for pixels that Pillow can read."""
 _METADATA_BYTES = 64 << 20
 
-_pillow = threading.Lock()
-
 
 def read_file(path: Path, most_bytes: int, limit: str) -> bytes:
     """The content of a regular file; `limit` says in words what `most_bytes` comes from.
@@ -80,29 +72,3 @@ def read_file(path: Path, most_bytes: int, limit: str) -> bytes:
 def read_image(path: Path, max_pixels: int) -> bytes:
     """The content of an image file, refused as `read_file` if no image of `max_pixels` is that large."""
     return read_file(path, _BYTES_A_PIXEL * max_pixels + _METADATA_BYTES, f"--max-pixels {max_pixels} allows")
-
-
-@contextmanager
-def pillow_alone(most_pixels: int | None = None) -> Iterator[None]:
-    """Pillow for one thread at a time, without its pixel limit, warnings and log, and refusing truncated images.
-
-    tifffile's log is silenced as well. All of these settings belong to the whole process, hence the lock. Readers check
-    the number of pixels in the header in place of Pillow's limit, and report once, by an error, what is wrong with a
-    file. GIF alone needs `most_pixels`, twice which are an error: before its header can be checked, Pillow may have
-    filled a whole frame.
-    """
-    logs = [logging.getLogger(name) for name in ("PIL", "tifffile")]
-    with _pillow, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, most_pixels
-        in_part, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
-        levels = [log.level for log in logs]
-        for log in logs:
-            log.setLevel(logging.CRITICAL)
-        try:
-            yield
-        finally:
-            for log, level in zip(logs, levels, strict=True):
-                log.setLevel(level)
-            Image.MAX_IMAGE_PIXELS = limit
-            ImageFile.LOAD_TRUNCATED_IMAGES = in_part

@@ -89,7 +89,7 @@ THIRD_PARTY: dict[str, set[str]] = {
     "config": set(),
     "weights_file": set(),
     "model_file": {"safetensors"},
-    "images": {"PIL"},
+    "images": set(),
     "formats": {"numpy", "PIL", "tifffile"},
     "sizes": {"numpy", "PIL"},
     "pictures": {"numpy", "PIL"},

@@ -16,13 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ..config import ValueRange
+from ..config import MAX_PIXELS, ValueRange
 from ..errors import DecodeError
 from ..formats import jpeg, png, pnm, tiff
 from ..formats.deep import DeepImage
 from ..formats.foreign import foreign_kind, is_heif
 from ..formats.frames import MOST_COUNTED, count_frames
-from ..images import pillow_alone, read_image
+from ..formats.pillow import is_jpeg_2000, pillow_for
+from ..images import read_image
 from .value_range import UsedRange, to_8_bits
 
 FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "BMP", "WEBP", "GIF", "PPM", "JPEG2000", "AVIF")
@@ -94,7 +95,7 @@ def decode_photo(content: bytes, max_pixels: int, value_range: ValueRange = "aut
     if not content:
         raise DecodeError("the file is empty")
     try:
-        with pillow_alone(max_pixels if content.startswith(b"GIF") else None):
+        with pillow_for(content, max_pixels):
             photo = _decode(content, max_pixels, value_range)
     except (DecodeError, MemoryError):
         raise
@@ -111,7 +112,7 @@ def is_deep(content: bytes) -> bool:
     """Whether an image has more than 8 bits per sample according to its header, so that a value range applies to it."""
     if png.is_deep(content) or pnm.is_deep(content):
         return True
-    with suppress(Exception), pillow_alone():
+    with suppress(Exception), pillow_for(content, MAX_PIXELS):
         page = tiff.first_page(content)
         if page is not None:
             return tiff.is_deep(page)
@@ -205,7 +206,7 @@ def _read_open(image: Image.Image, content: bytes, max_pixels: int) -> NDArray[n
     if deep is not None:
         return dataclasses.replace(deep, orientation=_orientation(image))
     # 300 bytes of JPEG 2000 can ask for tens of gigabytes, and no header tells.
-    with _memory_limited(max_pixels) if image.format == "JPEG2000" else nullcontext():
+    with _memory_limited(max_pixels) if is_jpeg_2000(content) else nullcontext():
         image.load()
     if _is_deep_mode(image.mode):
         return _deep_grey(image)
@@ -224,7 +225,8 @@ def _heif_formats() -> list[str]:
 def _memory_limited(max_pixels: int) -> Iterator[None]:
     """Keep the decoder from taking more memory than any sound image needs, on Linux.
 
-    The limit is the process's: what others take meanwhile has to fit into `_OVERHEAD_BYTES` and what is not decoded.
+    The limit is the process's. So no other file is decoded meanwhile: see `pillow_for`. What other threads take has to
+    fit into `_OVERHEAD_BYTES` and what is not decoded.
     """
     sizes = Path("/proc/self/statm")
     if not sizes.exists():

@@ -19,8 +19,9 @@ from ..errors import DecodeError
 from ..formats import png
 from ..formats.foreign import is_heif
 from ..formats.frames import count_frames
+from ..formats.pillow import pillow_for
 from ..formats.tiff import first_page, is_tiff, rare_compression, read_tiff
-from ..images import pillow_alone, read_file, read_image
+from ..images import read_file, read_image
 from ..regions.hierarchy import Hierarchy, hierarchy_of
 from .matlab import DAMAGE, MATLAB_BYTES, Matrix, read_matlab
 
@@ -151,7 +152,7 @@ def is_color(path: Path) -> bool:
         return False
     try:
         content = read_image(path, MAX_PIXELS)
-        with pillow_alone(), _opened(content) as image:
+        with pillow_for(content, MAX_PIXELS), _opened(content) as image:
             return image.format in IMAGE_FORMATS.values() and image.mode in ("RGB", "RGBA")
     except Exception:  # unreadable: the reader says so
         return False
@@ -172,7 +173,7 @@ def _opened(content: bytes) -> Image.Image:
 
 def _read_image(content: bytes, file_format: str, limit: _Limit) -> LabelMap:
     try:
-        with pillow_alone(limit.max_pixels if content.startswith(b"GIF") else None):
+        with pillow_for(content, limit.max_pixels):
             image = _opened(content)
             if image.format in _OTHER_FORMATS:
                 raise _under_another_name(_OTHER_FORMATS[image.format], file_format)
@@ -197,7 +198,7 @@ def _read_image(content: bytes, file_format: str, limit: _Limit) -> LabelMap:
             raise _under_another_name("HEIC", file_format) from None
         if not is_tiff(content):
             raise DecodeError(f"damaged, or not a {file_format} file") from error
-        with pillow_alone():
+        with pillow_for(content, limit.max_pixels):
             return _read_tiff(content, limit)
     except Image.DecompressionBombError:
         raise DecodeError(f"more pixels than --max-pixels {limit.max_pixels} allows") from None

@@ -401,7 +401,7 @@ FILES = {
 }
 
 
-@pytest.mark.parametrize("name", FILES.keys() - {"JPEG2000"})  # OpenJPEG paints what is missing
+@pytest.mark.parametrize("name", sorted(FILES.keys() - {"JPEG2000"}))  # OpenJPEG paints what is missing
 def test_truncated_file_is_refused_or_complete(name: str) -> None:
     content = FILES[name]
     whole = rgb(content)
