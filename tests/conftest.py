@@ -33,6 +33,8 @@ def pytest_report_header() -> list[str]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # The slow ones first: several processes then end at about the same time.
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
     lacking: dict[str, str] = {}
     if not torch.cuda.is_available():
         lacking["requires_cuda"] = "no CUDA device here: CUDA is not compared with the CPU"
