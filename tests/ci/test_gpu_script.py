@@ -16,6 +16,7 @@ from typing import Any
 import gpu_collect
 import gpu_prepare
 import gpu_profile
+import gpu_score
 import gpu_smoke
 import numpy as np
 import pytest
@@ -38,7 +39,6 @@ STEPS = {
     "paper-literal": 70,
 }
 """Their caps in seconds, in their order."""
-
 
 # --- The script ------------------------------------------------------------------------------------------------------
 
@@ -287,3 +287,77 @@ def test_a_result_of_slower_code_does_not_pass(photo: NDArray[np.uint8]) -> None
         fit = dataclasses.replace(result.fit, fused=fused, captured=captured)
         with pytest.raises(AssertionError, match="without"):
             gpu_smoke.check_fast(dataclasses.replace(result, fit=fit), "cuda")
+
+
+# --- What is scored --------------------------------------------------------------------------------------------------
+
+
+def test_paired_differences_are_of_the_images_of_both() -> None:
+    ones = {"a": {"voi": 1.0}, "b": {"voi": 3.0}, "c": {"voi": 9.0}}
+    others = {"a": {"voi": 0.0}, "b": {"voi": 0.0}, "d": {"voi": 9.0}}
+    found = gpu_score.paired_differences(ones, others)["voi"]
+    # 1 and 3: the standard deviation is the square root of 2, and that of the mean of two is 1.
+    assert found == {"mean": 2, "standard_error": pytest.approx(1), "images": 2}
+
+
+def test_one_image_has_a_difference_and_no_error() -> None:
+    found = gpu_score.paired_differences({"a": {"voi": 1.0}}, {"a": {"voi": 0.5}})
+    assert found["voi"] == {"mean": 0.5, "standard_error": None, "images": 1}
+    assert gpu_score.paired_differences({}, {"a": {"voi": 0.5}}) == {}
+
+
+def test_share_is_of_the_images_that_both_know() -> None:
+    assert gpu_score.same_share({"a": 3, "b": 4, "c": None, "d": 5}, {"a": 3, "b": 5, "c": 1}) == 0.5
+    assert gpu_score.same_share({"a": None}, {"a": 1}) is None
+
+
+def test_iterations_are_told_by_size() -> None:
+    size = {"width": 48, "height": 32, "iterations": 10, "stages": {"fit": 0.05}}
+    method = {"options": {"literal": False, "precision": "bfloat16"}, "sizes": [size], "fused": True, "captured": None}
+    assert gpu_score.iteration_table({"methods": [method]}) == [
+        {"loop": "bfloat16", "ms": {"48x32": pytest.approx(5)}, "fused": True, "captured": None}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "-"),
+        (0.0, "0"),
+        (12.0, "12"),
+        (0.35112, "0.351"),
+        (12.345, "12.3"),
+        (1234.5, "1,234"),
+        (-0.012, "-0.012"),
+    ],
+)
+def test_numbers_have_three_digits(value: float | None, text: str) -> None:
+    assert gpu_score.number(value) == text
+
+
+def test_tables_are_markdown() -> None:
+    assert gpu_score.markdown([["a", "b"], ["c", ""]]) == "| a | b |\n| --- | ---: |\n| c | - |\n"
+
+
+NOTHING: dict[str, Any] = {"environment": {}, "iterations": [], "steps": {}, "profile": {}, "quality": {}, "pairs": []}
+
+
+def test_what_was_not_measured_is_a_dash() -> None:
+    table = gpu_score.render(NOTHING)
+    rows = [line for line in table.splitlines() if line.startswith("|") and "---" not in line]
+    assert len(rows) > 15
+    figures = re.sub("bfloat16|`--min-labels 3`", "", "".join(rows))
+    assert not re.search(r"\d", figures), "every one would be invented"
+
+
+def test_steps_without_a_ground_truth_are_compared_all_the_same(tmp_path: Path) -> None:
+    folders = {
+        name: output_of(tmp_path / name, {"val/a": entry(1, 1, silhouette={"k": k})})
+        for name, k in (("default", 3), ("cpu", 4))
+    }
+    scorer = gpu_score.Scorer(None, tmp_path)
+    found = gpu_score.compare("default", "cpu", folders, scorer)
+    assert found is not None
+    assert (found["images"], found["scored"], found["same_silhouette"], found["mean_labels"]) == (1, 0, 0.0, [5, 5])
+    assert gpu_score.compare("default", "paper-scf", folders, scorer) is None
+    assert "- of them" not in gpu_score.render({**NOTHING, "pairs": [found]})
