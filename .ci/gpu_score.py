@@ -1,0 +1,353 @@
+"""Scores what ``.ci/gpu`` brought back and writes ``results.json`` and ``table.md`` beside it. Needs no GPU.
+
+The CPU labels the photos of the default step by the same command; its labels are kept, so that a second call is quick.
+Labels are scored against BSDS500's ground truth, from the folder that DYNASEG_BSDS500 names.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dynaseg_cli.evaluation.headings import HEADINGS, written
+
+ROOT = Path(__file__).resolve().parents[1]
+ARCHIVES = "labels-default.tar.gz", "labels-paper.tar.gz"
+CPU = "cpu"
+"""Stands beside the names of steps for the labels that are made here."""
+WORDS = {
+    "default": "defaults",
+    "workers": "defaults, several workers",
+    "no-silhouette": "`--min-labels 3`",
+    "paper-scf": "scf at full size, no early stop",
+    "paper-fsf": "fsf at full size, no early stop",
+    "paper-literal": "`--preset paper`",
+    CPU: "defaults, on a CPU",
+}
+PAIRS = ("default", CPU), ("paper-scf", "default"), ("paper-scf", "paper-fsf"), ("paper-scf", "paper-literal")
+"""Whose labels of the same photos are compared."""
+DASH = "-"
+
+Row = dict[str, float]
+Rows = dict[str, Row]
+"""Metrics by image."""
+Table = Sequence[Sequence[str]]
+
+
+# --- Figures ---------------------------------------------------------------------------------------------------------
+
+
+def paired_differences(ones: Rows, others: Rows) -> dict[str, dict[str, float | int | None]]:
+    """By metric, the mean over the images of both of one less the other, its standard error, and how many there are."""
+    images = sorted(set(ones) & set(others))
+    metrics = [name for name in next(iter(ones.values()), {}) if name in next(iter(others.values()), {})]
+    found: dict[str, dict[str, float | int | None]] = {}
+    for metric in metrics:
+        known = [image for image in images if metric in ones[image] and metric in others[image]]
+        differences = [ones[image][metric] - others[image][metric] for image in known]
+        if differences:
+            several = len(differences) > 1
+            error = statistics.stdev(differences) / len(differences) ** 0.5 if several else None
+            found[metric] = {"mean": statistics.mean(differences), "standard_error": error, "images": len(known)}
+    return found
+
+
+def iteration_table(benchmark: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Milliseconds an iteration by size, of each loop that ``dynaseg benchmark`` timed."""
+    loops = []
+    for method in benchmark.get("methods", []):
+        options = method["options"]
+        by_size = {
+            f"{size['width']}x{size['height']}": 1000 * size["stages"]["fit"] / size["iterations"]
+            for size in method["sizes"]
+            if size["iterations"]
+        }
+        name = "literal loop, float32" if options["literal"] else options["precision"]
+        loops.append({"loop": name, "ms": by_size, "fused": method.get("fused"), "captured": method.get("captured")})
+    return loops
+
+
+def same_share(ones: Mapping[str, int | None], others: Mapping[str, int | None]) -> float | None:
+    """Of the images of which both know a number, the share for which it is the same."""
+    both = [name for name in ones if ones[name] is not None and others.get(name) is not None]
+    return sum(ones[name] == others[name] for name in both) / len(both) if both else None
+
+
+# --- Folders of labels -----------------------------------------------------------------------------------------------
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def read_stats(output: Path) -> dict[str, dict[str, Any]]:
+    """Statistics by the name of the image."""
+    folder = output / "stats"
+    return {
+        path.relative_to(folder).with_suffix("").as_posix(): json.loads(path.read_text())
+        for path in sorted(folder.rglob("*.json"))
+    }
+
+
+def dynaseg(*arguments: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    command = [sys.executable, "-m", "dynaseg_cli", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, env=environment, stdout=subprocess.PIPE, text=True, check=False)
+
+
+def label_on_the_cpu(names: Iterable[str], photos: Path, output: Path) -> None:
+    """Segment photos, by their path below a folder without extension, with the defaults; what is there stays."""
+    wanted = set(names)
+    paths = (path.relative_to(photos) for path in sorted(photos.rglob("*")) if path.is_file())
+    chosen = [path for path in paths if path.with_suffix("").as_posix() in wanted]
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as listed:
+        listed.writelines(f"{path}\n" for path in chosen)
+        listed.flush()
+        done = dynaseg("segment", "--files-from", listed.name, "-o", output.resolve(), "--device", "cpu", cwd=photos)
+    if done.returncode:
+        print(f"warning: the CPU's labels are incomplete (exit code {done.returncode})")
+
+
+class Scorer:
+    """Scores folders of labels against one ground truth, each set of images once."""
+
+    def __init__(self, truth: Path | None, work: Path) -> None:
+        self._truth = truth
+        self._work = work
+        self._scored: dict[tuple[Path, frozenset[str]], tuple[Row, Rows]] = {}
+        self._known = set()
+        if truth is not None:
+            self._known = {path.relative_to(truth).with_suffix("").as_posix() for path in truth.rglob("*.*")}
+
+    def score(self, output: Path, names: Iterable[str]) -> tuple[Row, Rows]:
+        """The metrics over the images that have a ground truth, and of each."""
+        images = frozenset(names) & self._known
+        if not images:
+            return {}, {}
+        if (output, images) not in self._scored:
+            self._scored[output, images] = self._evaluate(output, sorted(images))
+        return self._scored[output, images]
+
+    def _evaluate(self, output: Path, images: Sequence[str]) -> tuple[Row, Rows]:
+        assert self._truth is not None
+        names, table = self._work / "images.txt", self._work / "images.csv"
+        names.write_text("".join(f"{name}\n" for name in images))
+        lists: list[str | Path] = ["--image-list", names, "--per-image", table]
+        done = dynaseg("evaluate", output, self._truth, *lists, "--json", "--quiet")
+        if done.returncode:
+            print(f"warning: {output.name} was not scored (exit code {done.returncode})")
+            return {}, {}
+        with table.open(newline="") as stream:
+            rows = {row.pop("image"): row for row in csv.DictReader(stream)}
+        numbers = {image: {name: float(text) for name, text in row.items() if text} for image, row in rows.items()}
+        return json.loads(done.stdout)["metrics"], numbers
+
+
+def compare(one: str, other: str, folders: Mapping[str, Path], scorer: Scorer) -> dict[str, Any] | None:
+    """Two steps' labels of the photos that both have; None where there are none."""
+    stats = [read_stats(folders[name]) for name in (one, other) if name in folders]
+    images = sorted(set.intersection(*map(set, stats))) if len(stats) == 2 else []
+    if not images:
+        return None
+    of_images = [{image: document[image] for image in images} for document in stats]
+    scores = [scorer.score(folders[name], images) for name in (one, other)]
+    silhouettes = [
+        {image: (entry["fit"]["silhouette"] or {}).get("k") for image, entry in document.items()}
+        for document in of_images
+    ]
+    return {
+        "steps": [one, other],
+        "images": len(images),
+        "same_silhouette": same_share(*silhouettes),
+        "mean_labels": [statistics.mean(entry["num_labels"] for entry in document.values()) for document in of_images],
+        "scored": len(scores[0][1]),
+        "metrics": [metrics for metrics, _ in scores],
+        "differences": paired_differences(scores[0][1], scores[1][1]),
+    }
+
+
+# --- Tables ----------------------------------------------------------------------------------------------------------
+
+
+def markdown(table: Table) -> str:
+    """A table whose first row is its head; the first column is of words, the others of numbers."""
+    lines = ["| " + " | ".join(cell or DASH for cell in row) + " |" for row in table]
+    lines.insert(1, "| " + " | ".join(["---", *["---:"] * (len(table[0]) - 1)]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """So many significant digits, a whole number in full; a dash for None."""
+    if value is None:
+        return DASH
+    if value == round(value) or abs(value) >= 10**digits:
+        return f"{value:,.0f}"
+    return f"{value:.{digits}g}"
+
+
+def yes_or_no(value: bool | None) -> str:
+    return DASH if value is None else "yes" if value else "no"
+
+
+def describe_machine(found: Mapping[str, Any]) -> str:
+    """One sentence: what the figures were measured on, and when."""
+    versions = found.get("versions", {})
+    named = [f"{name} {version}" for name, version in versions.items() if version is not None]
+    machine = [
+        found.get("card") or found.get("cpu") or "an unknown machine",
+        *([f"{found['memory_gib']} GiB"] if "memory_gib" in found else []),
+        *([f"driver {found['driver']}"] if found.get("driver") else []),
+    ]
+    return f"Measured on {', '.join(machine)}; {', '.join(named) or 'versions unknown'}; {found.get('date', DASH)}.\n"
+
+
+def render(results: Mapping[str, Any]) -> str:
+    """All tables as Markdown; what was not measured is a dash, or missing."""
+    parts = [describe_machine(results["environment"]), "Milliseconds an iteration, by the size of the image:\n"]
+    sizes = list(dict.fromkeys(size for loop in results["iterations"] for size in loop["ms"]))
+    head = ["loop", *sizes, "fused kernels", "CUDA graph"]
+    rows = []
+    for loop in results["iterations"]:
+        milliseconds = [number(loop["ms"].get(size)) for size in sizes]
+        rows.append([loop["loop"], *milliseconds, yes_or_no(loop["fused"]), yes_or_no(loop["captured"])])
+    parts.append(markdown([head, *(rows or [[DASH] * len(head)])]))
+    parts += ["`dynaseg segment` from disk to disk; iterations, fit and labels are medians:\n", render_steps(results)]
+    parts += ["An iteration at full size in bfloat16, and what the device can do:\n", render_profile(results)]
+    parts += ["Every photo that was labelled and has a ground truth:\n", render_quality(results["quality"])]
+    for pair in results["pairs"]:
+        parts += render_pair(pair)
+    return "\n".join(parts)
+
+
+def render_steps(results: Mapping[str, Any]) -> str:
+    head = [
+        "run",
+        "workers",
+        "images",
+        "images/s",
+        "iterations",
+        "fit s",
+        "ms/iteration",
+        "labels",
+        "fused",
+        "captured",
+    ]
+    rows = []
+    for name in (name for name in WORDS if name != CPU):
+        step = results["steps"].get(name, {})
+        keys = ("workers", "images", "images_per_second", "iterations", "fit_seconds", "ms_per_iteration", "labels")
+        rows.append([WORDS[name], *(number(step.get(key)) for key in (*keys, "fused", "captured"))])
+    return markdown([head, *rows])
+
+
+def render_profile(results: Mapping[str, Any]) -> str:
+    profile = results["profile"]
+    fit, convolution, ceilings = (profile.get(part, {}) for part in ("fit", "convolution", "ceilings"))
+    return markdown(
+        [
+            ["what", "measured"],
+            ["wall time of an iteration, ms", number(fit.get("ms_per_iteration"))],
+            ["device time of an iteration, ms", number(fit.get("device_ms_per_iteration"))],
+            ["kernels an iteration", number(fit.get("kernels_per_iteration"))],
+            *(
+                [f"gradient of a convolution's {of}, {kind} algorithm, ms", number(convolution.get(key))]
+                for of, kind, key in (
+                    ("weights", "deterministic", "weight_gradient_deterministic_ms"),
+                    ("weights", "any", "weight_gradient_any_ms"),
+                    ("input", "deterministic", "input_gradient_deterministic_ms"),
+                    ("input", "any", "input_gradient_any_ms"),
+                )
+            ),
+            ["copying, TB/s read and written", number(ceilings.get("copy_terabytes_per_second"))],
+            ["bfloat16 matrix product, TFLOP/s", number(ceilings.get("bfloat16_teraflops"))],
+        ]
+    )
+
+
+def render_quality(quality: Mapping[str, Any]) -> str:
+    metrics = [name for name in HEADINGS if any(name in step["metrics"] for step in quality.values())]
+    rows = [["labels by", "photos", *(HEADINGS[name] for name in metrics)]]
+    for step, words in WORDS.items():
+        scored = quality.get(step, {"images": None, "metrics": {}})
+        cells = [written(name, scored["metrics"].get(name)) for name in metrics]
+        rows.append([words, number(scored["images"]), *cells])
+    return markdown(rows)
+
+
+def render_pair(pair: Mapping[str, Any]) -> list[str]:
+    """Two steps beside each other."""
+    metrics = [name for name in HEADINGS if name in pair["differences"] and name != "ignored_fraction"]
+    rows = [["labels by", *(HEADINGS[name] for name in metrics), "mean labels"]]
+    for step, scores, labels in zip(pair["steps"], pair["metrics"], pair["mean_labels"], strict=True):
+        rows.append([WORDS[step], *(written(name, scores.get(name)) for name in metrics), number(labels)])
+    differences = [pair["differences"][name] for name in metrics]
+    rows.append(
+        ["mean difference of a photo", *(number(one["mean"], 2) for one in differences), DASH],
+    )
+    rows.append(["its standard error", *(number(one["standard_error"], 2) for one in differences), DASH])
+    share = pair["same_silhouette"]
+    said = (
+        f"The same {pair['images']} photos, {pair['scored']} of them scored; the silhouette phase found the same k in"
+    )
+    return [f"{said} {DASH if share is None else f'{share:.1%}'} of them:\n", markdown(rows)]
+
+
+# --- All of it -------------------------------------------------------------------------------------------------------
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("results", type=Path, help="what .ci/gpu filled")
+    parser.add_argument("--photos", type=Path, default=ROOT / ".gpu" / "photos", help="as they were prepared")
+    parser.add_argument("--ground-truth", type=Path, help="folder with val and train (default: that of BSDS500)")
+    parser.add_argument("--cache", type=Path, default=ROOT / ".gpu" / "cpu", help="for the CPU's labels")
+    parser.add_argument("--most", type=int, default=0, metavar="N", help="photos that the CPU labels; 0 is all")
+    options = parser.parse_args()
+    results, truth = options.results, options.ground_truth
+    if truth is None and "DYNASEG_BSDS500" in os.environ:
+        truth = Path(os.environ["DYNASEG_BSDS500"], "groundTruth")
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        for archive in (results / name for name in ARCHIVES):
+            if archive.exists():
+                with tarfile.open(archive) as tar:
+                    tar.extractall(work, filter="data")
+        folders = {path.name: path for path in sorted(work.iterdir())}
+        if "default" in folders:
+            names = sorted(read_stats(folders["default"]), key=lambda name: (not name.startswith("val/"), name))
+            label_on_the_cpu(names[: options.most or None], options.photos, options.cache)
+            folders[CPU] = options.cache
+        scorer = Scorer(truth.resolve() if truth is not None and truth.is_dir() else None, work)
+        pairs = [compare(one, other, folders, scorer) for one, other in PAIRS]
+        quality = {}
+        for name, output in folders.items():
+            metrics, rows = scorer.score(output, read_stats(output))
+            quality[name] = {"images": len(rows), "metrics": metrics}
+    smoke = read_json(results / "smoke.json")
+    measured = {
+        "environment": {key: smoke[key] for key in smoke if key not in ("bfloat16", "float32", "compared")},
+        "smoke": {key: smoke.get(key) for key in ("passed", "bfloat16", "float32", "compared")},
+        "iterations": iteration_table(read_json(results / "iterations.json")),
+        "profile": read_json(results / "profile.json"),
+        "steps": read_json(results / "rates.json"),
+        "quality": quality,
+        "pairs": [pair for pair in pairs if pair is not None],
+    }
+    (results / "results.json").write_text(json.dumps(measured, indent=1))
+    (results / "table.md").write_text(render(measured))
+    print((results / "table.md").read_text())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
