@@ -19,32 +19,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dynaseg_cli.evaluation.headings import HEADINGS, written
+from gpu_tables import CPU, render
 
 ROOT = Path(__file__).resolve().parents[1]
 ARCHIVES = "labels-default.tar.gz", "labels-paper.tar.gz"
-CPU = "cpu"
-"""Stands beside the names of steps for the labels that are made here."""
-WORDS = {
-    "default": "defaults",
-    "workers": "defaults, several workers",
-    "no-silhouette": "`--min-labels 3`",
-    "paper-scf": "scf at full size, no early stop",
-    "paper-fsf": "fsf at full size, no early stop",
-    "paper-literal": "`--preset paper`",
-    CPU: "defaults, on a CPU",
-}
 PAIRS = ("default", CPU), ("paper-scf", "default"), ("paper-scf", "paper-fsf"), ("paper-scf", "paper-literal")
 """Whose labels of the same photos are compared."""
-DASH = "-"
 
 Row = dict[str, float]
 Rows = dict[str, Row]
 """Metrics by image."""
-Table = Sequence[Sequence[str]]
-
-
-# --- Figures ---------------------------------------------------------------------------------------------------------
 
 
 def paired_differences(ones: Rows, others: Rows) -> dict[str, dict[str, float | int | None]]:
@@ -81,9 +65,6 @@ def same_share(ones: Mapping[str, int | None], others: Mapping[str, int | None])
     """Of the images of which both know a number, the share for which it is the same."""
     both = [name for name in ones if ones[name] is not None and others.get(name) is not None]
     return sum(ones[name] == others[name] for name in both) / len(both) if both else None
-
-
-# --- Folders of labels -----------------------------------------------------------------------------------------------
 
 
 def read_json(path: Path) -> Any:
@@ -176,138 +157,10 @@ def compare(one: str, other: str, folders: Mapping[str, Path], scorer: Scorer) -
     }
 
 
-# --- Tables ----------------------------------------------------------------------------------------------------------
-
-
-def markdown(table: Table) -> str:
-    """A table whose first row is its head; the first column is of words, the others of numbers."""
-    lines = ["| " + " | ".join(cell or DASH for cell in row) + " |" for row in table]
-    lines.insert(1, "| " + " | ".join(["---", *["---:"] * (len(table[0]) - 1)]) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def number(value: float | None, digits: int = 3) -> str:
-    """So many significant digits, a whole number in full; a dash for None."""
-    if value is None:
-        return DASH
-    if value == round(value) or abs(value) >= 10**digits:
-        return f"{value:,.0f}"
-    return f"{value:.{digits}g}"
-
-
-def yes_or_no(value: bool | None) -> str:
-    return DASH if value is None else "yes" if value else "no"
-
-
-def describe_machine(found: Mapping[str, Any]) -> str:
-    """One sentence: what the figures were measured on, and when."""
-    versions = found.get("versions", {})
-    named = [f"{name} {version}" for name, version in versions.items() if version is not None]
-    machine = [
-        found.get("card") or found.get("cpu") or "an unknown machine",
-        *([f"{found['memory_gib']} GiB"] if "memory_gib" in found else []),
-        *([f"driver {found['driver']}"] if found.get("driver") else []),
-    ]
-    return f"Measured on {', '.join(machine)}; {', '.join(named) or 'versions unknown'}; {found.get('date', DASH)}.\n"
-
-
-def render(results: Mapping[str, Any]) -> str:
-    """All tables as Markdown; what was not measured is a dash, or missing."""
-    parts = [describe_machine(results["environment"]), "Milliseconds an iteration, by the size of the image:\n"]
-    sizes = list(dict.fromkeys(size for loop in results["iterations"] for size in loop["ms"]))
-    head = ["loop", *sizes, "fused kernels", "CUDA graph"]
-    rows = []
-    for loop in results["iterations"]:
-        milliseconds = [number(loop["ms"].get(size)) for size in sizes]
-        rows.append([loop["loop"], *milliseconds, yes_or_no(loop["fused"]), yes_or_no(loop["captured"])])
-    parts.append(markdown([head, *(rows or [[DASH] * len(head)])]))
-    parts += ["`dynaseg segment` from disk to disk; iterations, fit and labels are medians:\n", render_steps(results)]
-    parts += ["An iteration at full size in bfloat16, and what the device can do:\n", render_profile(results)]
-    parts += ["Every photo that was labelled and has a ground truth:\n", render_quality(results["quality"])]
-    for pair in results["pairs"]:
-        parts += render_pair(pair)
-    return "\n".join(parts)
-
-
-def render_steps(results: Mapping[str, Any]) -> str:
-    head = [
-        "run",
-        "workers",
-        "images",
-        "images/s",
-        "iterations",
-        "fit s",
-        "ms/iteration",
-        "labels",
-        "fused",
-        "captured",
-    ]
-    rows = []
-    for name in (name for name in WORDS if name != CPU):
-        step = results["steps"].get(name, {})
-        keys = ("workers", "images", "images_per_second", "iterations", "fit_seconds", "ms_per_iteration", "labels")
-        rows.append([WORDS[name], *(number(step.get(key)) for key in (*keys, "fused", "captured"))])
-    return markdown([head, *rows])
-
-
-def render_profile(results: Mapping[str, Any]) -> str:
-    profile = results["profile"]
-    fit, convolution, ceilings = (profile.get(part, {}) for part in ("fit", "convolution", "ceilings"))
-    return markdown(
-        [
-            ["what", "measured"],
-            ["wall time of an iteration, ms", number(fit.get("ms_per_iteration"))],
-            ["device time of an iteration, ms", number(fit.get("device_ms_per_iteration"))],
-            ["kernels an iteration", number(fit.get("kernels_per_iteration"))],
-            *(
-                [f"gradient of a convolution's {of}, {kind} algorithm, ms", number(convolution.get(key))]
-                for of, kind, key in (
-                    ("weights", "deterministic", "weight_gradient_deterministic_ms"),
-                    ("weights", "any", "weight_gradient_any_ms"),
-                    ("input", "deterministic", "input_gradient_deterministic_ms"),
-                    ("input", "any", "input_gradient_any_ms"),
-                )
-            ),
-            ["copying, TB/s read and written", number(ceilings.get("copy_terabytes_per_second"))],
-            ["bfloat16 matrix product, TFLOP/s", number(ceilings.get("bfloat16_teraflops"))],
-        ]
-    )
-
-
-def render_quality(quality: Mapping[str, Any]) -> str:
-    metrics = [name for name in HEADINGS if any(name in step["metrics"] for step in quality.values())]
-    rows = [["labels by", "photos", *(HEADINGS[name] for name in metrics)]]
-    for step, words in WORDS.items():
-        scored = quality.get(step, {"images": None, "metrics": {}})
-        cells = [written(name, scored["metrics"].get(name)) for name in metrics]
-        rows.append([words, number(scored["images"]), *cells])
-    return markdown(rows)
-
-
-def render_pair(pair: Mapping[str, Any]) -> list[str]:
-    """Two steps beside each other."""
-    metrics = [name for name in HEADINGS if name in pair["differences"] and name != "ignored_fraction"]
-    rows = [["labels by", *(HEADINGS[name] for name in metrics), "mean labels"]]
-    for step, scores, labels in zip(pair["steps"], pair["metrics"], pair["mean_labels"], strict=True):
-        rows.append([WORDS[step], *(written(name, scores.get(name)) for name in metrics), number(labels)])
-    differences = [pair["differences"][name] for name in metrics]
-    rows.append(
-        ["mean difference of a photo", *(number(one["mean"], 2) for one in differences), DASH],
-    )
-    rows.append(["its standard error", *(number(one["standard_error"], 2) for one in differences), DASH])
-    share = pair["same_silhouette"]
-    said = (
-        f"The same {pair['images']} photos, {pair['scored']} of them scored; the silhouette phase found the same k in"
-    )
-    return [f"{said} {DASH if share is None else f'{share:.1%}'} of them:\n", markdown(rows)]
-
-
-# --- All of it -------------------------------------------------------------------------------------------------------
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("results", type=Path, help="what .ci/gpu filled")
+    parser.add_argument("--output", type=Path, help="folder for results.json and table.md (default: RESULTS)")
     parser.add_argument("--photos", type=Path, default=ROOT / ".gpu" / "photos", help="as they were prepared")
     parser.add_argument("--ground-truth", type=Path, help="folder with val and train (default: that of BSDS500)")
     parser.add_argument("--cache", type=Path, default=ROOT / ".gpu" / "cpu", help="for the CPU's labels")
@@ -343,9 +196,11 @@ def main() -> int:
         "quality": quality,
         "pairs": [pair for pair in pairs if pair is not None],
     }
-    (results / "results.json").write_text(json.dumps(measured, indent=1))
-    (results / "table.md").write_text(render(measured))
-    print((results / "table.md").read_text())
+    output = options.output or results
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "results.json").write_text(json.dumps(measured, indent=1))
+    (output / "table.md").write_text(render(measured))
+    print(render(measured))
     return 0
 
 

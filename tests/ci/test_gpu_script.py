@@ -18,6 +18,7 @@ import gpu_prepare
 import gpu_profile
 import gpu_score
 import gpu_smoke
+import gpu_tables
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -332,18 +333,18 @@ def test_iterations_are_told_by_size() -> None:
     ],
 )
 def test_numbers_have_three_digits(value: float | None, text: str) -> None:
-    assert gpu_score.number(value) == text
+    assert gpu_tables.number(value) == text
 
 
 def test_tables_are_markdown() -> None:
-    assert gpu_score.markdown([["a", "b"], ["c", ""]]) == "| a | b |\n| --- | ---: |\n| c | - |\n"
+    assert gpu_tables.markdown([["a", "b"], ["c", ""]]) == "| a | b |\n| --- | ---: |\n| c | - |\n"
 
 
 NOTHING: dict[str, Any] = {"environment": {}, "iterations": [], "steps": {}, "profile": {}, "quality": {}, "pairs": []}
 
 
 def test_what_was_not_measured_is_a_dash() -> None:
-    table = gpu_score.render(NOTHING)
+    table = gpu_tables.render(NOTHING)
     rows = [line for line in table.splitlines() if line.startswith("|") and "---" not in line]
     assert len(rows) > 15
     figures = re.sub("bfloat16|`--min-labels 3`", "", "".join(rows))
@@ -360,4 +361,4 @@ def test_steps_without_a_ground_truth_are_compared_all_the_same(tmp_path: Path) 
     assert found is not None
     assert (found["images"], found["scored"], found["same_silhouette"], found["mean_labels"]) == (1, 0, 0.0, [5, 5])
     assert gpu_score.compare("default", "paper-scf", folders, scorer) is None
-    assert "- of them" not in gpu_score.render({**NOTHING, "pairs": [found]})
+    assert "- of them" not in gpu_tables.render({**NOTHING, "pairs": [found]})
