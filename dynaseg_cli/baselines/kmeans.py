@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
 SAMPLE = 50_000
@@ -33,6 +32,8 @@ def segment_by_kmeans(image: NDArray[np.uint8], *, clusters: int, window: int, s
     -------
     (H, W) int32 labels in 0..clusters-1.
     """
+    from sklearn.cluster import KMeans  # noqa: PLC0415 - as in `method.silhouette`
+
     height, width = image.shape[:2]
     windows = pixel_windows(image, window)
     pixels = height * width

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import KMeans, kmeans_plusplus
 from threadpoolctl import threadpool_limits
 
 CANDIDATES = range(3, 27)
@@ -81,6 +80,9 @@ def _clusterings(sample: NDArray[np.float32], candidates: Sequence[int], seed: i
 
     The centres that are new come from one run of k-means++, where each is drawn far from all before it.
     """
+    # Slow to import, and not needed for images whose stop threshold is given.
+    from sklearn.cluster import KMeans, kmeans_plusplus  # noqa: PLC0415
+
     seeds, _ = kmeans_plusplus(sample, candidates[-1], random_state=seed)
     centres = seeds[:0]
     labels: list[NDArray[np.integer]] = []

@@ -92,7 +92,7 @@ def test_large_image_is_fitted_on_a_seeded_sample(monkeypatch: pytest.MonkeyPatc
             fitted.append(features)
             return super().fit(features)
 
-    monkeypatch.setattr("dynaseg_cli.baselines.kmeans.KMeans", Recording)
+    monkeypatch.setattr("sklearn.cluster.KMeans", Recording)
     monkeypatch.setattr("dynaseg_cli.baselines.kmeans.SAMPLE", 40)
     image, truth = mosaic(12, 16)
     for seed in (0, 0, 1):

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
@@ -416,6 +418,19 @@ def test_real_failure_of_the_cpu_allocator_is_recognised() -> None:
     with pytest.raises(RuntimeError) as raised:
         torch.empty(1 << 60, dtype=torch.uint8)
     assert is_out_of_memory(raised.value)
+
+
+@pytest.mark.parametrize(("min_labels", "needed"), [("auto", True), (3, False)])
+def test_scikit_learn_is_imported_before_the_first_image_or_never(min_labels: object, needed: bool) -> None:
+    code = (
+        "import sys; from dynaseg_cli import Engine, SegmentConfig; import numpy as np;"
+        f"engine = Engine(SegmentConfig(min_labels={min_labels!r}, iterations=1), 'cpu');"
+        f"assert ('sklearn' in sys.modules) is {needed};"
+        "engine.segment(np.arange(300, dtype=np.uint8).reshape(10, 10, 3));"
+        f"assert ('sklearn' in sys.modules) is {needed}"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
 
 
 # The ResNet

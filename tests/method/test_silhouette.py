@@ -122,7 +122,7 @@ def test_overlapping_phases_leave_the_settings_of_the_process_alone(monkeypatch:
         return list(warnings.filters), [pool["num_threads"] for pool in threadpool_info()]
 
     monkeypatch.setattr("dynaseg_cli.method.silhouette.CANDIDATES", [3])
-    monkeypatch.setattr("dynaseg_cli.method.silhouette.KMeans", cluster)
+    monkeypatch.setattr("sklearn.cluster.KMeans", cluster)
     with warnings.catch_warnings(), threadpool_limits(2):
         before = settings()
         silhouette_phase(image, 0)
