@@ -1,4 +1,4 @@
-"""What ``.ci/gpu`` keeps of a folder that ``dynaseg segment`` wrote: images a second, counts, and the label maps.
+"""Collects what ``.ci/gpu`` keeps of the output of ``dynaseg segment``: images a second, counts and label maps.
 
 ``rates`` adds a step to ``rates.json``; ``pack`` writes labels and statistics of several steps into one archive.
 """
@@ -18,15 +18,15 @@ from pathlib import Path
 from typing import Any
 
 UNCOUNTED = 20
-"""Images of each worker before the clock starts: the start of the process, and what was decoded meanwhile."""
+"""Images of each worker before the clock starts: the process is still starting, or has images decoded ahead."""
 MOST_BYTES = 15 * 2**20
-"""Of an archive."""
+"""Limit on the size of an archive; files of more than 16 MiB may not come back."""
 
 
 def images_per_second(finished: Iterable[float], uncounted: int) -> tuple[float | None, int]:
-    """The rate from the `uncounted`-th image to the last, or over the second half where there are few.
+    """The rate from the `uncounted`-th image to the last, and the number of images it covers.
 
-    And over how many images; None where there are no two to count between.
+    With few images it covers the second half. With fewer than two the rate is None.
     """
     times = sorted(finished)
     uncounted = max(1, min(uncounted, len(times) // 2))
@@ -68,7 +68,7 @@ def median(values: Iterable[float]) -> float | None:
 
 
 def pack(archive: Path, outputs: Sequence[Path], most_bytes: int = MOST_BYTES) -> list[str]:
-    """Write the labels and statistics of folders into a .tar.gz of at most `most_bytes`; which photos did not fit.
+    """Write the labels and statistics of folders to a .tar.gz of at most `most_bytes`; returns the photos left out.
 
     A photo's files are packed together or not at all. The archive is complete or absent.
     """
@@ -105,7 +105,7 @@ def main() -> int:
         left_out = pack(options.archive, options.outputs)
         print(f"{options.archive.name}: {options.archive.stat().st_size / 2**20:.1f} MiB")
         if left_out:
-            print(f"left out, for want of room: {len(left_out)}, the first {left_out[0]}")
+            print(f"left out for lack of space: {len(left_out)}, the first {left_out[0]}")
         return 0
     document = options.results / "rates.json"
     steps = json.loads(document.read_text()) if document.exists() else {}

@@ -16,13 +16,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 MOST_BYTES = 50 * 2**20
-"""Of everything that is prepared."""
+"""Limit on everything that is prepared."""
 WHEELS = "typer==0.28.*", "tifffile"
-"""Pure Python, and not everywhere that torch is. Later typers need pydantic, which is not."""
+"""Pure Python that a machine with torch may lack. Later versions of typer need pydantic, which it may also lack."""
 PYTHON = "3.12"
 SPLITS = "val", "train"
 VAL = 100
-"""Photos of val; more are of train."""
+"""Photos taken from val; the others come from train."""
 
 
 def choose_photos(bsds500: Path, count: int) -> list[Path]:

@@ -1,4 +1,4 @@
-"""The results of a GPU run as Markdown, for the README: every figure is one of the run's, or a dash."""
+"""Renders the results of a GPU run as Markdown for the README. Figures that were not measured are dashes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from dynaseg_cli.evaluation.headings import HEADINGS, written
 
 CPU = "cpu"
-"""Stands beside the names of steps, for the labels that `gpu_score` has the CPU make."""
+"""Used like the name of a step for the labels that `gpu_score` makes on the CPU."""
 WORDS = {
     "default": "defaults",
     "workers": "defaults, several workers",
@@ -32,7 +32,7 @@ def markdown(table: Table) -> str:
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """So many significant digits, a whole number in full; a dash for None."""
+    """Format with `digits` significant digits; whole numbers in full, None as a dash."""
     if value is None:
         return DASH
     if value == round(value) or abs(value) >= 10**digits:
@@ -45,7 +45,7 @@ def yes_or_no(value: bool | None) -> str:
 
 
 def describe_machine(found: Mapping[str, Any]) -> str:
-    """One sentence: what the figures were measured on, and when."""
+    """A sentence with the machine, the versions and the date."""
     versions = found.get("versions", {})
     named = [f"{name} {version}" for name, version in versions.items() if version is not None]
     machine = [
@@ -57,7 +57,7 @@ def describe_machine(found: Mapping[str, Any]) -> str:
 
 
 def render(results: Mapping[str, Any]) -> str:
-    """All tables as Markdown; what was not measured is a dash, or missing."""
+    """All tables as Markdown."""
     parts = [describe_machine(results["environment"]), "Milliseconds an iteration, by the size of the image:\n"]
     sizes = list(dict.fromkeys(size for loop in results["iterations"] for size in loop["ms"]))
     head = ["loop", *sizes, "fused kernels", "CUDA graph"]
@@ -130,7 +130,7 @@ def render_quality(quality: Mapping[str, Any]) -> str:
 
 
 def render_pair(pair: Mapping[str, Any]) -> list[str]:
-    """Two steps beside each other."""
+    """The scores of two steps on the same photos, and their differences."""
     metrics = [name for name in HEADINGS if name in pair["differences"] and name != "ignored_fraction"]
     rows = [["labels by", *(HEADINGS[name] for name in metrics), "mean labels"]]
     for step, scores, labels in zip(pair["steps"], pair["metrics"], pair["mean_labels"], strict=True):

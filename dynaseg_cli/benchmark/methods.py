@@ -39,9 +39,9 @@ class Labelled:
     stages: dict[str, float]
     """Seconds of wall time by stage, in the order of the work."""
     fused: bool | None = None
-    """`FitRecord.fused`; None for a method that has no kernels of its own."""
+    """`FitRecord.fused`; None for a method without an engine."""
     captured: bool | None = None
-    """`FitRecord.captured`; None for a method that never uses CUDA graphs."""
+    """`FitRecord.captured`; None for a method without an engine."""
 
     @property
     def seconds(self) -> float:

@@ -34,7 +34,7 @@ class Run:
     """Most memory resident in the process meanwhile."""
     device_bytes: int | None
     fused: bool | None = None
-    """Whether kernels of this tool, and a CUDA graph, did the iterations; None for a method that has neither."""
+    """As in `Labelled`, and so is `captured`."""
     captured: bool | None = None
 
     @property

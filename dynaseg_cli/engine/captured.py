@@ -19,7 +19,7 @@ REPLAYS = 4
 
 
 class CaptureError(RuntimeError):
-    """Work that the device can do could not be recorded."""
+    """The work runs on the device, but could not be recorded."""
 
 
 class CapturedIteration(Iteration):
@@ -66,7 +66,7 @@ class CudaGraph:
     """
 
     _failed: ClassVar[list[torch.cuda.CUDAGraph]] = []
-    """Kept: torch's allocator asks a graph whose capture it was not told the end of whenever it allocates memory."""
+    """Graphs whose capture failed. They must not be freed: torch's allocator goes on calling them."""
 
     def __init__(self, work: Callable[[], None], device: torch.device) -> None:
         self._graph = torch.cuda.CUDAGraph()

@@ -66,7 +66,7 @@ class Engine:
     def __init__(self, config: SegmentConfig | None = None, device: str = "auto") -> None:
         self.config = config or SegmentConfig()
         if self.config.min_labels == "auto":
-            # The silhouette phase needs it. The import takes seconds, which must not be those of reading a first image.
+            # Imported here because the silhouette phase would do it in the time that --timeout gives the first image.
             import sklearn.cluster  # noqa: F401, PLC0415
         self.device = resolve_device(device)
         self.dtype = compute_dtype(self.device, self.config.precision)

@@ -33,11 +33,11 @@ CAPTURED_PIXELS = 1 << 20
 """Of all sizes that are kept captured for the next image of their size, some 3 kB of device memory a pixel."""
 
 MOST_VALUES = 1 << 31
-"""Of a feature map on a CUDA device: the convolutions of larger ones have failed in the libraries."""
+"""Limit on the values in a feature map on a CUDA device: convolutions of larger maps have failed in the libraries."""
 
 STRICT = "DYNASEG_STRICT"
-"""Environment variable. Set to anything but 0, an error in fused kernels or in capturing a graph ends the work with a
-traceback; otherwise the fit goes on without them, slower."""
+"""Environment variable. If it is set to anything but 0, errors in fused kernels and in capturing a graph are raised.
+Otherwise the fit continues without them, more slowly."""
 
 OnIteration = Callable[[int, int], None]
 """Called with the iteration (from 1) and q' as the work goes on; whatever it raises ends the fit."""
@@ -61,7 +61,7 @@ class Fit:
     continuity: list[float] = field(default_factory=list)
     changed: list[float] = field(default_factory=list)
     fused: bool = False
-    """Whether all iterations were by fused kernels."""
+    """Whether all iterations ran on fused kernels."""
     captured: bool = False
     """Whether all iterations were replayed from a graph."""
 
@@ -224,7 +224,7 @@ class Fitter:
     def _iteration(self, height: int, width: int, *, scribbled: bool) -> Iteration:
         kind = height, width, scribbled
         if self._device.type == "cuda" and (height + 2) * (width + 2) * self._widest > MOST_VALUES:
-            # Taken for what memory running out is: the image is fitted at a smaller size.
+            # Handled like running out of memory: the image is fitted at a smaller size.
             raise MemoryError(f"feature maps of {width} x {height} pixels have more than {MOST_VALUES} values")
         if kind in self._captured:
             return self._captured[kind]
@@ -237,7 +237,7 @@ class Fitter:
         return iteration
 
     def _new_iteration(self, height: int, width: int, *, scribbled: bool) -> Iteration:
-        # Kernels and graph are for speed alone: whatever a driver or a missing compiler makes of them costs that.
+        # Kernels and graph only save time: without a compiler or a suitable driver, the fit continues without them.
         parts = self._parts(height, width, scribbled=scribbled)
         fused = parts[0].fused
         try:

@@ -47,9 +47,9 @@ class Iteration:
         return self._one_by_one(watch) if every else self._loop(watch)
 
     def rehearse(self) -> None:
-        """Iterate once on whatever is loaded; the network's parameters stay as they are.
+        """Iterate once on whatever is loaded, without changing the network's parameters.
 
-        The libraries choose their algorithms, and kernels are compiled.
+        This compiles the kernels and lets the libraries choose their algorithms.
         """
         self.trajectory.halt()
         self._look_and_improve()

@@ -56,9 +56,10 @@ class Pointwise:
 
 
 def weight_gradient(gradient: Tensor, x: Tensor) -> Tensor:
-    """The gradient by the weight of a product at each pixel, (K, J), from that by the output, (r, W, K), and (r, W, J).
+    """Gradient of the weight of a product at each pixel, (K, J).
 
-    On a CUDA device it is float32, like the sums over the pixels that it consists of, also for bfloat16 maps.
+    It follows from the gradient of the product's output, (r, W, K), and its input, (r, W, J).
+    On a CUDA device it is summed and returned in float32, even for bfloat16 maps.
     """
     by_output, by_pixel = gradient.flatten(0, 1).T, x.flatten(0, 1)
     if x.is_cuda and x.dtype != torch.float32:

@@ -48,7 +48,7 @@ class FitRecord:
     """Fraction of pixels whose label differs from the iteration before; 1 in the first of a level."""
     precision: Literal["float32", "bfloat16"]
     fused: bool
-    """Whether all iterations were by this tool's own kernels for CUDA."""
+    """Whether all iterations ran on dynaseg's fused CUDA kernels."""
     captured: bool
     """Whether all iterations were replayed from a CUDA graph."""
     seconds: float

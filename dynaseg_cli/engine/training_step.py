@@ -30,7 +30,7 @@ class TrainingStep(Protocol):
     """Made once for a network and a size; any number of images of this size can be loaded one after another."""
 
     fused: bool
-    """Whether kernels of its own do what lies between the convolutions."""
+    """Whether fused kernels do the work between the convolutions."""
 
     def load(self, image: Tensor, scribbles: Tensor | None = None) -> None:
         """Take the image to work on, (1, 3, H, W) float32 in [0, 1].
