@@ -80,7 +80,7 @@ def pack(archive: Path, outputs: Sequence[Path], most_bytes: int = MOST_BYTES) -
                 for stats in sorted((output / "stats").rglob("*.json")):
                     name = stats.relative_to(output / "stats").with_suffix("")
                     files = [output / "labels" / f"{name}.png", stats]
-                    # What is written so far, what may wait in the compressor, and these files as if incompressible.
+                    # Bytes written so far, bytes that may wait in the compressor, and these files uncompressed.
                     if stream.tell() + sum(file.stat().st_size for file in files) + 2**18 > most_bytes:
                         left_out.append(f"{output.name}/{name}")
                         continue

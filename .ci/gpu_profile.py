@@ -1,4 +1,4 @@
-"""Where an iteration at full size spends its time: a table of kernels, and how fast the device is at what they do.
+"""Profile of an iteration at full size: a table of kernels, and the speed of the device at their basic operations.
 
 Writes ``profile.txt``, the table, and ``profile.json``.
 """

@@ -32,7 +32,7 @@ Rows = dict[str, Row]
 
 
 def paired_differences(ones: Rows, others: Rows) -> dict[str, dict[str, float | int | None]]:
-    """By metric, the mean over the images of both of one less the other, its standard error, and how many there are."""
+    """By metric, the mean difference over the images of both, its standard error, and the number of images."""
     images = sorted(set(ones) & set(others))
     metrics = [name for name in next(iter(ones.values()), {}) if name in next(iter(others.values()), {})]
     found: dict[str, dict[str, float | int | None]] = {}
@@ -62,7 +62,7 @@ def iteration_table(benchmark: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def same_share(ones: Mapping[str, int | None], others: Mapping[str, int | None]) -> float | None:
-    """Of the images of which both know a number, the share for which it is the same."""
+    """Share of equal numbers among the images for which both have one."""
     both = [name for name in ones if ones[name] is not None and others.get(name) is not None]
     return sum(ones[name] == others[name] for name in both) / len(both) if both else None
 

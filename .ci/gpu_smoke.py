@@ -28,7 +28,7 @@ from dynaseg_cli import Engine, SegmentConfig
 from dynaseg_cli.batch.summary import versions
 from dynaseg_cli.engine.device import describe_device
 from dynaseg_cli.engine.segmentation import Segmentation
-from dynaseg_cli.sizes import shrink
+from dynaseg_cli.resampling import shrink
 
 Photo = NDArray[np.uint8]
 

@@ -1,4 +1,4 @@
-"""Renders the results of a GPU run as Markdown for the README. Figures that were not measured are dashes."""
+"""Renders the results of a GPU run as Markdown for benchmark/README.md. Figures that were not measured are dashes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WORDS = {
     "paper-literal": "`--preset paper`",
     CPU: "defaults, on a CPU",
 }
-"""What a table calls the steps of ``.ci/gpu``."""
+"""Names of the steps of ``.ci/gpu`` in the tables."""
 DASH = "-"
 
 Table = Sequence[Sequence[str]]

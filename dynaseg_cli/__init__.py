@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from .batch.runner import segment_folder as segment_folder
     from .config import FOLDER_FIT as FOLDER_FIT
     from .config import BatchConfig as BatchConfig
     from .config import CutConfig as CutConfig
@@ -22,10 +21,11 @@ if TYPE_CHECKING:
     from .engine.engine import Engine as Engine
     from .engine.segmentation import Segmentation as Segmentation
     from .evaluation.evaluate import Evaluation as Evaluation
-    from .evaluation.label_files import read_hierarchy as read_hierarchy
-    from .model_file import read_model as read_model
+    from .files.weights import read_model as read_model
+    from .images.label_maps import read_hierarchy as read_hierarchy
     from .regions.hierarchy import Hierarchy as Hierarchy
     from .regions.hierarchy import build_hierarchy as build_hierarchy
+    from .run import segment_folder as segment_folder
 
 _HOMES = {
     "BatchConfig": "config",
@@ -39,9 +39,9 @@ _HOMES = {
     "Segmentation": "engine.segmentation",
     "WorkersConfig": "config",
     "build_hierarchy": "regions.hierarchy",
-    "read_hierarchy": "evaluation.label_files",
-    "read_model": "model_file",
-    "segment_folder": "batch.runner",
+    "read_hierarchy": "images.label_maps",
+    "read_model": "files.weights",
+    "segment_folder": "run",
 }
 
 __all__ = [

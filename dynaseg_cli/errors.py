@@ -1,4 +1,8 @@
-"""The named errors of the package. Each message names the file or option, what is wrong, and what to do."""
+"""The named errors of the package. Each message names the file or field, what is wrong, and what to do.
+
+Fields of a config are in backticks, with a value where one helps: `overwrite=True`. The command translates them to its
+options.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ import resource
 
 
 class DynasegError(Exception):
-    """Base of every error that dynaseg raises on purpose."""
+    """Base of all errors that dynaseg raises on purpose."""
 
 
 class UsageError(DynasegError):
@@ -31,11 +35,11 @@ class DeviceMemoryError(ImageError):
 
 
 class DivergedError(ImageError):
-    """The optimisation produced a loss that is not a finite number."""
+    """The loss is not a finite number."""
 
 
 class InterruptedWorkError(DynasegError):
-    """The work at hand was dropped because the run is being stopped."""
+    """The work was dropped because the run is being stopped."""
 
 
 def memory_limit() -> str:
@@ -46,19 +50,21 @@ def memory_limit() -> str:
     return f"; processes are limited to {limit >> 20} MB here: raise the limit (ulimit -v unlimited)"
 
 
-def system_reason(error: OSError | ImportError | MemoryError) -> str:
-    """The reason for an error of the system, for a message without a traceback."""
+def reason(error: DynasegError | OSError | ImportError | MemoryError) -> str:
+    """The reason for an error, for a message without a traceback."""
+    if isinstance(error, DynasegError):
+        return str(error)
     if isinstance(error, MemoryError):
         return f"out of memory{memory_limit()}"
     if isinstance(error, ImportError):
         return f"{error.name or 'a library'} cannot be loaded ({error}){memory_limit()}"
-    place = error.filename2 or error.filename  # the former where a file could not take its name
-    reason = error.strerror or str(error) or type(error).__name__
-    return reason if place is None else f"{os.fsdecode(place)}: {reason}"
+    place = error.filename2 or error.filename  # the former if a rename failed
+    text = error.strerror or str(error) or type(error).__name__
+    return text if place is None else f"{os.fsdecode(place)}: {text}"
 
 
 class WorkerError(DynasegError):
-    """The processes that do the work cannot go on. `traceback` is theirs, where a mistake in the program is why."""
+    """Worker processes cannot continue. `traceback` is theirs if a programming error is the reason."""
 
     def __init__(self, message: str, traceback: str = "") -> None:
         super().__init__(message)

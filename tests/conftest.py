@@ -47,11 +47,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def heeded_signals() -> Iterator[None]:
-    """Processes that tests start heed the signals that they are sent.
+def no_ignored_signals() -> Iterator[None]:
+    """Processes that tests start do not ignore the signals that they are sent.
 
     Under nohup, and in the background of a script, this process ignores some, and so would all that it starts. A
-    handler is not handed down: this process goes on ignoring them, the others do not.
+    handler is not inherited: this process still ignores them, the others do not.
     """
     ignored = [number for number in SIGNALS if signal.getsignal(number) == signal.SIG_IGN]
     for number in ignored:

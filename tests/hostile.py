@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from samples import encoded, noise
 
-from dynaseg_cli.batch.decoding import FORMATS, decode
 from dynaseg_cli.errors import DecodeError
+from dynaseg_cli.images.decoding import FORMATS, decode
 
 MAX_PIXELS = 250_000
 MOST_BYTES = 1 << 30

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dynaseg_cli.config import SegmentConfig
-from dynaseg_cli.user_files import MARK
+from dynaseg_cli.files.user_files import MARK
 
 TINY = SegmentConfig(iterations=2, min_labels=3, max_size=16, precision="float32", features=8, clusters=8)
 """A fit of milliseconds."""

@@ -1,8 +1,9 @@
-"""Imports point one way, as HOUSE says: cli -> batch -> engine -> method."""
+"""Imports point one way: cli -> run -> batch -> engine -> method."""
 
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,93 +11,71 @@ from pathlib import Path
 import pytest
 
 import dynaseg_cli
+from dynaseg_cli.config import BatchConfig, BenchmarkConfig, SegmentConfig
+from dynaseg_cli.fields import options_of
 
 ROOT = Path(dynaseg_cli.__file__).parent
-SHARED = {"config", "errors", ""}  # "" is the package itself: its version
+SHARED = {"config", "errors", "fields", ""}  # "" is the package itself: its version
 
 ROOMS: dict[str, set[str]] = {
     "errors": set(),
-    "config": {"errors"},
-    "weights_file": {"config", "errors", "images"},
-    "model_file": {"config", "errors", "weights_file"},
-    "images": {"errors"},
-    "formats": {"errors", "images"},
-    "sizes": set(),
-    "names": set(),
-    "user_files": set(),
-    "pictures": {"sizes"},
-    "export": {"pictures", "writing", *SHARED},
-    "report": {"names", "pictures", "regions", "sizes", *SHARED},
-    "writing": {"errors"},
-    "figures": {"errors", "names", "writing"},
-    "regions": {"config", "sizes"},
-    "evaluation": {"figures", "formats", "images", "regions", "user_files", *SHARED},
+    "fields": {"errors"},
+    "config": {"errors", "fields"},
+    "resampling": set(),
+    "files": SHARED,
+    "images": {"files", "regions", *SHARED},
     "method": SHARED,
-    "engine": {"method", "regions", "model_file", "sizes", "weights_file", *SHARED},
-    "baselines": {"engine", "method", "sizes", *SHARED},
+    "regions": {"config", "resampling"},
+    "pictures": {"regions", "resampling"},
+    "engine": {"files", "method", "regions", "resampling", *SHARED},
+    "baselines": {"engine", "method", "resampling", *SHARED},
+    "evaluation": {"files", "images", "regions", "resampling", *SHARED},
+    "export": {"files", "pictures", *SHARED},
+    "report": {"files", "pictures", "regions", "resampling", *SHARED},
+    "folder": {"batch", "engine", "files", "images", "pictures", "resampling", "workers", *SHARED},
+    "workers": {"batch", "engine", "files", "folder", *SHARED},
     "batch": {
         "engine",
-        "evaluation",
         "export",
-        "formats",
+        "files",
         "images",
         "method",
-        "model_file",
         "pictures",
         "regions",
         "report",
-        "sizes",
-        "user_files",
-        "weights_file",
-        "writing",
+        "workers",
         *SHARED,
     },
+    "run": {"batch", "config", "engine", "errors", "export", "files", "folder", "workers"},
     "benchmark": {
         "baselines",
         "batch",
         "engine",
         "evaluation",
-        "figures",
+        "files",
+        "images",
         "method",
         "pictures",
         "regions",
-        "user_files",
-        "weights_file",
-        "writing",
+        "workers",
         *SHARED,
     },
-    "cli": {
-        "benchmark",
-        "batch",
-        "engine",
-        "figures",
-        "method",
-        "model_file",
-        "names",
-        "regions",
-        "evaluation",
-        "weights_file",
-        "writing",
-        *SHARED,
-    },
+    "plots": {"benchmark", "evaluation", "files", *SHARED},
+    "cli": {"batch", "benchmark", "evaluation", "export", "files", "plots", "run", "workers", *SHARED},
 }
 """What each room may import from the others."""
 
 THIRD_PARTY: dict[str, set[str]] = {
     "errors": set(),
-    "names": set(),
-    "user_files": set(),
     "config": set(),
-    "weights_file": set(),
-    "model_file": {"safetensors"},
-    "images": set(),
-    "formats": {"numpy", "PIL", "tifffile"},
-    "sizes": {"numpy", "PIL"},
+    "fields": set(),
+    "resampling": {"numpy", "PIL"},
+    "files": {"numpy", "PIL", "safetensors"},
+    "images": {"numpy", "PIL", "tifffile", "pillow_heif"},
     "pictures": {"numpy", "PIL"},
-    "writing": {"numpy", "PIL"},
-    "figures": {"matplotlib"},
     "regions": {"numpy", "scipy"},
-    "evaluation": {"numpy", "scipy", "PIL", "matplotlib"},
+    "evaluation": {"numpy", "scipy", "PIL"},
+    "plots": {"numpy", "matplotlib"},
     "export": {"numpy", "PIL"},
     "report": {"numpy", "PIL"},
 }
@@ -104,6 +83,13 @@ THIRD_PARTY: dict[str, set[str]] = {
 
 SCREEN = {"typer", "click", "rich", "tqdm"}
 """What only the command line may know."""
+
+DECLARED = {
+    flag
+    for one in (*options_of(BatchConfig), *options_of(BenchmarkConfig), *options_of(SegmentConfig))
+    for flag in one.spellings
+}
+"""Flags that a config declares."""
 
 MODULES = sorted(ROOT.rglob("*.py"))
 
@@ -147,9 +133,12 @@ def named(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
+def test_rooms_are_the_folders_and_modules_there_are() -> None:
+    assert set(ROOMS) == set(map(home, IN_ROOMS)), "say above what each may import"
+
+
 @pytest.mark.parametrize("path", IN_ROOMS, ids=named)
 def test_imports_point_one_way(path: Path) -> None:
-    assert home(path) in ROOMS, "a new room: say here what it may import"
     assert own(path) - {home(path)} <= ROOMS[home(path)]
 
 
@@ -161,6 +150,30 @@ def test_rooms_that_stand_alone_import_little(path: Path) -> None:
 @pytest.mark.parametrize("path", [path for path in MODULES if home(path) != "cli"], ids=named)
 def test_only_the_command_line_knows_the_screen(path: Path) -> None:
     assert foreign(path) & SCREEN == set()
+
+
+def docstrings(tree: ast.AST) -> set[int]:
+    """Identities of the constants that document something."""
+    found = set()
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        for statement in body if isinstance(body, list) else []:
+            if isinstance(statement, ast.Expr):
+                found.add(id(statement.value))
+    return found
+
+
+@pytest.mark.parametrize("path", [path for path in IN_ROOMS if home(path) not in {"cli", "fields"}], ids=named)
+def test_messages_of_the_library_name_fields(path: Path) -> None:
+    """Python users have no flags: the command translates `max_size` to --max-size.
+
+    Flags of another command, of which a message speaks by name, are no fields of this one.
+    """
+    tree = ast.parse(path.read_text())
+    documentation = docstrings(tree)
+    texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in documentation]
+    flags = [text for text in texts if isinstance(text, str) and re.search(r"(?<![\w-])--[a-z]", text)]
+    assert [text for text in flags if text not in DECLARED and not re.search(r"\bsegment\b", text)] == []
 
 
 def test_no_file_is_a_drawer_for_anything() -> None:

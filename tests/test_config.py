@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from dynaseg_cli.benchmark.variants import METHODS
 from dynaseg_cli.config import (
     FOLDER_FIT,
-    METHODS,
     PRESETS,
     BatchConfig,
     BenchmarkConfig,
@@ -26,48 +26,48 @@ NAN, INFINITY = float("nan"), float("inf")
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"mode": "average"}, "--mode must be one of scf, fsf, fixed, not average"),
-        ({"precision": "float16"}, "--precision must be one of auto, float32, bfloat16, not float16"),
-        ({"backbone": "vgg"}, "--backbone must be one of cnn, resnet18-fpn, not vgg"),
-        ({"weights": "random"}, "--weights belongs to --backbone resnet18-fpn; the cnn is trained from scratch"),
-        ({"weights": WeightsFile("a.pth", "ab")}, "--weights belongs to --backbone resnet18-fpn"),
-        ({"freeze_backbone": True}, "--freeze-backbone belongs to --backbone resnet18-fpn"),
-        ({"backbone": "resnet18-fpn", "weights": "a.pth"}, "weights must be a WeightsFile, as weights_file.identify"),
-        ({"alpha": 0.0}, "--alpha must be a positive number"),
-        ({"alpha": -1.0}, "--alpha"),
-        ({"alpha": NAN}, "--alpha"),
-        ({"alpha": INFINITY}, "--alpha"),
-        ({"mode": "fixed", "mu": 0.0}, "--mu must be a positive number"),
-        ({"mode": "fixed", "mu": NAN}, "--mu"),
-        ({"min_labels": 0}, "--min-labels must be at least 1, not 0"),
-        ({"min_labels": 200}, "--min-labels 200 is more than --clusters 100"),
-        ({**FOLDER_FIT, "min_labels": 28}, "--min-labels 28 is more than --classes 27"),
-        ({"iterations": 10**30}, "--iterations must be at most 2147483647"),
-        ({"iterations": 2.5}, "--iterations must be a whole number, not 2.5"),
-        ({"features": 10**9}, "--features must be at most 4096"),
-        ({"blocks": 1000}, "blocks must be at most 100"),
-        ({"levels": 1000}, "--levels must be at most 32"),
-        ({"alpha": float("nan")}, "--alpha must be a positive number, not nan"),
-        ({"learning_rate": float("inf")}, "learning_rate must be positive and finite"),
-        ({"iterations": 0}, "--iterations must be at least 1, not 0"),
-        ({"patience": -1}, "--patience must be at least 0"),
-        ({"max_size": 15}, "--max-size must be 0 for full resolution, or at least 16, not 15"),
-        ({"max_size": -1}, "--max-size"),
-        ({"min_region": -1}, "--min-region must be at least 0"),
-        ({"seed": -1}, "--seed must be at least 0"),
-        ({"seed": 2**32}, "--seed must be at most 4294967295"),
-        ({"blocks": 0}, "blocks must be at least 1"),
-        ({"features": 0}, "--features must be at least 1"),
-        ({"clusters": 1}, "--clusters must be at least 2"),
-        ({"clusters": 2**15}, "--clusters must be at most 32767"),
-        ({**FOLDER_FIT, "clusters": 1}, "--classes must be at least 2"),
-        ({**FOLDER_FIT, "model": WeightsFile("m", "ab"), "refine": 1}, "--refine must be 0 for none, or at least 2"),
-        ({"learning_rate": 0.0}, "learning_rate must be positive"),
-        ({"learning_rate": NAN}, "learning_rate"),
-        ({"momentum": 1.0}, "momentum must be in [0, 1)"),
-        ({"momentum": -0.1}, "momentum"),
-        ({"weight_decay": -1e-9}, "weight_decay must not be negative"),
-        ({"weight_decay": NAN}, "weight_decay"),
+        ({"mode": "average"}, "`mode` must be one of scf, fsf, fixed, not 'average'"),
+        ({"precision": "float16"}, "`precision` must be one of auto, float32, bfloat16, not 'float16'"),
+        ({"backbone": "vgg"}, "`backbone` must be one of cnn, resnet18-fpn, not 'vgg'"),
+        ({"weights": "random"}, "`weights` belongs to `backbone=resnet18-fpn`; the cnn is trained from scratch"),
+        ({"weights": WeightsFile("a.pth", "ab")}, "`weights` belongs to `backbone=resnet18-fpn`"),
+        ({"freeze_backbone": True}, "`freeze_backbone` belongs to `backbone=resnet18-fpn`"),
+        ({"backbone": "resnet18-fpn", "weights": "a.pth"}, "`weights` must be random or a WeightsFile, not 'a.pth'"),
+        ({"alpha": 0.0}, "`alpha` must be above 0, not 0"),
+        ({"alpha": -1.0}, "`alpha`"),
+        ({"alpha": NAN}, "`alpha`"),
+        ({"alpha": INFINITY}, "`alpha`"),
+        ({"mode": "fixed", "mu": 0.0}, "`mu` must be above 0, not 0"),
+        ({"mode": "fixed", "mu": NAN}, "`mu`"),
+        ({"min_labels": 0}, "`min_labels` must be at least 1, not 0"),
+        ({"min_labels": 200}, "`min_labels=200` is more than `clusters=100`"),
+        ({**FOLDER_FIT, "min_labels": 28}, "`min_labels=28` is more than `clusters=27`"),
+        ({"iterations": 10**30}, "`iterations` must be at most 2147483647"),
+        ({"iterations": 2.5}, "`iterations` must be a whole number, not 2.5"),
+        ({"features": 10**9}, "`features` must be at most 4096"),
+        ({"blocks": 1000}, "`blocks` must be at most 100"),
+        ({"levels": 1000}, "`levels` must be at most 32"),
+        ({"alpha": float("nan")}, "`alpha` must be above 0, not nan"),
+        ({"learning_rate": float("inf")}, "`learning_rate` must be finite, not inf"),
+        ({"iterations": 0}, "`iterations` must be at least 1, not 0"),
+        ({"patience": -1}, "`patience` must be at least 0"),
+        ({"max_size": 15}, "`max_size` must be 0 for full resolution, or at least 16, not 15"),
+        ({"max_size": -1}, "`max_size`"),
+        ({"min_region": -1}, "`min_region` must be at least 0"),
+        ({"seed": -1}, "`seed` must be at least 0"),
+        ({"seed": 2**32}, "`seed` must be at most 4294967295"),
+        ({"blocks": 0}, "`blocks` must be at least 1"),
+        ({"features": 0}, "`features` must be at least 1"),
+        ({"clusters": 1}, "`clusters` must be at least 2"),
+        ({"clusters": 2**15}, "`clusters` must be at most 32767"),
+        ({**FOLDER_FIT, "clusters": 1}, "`clusters` must be at least 2"),
+        ({**FOLDER_FIT, "model": WeightsFile("m", "ab"), "refine": 1}, "`refine` must be 0 for none, or at least 2"),
+        ({"learning_rate": 0.0}, "`learning_rate` must be above 0"),
+        ({"learning_rate": NAN}, "`learning_rate`"),
+        ({"momentum": 1.0}, "`momentum` must be below 1, not 1"),
+        ({"momentum": -0.1}, "`momentum` must be at least 0, not -0.1"),
+        ({"weight_decay": -1e-9}, "`weight_decay` must be at least 0"),
+        ({"weight_decay": NAN}, "`weight_decay`"),
     ],
     ids=str,
 )
@@ -105,12 +105,12 @@ def test_value_at_the_edge_of_its_range_is_taken(options: dict[str, Any]) -> Non
 
 @pytest.mark.parametrize("mode", ["scf", "fsf"])
 def test_mu_belongs_to_the_fixed_mode(mode: Any) -> None:
-    with pytest.raises(UsageError, match=f"--mu belongs to --mode fixed; with --mode {mode} give --alpha"):
+    with pytest.raises(UsageError, match=f"`mu` belongs to `mode=fixed`; with `mode={mode}` give `alpha`"):
         SegmentConfig(mode=mode, mu=5.0)
 
 
 def test_alpha_belongs_to_the_dynamic_modes() -> None:
-    with pytest.raises(UsageError, match="--alpha belongs to --mode scf and fsf; with --mode fixed give --mu"):
+    with pytest.raises(UsageError, match="`alpha` belongs to `mode=scf` and fsf; with `mode=fixed` give `mu`"):
         SegmentConfig(mode="fixed", alpha=50.0)
 
 
@@ -167,26 +167,26 @@ def test_config_cannot_be_changed_in_place() -> None:
 
 
 def test_changed_copy_is_checked_too() -> None:
-    with pytest.raises(UsageError, match="--iterations"):
+    with pytest.raises(UsageError, match="`iterations`"):
         dataclasses.replace(SegmentConfig(), iterations=0)
 
 
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"max_pixels": 0}, "--max-pixels must be at least 1, not 0"),
-        ({"colors": "grey"}, "--colors must be one of palette, mean, not grey"),
-        ({"export": ("voc", "csv")}, "--export must be one of voc, coco-rle, coco-panoptic, cvat, not csv"),
-        ({"export": ("voc",), "save": ("labels",)}, "--export is made of labels and stats: add stats to --save"),
-        ({"report": True, "save": ("labels",)}, "--report is made of stats: add stats to --save"),
-        ({"save": ()}, "--save needs at least one of labels, color, stats"),
+        ({"max_pixels": 0}, "`max_pixels` must be at least 1, not 0"),
+        ({"colors": "grey"}, "`colors` must be one of palette, mean, not 'grey'"),
+        ({"export": ("voc", "csv")}, "`export` must be one or more of voc, coco-rle, coco-panoptic, cvat, not 'csv'"),
+        ({"export": ("voc",), "save": ("labels",)}, "`export` is made of labels and stats: add stats to `save`"),
+        ({"report": True, "save": ("labels",)}, "`report` is made of stats: add stats to `save`"),
+        ({"save": ()}, "`save` needs at least one of labels, color, stats"),
         (
             {"save": ("labels", "movie")},
-            "--save must be one of labels, color, stats, overlay, regions, hierarchy, recording, not movie",
+            "`save` must be one or more of labels, color, stats, overlay, regions, hierarchy, recording, not 'movie'",
         ),
-        ({"shard": (0, 8)}, "--shard must be I/N with 1 <= I <= N, not 0/8"),
-        ({"shard": (9, 8)}, "--shard must be I/N with 1 <= I <= N, not 9/8"),
-        ({"shard": (0, 0)}, "--shard must be I/N with 1 <= I <= N, not 0/0"),
+        ({"shard": (0, 8)}, "`shard` must be I/N with 1 <= I <= N, not 0/8"),
+        ({"shard": (9, 8)}, "`shard` must be I/N with 1 <= I <= N, not 9/8"),
+        ({"shard": (0, 0)}, "`shard` must be I/N with 1 <= I <= N, not 0/0"),
     ],
     ids=str,
 )
@@ -198,20 +198,20 @@ def test_batch_value_out_of_range_is_refused_by_the_name_of_its_option(options: 
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"protocol": "voc"}, "--protocol must be one of auto, bsds500, regions, classes, coco-stuff27, not voc"),
-        ({"use": "colors"}, "--use must be one of labels, regions, hierarchy, not colors"),
+        ({"protocol": "voc"}, "`protocol` must be one of auto, bsds500, regions, classes, coco-stuff27, not 'voc'"),
+        ({"use": "colors"}, "`use` must be one of labels, regions, hierarchy, not 'colors'"),
         (
             {"use": "hierarchy", "protocol": "classes"},
-            "--use hierarchy: its regions belong to no classes; it goes with",
+            "`use=hierarchy`: its regions belong to no classes; it goes with",
         ),
-        ({"use": "hierarchy", "protocol": "coco-stuff27"}, "--use hierarchy: its regions belong to no classes"),
-        ({"use": "hierarchy", "num_things": 3}, "--use hierarchy: its regions belong to no classes"),
-        ({"use": "hierarchy", "connected": False}, "--no-connected has no meaning with --use hierarchy"),
-        ({"center_crop": -1}, "--center-crop must be at least 0"),
-        ({"max_pixels": 0}, "--max-pixels must be at least 1"),
-        ({"num_things": -1}, "--num-things must be at least 0"),
-        ({"num_things": 3, "protocol": "bsds500"}, "--num-things belongs to --protocol classes, not bsds500"),
-        ({"ignore_index": 0, "protocol": "coco-stuff27"}, "--ignore-index: coco-stuff27 ignores what is unlabeled"),
+        ({"use": "hierarchy", "protocol": "coco-stuff27"}, "`use=hierarchy`: its regions belong to no classes"),
+        ({"use": "hierarchy", "num_things": 3}, "`use=hierarchy`: its regions belong to no classes"),
+        ({"use": "hierarchy", "connected": False}, "`connected=False` has no meaning with `use=hierarchy`"),
+        ({"center_crop": -1}, "`center_crop` must be at least 0"),
+        ({"max_pixels": 0}, "`max_pixels` must be at least 1"),
+        ({"num_things": -1}, "`num_things` must be at least 0"),
+        ({"num_things": 3, "protocol": "bsds500"}, "`num_things` belongs to `protocol=classes`, not bsds500"),
+        ({"ignore_index": 0, "protocol": "coco-stuff27"}, "`ignore_index`: coco-stuff27 ignores what is unlabeled"),
     ],
     ids=str,
 )
@@ -227,16 +227,16 @@ def test_default_methods_of_the_benchmark_exist() -> None:
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"executor": "slurm"}, "--executor must be one of local, ray, not slurm"),
-        ({"workers": -1}, "--workers must be at least 0, not -1"),
-        ({"workers": 10**9}, "--workers must be at most 65536"),
-        ({"threads": 10**9}, "--threads must be at most 1024"),
-        ({"timeout": float("nan")}, "--timeout must be a positive number of seconds, not nan"),
-        ({"threads": 0}, "--threads must be at least 1, not 0"),
-        ({"timeout": 0.0}, "--timeout must be a positive number of seconds, not 0.0"),
-        ({"timeout": NAN}, "--timeout"),
-        ({"ray_address": "127.0.0.1:6379"}, "--ray-address belongs to --executor ray"),
-        ({"executor": "ray", "workers": 0}, "--workers must be at least 1 with --executor ray"),
+        ({"executor": "slurm"}, "`executor` must be one of local, ray, not 'slurm'"),
+        ({"workers": -1}, "`workers` must be at least 0, not -1"),
+        ({"workers": 10**9}, "`workers` must be at most 65536"),
+        ({"threads": 10**9}, "`threads` must be at most 1024"),
+        ({"timeout": float("nan")}, "`timeout` must be above 0, not nan"),
+        ({"threads": 0}, "`threads` must be at least 1, not 0"),
+        ({"timeout": 0.0}, "`timeout` must be above 0, not 0"),
+        ({"timeout": NAN}, "`timeout`"),
+        ({"ray_address": "127.0.0.1:6379"}, "`ray_address` belongs to `executor=ray`"),
+        ({"executor": "ray", "workers": 0}, "`workers` must be at least 1 with `executor=ray`"),
     ],
 )
 def test_workers_that_cannot_be_are_refused_by_name(options: dict[str, Any], named: str) -> None:
@@ -247,10 +247,10 @@ def test_workers_that_cannot_be_are_refused_by_name(options: dict[str, Any], nam
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"regions": 0}, "--regions must be at least 1, not 0"),
-        ({"granularity": 1.5}, "--granularity must be in 0..1, not 1.5"),
-        ({"granularity": float("nan")}, "--granularity must be in 0..1, not nan"),
-        ({"regions": 5, "granularity": 0.5}, "--regions and --granularity are two ways"),
+        ({"regions": 0}, "`regions` must be at least 1, not 0"),
+        ({"granularity": 1.5}, "`granularity` must be at most 1, not 1.5"),
+        ({"granularity": float("nan")}, "`granularity` must be at least 0, not nan"),
+        ({"regions": 5, "granularity": 0.5}, "`regions` and `granularity` are two ways"),
     ],
     ids=str,
 )

@@ -1,4 +1,4 @@
-"""What tests start heeds signals, also where pytest itself was told to ignore them, as by nohup."""
+"""Processes that tests start do not ignore signals, even if pytest itself does, as under nohup."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_child():
 """
 
 
-def test_processes_of_tests_heed_signals() -> None:
+def test_processes_of_tests_ignore_no_signals() -> None:
     assert (
         subprocess.run([sys.executable, "-c", SHOW], capture_output=True, text=True, check=True).stdout.split()
         == ["True"] * 3
@@ -29,7 +29,7 @@ def test_processes_of_tests_heed_signals() -> None:
 
 
 @pytest.mark.slow
-def test_processes_of_tests_heed_signals_under_nohup(tmp_path: Path) -> None:
+def test_processes_of_tests_ignore_no_signals_under_nohup(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text(TEST)
     conftest = (Path(__file__).parent / "conftest.py").read_text()
     (tmp_path / "conftest.py").write_text(conftest)

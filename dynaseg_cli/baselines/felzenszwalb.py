@@ -11,21 +11,16 @@ from ..errors import UsageError
 def segment_by_felzenszwalb(
     image: NDArray[np.uint8], *, scale: float, sigma: float, min_size: int
 ) -> NDArray[np.int32]:
-    """Segment an RGB (H, W, 3) uint8 image by a minimum spanning forest over its pixels.
+    """Segment an RGB (H, W, 3) uint8 image by a minimum spanning forest over its pixels: (H, W) int32 labels, 0..R-1.
 
     Felzenszwalb and Huttenlocher 2004, "Efficient Graph-Based Image Segmentation",
-    doi:10.1023/B:VISI.0000022288.19776.77, as scikit-image computes it, which is deterministic.
+    doi:10.1023/B:VISI.0000022288.19776.77, by scikit-image, which is deterministic.
 
     Parameters
     ----------
-    image : (H, W, 3) uint8 array, RGB.
     scale : k of the paper, for colours in 0..255: the greater, the larger the regions.
-    sigma : standard deviation in pixels of the Gaussian that smooths the image first; 0 leaves it as it is.
-    min_size : pixels below which a region is merged into a neighbour.
-
-    Returns
-    -------
-    (H, W) int32 labels, 0..R-1.
+    sigma : standard deviation in pixels of the Gaussian that smooths the image first; 0 for none.
+    min_size : regions of fewer pixels are merged into a neighbour.
 
     Raises
     ------

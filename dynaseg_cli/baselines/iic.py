@@ -1,4 +1,4 @@
-"""Invariant information clustering: labels that a pixel shares with its neighbours and with its transformed twin."""
+"""Invariant information clustering: labels that agree between an image and a transformed copy of it."""
 
 from __future__ import annotations
 
@@ -10,17 +10,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from ..engine.arithmetic import exact_arithmetic
-from ..engine.engine import TILE_SIZE
-from ..engine.labelling import label_image, to_input
+from ..engine.labelling import TILE_SIZE, label_image, to_input
+from ..engine.precision import exact_arithmetic
 from ..errors import DivergedError
 from ..method.network import SegmentationNetwork
-from ..sizes import shrink, working_size
+from ..resampling import shrink, working_size
 
 JITTER = 0.4
-"""Brightness, contrast and saturation of the twin are scaled by 1 - JITTER to 1 + JITTER, as the authors do."""
+"""Brightness, contrast and saturation of the copy are scaled by 1 - JITTER to 1 + JITTER, as the authors do."""
 FLIPPED = 0.5
-"""Share of the iterations whose twin is flipped left to right."""
+"""Share of the iterations whose copy is flipped left to right."""
 
 
 def segment_by_iic(
@@ -36,63 +35,47 @@ def segment_by_iic(
     seed: int,
     device: torch.device,
 ) -> NDArray[np.int32]:
-    """Segment an RGB (H, W, 3) uint8 image by a network that tells as much as it can of a twin's labels nearby.
+    """Segment an RGB (H, W, 3) uint8 image by maximising mutual information: (H, W) int32 labels, 0..clusters-1.
 
     Ji, Henriques and Vedaldi 2019, "Invariant Information Clustering for Unsupervised Image Classification and
-    Segmentation", section 3.3, arXiv:1807.06653, on this one image: one head, no auxiliary over-clustering. The twin
-    is the image in other brightness, contrast and saturation, flipped or not. The network is fitted by Adam at the
-    working size, and then applied at the image's own size.
-
-    Parameters
-    ----------
-    image : (H, W, 3) uint8 array, RGB.
-    clusters : the most labels an image can have.
-    iterations : steps of the optimisation, each with a new twin.
-    displacement : a pixel is compared with the twin's pixels so far away at most, in working pixels along either axis.
-    max_size : longest side in pixels of the image that the network is fitted on; 0 is full resolution.
-    learning_rate : of Adam.
-    blocks : convolutional blocks of the network.
-    features : channels of the feature map.
-    seed : of the initial weights and of the twins.
-    device : where the network computes.
-
-    Returns
-    -------
-    (H, W) int32 labels in 0..clusters-1.
+    Segmentation", section 3.3, arXiv:1807.06653, on this one image: one head, no auxiliary over-clustering. The labels
+    of the image and of a copy with other brightness, contrast and saturation, flipped or not, must predict each other.
+    The network is fitted with Adam at the working size, and then applied at the image's own size. The parameters are
+    the fields of `IicConfig`.
 
     Raises
     ------
     DivergedError
-        If the loss is no longer a finite number.
+        If the loss is not finite.
     """
     height, width = image.shape[:2]
     small = shrink(image, *working_size(width, height, max_size))
     if small.shape[:2] == (1, 1):
-        # A BatchNorm over one pixel is undefined; one pixel has one label.
+        # A BatchNorm over one pixel is undefined.
         return np.zeros((height, width), dtype=np.int32)
     network = SegmentationNetwork(blocks, features, clusters)
     network.initialise(seed)
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     with exact_arithmetic():
         _fit(network, to_input(small, device), iterations, displacement, learning_rate, np.random.default_rng(seed))
-        return label_image(network, image, device, torch.float32, TILE_SIZE[device.type]).astype(np.int32)
+        return label_image(network, image, torch.float32, TILE_SIZE[device.type]).astype(np.int32)
 
 
 def joint_distributions(first: Tensor, second: Tensor, displacement: int) -> Tensor:
-    """How often a label at x + u in one map meets a label at x in the other, for every displacement u.
+    """P_u, the joint distribution of the labels at x + u in one map and at x in the other, for every displacement u.
 
     Parameters
     ----------
     first, second : (1, k, H, W) float tensors, each pixel's distribution over k labels.
-    displacement : d: u is in [-d, d] along either axis, and where the map is narrower, as far as pixels still meet.
+    displacement : d; u is in [-d, d] along either axis, or less if the map is narrower.
 
     Returns
     -------
-    (2 d + 1, 2 d + 1, k, k) : P_u, vertical displacement first. Each is symmetric (section 3.1) and sums to 1.
+    (2 d + 1, 2 d + 1, k, k), vertical displacement first. Each P_u is symmetric (section 3.1) and sums to 1.
     """
     height, width = first.shape[2:]
     reach = (min(displacement, height - 1), min(displacement, width - 1))
-    # One map is the kernel that slides over the other: pixels displaced beyond the border meet zeros, and do not count.
+    # One map is a kernel that slides over the other. Pixels displaced beyond the border meet zeros, and do not count.
     meetings = functional.conv2d(first.transpose(0, 1).contiguous(), second.transpose(0, 1).contiguous(), padding=reach)
     joint = meetings.permute(2, 3, 0, 1)
     joint = joint + joint.transpose(-1, -2)
@@ -108,10 +91,10 @@ def mutual_information(joint: Tensor) -> Tensor:
 
 
 def jitter(image: Tensor, brightness: float, contrast: float, saturation: float) -> Tensor:
-    """A (1, 3, H, W) RGB image in [0, 1] in another light; factors of 1 leave it as it is.
+    """Change the light of a (1, 3, H, W) RGB image in [0, 1]; factors of 1 change nothing.
 
-    Brightness scales the colours, contrast their distance from the image's mean grey, saturation that from each
-    pixel's own grey. Grey is the luma of ITU-R BT.601.
+    Brightness scales the colours, contrast their distance from the image's mean grey, and saturation their distance
+    from the pixel's own grey. Grey is the luma of ITU-R BT.601.
     """
     image = (image * brightness).clamp(0, 1)
     mean = _grey(image).mean()
@@ -137,11 +120,11 @@ def _fit(
     optimiser = torch.optim.Adam(network.parameters(), learning_rate)
     network.train()
     for iteration in range(1, iterations + 1):
-        twin = jitter(image, *generator.uniform(1 - JITTER, 1 + JITTER, 3).tolist())
+        copy = jitter(image, *generator.uniform(1 - JITTER, 1 + JITTER, 3).tolist())
         if generator.random() < FLIPPED:
-            second = network(twin.flip(-1)).softmax(1).flip(-1)
+            second = network(copy.flip(-1)).softmax(1).flip(-1)
         else:
-            second = network(twin).softmax(1)
+            second = network(copy).softmax(1)
         first = network(image).softmax(1)
         loss = -mutual_information(joint_distributions(first, second, displacement)).mean()
         if not math.isfinite(loss.item()):
@@ -150,4 +133,4 @@ def _fit(
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
     with torch.no_grad():
-        network(image)  # leaves the BatchNorms with the statistics of the fitted weights on the image itself
+        network(image)  # sets the running statistics to those of the image with the final weights

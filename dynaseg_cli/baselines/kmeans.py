@@ -10,27 +10,22 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 SAMPLE = 50_000
-"""Pixels that the clusters are fitted on at most: a third of a BSDS500 photo, and time that no larger photo exceeds."""
+"""Most pixels that the clusters are fitted on, a third of a BSDS500 photo. It bounds the time for larger photos."""
 CHUNK = 50_000
-"""Pixels that are labelled at a time: their windows are copied, 12 * window * window bytes a pixel."""
+"""Pixels labelled at a time. Their windows are copied, 12 * window * window bytes per pixel."""
 
 
 def segment_by_kmeans(image: NDArray[np.uint8], *, clusters: int, window: int, seed: int) -> NDArray[np.int32]:
-    """Cluster the pixels of an RGB (H, W, 3) uint8 image by the colours in a window around each of them.
+    """Cluster the pixels of an RGB (H, W, 3) uint8 image by the colours around them: (H, W) int32, 0..clusters-1.
 
     Lloyd's algorithm from a k-means++ start: Lloyd 1982, doi:10.1109/TIT.1982.1056489; Arthur and Vassilvitskii 2007,
-    "k-means++: the advantages of careful seeding". A larger image is clustered on a seeded sample of its pixels.
+    "k-means++: the advantages of careful seeding". Large images are clustered on a seeded sample of their pixels.
 
     Parameters
     ----------
-    image : (H, W, 3) uint8 array, RGB.
-    clusters : k; an image with fewer distinct windows has one cluster for each of them.
+    clusters : k; with fewer distinct windows, each is a cluster.
     window : side in pixels, odd, of the window whose window * window * 3 colour values are a pixel's features.
-    seed : of the sample and of the start, 0 to 2**32 - 1.
-
-    Returns
-    -------
-    (H, W) int32 labels in 0..clusters-1.
+    seed : of the sample and the start, 0 to 2**32 - 1.
     """
     from sklearn.cluster import KMeans  # noqa: PLC0415 - as in `method.silhouette`
 
@@ -39,8 +34,8 @@ def segment_by_kmeans(image: NDArray[np.uint8], *, clusters: int, window: int, s
     pixels = height * width
     sample = np.random.default_rng(seed).choice(pixels, SAMPLE, replace=False) if pixels > SAMPLE else np.arange(pixels)
     features = _features(windows, sample)
-    # One thread: k-means adds up its threads' partial sums in any order, and equal runs must give equal labels.
-    with threadpool_limits(limits=1, user_api="openmp"):  # a setting of the calling thread alone
+    # One thread: k-means adds the partial sums of its threads in any order, and equal runs must give equal labels.
+    with threadpool_limits(limits=1, user_api="openmp"):  # affects only the calling thread
         kmeans = KMeans(_distinct(features, clusters), n_init=1, random_state=seed).fit(features)
     labels = np.empty(pixels, dtype=np.int32)
     for start in range(0, pixels, CHUNK):
@@ -57,13 +52,13 @@ def pixel_windows(image: NDArray[np.uint8], window: int) -> NDArray[np.uint8]:
 
 
 def _features(windows: NDArray[np.uint8], pixels: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
-    """The windows of some pixels, counted in scan order, one flat row each."""
+    """The windows of some pixels, given by index in scan order, flattened to rows."""
     rows, columns = np.divmod(pixels, windows.shape[1])
     return windows[rows, columns].reshape(len(pixels), -1).astype(np.float32)
 
 
 def _distinct(features: NDArray[np.float32], most: int) -> int:
-    """How many different rows there are, `most` at most: no more clusters than that can be told apart."""
+    """The number of distinct rows, at most `most`: there cannot be more clusters."""
     seen: set[bytes] = set()
     for row in features:
         seen.add(row.tobytes())

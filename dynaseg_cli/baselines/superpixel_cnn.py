@@ -1,4 +1,4 @@
-"""A CNN fitted on one image whose labels are the same within a superpixel: the predecessor of the continuity loss."""
+"""A CNN fitted to one image whose labels are constant within superpixels: the predecessor of the continuity loss."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from ..engine.arithmetic import exact_arithmetic
-from ..engine.engine import TILE_SIZE
-from ..engine.labelling import label_image, to_input
+from ..engine.labelling import TILE_SIZE, label_image, to_input
+from ..engine.precision import exact_arithmetic
 from ..errors import DivergedError, UsageError
 from ..method.network import SegmentationNetwork
-from ..sizes import shrink, working_size
+from ..resampling import shrink, working_size
 
 
 def segment_by_superpixel_cnn(
@@ -33,26 +32,12 @@ def segment_by_superpixel_cnn(
     seed: int,
     device: torch.device,
 ) -> NDArray[np.int32]:
-    """Segment an RGB (H, W, 3) uint8 image by a network whose targets are its own labels, made one a superpixel.
+    """Segment an RGB (H, W, 3) uint8 image by a network whose target is its own majority label in each superpixel.
 
     Kanezaki 2018, "Unsupervised Image Segmentation by Backpropagation", Algorithm 1, doi:10.1109/ICASSP.2018.8462533.
-    Superpixels are SLIC's: Achanta et al. 2012, doi:10.1109/TPAMI.2012.120. The network is fitted on the image at the
-    working size, with superpixels of its own, and then applied at the image's own size, where each superpixel takes
-    the label that most of its pixels have.
-
-    Parameters
-    ----------
-    image : (H, W, 3) uint8 array, RGB.
-    superpixels : about how many superpixels there are, at either size.
-    compactness : of the superpixels: the greater, the nearer they are to squares.
-    iterations : at most so many iterations.
-    min_labels : stop once the network's response has no more labels than this.
-    max_size : longest side in pixels of the image that the network is fitted on; 0 is full resolution.
-    learning_rate, momentum : of the stochastic gradient descent.
-    blocks : convolutional blocks of the network.
-    features : channels of the feature map, and of the response: the most labels an image can have.
-    seed : of the initial weights.
-    device : where the network computes.
+    Superpixels are SLIC's: Achanta et al. 2012, doi:10.1109/TPAMI.2012.120. The network is fitted at the working size,
+    with superpixels of that size, and then applied at the image's own size, where each superpixel gets its majority
+    label. The parameters are the fields of `SuperpixelCnnConfig`.
 
     Returns
     -------
@@ -63,7 +48,7 @@ def segment_by_superpixel_cnn(
     UsageError
         If scikit-image is not installed.
     DivergedError
-        If the loss is no longer a finite number.
+        If the loss is not finite.
     """
     try:
         from skimage.segmentation import slic  # noqa: PLC0415 (an optional extra)
@@ -77,7 +62,7 @@ def segment_by_superpixel_cnn(
     height, width = image.shape[:2]
     small = shrink(image, *working_size(width, height, max_size))
     if small.shape[:2] == (1, 1):
-        # A BatchNorm over one pixel is undefined; one pixel has one label.
+        # A BatchNorm over one pixel is undefined.
         return np.zeros((height, width), dtype=np.int32)
     network = SegmentationNetwork(blocks, features, features)
     network.initialise(seed)
@@ -85,7 +70,7 @@ def segment_by_superpixel_cnn(
     with exact_arithmetic():
         coarse = superpixel_map(small)
         _fit(network, to_input(small, device), coarse, iterations, min_labels, learning_rate, momentum)
-        raw = label_image(network, image, device, torch.float32, TILE_SIZE[device.type])
+        raw = label_image(network, image, torch.float32, TILE_SIZE[device.type])
     fine = coarse if small.shape == image.shape else superpixel_map(image)
     labels = torch.tensor(raw, dtype=torch.int64, device=device).flatten()
     result: NDArray[np.int32] = majority_labels(labels, fine, features).cpu().numpy().astype(np.int32)
@@ -93,12 +78,12 @@ def segment_by_superpixel_cnn(
 
 
 def majority_labels(labels: Tensor, superpixels: Tensor, clusters: int) -> Tensor:
-    """Give every pixel the most frequent label of its superpixel, of several the least.
+    """Each pixel's most frequent label in its superpixel, of equals the smallest.
 
-    `labels` in 0..clusters-1 and `superpixels`, numbered from 0, are (N,) int64 tensors; so is the result.
+    `labels` in 0..clusters-1, `superpixels` numbered from 0, and the result are (N,) int64 tensors.
     """
     count = int(superpixels.max()) + 1
-    # Whole numbers: the sum is the same in whatever order a GPU adds.
+    # Integers, so that the sums do not depend on the order in which a GPU adds.
     votes = torch.zeros(count * clusters, dtype=torch.int32, device=labels.device)
     votes.scatter_add_(0, superpixels * clusters + labels, torch.ones_like(labels, dtype=torch.int32))
     return votes.view(count, clusters).argmax(1)[superpixels]
@@ -113,7 +98,7 @@ def _fit(
     learning_rate: float,
     momentum: float,
 ) -> None:
-    """Fit the network to a (1, 3, h, w) image. It ends on a forward pass: labels are those of the last iteration."""
+    """Fit the network to a (1, 3, h, w) image, ending with a forward pass that sets the running statistics."""
     optimiser = torch.optim.SGD(network.parameters(), learning_rate, momentum)
     network.train()
     for iteration in range(1, iterations + 1):
@@ -123,7 +108,7 @@ def _fit(
         loss = functional.cross_entropy(response, targets)
         if not math.isfinite(loss.item()):
             raise DivergedError(f"the loss of the superpixel CNN became {loss.item()} in iteration {iteration}")
-        # Counted before the superpixels have their say, as the author's own program does.
+        # Labels are counted before the majority vote, as in the author's program.
         if len(labels.unique()) <= min_labels or iteration == iterations:
             break
         optimiser.zero_grad()

@@ -1,19 +1,23 @@
-"""Finding the images: files, folders and lists of files become jobs, sorted, each with a name of its own."""
+"""Finding the images: files, folders and lists of files become jobs, sorted by name."""
 
 from __future__ import annotations
 
+import fnmatch
 import os
-import shlex
+import re
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 from typing import Literal
 
-from ..config import BatchConfig
+from ..config import BatchConfig, Product
 from ..errors import UsageError
-from ..images import PHOTO_SUFFIXES, UNREADABLE_SUFFIXES
-from ..user_files import (
+from ..files.output_folder import EXTENSIONS, MANY_REGIONS, Job, folded, is_result
+from ..files.reading import PHOTO_SUFFIXES, UNREADABLE_SUFFIXES
+from ..files.user_files import (
     DUPLICATE,
     LINK,
     LOG_NAME,
@@ -24,10 +28,6 @@ from ..user_files import (
     is_output_folder,
     kind_passed_over,
 )
-from .globs import Globs
-from .job import Job
-from .name_clashes import BY_NAME, refuse_result_in_the_place_of_a_folder, refuse_same_name_in_another_case, repeated
-from .output_folder import is_result
 
 Place = Literal["file", "folder", "other"]
 
@@ -36,7 +36,7 @@ _MARKS = frozenset((MARK, LOG_NAME, RUN_NAME))
 
 @dataclass
 class Discovery:
-    """What was found below the inputs."""
+    """The result of `discover`."""
 
     jobs: list[Job] = field(default_factory=list)
     unreadable: list[tuple[Path, str]] = field(default_factory=list)
@@ -47,15 +47,15 @@ class Discovery:
     empty: list[Path] = field(default_factory=list)
     """Folders among the inputs that hold no image."""
     unmatched_globs: list[str] = field(default_factory=list)
-    """``--include`` and ``--exclude`` options, as written, that matched nothing."""
+    """`include` and `exclude` globs that matched nothing, with the field's name."""
 
 
 def discover(inputs: Sequence[Path], listed: Sequence[Path], output: Path, options: BatchConfig) -> Discovery:
     """Find every image of `inputs` (files and folders) and `listed` (files).
 
-    A folder's tree is mirrored below the output; a file of `inputs` goes to its top; a file of `listed` keeps its
-    path as written, less a leading ``/`` and any ``..``. A file that is named twice is taken once, by its first name.
-    Hidden files, what systems leave beside photos, whatever dynaseg wrote, and the folder of scribbles are not read.
+    A folder's tree is mirrored below the output; a file of `inputs` goes to the top; a file of `listed` keeps its path
+    as written, without a leading ``/`` and any ``..``. A file that is named twice is taken once, by its first name.
+    Hidden files, files that operating systems leave beside photos, results of dynaseg and scribbles are not input.
 
     Raises
     ------
@@ -67,7 +67,7 @@ def discover(inputs: Sequence[Path], listed: Sequence[Path], output: Path, optio
         if _place(path) != "folder":
             search.add_file(path, path.name, last_of_several=0 < number == len(inputs) - 1)
         elif path.resolve() == output.resolve():
-            raise UsageError(f"{path} is both input and output; name another folder with -o")
+            raise UsageError(f"{path} is both input and output; name another `output` folder")
         else:
             search.add_folder(path)
     for path in listed:
@@ -77,7 +77,7 @@ def discover(inputs: Sequence[Path], listed: Sequence[Path], output: Path, optio
     for index in reversed(list(repeated(found.jobs))):
         found.passed_over.add(DUPLICATE, found.jobs.pop(index).source)
     refuse_same_name_in_another_case(found.jobs)
-    refuse_result_in_the_place_of_a_folder(found.jobs, options.save)
+    refuse_result_named_like_a_folder(found.jobs, options.save)
     found.unmatched_globs = search.globs.unmatched
     if not found.jobs and not found.unreadable:
         raise UsageError(_nothing_found(found, inputs, options))
@@ -85,7 +85,7 @@ def discover(inputs: Sequence[Path], listed: Sequence[Path], output: Path, optio
 
 
 class _Search:
-    """The inputs looked through so far, one after another."""
+    """A search through the inputs, one after another."""
 
     def __init__(self, output: Path, options: BatchConfig, *, several: bool) -> None:
         self.found = Discovery()
@@ -94,12 +94,12 @@ class _Search:
         self._output = _prefix(output.resolve())
         self._scribbles = None if options.scribbles is None else _prefix(options.scribbles.resolve())
         self._taken: set[str] | None = set() if several else None
-        """Real folder and name of each file, where a file may be named twice."""
+        """Real path of each file, if files may be named twice."""
         self._folders: dict[Path, tuple[str, bool]] = {}
         """For folders of files that were named individually: the real path, and whether dynaseg wrote it."""
 
     def add_file(self, path: Path, relative: str, *, last_of_several: bool = False) -> None:
-        """Add a file that was named individually; its results go to `relative`, a path with extension."""
+        """Add a file that was named individually; `relative`, with extension, says where its results go."""
         text = _regular(path, last_of_several=last_of_several)
         kind = next(filter(None, map(kind_passed_over, relative.split("/"))), None)
         if kind is not None:
@@ -130,7 +130,7 @@ class _Search:
     def _walk(self, root: Path, real_root: Path) -> Iterator[Job]:
         """Images below `root`.
 
-        A file costs no system call and no more than a few strings here: the listing says what it is.
+        No system call per file: the listing tells what each entry is.
         """
         top, inside = _prefix(root), _prefix(real_root)
         seen = {inside}
@@ -189,7 +189,7 @@ class _Search:
         return images, others
 
     def _place_of_link(self, link: Path, inside: str) -> Place:
-        """What a link leads to, "other" if it is not followed. Real paths below the input start with `inside`."""
+        """The target's kind, "other" if the link is not followed. Real paths below the input start with `inside`."""
         place = _place(link)
         if place == "other" or (place == "file" and not _looks_like_image(link.name)):
             return "other"
@@ -211,7 +211,7 @@ class _Search:
         return real != self._scribbles
 
     def _folder_of(self, path: Path) -> tuple[str, bool]:
-        """The real path of a file's folder, with a slash, and whether the file (links followed) is a result."""
+        """The real path of a file's folder, ending with a slash, and whether the file (links followed) is a result."""
         if path.parent not in self._folders:
             real = path.parent.resolve()
             self._folders[path.parent] = _prefix(real), is_result(real)
@@ -219,7 +219,7 @@ class _Search:
         return folder, is_result(path.resolve().parent) if path.is_symlink() else is_written
 
     def _take(self, real: str, path: str | Path) -> bool:
-        """Whether a file, given by its real folder and its name, is named for the first time."""
+        """Whether a file, given by its real path, is named for the first time."""
         if self._taken is None:
             return True
         if real in self._taken:
@@ -244,17 +244,17 @@ def _nothing_found(found: Discovery, inputs: Sequence[Path], options: BatchConfi
         )
     text = f"no images in {places}: looked for files ending in {' '.join(PHOTO_SUFFIXES)}"
     if options.include or options.exclude:
-        text += " that --include and --exclude let through"
+        text += " that `include` and `exclude` let through"
     return text + (f"; passed over: {found.passed_over.describe()}" if found.passed_over else "")
 
 
 def _prefix(folder: Path) -> str:
-    """How the paths of a folder's files start: the folder and a slash, or nothing for the current folder."""
+    """The folder with a slash at its end; empty for the current folder."""
     return str(folder / "_")[:-1]
 
 
 def _place(path: Path | os.DirEntry[str]) -> Place:
-    """What is at a path, links followed; a link to itself and what cannot be looked at are "other"."""
+    """The kind of a path, links followed; "other" for links to themselves and paths that cannot be read."""
     try:
         return "folder" if path.is_dir() else "file" if path.is_file() else "other"
     except OSError:
@@ -262,7 +262,7 @@ def _place(path: Path | os.DirEntry[str]) -> Place:
 
 
 def _suffix(path: str) -> str:
-    """From the last dot of a file's name, unless the name begins or ends with it."""
+    """The file name from its last dot, unless the name begins or ends with that dot."""
     name = path[path.rfind("/") + 1 :]
     dot = name.rfind(".")
     return name[dot:] if 0 < dot < len(name) - 1 else ""
@@ -277,12 +277,12 @@ def _regular(path: Path, *, last_of_several: bool = False) -> str:
         mode = path.stat().st_mode
     except FileNotFoundError:
         is_meant = last_of_several and not _looks_like_image(path.name)
-        hint = f"; if the results are to go there: -o {shlex.quote(str(path))}" if is_meant else ""
+        hint = f"; if the results are to go there: `output={path}`" if is_meant else ""
         raise UsageError(f"{path} does not exist{hint}") from None
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from None
     if S_ISDIR(mode):
-        raise UsageError(f"{path} is a folder: give it as INPUT, a list names files")
+        raise UsageError(f"{path} is a folder: name it as an input; a list names files")
     if not S_ISREG(mode):
         raise UsageError(f"{path} is not a regular file")
     return str(path)
@@ -290,3 +290,117 @@ def _regular(path: Path, *, last_of_several: bool = False) -> str:
 
 def _name(relative: str, options: BatchConfig) -> str:
     return relative if options.keep_extension else relative.removesuffix(_suffix(relative))
+
+
+class Globs:
+    """The globs of both fields. Case is ignored: a camera writes ``a.JPG``, a program ``a.jpg``."""
+
+    def __init__(self, options: BatchConfig) -> None:
+        self._include = [_Glob("include", glob) for glob in options.include]
+        self._exclude = [_Glob("exclude", glob) for glob in options.exclude]
+
+    @property
+    def unmatched(self) -> list[str]:
+        """The globs that have matched no file or folder so far, with the field's name."""
+        return [glob.written for glob in (*self._include, *self._exclude) if not glob.has_matched]
+
+    def takes(self, path: str) -> bool:
+        """Whether to take the image at `path`, which is relative to its input."""
+        if not self._include and not self._exclude:
+            return True
+        # Ask every glob, or one that also matches would be reported as unmatched.
+        included = [glob.matches(path) for glob in self._include]
+        excluded = [glob.matches(path) for glob in self._exclude]
+        return (any(included) or not included) and not any(excluded)
+
+    def leaves_out(self, folder: str) -> bool:
+        """Whether to leave out a folder, given relative to its input, with everything in it."""
+        excluded = [glob.matches(folder) for glob in self._exclude]  # as above
+        return any(excluded)
+
+
+class _Glob:
+    """With a slash it matches a path, without one a name: the image's own, or that of a folder above it."""
+
+    def __init__(self, field: str, glob: str) -> None:
+        self.written = f"`{field}={glob}`"
+        self.has_matched = False
+        glob = glob.removeprefix("./").rstrip("/")
+        self._matches_paths = "/" in glob
+        self._match = re.compile(fnmatch.translate(glob), re.IGNORECASE).match
+
+    def matches(self, path: str) -> bool:
+        names = path.split("/")
+        candidates = names
+        if self._matches_paths:
+            candidates = ["/".join(names[:end]) for end in range(1, len(names) + 1)]
+        if any(map(self._match, candidates)):
+            self.has_matched = True
+            return True
+        return False
+
+
+BY_NAME = attrgetter("name")
+
+
+def repeated(jobs: Sequence[Job]) -> Iterator[int]:
+    """Indices of jobs that repeat the file of an earlier job; the jobs are sorted by name.
+
+    Raises
+    ------
+    UsageError
+        If two different files have the same name.
+    """
+    kept = None
+    for index, job in enumerate(jobs):
+        if kept is None or kept.name != job.name:
+            kept = job
+        elif kept.source.samefile(job.source):
+            yield index
+        else:
+            _refuse(kept, job)
+
+
+def refuse_same_name_in_another_case(jobs: Sequence[Job]) -> None:
+    """Raise UsageError if two names differ only in case or in how an accent is encoded.
+
+    Their results would be one file wherever the output folder is copied to a disk that ignores this.
+    """
+    hashes = [hash(folded(job.name)) for job in jobs]
+    if len(set(hashes)) == len(hashes):
+        return
+    first: dict[str, Job] = {}
+    for job in jobs:
+        other = first.setdefault(folded(job.name), job)
+        if other is not job:
+            _refuse(other, job)
+
+
+def refuse_result_named_like_a_folder(jobs: Sequence[Job], save: Sequence[Product]) -> None:
+    """Raise UsageError if a result of one job would have the path of another's folder; the jobs are sorted by name."""
+    extensions = {EXTENSIONS[product] for product in save}
+    if "regions" in save:
+        extensions.add(MANY_REGIONS)
+    folders: dict[str, Job] = {}
+    for job in jobs:
+        folder = job.name.rpartition("/")[0]
+        while folder and folder not in folders:
+            folders[folder] = job
+            folder = folder.rpartition("/")[0]
+    for folder, below in folders.items():
+        for extension in sorted(extensions):
+            name = folder.removesuffix(extension)
+            at = bisect_left(jobs, name, key=BY_NAME)
+            if name != folder and at < len(jobs) and jobs[at].name == name:
+                raise UsageError(
+                    f"{jobs[at].path} would be written as {folder}, which is a folder for {below.path};"
+                    " rename one of them or run them separately"
+                )
+
+
+def _refuse(one: Job, other: Job) -> None:
+    in_case = "" if one.name == other.name else " where upper and lower case are one"
+    raise UsageError(
+        f"{one.path} and {other.path} would both be written as {other.name}.png{in_case};"
+        " `keep_extension=True` tells them apart if their extensions differ, else run them separately"
+    )

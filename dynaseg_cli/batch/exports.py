@@ -1,36 +1,27 @@
-"""The finished images of a folder, as what is handed on to other tools, in ``OUT/export``."""
+"""Exports the finished images of an output folder to formats of other tools, in ``OUT/export``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Generator
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
 from ..errors import DecodeError
-from ..evaluation.label_files import read_label_map
-from ..export.exporting import Failure, write_exports
-from ..export.images import ExportImage, Segments, labels_as_segments
-from ..writing import refuse_unwritable
-from .claims import Claims
-from .job import Job
-from .output_folder import EXPORT_FOLDER
+from ..export.exporting import Exported, ExportFailure, write_exports
+from ..export.folder import ExportFolder
+from ..export.source import ExportImage, Segments, labels_as_segments
+from ..files.output_folder import EXPORT_FOLDER, Job, OutputFolder
+from ..images.label_maps import read_label_map
 from .planning import Plan
 from .resume import read_stats
 from .stats_shape import is_whole
 
 
-def export_folder(plan: Plan, on_image: Callable[[str], None] = lambda name: None) -> list[Failure]:
-    """Write all images of the plan that are complete, those of other shards and of earlier runs among them.
+def export_folder(plan: Plan) -> Generator[Exported | ExportFailure, None, None]:
+    """Export all complete images of the plan, including those of other shards and earlier runs.
 
-    Parameters
-    ----------
-    on_image : called with the name of each image as it is done.
-
-    Returns
-    -------
-    What could not be handed on, in which format, and why.
+    Yields each image when it is done, and those that are missing in a format.
 
     Raises
     ------
@@ -39,38 +30,39 @@ def export_folder(plan: Plan, on_image: Callable[[str], None] = lambda name: Non
     OSError
         If a file cannot be written.
     """
-    folder = plan.output / EXPORT_FOLDER
-    refuse_unwritable(folder / "any", plan.output)
+    folder = plan.folder
+    folder.refuse_unwritable(folder.export / "any")
     regions = "regions" in plan.batch.save
-    with Claims(plan.output) as claims:
-        claims.take(EXPORT_FOLDER, wait=True)
+    with folder:
+        folder.claim(EXPORT_FOLDER, wait=True)
         images, num_labels = [], plan.segment.clusters if plan.segment.fit == "folder" else 0
         for job, stats in plan.complete():
             if not is_whole(stats):
                 continue
-            images.append(ExportImage(job.name, job.file_name, partial(_segments, job, plan.output, regions=regions)))
+            images.append(ExportImage(job.name, job.file_name, partial(_segments, job, folder, regions=regions)))
             num_labels = max(num_labels, *(entry["label"] + 1 for entry in stats["clusters"]))
-        formats, claimed = plan.batch.export, claims.exclusive
-        return write_exports(formats, images, num_labels, folder, on_image, regions=regions, claimed=claimed)
+        yield from write_exports(plan.batch.export, images, num_labels, ExportFolder(folder), regions=regions)
 
 
-def _segments(job: Job, output: Path, *, regions: bool) -> Segments:
+def _segments(job: Job, folder: OutputFolder, *, regions: bool) -> Segments:
     """The regions of an image, each with its label, or its labels.
 
     Raises
     ------
     DecodeError
-        If they cannot be read, or are not those that the statistics tell of.
+        If they cannot be read, or do not belong to the statistics.
     """
-    stats = read_stats(job.result(output, "stats"))
+    stats = read_stats(job, folder)
     if stats is None or not is_whole(stats):
-        raise DecodeError(f"{job.result(output, 'stats')} is gone")
+        raise DecodeError(f"{folder.result(job, 'stats')} is gone")
     pixels = stats["source"]["width"] * stats["source"]["height"]
     if not regions:
-        return labels_as_segments(read_label_map(job.result(output, "labels"), pixels))
-    path = job.result(output, "regions")
-    found = read_label_map(path if path.is_file() else job.many_regions(output), pixels)
+        return labels_as_segments(read_label_map(folder.result(job, "labels"), pixels))
+    path = folder.result(job, "regions")
+    found = read_label_map(path if path.is_file() else folder.many_regions(job), pixels)
     labels = np.array([entry["label"] for entry in stats.get("regions", [])])
     if len(labels) != found.max() + 1:
-        raise DecodeError(f"{path} has {found.max() + 1} regions, and its statistics {len(labels)}; use --overwrite")
+        raise DecodeError(
+            f"{path} has {found.max() + 1} regions, and its statistics {len(labels)}; use `overwrite=True`"
+        )
     return Segments(found, labels)

@@ -1,32 +1,36 @@
-"""A batch decided before it starts: what there is to do, and that it can be done. Nothing here loads torch."""
+"""The plan of a run: what there is to do, checked before any work starts. Nothing here loads torch."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path
-from shlex import quote
 
 from ..config import BatchConfig, SegmentConfig, WeightsFile
 from ..errors import UsageError
-from ..model_file import read_model
-from ..user_files import LOG_NAME, RUN_NAME, PassedOver
-from .discovery import Discovery, discover
-from .job import EXTENSIONS, MANY_REGIONS, SCRIBBLES, Job
-from .outcome import Outcome
-from .output_folder import (
+from ..files.output_folder import (
     CHECKPOINT_NAME,
     CLUSTERS_NAME,
     EXPORT_FOLDER,
+    EXTENSIONS,
+    MANY_REGIONS,
     MODEL_NAME,
     REPORT_FOLDER,
     REPORT_NAME,
-    refuse_foreign,
+    SCRIBBLES,
+    Job,
+    OutputFolder,
 )
+from ..files.user_files import LOG_NAME, RUN_NAME, PassedOver
+from ..files.weights import read_model, read_weights
+from ..files.writing import refuse_unwritable_file
+from .discovery import Discovery, discover
+from .outcomes import Outcome
 from .resume import Stats, differing_options, made_otherwise, read_stats, refuse_other_options
 
 
@@ -36,29 +40,34 @@ class Plan:
 
     jobs: list[Job]
     found: list[Job]
-    """Those of all shards."""
-    output: Path
+    """The jobs of all shards."""
+    folder: OutputFolder
     segment: SegmentConfig
-    """Its model, if there is one already."""
+    """With its model, if there is one already."""
     batch: BatchConfig
     unlistable: list[Outcome]
-    """Folders below the inputs that could not be listed: failures from the start."""
+    """Folders below the inputs that could not be listed; they count as failures."""
     passed_over: PassedOver = field(default_factory=PassedOver)
     doubts: list[str] = field(default_factory=list)
     """Notes on options and inputs that may be mistakes, in whole sentences."""
     unused_scribbles: list[Path] = field(default_factory=list)
-    """Files in the folder of scribbles that are named as no image is."""
+    """Files in the folder of scribbles that no image has the name of."""
 
     @property
     def lacks_model(self) -> bool:
-        """Whether a network has to be fitted to the folder before an image can be segmented."""
+        """Whether a network must be fitted to the folder first."""
         return self.segment.fit == "folder" and self.segment.model is None
 
+    @property
+    def fit_visits(self) -> int:
+        """Images that a folder fit reads: all of them in each epoch, and twice after the last."""
+        return len(self.found) * ((self.segment.epochs or 0) + 2)
+
     def complete(self) -> Iterator[tuple[Job, Stats]]:
-        """The images that have statistics made with these options, by this run, another shard, or an earlier one."""
+        """Images with statistics made with these options, by this run, another shard or an earlier run."""
         options = self.segment.as_options()
         for job in self.found:
-            stats = read_stats(job.result(self.output, "stats"))
+            stats = read_stats(job, self.folder)
             if stats is not None and stats["options"] == options:
                 yield job, stats
 
@@ -72,50 +81,53 @@ def plan_batch(
 ) -> Plan:
     """Find the images below `inputs` and in `listed`, and check that `output` can take their results.
 
-    Writes nothing. Every shard finds all images before it takes its own: so the partition is the same on every machine,
-    and what cannot be written together is refused by all. A shard may be left with none.
+    Writes nothing. Every shard finds all images before it takes its own, so the partition is the same on every machine,
+    and all shards refuse results that collide. A shard may be left with no image.
 
     Raises
     ------
     UsageError
-        If an input is unusable, results would collide, `output` cannot be written, or holds results made with other
-        options (unless they are to be overwritten), or there are no scribbles where they should be.
+        If an input is unusable, results would collide, `output` cannot be written or holds results made with other
+        options (unless they are to be overwritten), or no scribbles are found.
     """
     segment, batch = segment or SegmentConfig(), batch or BatchConfig()
+    folder = OutputFolder(output)
     _refuse_lost_folder()
     _refuse_loop(output)
     if segment.fit == "folder" and not segment.refine and "recording" in batch.save:
         raise UsageError(
-            "--record shows the iterations on each image, and a folder's network is applied in one pass: leave it out,"
-            " or add --load-model and --refine"
+            "`record` shows the iterations on each image, but a folder's network is applied in one pass: leave it out,"
+            " or add `load_model` and `refine`"
         )
     if batch.scribbles is not None:
         if segment.fit == "folder":
             raise UsageError(
-                "--scribbles draw labels of one image, and a folder's network has labels of its own: leave one out"
+                "`scribbles` draw labels of one image, but a folder's network has labels of its own: leave one out"
             )
         _refuse_folder_of_scribbles(batch.scribbles, inputs, output)
     found = discover(inputs, listed, output, batch)
     index, count = batch.shard
     jobs = found.jobs[index - 1 :: count]
     _refuse_unwritable(output)
-    refuse_foreign(output, _targets(found.jobs, segment, batch))
+    folder.refuse_foreign(_targets(found.jobs, segment, batch))
     if batch.scribbles is not None:
         _refuse_no_scribbles(batch.scribbles, found.jobs)
     if segment.fit == "folder" and segment.model is None:
         if not batch.overwrite:
-            segment = dataclasses.replace(segment, model=earlier_model(output, segment))
+            segment = dataclasses.replace(segment, model=earlier_model(folder, segment))
         elif count > 1:
             raise UsageError(
-                "--overwrite fits a new network, and so would each shard: fit it in one run without --shard, or name a"
-                " new folder with -o"
+                "`overwrite=True` fits a new network, and so would each shard: fit it without `shard`, or name"
+                " a new `output` folder"
             )
+    if batch.save_model is not None:
+        _refuse_save_model(batch.save_model, segment, overwrite=batch.overwrite)
     if not batch.overwrite:
-        refuse_other_options(jobs, output, segment, scribbled=batch.scribbles is not None, value_range=batch.range)
+        refuse_other_options(jobs, folder, segment, scribbled=batch.scribbles is not None, value_range=batch.range)
     return Plan(
         jobs=jobs,
         found=found.jobs,
-        output=output,
+        folder=folder,
         segment=segment,
         batch=batch,
         unlistable=[Outcome(str(folder), "failed", reason) for folder, reason in found.unreadable],
@@ -126,7 +138,7 @@ def plan_batch(
 
 
 def _targets(jobs: Sequence[Job], segment: SegmentConfig, batch: BatchConfig) -> Iterator[str]:
-    """Paths below the output folder that a run may write. A product that exists is made again, asked for or not."""
+    """Paths below the output folder that a run may write, including products that are replaced because they exist."""
     yield from (LOG_NAME, RUN_NAME)
     if segment.fit == "folder":
         yield from (MODEL_NAME, CHECKPOINT_NAME, CLUSTERS_NAME)
@@ -155,18 +167,18 @@ def _doubts(found: Discovery, output: Path) -> list[str]:
 
 
 def _as_output(folder: Path) -> str:
-    return f"-o {quote(str(folder))}"
+    return f"`output={folder}`"
 
 
-def earlier_model(output: Path, segment: SegmentConfig) -> WeightsFile | None:
-    """The network that an earlier run with the same options fitted to the folder; None if there is none.
+def earlier_model(folder: OutputFolder, segment: SegmentConfig) -> WeightsFile | None:
+    """The network that an earlier run fitted to the folder with the same options; None if there is none.
 
     Raises
     ------
     UsageError
         If it was made with other options, or cannot be read.
     """
-    path = output / MODEL_NAME
+    path = folder.model
     if not path.exists():
         return None
     earlier = read_model(path, "the model")
@@ -174,6 +186,25 @@ def earlier_model(output: Path, segment: SegmentConfig) -> WeightsFile | None:
     if differing:
         raise UsageError(made_otherwise(path, differing))
     return earlier.model
+
+
+def _refuse_save_model(path: Path, segment: SegmentConfig, *, overwrite: bool) -> None:
+    """Refuse to save a model if no network is fitted, or in place of another file."""
+    if segment.fit != "folder":
+        raise UsageError("`save_model` keeps the network of a folder: it goes with `fit=folder`")
+    refuse_unwritable_file("save_model", path, _is_model)
+    if not path.exists() or not path.stat().st_size or overwrite:
+        return
+    if segment.model is None or path.read_bytes() != read_weights(segment.model, "the model"):
+        raise UsageError(f"`save_model={path}` is another model; `overwrite=True` replaces it, or choose another name")
+
+
+def _is_model(path: Path) -> bool:
+    try:
+        read_model(path)
+    except UsageError:
+        return False
+    return True
 
 
 def _refuse_lost_folder() -> None:
@@ -187,7 +218,7 @@ def _refuse_loop(output: Path) -> None:
     try:
         output.resolve()
     except (OSError, RuntimeError):  # the latter before Python 3.13
-        raise UsageError(f"{output} is a link that leads to itself; name another folder with -o") from None
+        raise UsageError(f"{output} is a link that leads to itself; name another `output` folder") from None
 
 
 def _refuse_unwritable(output: Path) -> None:
@@ -195,32 +226,32 @@ def _refuse_unwritable(output: Path) -> None:
     while not existing.exists() and existing != existing.parent:
         existing = existing.parent
     if not existing.is_dir():
-        raise UsageError(f"{output} cannot be a folder: {existing} is a file; name another one with -o")
+        raise UsageError(f"{output} cannot be a folder: {existing} is a file; name another `output` folder")
     if not os.access(existing, os.W_OK | os.X_OK):
-        raise UsageError(f"{output} cannot be written: no permission in {existing}; name another folder with -o")
+        raise UsageError(f"{output} cannot be written: no permission in {existing}; name another `output` folder")
 
 
 def _refuse_folder_of_scribbles(folder: Path, inputs: Sequence[Path], output: Path) -> None:
     if not folder.is_dir():
-        raise UsageError(f"--scribbles {folder} is not a folder; name the one in which scribbles are, as label PNGs")
+        raise UsageError(f"`scribbles={folder}` is not a folder; name the folder with the scribbles, as label PNGs")
     there = folder.resolve()
     for path in inputs:
         if path.resolve() == there:
-            raise UsageError(f"--scribbles {folder} is the input itself; keep scribbles in a folder of their own")
+            raise UsageError(f"`scribbles={folder}` is the input itself; keep scribbles in a folder of their own")
     for written in (*EXTENSIONS, EXPORT_FOLDER):
         if there.is_relative_to((output / written).resolve()):
-            raise UsageError(f"--scribbles {folder} is where {written} are written; copy scribbles to another folder")
+            raise UsageError(f"`scribbles={folder}` is where {written} are written; copy scribbles to another folder")
 
 
 def _refuse_no_scribbles(folder: Path, jobs: Sequence[Job]) -> None:
     if jobs and not any(os.path.isfile(job.scribbles(folder)) for job in jobs):  # noqa: PTH113 - never raises
         raise UsageError(
-            f"--scribbles {folder} has none for any image; that for {jobs[0].path} would be {jobs[0].scribbles(folder)}"
+            f"`scribbles={folder}` has none for any image; for {jobs[0].path} it would be {jobs[0].scribbles(folder)}"
         )
 
 
 def _unused_scribbles(folder: Path, jobs: Sequence[Job]) -> list[Path]:
-    """What may have been meant for one of the images, jobs in order of their names, and is not found by it."""
+    """Scribble files that no job has the name of; the jobs are sorted by name."""
     unused = []
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() == SCRIBBLES:
@@ -229,3 +260,38 @@ def _unused_scribbles(folder: Path, jobs: Sequence[Job]) -> list[Path]:
             if at == len(jobs) or jobs[at].name + SCRIBBLES != name:
                 unused.append(path)
     return unused
+
+
+_SLURM = tuple(f"SLURM_ARRAY_TASK_{name}" for name in ("ID", "MIN", "MAX", "STEP", "COUNT"))
+
+
+def parse_shard(text: str, environment: Mapping[str, str]) -> tuple[int, int]:
+    """(I, N) from ``I/N``, or from the environment for ``auto``; `BatchConfig` checks their range.
+
+    Raises
+    ------
+    UsageError
+        If the text is neither, or ``auto`` does not find an array without gaps.
+    """
+    if text == "auto":
+        return _of_slurm_array(environment)
+    numbers = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
+    if numbers is None:
+        raise UsageError(f"`shard` must be I/N, such as 2/8, or auto, not {text}")
+    return int(numbers[1]), int(numbers[2])
+
+
+def _of_slurm_array(environment: Mapping[str, str]) -> tuple[int, int]:
+    try:
+        task, first, last, step, count = (int(environment[name]) for name in _SLURM)
+    except (KeyError, ValueError):
+        raise UsageError(
+            f"`shard=auto` needs a task of a Slurm array, with numbers in {', '.join(_SLURM)}; elsewhere give I/N,"
+            " such as `shard=2/8`"
+        ) from None
+    if step < 1 or (task - first) % step or count != (last - first) // step + 1:
+        raise UsageError(
+            f"`shard=auto` needs a Slurm array without gaps, and this one has {count} tasks from {first} to {last} in"
+            f" steps of {step}; give I/N, such as `shard=2/{count}`"
+        )
+    return (task - first) // step + 1, count

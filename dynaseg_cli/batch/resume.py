@@ -1,4 +1,4 @@
-"""Which images are complete already: their ``stats`` file says with which options and from which content."""
+"""Which images are complete: their ``stats`` file tells with which options and from which content they were made."""
 
 from __future__ import annotations
 
@@ -8,62 +8,62 @@ from typing import Any, NamedTuple
 
 from ..config import BatchConfig, CutConfig, Product, SegmentConfig, ValueRange, range_text
 from ..errors import DecodeError, ImageError, UsageError
-from ..images import read_file
-from .decoding import is_deep
-from .job import Job
-from .report_entry import ReportEntry
+from ..files.output_folder import Job, OutputFolder
+from ..files.reading import read_file
+from ..images.decoding import is_deep
+from .report_files import ReportEntry
 from .stats_shape import is_whole, parse_stats
 
 Stats = dict[str, Any]
 
-OF_CUT: frozenset[Product] = frozenset(("regions", "overlay"))
-"""What regions are cut for."""
-IN_COLORS: frozenset[Product] = frozenset(("color", "overlay", "recording"))
-"""What has the labels' colours."""
+PRODUCTS_NEEDING_REGIONS: frozenset[Product] = frozenset(("regions", "overlay"))
+PRODUCTS_NEEDING_COLORS: frozenset[Product] = frozenset(("color", "overlay", "recording"))
 
 MOST_BYTES = 1 << 28
-"""Limit on a ``stats`` document; those of 65,536 labels and as many regions are smaller."""
+"""Limit on a ``stats`` document; one with 65,536 labels and as many regions is smaller."""
 
-LOOKED_AT = 1000
-"""Earlier results that are asked for their options before a start: enough to notice those of another run, and few
-enough not to delay the start, as those of a million images would by minutes."""
+MOST_SAMPLED = 1000
+"""Earlier results whose options are checked before a run: enough to notice another run's, and few enough not to delay
+the start by minutes in a folder of a million images."""
 
 
-def read_stats(path: Path) -> Stats | None:
-    """A ``stats`` document, or None where there is none or it is not one of ours."""
+def read_stats(job: Job, folder: OutputFolder) -> Stats | None:
+    """The ``stats`` document of an image; None if there is none or dynaseg did not write it."""
     try:
-        return parse_stats(read_file(path, MOST_BYTES, "statistics have"))
+        return parse_stats(read_file(folder.result(job, "stats"), MOST_BYTES, "statistics have"))
     except (OSError, DecodeError):
         return None
 
 
 def refuse_other_options(
     jobs: Sequence[Job],
-    output: Path,
+    folder: OutputFolder,
     config: SegmentConfig,
     *,
     scribbled: bool = False,
     value_range: ValueRange = BatchConfig.range,
 ) -> None:
-    """Raise a UsageError if a job has a result that was made with other options, naming those that differ.
+    """Raise UsageError if a job has a result that was made with other options, and name these options.
 
-    `scribbled` says whether this run takes scribbles: by one that does not, what was made with some is left alone.
-    Looks at `LOOKED_AT` jobs at most: the first, the last, and others evenly between them. What it misses is found when
-    its turn comes, and is left alone then.
+    At most `MOST_SAMPLED` jobs are checked, evenly spaced. A result that this misses is found, and left alone, when its
+    job is done.
+
+    Parameters
+    ----------
+    scribbled : whether this run takes scribbles. A run that does not leaves results made with scribbles alone.
     """
-    if not (output / "stats").is_dir():
+    if not (folder.path / "stats").is_dir():
         return
-    last, steps = len(jobs) - 1, min(len(jobs), LOOKED_AT) - 1
+    last, steps = len(jobs) - 1, min(len(jobs), MOST_SAMPLED) - 1
     for job in (jobs[step * last // max(steps, 1)] for step in range(steps + 1)):
-        path = job.result(output, "stats")
-        differing = _differing_options(read_stats(path), config, value_range, scribbled=scribbled)
+        differing = _differing_options(read_stats(job, folder), config, value_range, scribbled=scribbled)
         if differing:
-            raise UsageError(made_otherwise(path, differing))
+            raise UsageError(made_otherwise(folder.result(job, "stats"), differing))
 
 
 def earlier_stats(
     job: Job,
-    output: Path,
+    folder: OutputFolder,
     sha256: str,
     scribbles: str | None,
     config: SegmentConfig,
@@ -72,71 +72,67 @@ def earlier_stats(
     *,
     scribbled: bool = False,
 ) -> Stats | None:
-    """The ``stats`` document that an earlier run left of this very content, None where there is none.
+    """The ``stats`` document of an earlier run for the same content; None if there is none.
 
     Parameters
     ----------
-    sha256 : of the image's content.
-    scribbles : SHA-256 of what is drawn on it, None if nothing is.
-    content : the content itself. Its header is read if no range was recorded, as for images of 8 bits and in results
-        of versions without ranges.
+    sha256 : hash of the image file's content.
+    scribbles : hash of the scribble file's content; None if there is none.
+    content : the content itself. Its header is read if no range was recorded, as for 8-bit images and in results of
+        versions without ranges.
     scribbled : whether this run takes scribbles.
 
     Raises
     ------
     ImageError
-        If it was made with other options, which is for a person to decide about.
+        If it was made with other options, so that the user has to decide.
     """
-    path = job.result(output, "stats")
-    stats = read_stats(path)
+    stats = read_stats(job, folder)
     differing = _differing_options(stats, config, value_range, scribbled=scribbled)
     if stats is not None and _recorded_range(stats) is None and value_range != BatchConfig.range and is_deep(content):
         differing.append(Difference("range", None, range_text(value_range)))
     if differing:
-        raise ImageError(made_otherwise(path, differing))
+        raise ImageError(made_otherwise(folder.result(job, "stats"), differing))
     source = _entry(stats, "source")
     same = source.get("sha256") == sha256 and _entry(source, "scribbles").get("sha256") == scribbles
     return stats if same else None
 
 
-def is_complete(job: Job, output: Path, stats: Stats, batch: BatchConfig) -> bool:
-    """Whether all that is asked for is there, beside its `stats`, with regions cut and colours chosen as asked."""
+def is_complete(job: Job, folder: OutputFolder, stats: Stats, batch: BatchConfig) -> bool:
+    """Whether everything requested exists beside its `stats`, with the requested cut and colours."""
     if not is_whole(stats) or is_cut_otherwise(stats, batch) or is_colored_otherwise(stats, batch):
         return False
     if "hierarchy" in batch.save and "levels" not in stats:
         return False
-    if batch.report and not ReportEntry(job, output).is_there:
+    if batch.report and not ReportEntry(job, folder).exists:
         return False
-    return all(job.has(output, product) for product in batch.save)
+    return all(folder.has(job, product) for product in batch.save)
 
 
 def shows_regions(batch: BatchConfig) -> bool:
-    """Whether something is asked for that regions are cut for."""
-    return batch.report or not OF_CUT.isdisjoint(batch.save)
+    """Whether something requested needs regions."""
+    return batch.report or not PRODUCTS_NEEDING_REGIONS.isdisjoint(batch.save)
 
 
 def cut_of(stats: Stats | None, batch: BatchConfig) -> CutConfig:
-    """How an image's regions are to be cut.
-
-    Those that `stats` tell of stay as they are, unless regions are to be saved, or it is said how they are to be cut.
-    """
+    """The cut to use for an image: the earlier one, unless regions are to be saved or another cut was requested."""
     asked = "regions" in batch.save or (shows_regions(batch) and batch.cut != CutConfig())
     before = None if stats is None or asked else stats.get("cut")
     return batch.cut if before is None else CutConfig(**before)
 
 
 def is_cut_otherwise(stats: Stats, batch: BatchConfig) -> bool:
-    """Whether something is asked for that has regions, and those there are were not cut as it is asked."""
+    """Whether something requested needs regions, and the existing ones were cut differently."""
     return shows_regions(batch) and stats.get("cut") != cut_of(stats, batch).as_options()
 
 
 def is_colored_otherwise(stats: Stats, batch: BatchConfig) -> bool:
-    """Whether something is asked for that has colours, and those of the labels were not chosen as it is asked."""
-    return (batch.report or not IN_COLORS.isdisjoint(batch.save)) and stats.get("colors") != batch.colors
+    """Whether something requested needs the labels' colours, and the existing ones were chosen differently."""
+    return (batch.report or not PRODUCTS_NEEDING_COLORS.isdisjoint(batch.save)) and stats.get("colors") != batch.colors
 
 
 def _entry(document: Stats | None, name: str) -> dict[str, Any]:
-    """An object within one, empty where there is none."""
+    """An object within a document; empty if there is none."""
     entry = None if document is None else document.get(name)
     return entry if isinstance(entry, dict) else {}
 
@@ -188,31 +184,30 @@ def differing_options(before: dict[str, Any], config: SegmentConfig) -> list[Dif
 
 
 def made_otherwise(path: Path, differing: Sequence[Difference]) -> str:
-    """The message about a file that was made with other options: which they were, and how to continue."""
-    again = _written_again(differing)
+    """The message about a file that was made with other options: which these were, and how to continue."""
+    again = _options_to_continue(differing)
     return (
         f"{path} was made with other options ({'; '.join(map(str, differing))});"
-        f" {f'{again} continues with it, ' if again else ''}--overwrite redoes it, -o names another folder"
+        f" {f'{again} continues with it, ' if again else ''}`overwrite=True` redoes it, `output` names another folder"
     )
 
 
-NOT_WRITTEN = frozenset(
+NOT_RESTORABLE = frozenset(
     ("blocks", "learning_rate", "momentum", "weight_decay", "literal", "model", "weights", "scribbles")
 )
-"""Options that the command line lacks, or whose recorded value is not what was written there."""
+"""Options whose recorded value cannot be given on the command line."""
 
 
-def _written_again(differing: Sequence[Difference]) -> str:
-    """The options that restore the earlier values on the command line; empty if not all can be given."""
+def _options_to_continue(differing: Sequence[Difference]) -> str:
+    """The options that restore the earlier values; empty if not all of them can be given."""
     known = {*SegmentConfig().as_options(), "range"}
     of_folder = ("fit", "folder") in [one[:2] for one in differing]
     words = []
     for name, before, _ in differing:
         if name == "model" and of_folder:  # found in the output folder
             continue
-        if name in NOT_WRITTEN or name not in known or before is False or (name, before) == ("range", None):
+        if name in NOT_RESTORABLE or name not in known or before is False or (name, before) == ("range", None):
             return ""
-        flag = "--classes" if name == "clusters" and of_folder else f"--{name.replace('_', '-')}"
         if before is not None:
-            words.append(flag if before is True else f"{flag} {before}")
+            words.append(f"`{name}={before}`")
     return " ".join(words)

@@ -1,13 +1,14 @@
-"""The stream: jobs -> decoded images -> engine -> files -> outcomes, one bad image never stopping the rest."""
+"""The stream: jobs -> decoded images -> engine -> files -> outcomes. A bad image never stops the rest."""
 
 from __future__ import annotations
 
 import os
 import threading
 from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
+from queue import SimpleQueue
 from typing import TypeVar
 
 import numpy as np
@@ -17,22 +18,67 @@ from ..config import BatchConfig, CutConfig
 from ..engine.device import describe_device
 from ..engine.engine import Engine
 from ..engine.segmentation import Segmentation
-from ..errors import ImageError, InterruptedWorkError
+from ..errors import ImageError, InterruptedWorkError, reason
+from ..files.output_folder import Job, OutputFolder
+from ..images.decoding import Photo, decode_photo, read_source
+from ..images.scribbles import ScribbleFile, decode_scribbles, read_scribbles
 from ..method.silhouette import Silhouette
 from ..pictures.recording import Frame, Recorder
-from .claims import Claims
-from .decoding import Photo, decode_photo, read_source
-from .job import Job
-from .messages import Began, Iterated
-from .outcome import Outcome
-from .pipeline import work_ahead
-from .products import Earlier, Products, read_earlier
+from ..workers.messages import Began, Iterated
+from .outcomes import Outcome
+from .products import Earlier, Products
 from .resume import Stats, cut_of, earlier_stats, is_complete
-from .scribble_files import ScribbleFile, decode_scribbles, read_scribbles
 from .statistics import stats_document
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def work_ahead(
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int, ahead: int, stop: threading.Event
+) -> Generator[Result, None, None]:
+    """Yield `function(item)` for all items in order, computed by `workers` threads.
+
+    At most `ahead` items are taken from `items` before their results are consumed, which bounds memory. `items` may
+    block; results that are ready are yielded meanwhile. If the iteration is broken off, `stop` is set, so that a
+    `function` and `items` that check it return soon. However the iteration ends, the threads are joined.
+    """
+    executor = ThreadPoolExecutor(workers)
+    futures: SimpleQueue[Future[Result] | None] = SimpleQueue()
+    room = threading.Semaphore(ahead)
+
+    def feed() -> None:
+        try:
+            remaining = iter(items)
+            while room.acquire() and not stop.is_set():
+                futures.put(executor.submit(function, next(remaining)))
+        except StopIteration:
+            pass
+        except BaseException as error:
+            failed: Future[Result] = Future()
+            failed.set_exception(error)
+            futures.put(failed)
+        finally:
+            futures.put(None)
+
+    feeder = threading.Thread(target=feed)
+    feeder.start()
+    try:
+        while (future := futures.get()) is not None:
+            result = future.result()
+            room.release()
+            yield result
+    except BaseException:
+        stop.set()
+        raise
+    finally:
+        room.release()
+        executor.shutdown(wait=True, cancel_futures=True)
+        feeder.join()
+
+
 Observer = Callable[[Began | Iterated], None]
-"""Told, from any thread, where each image is."""
+"""Called from any thread with the progress of each image."""
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -40,14 +86,15 @@ Out = TypeVar("Out")
 
 @dataclass(frozen=True)
 class _Decoded:
+    products: Products
     photo: Photo
     sha256: str
     silhouette: Silhouette | None
     earlier: Earlier | None
-    """What need not be segmented again."""
+    """Results from which everything can be made without segmenting again."""
     drawn: ScribbleFile | None
     scribbles: NDArray[np.uint8] | None
-    """(H, W), what is drawn there."""
+    """(H, W) uint8: the labels drawn in that file."""
     cut: CutConfig
 
 
@@ -55,33 +102,32 @@ class _Decoded:
 class _Segmented:
     decoded: _Decoded
     segmentation: Segmentation | None
-    """None where an earlier one serves."""
+    """None if an earlier one is used."""
     frames: list[Frame]
-    """Of the recording, where one is made."""
+    """Frames of the recording, if one is made."""
 
 
 @dataclass(frozen=True)
 class _Taken:
-    """Another process works on the image."""
+    """Another process is working on the image."""
 
 
 def readers(engine: Engine) -> int:
-    """Threads that read, decode and find silhouettes: a GPU is faster than one of them."""
+    """Number of threads that read, decode and run the silhouette phase: a GPU is faster than one thread."""
     return 1 if engine.device.type == "cpu" else min(8, os.cpu_count() or 1)
 
 
 def run_stream(
     jobs: Iterable[Job],
-    output: Path,
+    folder: OutputFolder,
     batch: BatchConfig,
     engine: Engine,
     observe: Observer | None = None,
     stop: threading.Event | None = None,
 ) -> Generator[tuple[Job, Outcome | None], None, None]:
-    """Do jobs in their order, which may come as slowly as they like; None for one that another process works on.
+    """Do jobs in their order, however slowly they arrive. The outcome is None if another process has the job.
 
-    Setting `stop`, or closing the iterator, drops the images at hand and leaves the finished ones; `jobs` must end by
-    itself then.
+    Setting `stop`, or closing the iterator, drops unfinished images; `jobs` must then end by itself.
     """
     stop = stop or threading.Event()
     tell = observe or (lambda message: None)
@@ -89,30 +135,31 @@ def run_stream(
 
     def find_earlier(job: Job, hashes: tuple[str, str | None], content: bytes) -> Stats | None:
         return earlier_stats(
-            job, output, *hashes, engine.config, batch.range, content, scribbled=batch.scribbles is not None
+            job, folder, *hashes, engine.config, batch.range, content, scribbled=batch.scribbles is not None
         )
 
     def read(job: Job, _: None) -> _Decoded | Outcome | _Taken:
         tell(Began(job.name, "read"))
-        Products(job, output, batch, claimed=False).refuse_unwritable()
+        products = Products(job, folder, batch)
+        products.refuse_unwritable()
         content, sha256 = read_source(job.source, batch.max_pixels)
         drawn = None if batch.scribbles is None else read_scribbles(job, batch.scribbles, batch.max_pixels)
-        if not claims.take(job.name):
+        if not folder.claim(job.name):
             return _Taken()
-        # Only now: what another process had finished before it gave up the claim is seen.
+        # Only after the claim: results that another process finished before it released the claim are seen.
         hashes = sha256, None if drawn is None else drawn.sha256
         stats = None if batch.overwrite else find_earlier(job, hashes, content)
-        if stats is not None and is_complete(job, output, stats, batch):
+        if stats is not None and is_complete(job, folder, stats, batch):
             return Outcome(job.path, "skipped")
         photo = decode_photo(content, batch.max_pixels, batch.range)
-        earlier = None if stats is None else read_earlier(job, output, stats, batch, photo.pixels.shape[:2])
+        earlier = None if stats is None else products.read_earlier(stats, photo.pixels.shape[:2])
         scribbles = silhouette = None
         if earlier is None and drawn is not None:
             scribbles = decode_scribbles(drawn, photo.pixels.shape[:2], engine.config.clusters, batch.max_pixels)
         if earlier is None and scribbles is None:
             silhouette = engine.find_silhouette(photo.pixels)
         tell(Began(job.name, "decoded"))
-        return _Decoded(photo, sha256, silhouette, earlier, drawn, scribbles, cut_of(stats, batch))
+        return _Decoded(products, photo, sha256, silhouette, earlier, drawn, scribbles, cut_of(stats, batch))
 
     def segment(job: Job, decoded: _Decoded) -> _Segmented:
         def watch(iteration: int, labels: int) -> None:
@@ -123,7 +170,7 @@ def run_stream(
         if decoded.earlier is not None:
             return _Segmented(decoded, None, [])
         tell(Began(job.name, "segmented"))
-        recorder = Recorder() if Products(job, output, batch, claimed=claims.exclusive).has_recording else None
+        recorder = Recorder() if decoded.products.has_recording else None
         on_labels = None if recorder is None else recorder.add
         segmentation = engine.segment(decoded.photo.pixels, decoded.silhouette, watch, decoded.scribbles, on_labels)
         return _Segmented(decoded, segmentation, [] if recorder is None else recorder.frames)
@@ -131,26 +178,25 @@ def run_stream(
     def write(job: Job, segmented: _Segmented) -> Outcome:
         tell(Began(job.name, "written"))
         decoded, segmentation = segmented.decoded, segmented.segmentation
-        products = Products(job, output, batch, claimed=claims.exclusive)
         if decoded.earlier is not None:
-            products.complete(decoded.earlier, decoded.photo.pixels)
+            decoded.products.complete(decoded.earlier, decoded.photo.pixels)
             return _outcome(job.path, decoded.earlier.stats, 0.0, decoded.photo.warnings, segmented=False)
         assert segmentation is not None
         stats = stats_document(
             job.path, decoded.sha256, decoded.photo, segmentation, engine.config, device, batch.colors, decoded.drawn
         )
-        products.write(segmentation, decoded.photo.pixels, stats, segmented.frames, decoded.cut)
+        decoded.products.write(segmentation, decoded.photo.pixels, stats, segmented.frames, decoded.cut)
         return _outcome(job.path, stats, round(segmentation.seconds, 3), decoded.photo.warnings, segmented=True)
 
     count = readers(engine)
     with (
-        Claims(output) as claims,
+        folder,
         closing(work_ahead(_stage(read), ((job, None) for job in jobs), count, count + 1, stop)) as decoded,
         closing(work_ahead(_stage(segment), decoded, 1, 2, stop)) as segmented,
     ):
         try:
             for job, result in map(_stage(write), segmented):
-                claims.release(job.name)
+                folder.release(job.name)
                 assert isinstance(result, (Outcome, _Taken))
                 yield job, result if isinstance(result, Outcome) else None
         except InterruptedWorkError:
@@ -159,7 +205,7 @@ def run_stream(
 
 
 def _outcome(path: str, stats: Stats, seconds: float, warnings: tuple[str, ...], *, segmented: bool) -> Outcome:
-    """What to report of an image whose files are written."""
+    """The outcome of an image whose files are written."""
     fit = stats["fit"]
     return Outcome(
         path=path,
@@ -178,8 +224,8 @@ def _stage(
 ) -> Callable[[tuple[Job, In | Outcome | _Taken]], tuple[Job, Out | Outcome | _Taken]]:
     """A step of the stream, with the one per-image exception boundary.
 
-    A job that has an outcome already passes through. Named errors, failing files and exhausted memory become the
-    job's outcome; anything else is a programming error and surfaces.
+    A job that already has an outcome passes through. Named errors, file errors and exhausted memory become the job's
+    outcome; anything else is a programming error and surfaces.
     """
 
     def step(item: tuple[Job, In | Outcome | _Taken]) -> tuple[Job, Out | Outcome | _Taken]:
@@ -188,12 +234,7 @@ def _stage(
             return job, value
         try:
             return job, work(job, value)
-        except ImageError as error:
-            reason = str(error)
-        except OSError as error:
-            reason = f"{error.strerror or error}: {error.filename}" if error.filename else str(error)
-        except MemoryError:
-            reason = "out of memory"
-        return job, Outcome(job.path, "failed", reason)
+        except (ImageError, OSError, MemoryError) as error:
+            return job, Outcome(job.path, "failed", reason(error))
 
     return step

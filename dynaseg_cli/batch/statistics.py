@@ -1,4 +1,4 @@
-"""The statistics JSON of one image: its source, how it was made, its clusters, and its regions where they are saved."""
+"""The statistics of one image: the content of its ``stats`` JSON."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from scipy.sparse import coo_array
 from .. import __version__
 from ..config import Colors, CutConfig, SegmentConfig
 from ..engine.segmentation import FitRecord, Segmentation
+from ..images.decoding import Photo
+from ..images.scribbles import ScribbleFile
 from ..pictures.palette import label_color, palette_colors
-from ..regions.connected import connected_regions, value_of_each
 from ..regions.hierarchy import Hierarchy
-from .decoding import Photo
-from .scribble_files import ScribbleFile
+from ..regions.segments import connected_regions, value_of_each
 
 SCHEMA_VERSION = 1
 BAND = 256
-"""Rows that are summed at a time, which bounds the memory whatever the image's size."""
+"""Rows that are summed at a time, to bound memory."""
 
 
 def stats_document(
@@ -63,7 +63,7 @@ def region_entries(
     labels: NDArray[np.uint8] | NDArray[np.uint16],
     image: NDArray[np.uint8],
 ) -> dict[str, Any]:
-    """What a document has more where a hierarchy was built, and where `regions` were cut from it as `cut` says."""
+    """Entries of the document about a hierarchy and, if given, the `regions` that `cut` takes from it."""
     entries: dict[str, Any] = {
         "levels": [{"granularity": granularity, "regions": count} for granularity, count in hierarchy.levels()]
     }
@@ -73,13 +73,13 @@ def region_entries(
 
 
 REGION_ENTRIES = ("levels", "cut", "regions")
-"""Keys of `region_entries`."""
+"""The keys of `region_entries`."""
 
 
 def cluster_statistics(
     labels: NDArray[np.uint8] | NDArray[np.uint16], image: NDArray[np.uint8]
 ) -> list[dict[str, Any]]:
-    """One entry a label that occurs, in order of the labels.
+    """One entry per label that occurs, in order of the labels.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def cluster_statistics(
 
     Returns
     -------
-    list of {label, those of `segment_statistics`, regions (4-connected parts)}.
+    list of {label, entries of `segment_statistics`, regions (number of 4-connected parts)}.
     """
     found, regions = np.unique(value_of_each(connected_regions(labels), labels), return_counts=True)
     return [
@@ -98,14 +98,14 @@ def cluster_statistics(
 
 
 def in_colors(clusters: list[dict[str, Any]], colors: Colors) -> list[dict[str, Any]]:
-    """Entries of `cluster_statistics`, with the color [r, g, b] of each in pictures."""
+    """Entries of `cluster_statistics` with a color [r, g, b] added, which pictures use."""
     if colors == "mean":
         return [{**entry, "color": [round(value) for value in entry["mean_rgb"]]} for entry in clusters]
     return [{**entry, "color": list(label_color(entry["label"]))} for entry in clusters]
 
 
 def color_table(clusters: list[dict[str, Any]], labels: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.uint8]:
-    """(N, 3) uint8 RGB: the color of each entry of `in_colors` at its label, for all values in the (H, W) `labels`."""
+    """(N, 3) uint8 RGB: the colors of the entries of `in_colors`, indexed by label, for all values in `labels`."""
     table = palette_colors(1 + max(int(labels.max()), *(entry["label"] for entry in clusters)))
     for entry in clusters:
         table[entry["label"]] = entry["color"]
@@ -118,7 +118,7 @@ def region_statistics(
     labels: NDArray[np.uint8] | NDArray[np.uint16],
     image: NDArray[np.uint8],
 ) -> list[dict[str, Any]]:
-    """One entry a region, in order of the regions 0..R-1, all of which occur.
+    """One entry per region, in order of the regions 0..R-1, all of which occur.
 
     Parameters
     ----------
@@ -127,8 +127,8 @@ def region_statistics(
 
     Returns
     -------
-    list of {region, those of `segment_statistics`, label (that of most of its pixels), neighbours (regions with which
-    it shares a boundary)}.
+    list of {region, entries of `segment_statistics`, label (the most frequent one), neighbours (regions that share a
+    boundary with it)}.
     """
     areas = np.bincount(hierarchy.fragments.reshape(-1))
     region_of, label_of = (value_of_each(hierarchy.fragments, values) for values in (regions, labels))
@@ -152,7 +152,7 @@ def region_statistics(
 
 
 def segment_statistics(segments: NDArray[np.integer], image: NDArray[np.uint8]) -> list[dict[str, Any]]:
-    """One entry a value that occurs in an (H, W) map of small numbers, in order: what is known of its pixels.
+    """One entry per value that occurs in an (H, W) map of small numbers, in order.
 
     Returns
     -------
@@ -224,7 +224,7 @@ def _fit_entry(fit: FitRecord) -> dict[str, Any]:
 
 
 def _significant(values: list[float]) -> list[float]:
-    """Seven significant digits: what a float32 holds."""
+    """Values rounded to seven significant digits, the precision of float32."""
     return [float(f"{value:.7g}") for value in values]
 
 

@@ -28,7 +28,7 @@ def parse_stats(content: bytes) -> dict[str, Any] | None:
 
 
 def is_whole(stats: Mapping[str, Any]) -> bool:
-    """Whether it has all the parts that reports, exports and folder statistics need."""
+    """Whether a document has all parts that reports, exports and folder statistics need."""
     return stats.keys() >= _WHOLE and all(parts <= stats[section].keys() for section, parts in _PARTS.items())
 
 

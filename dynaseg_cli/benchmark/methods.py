@@ -14,23 +14,24 @@ from numpy.typing import NDArray
 from ..baselines.felzenszwalb import segment_by_felzenszwalb
 from ..baselines.iic import segment_by_iic
 from ..baselines.kmeans import segment_by_kmeans
+from ..baselines.settings import FelzenszwalbConfig, IicConfig, KMeansConfig, SuperpixelCnnConfig
 from ..baselines.superpixel_cnn import segment_by_superpixel_cnn
-from ..config import FelzenszwalbConfig, IicConfig, KMeansConfig, SegmentConfig, SuperpixelCnnConfig
+from ..config import SegmentConfig
 from ..engine.device import resolve_device
 from ..engine.engine import Engine
 from ..errors import ImageError
 from ..method.reference import reference_segment
 from ..method.silhouette import silhouette_phase
-from ..regions.numbering import number_by_area
+from ..regions.segments import number_by_area
 from .variants import Variant
 
 MOST_LABELS = 1 << 16
-"""What a 16-bit PNG tells apart."""
+"""Most labels that a 16-bit PNG tells apart."""
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """What a method made of one image."""
+    """The labels that a method gave one image, and what they cost."""
 
     labels: NDArray[np.uint8] | NDArray[np.uint16]
     """(H, W), 0..K-1 by falling area."""
@@ -39,13 +40,8 @@ class Labelled:
     stages: dict[str, float]
     """Seconds of wall time by stage, in the order of the work."""
     fused: bool | None = None
-    """`FitRecord.fused`; None for a method without an engine."""
     captured: bool | None = None
-    """`FitRecord.captured`; None for a method without an engine."""
-
-    @property
-    def seconds(self) -> float:
-        return sum(self.stages.values())
+    """As in `FitRecord`; None for a method without an engine."""
 
 
 Method = Callable[[NDArray[np.uint8]], Labelled]
@@ -70,12 +66,10 @@ def make_method(variant: Variant, device: str) -> Method:
             return partial(_by_function, partial(segment_by_kmeans, **dataclasses.asdict(config)))
         case FelzenszwalbConfig():
             return partial(_by_function, partial(segment_by_felzenszwalb, **dataclasses.asdict(config)))
-        case SuperpixelCnnConfig():
+        case SuperpixelCnnConfig() | IicConfig():
+            function = segment_by_iic if isinstance(config, IicConfig) else segment_by_superpixel_cnn
             options = {**dataclasses.asdict(config), "device": resolve_device(device)}
-            return partial(_by_function, partial(segment_by_superpixel_cnn, **options))
-        case IicConfig():
-            options = {**dataclasses.asdict(config), "device": resolve_device(device)}
-            return partial(_by_function, partial(segment_by_iic, **options))
+            return partial(_by_function, partial(function, **options))
 
 
 def _by_engine(engine: Engine, image: NDArray[np.uint8]) -> Labelled:
@@ -83,17 +77,9 @@ def _by_engine(engine: Engine, image: NDArray[np.uint8]) -> Labelled:
     silhouette = engine.find_silhouette(image)
     found = time.perf_counter()
     result = engine.segment(image, silhouette)
-    return Labelled(
-        labels=result.labels,
-        iterations=result.fit.iterations,
-        stages={
-            "silhouette": found - started,
-            "fit": result.fit.seconds,
-            "label": result.seconds - result.fit.seconds,
-        },
-        fused=result.fit.fused,
-        captured=result.fit.captured,
-    )
+    fit = result.fit
+    stages = {"silhouette": found - started, "fit": fit.seconds, "label": result.seconds - fit.seconds}
+    return Labelled(result.labels, fit.iterations, stages, fit.fused, fit.captured)
 
 
 def _by_reference(config: SegmentConfig, image: NDArray[np.uint8]) -> Labelled:

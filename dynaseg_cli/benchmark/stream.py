@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -15,31 +17,34 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 from typing import IO, Any
 
-from ..batch.job import Job
-from ..batch.local_crew import why_ended
-from ..config import SegmentConfig
+from ..batch.stages import run_stream
+from ..config import BatchConfig, SegmentConfig, WeightsFile
+from ..engine.engine import Engine
+from ..errors import reason
+from ..files.output_folder import Job, OutputFolder
+from ..workers.local import why_ended
+from .measurement import peak_memory_of_process
 
 MOST_IMAGES = 32
-"""Only so many of the images are streamed, the first by name."""
+"""Most images that are streamed, the first by name."""
 UNCOUNTED = {"cpu": 1, "mps": 12, "cuda": 12}
-"""Images before the clock of the steady state starts: the first, which is the cold start, and those that were decoded
-meanwhile. With a GPU a worker has up to 11 images at a time, and what follows would look faster than it can go on."""
+"""Images before the clock of the steady state starts: the first, which is the cold start, and those decoded meanwhile.
+With a GPU a worker has up to 11 images at a time, and the images after them would look faster than it can go on."""
 COUNTED = {"cpu": 8, "mps": 48, "cuda": 48}
-"""The steady state is measured over at least so many images."""
+"""Least images that the steady state is measured over."""
 AHEAD = 16
-"""Images that follow those: the worker is broken off while it has work, as busy at the end of the measurement as at its
-beginning, and as in the middle of a large folder. A stream that ran dry would be the faster for it."""
+"""Images that follow: the worker is stopped while it has work, as in the middle of a large folder. A stream that ran
+dry would look faster."""
 
 
 class Stream:
-    """A worker of `segment` in a process of its own, over passes over the images until there are enough.
+    """A worker of `segment` in a process of its own, which passes over the images until there are enough.
 
-    Results go where `run` is told and are removed; each pass writes files of its own. The clock is the system's
-    monotonic one, which both processes read.
+    Each pass writes files of its own, which are removed afterwards. The clock is the system's monotonic one, which both
+    processes read.
 
     Parameters
     ----------
-    config : the options of the method.
     jobs : the images, at least one.
     device : cpu, cuda:N or mps.
     """
@@ -47,13 +52,10 @@ class Stream:
     def __init__(self, config: SegmentConfig, jobs: Sequence[Job], device: str) -> None:
         self._config = config
         self._device = device
-        images = jobs[:MOST_IMAGES]
         self._uncounted = UNCOUNTED[_kind(device)]
         self._steps = steps_of_stream(len(jobs), device)
-        self._jobs = [
-            Job(images[number % len(images)].path, f"{number // len(images)}/{images[number % len(images)].name}")
-            for number in range(self._steps + AHEAD)
-        ]
+        passes = (Job(job.path, f"{number}/{job.name}") for number in itertools.count() for job in jobs[:MOST_IMAGES])
+        self._jobs = list(itertools.islice(passes, self._steps + AHEAD))
         self._started = 0.0
         self._finished: list[float] = []
         """When each image's files were there, in the order of the jobs."""
@@ -61,21 +63,21 @@ class Stream:
 
     @property
     def first_image_seconds(self) -> float | None:
-        """From before the start of the process to the files of the first image: the cold start."""
+        """Seconds from before the start of the process to the files of the first image: the cold start."""
         return self._finished[0] - self._started if self._finished else None
 
     @property
     def images(self) -> int:
-        """How many images `images_per_second` is measured over: each of them equally often once all is done."""
+        """How many images `images_per_second` is measured over; each counts equally often once all is done."""
         return max(0, len(self._finished) - self._uncounted)
 
     @property
     def images_per_second(self) -> float | None:
-        """From disk to disk, once the stream flows."""
+        """Images a second from disk to disk, in the steady state."""
         return self.images / (self._finished[-1] - self._finished[self._uncounted - 1]) if self.images else None
 
     def document(self) -> dict[str, Any]:
-        """The figures as JSON."""
+        """All figures as JSON."""
         return {
             "images": self.images,
             "images_per_second": self.images_per_second,
@@ -84,41 +86,37 @@ class Stream:
         }
 
     def run(self, output: Path) -> Generator[tuple[Job, str | None], None, None]:
-        """Each image as it is finished, or why it was not, which is the last then.
+        """Yield each image as it is finished, or the reason why it was not, which ends the stream.
 
         Results go to a temporary folder in `output`. Closing the iterator ends the process.
         """
+        # The same code as here, wherever it was imported from.
+        code = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import main; main()"
         try:
-            yield from self._run(output)
-        except OSError as error:
-            reason = f"{error.strerror or error}: {error.filename}" if error.filename else str(error)
-            yield self._jobs[len(self._finished)], reason
-
-    def _run(self, output: Path) -> Generator[tuple[Job, str | None], None, None]:
-        output.mkdir(parents=True, exist_ok=True)
-        with (
-            TemporaryDirectory(prefix=".dynaseg-stream-", dir=output, ignore_cleanup_errors=True) as folder,
-            TemporaryFile("w+") as request,
-            TemporaryFile("w+", errors="replace") as errors,
-        ):
-            options = dataclasses.asdict(self._config)  # also of the file of weights in it
-            jobs = [(job.path, job.name) for job in self._jobs]
-            json.dump({"options": options, "device": self._device, "output": folder, "jobs": jobs}, request)
-            request.seek(0)
-            # The same code as here, wherever it was imported from.
-            code = f"import sys; sys.path[:] = {sys.path!r}; from {__package__}.stream_process import main; main()"
-            self._started = time.monotonic()
+            output.mkdir(parents=True, exist_ok=True)
             with (
-                _interrupts_held() as release,
-                subprocess.Popen(
-                    [sys.executable, "-c", code], stdin=request, stdout=subprocess.PIPE, stderr=errors, text=True
-                ) as process,
+                TemporaryDirectory(prefix=".dynaseg-stream-", dir=output, ignore_cleanup_errors=True) as folder,
+                TemporaryFile("w+") as request,
+                TemporaryFile("w+", errors="replace") as errors,
             ):
-                try:
-                    release()
-                    yield from self._read(process, errors)
-                finally:
-                    process.kill()
+                options = dataclasses.asdict(self._config)  # also of the file of weights in it
+                jobs = [(job.path, job.name) for job in self._jobs]
+                json.dump({"options": options, "device": self._device, "output": folder, "jobs": jobs}, request)
+                request.seek(0)
+                self._started = time.monotonic()
+                with (
+                    _interrupts_held() as release,
+                    subprocess.Popen(
+                        [sys.executable, "-c", code], stdin=request, stdout=subprocess.PIPE, stderr=errors, text=True
+                    ) as process,
+                ):
+                    try:
+                        release()
+                        yield from self._read(process, errors)
+                    finally:
+                        process.kill()
+        except OSError as error:
+            yield self._jobs[len(self._finished)], reason(error)
 
     def _read(self, process: subprocess.Popen[str], errors: IO[str]) -> Generator[tuple[Job, str | None], None, None]:
         assert process.stdout is not None
@@ -138,15 +136,36 @@ class Stream:
             yield job, None
 
 
+def main() -> None:
+    """The process that `Stream` times: run the request on stdin, a JSON document, and write a line for each outcome."""
+    # Ctrl-C is sent to both processes; the one that waits for this one decides, and ends it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with os.fdopen(os.dup(sys.stdout.fileno()), "w") as lines:
+        # Output of libraries must not come between the lines.
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+        request = json.load(sys.stdin)
+        jobs = [Job(path, name) for path, name in request["jobs"]]
+        options = request["options"]
+        if isinstance(options["weights"], dict):
+            options["weights"] = WeightsFile(**options["weights"])
+        engine = Engine(SegmentConfig(**options), request["device"])
+        for _, outcome in run_stream(jobs, OutputFolder(Path(request["output"])), BatchConfig(), engine):
+            finished = time.monotonic()
+            host, device = peak_memory_of_process(engine.device)
+            assert outcome is not None, "nobody else works in a temporary folder"
+            line = {"finished": finished, "reason": outcome.reason, "host_bytes": host, "device_bytes": device}
+            print(json.dumps(line), file=lines, flush=True)
+
+
 def steps_of_stream(images: int, device: str) -> int:
-    """How often a stream of `images` different ones yields. Those that count are whole passes: each counts alike."""
+    """How often a stream over `images` images yields. The steady state is whole passes, in which each counts alike."""
     images = min(images, MOST_IMAGES)
     return UNCOUNTED[_kind(device)] + images * -(-COUNTED[_kind(device)] // images)
 
 
 @contextmanager
 def _interrupts_held() -> Iterator[Callable[[], None]]:
-    """Ctrl-C waits until what is yielded is called: a process that is being started is not left behind."""
+    """Delay Ctrl-C until the yielded function is called, so that no process that is being started is left behind."""
     if threading.current_thread() is not threading.main_thread():  # it never interrupts another
         yield lambda: None
         return

@@ -1,15 +1,30 @@
-"""Which methods are compared, as a person writes them: ``scf``, or ``kmeans:clusters=8:window=7``."""
+"""The methods to compare, as a person writes them: ``scf``, or ``kmeans:clusters=8:window=7``."""
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_type_hints
 
-from ..config import METHODS, MethodConfig, SegmentConfig, WeightsFile
+from ..baselines.settings import FelzenszwalbConfig, IicConfig, KMeansConfig, SuperpixelCnnConfig
+from ..config import PRESETS, SegmentConfig, WeightsFile
 from ..errors import UsageError
-from ..weights_file import identify
+from ..fields import read_value
+from ..files.weights import identify
+
+MethodConfig = SegmentConfig | KMeansConfig | FelzenszwalbConfig | SuperpixelCnnConfig | IicConfig
+
+METHODS: dict[str, MethodConfig] = {
+    "scf": SegmentConfig(mode="scf"),
+    "fsf": SegmentConfig(mode="fsf"),
+    "fixed": SegmentConfig(mode="fixed"),
+    "reference": PRESETS["paper"],
+    "kmeans": KMeansConfig(),
+    "felzenszwalb": FelzenszwalbConfig(),
+    "superpixel-cnn": SuperpixelCnnConfig(),
+    "iic": IicConfig(),
+}
+"""Methods that `benchmark` can compare, each with its own defaults."""
 
 
 @dataclass(frozen=True)
@@ -33,17 +48,17 @@ def parse_variants(text: str, iterations: int | None = None) -> list[Variant]:
     """
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names:
-        raise UsageError(f"--methods needs at least one of {', '.join(METHODS)}")
+        raise UsageError(f"`methods` needs at least one of {', '.join(METHODS)}")
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
-        raise UsageError(f"--methods names {twice} twice")
+        raise UsageError(f"`methods` names {twice} twice")
     return [_parse(name, iterations) for name in names]
 
 
 def _parse(name: str, iterations: int | None) -> Variant:
     method, *assignments = name.split(":")
     if method not in METHODS:
-        raise UsageError(f"--methods: there is no {method}; choose from {', '.join(METHODS)}")
+        raise UsageError(f"`methods`: there is no {method}; choose from {', '.join(METHODS)}")
     defaults = METHODS[method]
     fields = {field.name for field in dataclasses.fields(defaults)}
     if isinstance(defaults, SegmentConfig):
@@ -53,32 +68,16 @@ def _parse(name: str, iterations: int | None) -> Variant:
     if iterations is not None and "iterations" in fields:
         changes["iterations"] = iterations
     kinds = get_type_hints(type(defaults))
-    for assignment in assignments:
-        option, equals, value = assignment.partition("=")
-        option = option.replace("-", "_")
-        if option not in fields or not equals:
-            raise UsageError(
-                f"--methods: {assignment!r} is no option=value of {method}; its options are {', '.join(sorted(fields))}"
-            )
-        changes[option] = _value(value, kinds[option], f"{method}: {option}")
-    if method == "reference" and changes.get("backbone", "cnn") != "cnn":
-        raise UsageError("--methods: reference is the literal loop of the cnn; scf and fsf have other backbones")
-    return Variant(name, method, dataclasses.replace(defaults, **changes))
-
-
-def _value(text: str, kind: Any, option: str) -> Any:
-    """`text` as the type that a field is declared with."""
-    kinds = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
-    if any(get_origin(one) is Literal and text in get_args(one) for one in kinds):
-        return text
-    if WeightsFile in kinds:
-        return identify(text, f"--methods: {option}")
-    for one in kinds:
-        if one is bool and text in ("true", "false"):
-            return text == "true"
-        if one in (int, float):
-            try:
-                return one(text)
-            except ValueError:
-                continue
-    raise UsageError(f"--methods: {option} cannot be {text!r}")
+    try:
+        for assignment in assignments:
+            option, equals, value = assignment.partition("=")
+            option = option.replace("-", "_")
+            if option not in fields or not equals:
+                raise UsageError(f"{assignment!r} is no option=value; its options are {', '.join(sorted(fields))}")
+            is_file = WeightsFile in get_args(kinds[option]) and value != "random"
+            changes[option] = identify(value, option) if is_file else read_value(option, value, kinds[option])
+        if method == "reference" and changes.get("backbone", "cnn") != "cnn":
+            raise UsageError("it is the literal loop of the cnn; scf and fsf have other backbones")
+        return Variant(name, method, dataclasses.replace(defaults, **changes))
+    except UsageError as error:
+        raise UsageError(f"`methods`: {method}: {error}") from None

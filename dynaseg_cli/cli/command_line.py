@@ -1,24 +1,22 @@
-"""Reading the command line: empty values are refused, errors quote the value, help shows brackets."""
+"""Reading the command line: empty values are refused, mistakes get a hint, help shows brackets."""
 
 from __future__ import annotations
 
 import difflib
-import inspect
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
+from typing import Any, NoReturn
 
 import typer
 from rich.markup import escape
 from typer.core import TyperCommand, TyperGroup
 
-from .console import ExitCode, collected_stdout, quoted, say
+from ..fields import quoted
+from .console import ExitCode, collected_stdout, say
 
 _WrongUsage: type[Exception] = typer.BadParameter.__bases__[0]
 """typer's usage error. It has no public name, but is the base class of this one."""
-
-_KINDS: dict[Any, str] = {int: "a whole number", float: "a number"}
 
 
 class Command(TyperCommand):
@@ -39,29 +37,7 @@ class Command(TyperCommand):
                     raise typer.BadParameter(
                         f"{spelling(parameter)} is empty (an unset shell variable?): give it a value, or leave it out"
                     )
-        try:
-            return super().parse_args(ctx, args)
-        except typer.BadParameter as error:
-            refused: Any = error.param
-            values = [] if refused is None else _texts(written.get(refused.name))
-            if not values:
-                raise
-            raise typer.BadParameter(self._refusal(refused, values, error.message)) from None
-
-    def _refusal(self, parameter: Any, values: list[str], message: str) -> str:
-        """The message for a bad value, built from the type that the command's function declares.
-
-        A parameter with its own parser has its own `message`.
-        """
-        assert self.callback is not None
-        declared = get_type_hints(inspect.unwrap(self.callback))[parameter.name]
-        given = ", ".join(map(quoted, values))
-        for kind in (declared, *get_args(declared)):
-            if get_origin(kind) is Literal:
-                return f"{spelling(parameter)} must be one of {', '.join(get_args(kind))}, not {given}"
-            if kind in _KINDS:
-                return f"{spelling(parameter)} must be {_KINDS[kind]}, not {given}"
-        return f"{spelling(parameter)} {message}"
+        return super().parse_args(ctx, args)
 
 
 class Group(TyperGroup):

@@ -1,4 +1,4 @@
-"""What a person sees: messages on stderr, names made safe to print, errors as one line and an exit code."""
+"""Output for people: messages on stderr that name options, errors as one line and an exit code."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import io
 import json
 import logging
 import os
+import re
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,16 +19,16 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from ..errors import DynasegError, UsageError, WorkerError, system_reason
-from ..names import printable
+from ..errors import DynasegError, UsageError, WorkerError, reason
+from ..files.names import printable
 from .signals import Terminated, termination_raises
 
-MOST_QUOTED = 100
-"""Longest value that a message repeats in full, in characters."""
+Flags = dict[str, tuple[str, str]]
+"""Spellings of options by field: the usual one, and that of a switch's other position or an empty text."""
 
 
 class _Stderr(Console):
-    """Standard error, on which no work depends: where it leads to a full disk or to nobody, lines are lost."""
+    """Standard error. Lines that cannot be written (full disk, closed pipe) are dropped: no work depends on them."""
 
     @property
     def is_live(self) -> bool:
@@ -57,21 +59,46 @@ class ExitCode(IntEnum):
     TERMINATED = 143
 
 
+_flags: Flags = {}
+"""The flags of the running command, set by `errors_as_exit_codes`."""
+
+
 def say(text: str, style: str = "") -> None:
-    """Print one line on stderr, nothing in it taken for markup."""
-    stderr.print(Text(printable(text), style=style))
+    """Print one line on stderr, nothing in it taken for markup. Fields in backticks are named as options."""
+    stderr.print(Text(printable(with_flags(text, _flags)), style=style))
 
 
-def quoted(value: object) -> str:
-    """A value in quotes for a message, shortened if long."""
-    text = str(value)
-    return repr(text if len(text) <= MOST_QUOTED else f"{text[:MOST_QUOTED]}…")
+def with_flags(text: str, flags: Flags) -> str:
+    """Replace fields in backticks by options: ``--max-size`` for `max_size`, ``--overwrite`` for `overwrite=True`."""
+
+    def option(match: re.Match[str]) -> str:
+        name, value = match[1], match[2]
+        if name not in flags:
+            return match[0]
+        flag, opposite = flags[name]
+        if value in (None, "True"):
+            return flag
+        if value == "False":
+            return opposite or f"no {flag}"
+        return f"{flag} {value if value == '...' else shlex.quote('none' if value == 'None' else value)}"
+
+    # Not within a path, whose name may have backticks.
+    return re.sub(r"(?<![\w/])`([a-z_]+)(?:=([^`]+))?`(?![\w/]|\.\w)", option, text)
 
 
 def print_json(document: dict[str, Any]) -> None:
     """Print a JSON document, the only output of a command on stdout. NaN and infinity are refused."""
     if sys.stdout is not None:
         sys.stdout.write(json.dumps(document, allow_nan=False) + "\n")
+
+
+def for_the_command_line(value: Any) -> Any:
+    """A JSON value in whose texts options stand for the fields in backticks."""
+    if isinstance(value, dict):
+        return {name: for_the_command_line(entry) for name, entry in value.items()}
+    if isinstance(value, list):
+        return [for_the_command_line(entry) for entry in value]
+    return with_flags(value, _flags) if isinstance(value, str) else value
 
 
 class _Collected(io.StringIO):
@@ -91,7 +118,7 @@ class _Collected(io.StringIO):
         return getattr(self._stdout, "encoding", None) or "utf-8"
 
     def deliver(self) -> None:
-        """Write everything. A reader that is gone, or a closed stdout, is not a failure."""
+        """Write everything. A closed stdout, or a reader that has gone away, is not a failure."""
         text = self.getvalue().encode(self.encoding, "backslashreplace").decode(self.encoding)
         if self._stdout is None or not text:
             return
@@ -106,7 +133,7 @@ class _Collected(io.StringIO):
 
 
 def _abandon(stream: TextIO) -> None:
-    """Discard what a stream has buffered; Python would otherwise fail to write it on exit, with a message."""
+    """Discard the buffer of a stream that cannot be written, or Python would complain about it on exit."""
     with contextlib.suppress(OSError, ValueError):
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, stream.fileno())
@@ -115,7 +142,7 @@ def _abandon(stream: TextIO) -> None:
 
 @contextmanager
 def collected_stdout() -> Iterator[_Collected]:
-    """Collect stdout and write it once at the end, so that failures of stdout are told from other errors."""
+    """Collect stdout and write it once at the end, which tells failures of stdout from other errors."""
     collected = _Collected(sys.stdout)
     try:
         with contextlib.redirect_stdout(collected):
@@ -130,14 +157,22 @@ class _Handler(logging.Handler):
 
 
 @contextmanager
-def errors_as_exit_codes(verbose: bool) -> Iterator[None]:
-    """Translate the library's errors, once for all commands; `verbose` shows tracebacks instead."""
+def errors_as_exit_codes(flags: Flags, verbose: bool) -> Iterator[Flags]:
+    """Turn the library's errors into a line and an exit code, once for all commands.
+
+    Parameters
+    ----------
+    flags : the command's options, which messages name instead of fields; yielded, to be changed where need be.
+    verbose : whether to show tracebacks.
+    """
+    global _flags  # noqa: PLW0603
+    _flags = flags
     package = logging.getLogger("dynaseg_cli")
     handler = _Handler()
     package.addHandler(handler)
     try:
         with termination_raises():
-            yield
+            yield flags
     except Terminated:
         say("terminated", "yellow")
         raise typer.Exit(ExitCode.TERMINATED) from None
@@ -155,7 +190,7 @@ def errors_as_exit_codes(verbose: bool) -> Iterator[None]:
         if isinstance(error, DynasegError):
             text = str(error)
         elif isinstance(error, OSError | ImportError | MemoryError):
-            text = system_reason(error)
+            text = reason(error)
         else:
             text = f"unexpected {type(error).__name__}: {error}"
         hidden = not verbose and (traceback or not isinstance(error, DynasegError))
@@ -164,3 +199,4 @@ def errors_as_exit_codes(verbose: bool) -> Iterator[None]:
         raise typer.Exit(ExitCode.UNUSABLE if unusable else ExitCode.SOME_FAILED) from None
     finally:
         package.removeHandler(handler)
+        _flags = {}

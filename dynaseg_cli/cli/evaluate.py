@@ -5,28 +5,80 @@ from __future__ import annotations
 import csv
 import heapq
 import io
+from collections.abc import Sequence
+from dataclasses import MISSING, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING
 
-import typer
+from rich.table import Table
+from rich.text import Text
 
-from ..config import EvaluateConfig, Protocol, Use
+from ..config import INPUT, REPORT, EvaluateConfig
 from ..errors import UsageError
-from .console import ExitCode, errors_as_exit_codes, print_json, quoted, say, stderr
-from .lists import read_list
-from .report_files import refuse_reports, write_each
+from ..fields import option, quoted
+from ..files.names import printable
+from .console import ExitCode, for_the_command_line, print_json, say, stderr
+from .named_files import read_list, refuse_reports, write_each
+from .options import CommandLine, Shared, command, command_options
 
 if TYPE_CHECKING:
     from ..evaluation.evaluate import Evaluation
+    from ..evaluation.headings import Row
 
-_SCORING, _INPUT, _REPORT = "Scoring", "Input", "Report"
-_DEFAULT = EvaluateConfig()
 WORST = 10
 """Images named below the table."""
 MOST_ALONE = 5
 """Files without a partner that are named; --json has all."""
 MOST_CLASSES = 40
 """Classes that a person reads through; --json has all."""
+ROOMY = 8
+"""Columns up to which there is space to spare between them on a terminal of 80 characters."""
+
+
+@dataclass(frozen=True)
+class Files:
+    """Folders that are compared, and files that are read and written beside them."""
+
+    prediction: Path = option(
+        MISSING, "A folder that segment wrote, or any folder of label maps.", metavar="PRED", positional=True
+    )
+    truth: Path = option(
+        MISSING, "A folder of label maps, or of BSDS500's .mat files. Names pair.", metavar="GT", positional=True
+    )
+    image_list: Path | None = option(
+        None, "Score only the images named in a list, one a line, with or without extension.", INPUT, metavar="FILE"
+    )
+    per_image: Path | None = option(None, "Write each image's metrics to a file.", REPORT, metavar="FILE.csv")
+    plot: Path | None = option(
+        None,
+        "Draw the images' scores, how many labels they have beside their ground truth, and each class's IoU: a slide,"
+        " as .png, .svg or .pdf (needs matplotlib).",
+        REPORT,
+        metavar="FILE.png",
+    )
+
+
+OPTIONS = command_options(EvaluateConfig, Files, Shared)
+
+
+@command(OPTIONS)
+def evaluate(line: CommandLine) -> ExitCode:
+    """Score segmentations against ground truth.
+
+    Files pair by their path below PRED and GT, without extension. Labels need
+    no order: only which pixels share one counts.
+    """
+    from ..evaluation.evaluate import Evaluation
+    from ..plots.style import refuse_undrawable
+
+    config = line.build(EvaluateConfig, ignore_index=_ignore_index)
+    files, shared = line.build(Files), line.build(Shared)
+    if files.plot is not None:
+        refuse_undrawable("--plot", files.plot)
+    refuse_reports({"per_image": files.per_image, "plot": files.plot})
+    names = None if files.image_list is None else _read_names(files.image_list)
+    evaluation = Evaluation(files.prediction, files.truth, config, names)
+    return _run(evaluation, files, as_json=shared.json, quiet=shared.quiet)
 
 
 def _ignore_index(text: str) -> int | str | None:
@@ -35,149 +87,10 @@ def _ignore_index(text: str) -> int | str | None:
     try:
         return int(text, 0)
     except ValueError:
-        raise typer.BadParameter(f"must be auto, none or a whole number, not {quoted(text)}") from None
+        raise UsageError(f"`ignore_index` must be auto, none or a whole number, not {quoted(text)}") from None
 
 
-def evaluate(
-    prediction: Annotated[
-        Path,
-        typer.Argument(
-            metavar="PRED", help="A folder that segment wrote, or any folder of label maps.", show_default=False
-        ),
-    ],
-    truth: Annotated[
-        Path,
-        typer.Argument(
-            metavar="GT", help="A folder of label maps, or of BSDS500's .mat files. Names pair.", show_default=False
-        ),
-    ],
-    protocol: Annotated[
-        Protocol,
-        typer.Option(
-            help="bsds500: several annotations an image. regions: one map of regions an image. classes: labels that"
-            " mean the same in every image. coco-stuff27: stuffthingmaps as 27 classes. auto looks at the files and"
-            " says what it takes.",
-            rich_help_panel=_SCORING,
-        ),
-    ] = _DEFAULT.protocol,
-    use: Annotated[
-        Use,
-        typer.Option(
-            help="Which maps of PRED to score: labels, or what segment --save regions,hierarchy writes. Hierarchies are"
-            " cut at every granularity: ODS is the best for all images, OIS the best of each.",
-            rich_help_panel=_SCORING,
-        ),
-    ] = _DEFAULT.use,
-    connected: Annotated[
-        bool,
-        typer.Option(
-            help="Split each label into its 4-connected regions before segments are compared.",
-            rich_help_panel=_SCORING,
-        ),
-    ] = _DEFAULT.connected,
-    num_things: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            help="Classes below N are things, the others stuff (protocol classes).",
-            show_default=False,
-            rich_help_panel=_SCORING,
-        ),
-    ] = _DEFAULT.num_things,
-    ignore_index: Annotated[
-        Any,
-        typer.Option(
-            metavar="auto|none|N",
-            parser=_ignore_index,
-            help="Ground-truth value that counts nowhere. auto: 255 in 8-bit maps with other values than 0 and 255,"
-            " none for bsds500 and for colours.",
-            rich_help_panel=_SCORING,
-        ),
-    ] = _DEFAULT.ignore_index,
-    resize: Annotated[
-        bool,
-        typer.Option(
-            "--resize",
-            help="Bring a prediction of another size to that of its ground truth (nearest neighbour).",
-            rich_help_panel=_INPUT,
-        ),
-    ] = _DEFAULT.resize,
-    center_crop: Annotated[
-        int,
-        typer.Option(
-            metavar="PIXELS",
-            help="Resize both maps until their shorter side is this and cut the middle square; 0 leaves them whole."
-            " The published figures of COCO-Stuff-27 are at 320.",
-            rich_help_panel=_INPUT,
-        ),
-    ] = _DEFAULT.center_crop,
-    image_list: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Score only the images named in a list, one a line, with or without extension.",
-            show_default=False,
-            rich_help_panel=_INPUT,
-        ),
-    ] = None,
-    max_pixels: Annotated[
-        int, typer.Option(help="Refuse larger label maps.", rich_help_panel=_INPUT)
-    ] = _DEFAULT.max_pixels,
-    per_image: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE.csv",
-            help="Write each image's metrics to a file.",
-            show_default=False,
-            rich_help_panel=_REPORT,
-        ),
-    ] = None,
-    plot: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE.png",
-            help="Draw the images' scores, how many labels they have beside their ground truth, and each class's IoU:"
-            " a slide, as .png, .svg or .pdf (needs matplotlib).",
-            show_default=False,
-            rich_help_panel=_REPORT,
-        ),
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the scores as JSON on stdout.", rich_help_panel=_REPORT)
-    ] = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Say nothing but errors.", rich_help_panel=_REPORT)
-    ] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show tracebacks.", rich_help_panel=_REPORT)] = False,
-) -> None:
-    """Score segmentations against ground truth.
-
-    Files pair by their path below PRED and GT, without extension. Labels need
-    no order: only which pixels share one counts.
-    """
-    with errors_as_exit_codes(verbose):
-        from ..evaluation.evaluate import Evaluation
-        from ..figures import refuse_undrawable
-
-        config = EvaluateConfig(
-            protocol=protocol,
-            use=use,
-            connected=connected,
-            ignore_index=ignore_index,
-            resize=resize,
-            center_crop=center_crop,
-            num_things=num_things,
-            max_pixels=max_pixels,
-        )
-        if plot is not None:
-            refuse_undrawable("--plot", plot)
-        refuse_reports({"--per-image": per_image, "--plot": plot})
-        evaluation = Evaluation(prediction, truth, config, _read_names(image_list) if image_list else None)
-        code = _run(evaluation, per_image, plot, as_json=as_json, quiet=quiet)
-    raise typer.Exit(code)
-
-
-def _run(evaluation: Evaluation, per_image: Path | None, plot: Path | None, *, as_json: bool, quiet: bool) -> ExitCode:
+def _run(evaluation: Evaluation, files: Files, *, as_json: bool, quiet: bool) -> ExitCode:
     from .progress import CountProgress
 
     known = list(evaluation.notes)
@@ -197,11 +110,11 @@ def _run(evaluation: Evaluation, per_image: Path | None, plot: Path | None, *, a
         if evaluation.images:
             _show_scores(evaluation)
     if as_json:
-        print_json(evaluation.document())
+        print_json(for_the_command_line(evaluation.document()))
     whole = write_each(
         [
-            (per_image, lambda path: _write_csv(path, evaluation)),
-            (plot, lambda path: _draw(path, evaluation)),
+            (files.per_image, lambda path: _write_csv(path, evaluation)),
+            (files.plot, lambda path: _draw(path, evaluation)),
         ]
     )
     return ExitCode.DONE if whole and not evaluation.failures else ExitCode.SOME_FAILED
@@ -221,7 +134,6 @@ def _show_alone(evaluation: Evaluation) -> None:
 
 def _show_scores(evaluation: Evaluation) -> None:
     from ..evaluation.headings import HEADINGS
-    from .metrics_table import metrics_table
 
     total = f"all {evaluation.images}" if evaluation.images > 1 else "the image"
     if evaluation.failures:
@@ -235,7 +147,7 @@ def _show_scores(evaluation: Evaluation) -> None:
     if evaluation.images > 1:
         rows += [(f"the {len(worst)} worst:" if evaluation.images > WORST else "from the worst:", {}), *worst]
     stderr.print(metrics_table("images", rows))
-    readings = [(HEADINGS[metric], vars(reading)) for metric, reading in evaluation.readings().items()]
+    readings = [(HEADINGS[metric], reading) for metric, reading in evaluation.readings().items()]
     if readings:
         stderr.print(metrics_table("hierarchies", readings))
     classes = evaluation.per_class()
@@ -243,30 +155,40 @@ def _show_scores(evaluation: Evaluation) -> None:
         stderr.print(metrics_table("class", [(one.name or str(one.value), {"miou": one.iou}) for one in classes]))
 
 
+def metrics_table(of: str, rows: Sequence[tuple[str, Row]]) -> Table:
+    """One row for each name and its metrics; without metrics, the name is a heading. Empty columns are left out."""
+    from ..evaluation.headings import HEADINGS, columns_of, written
+
+    columns = columns_of(row for _, row in rows)
+    table = Table(box=None, padding=(0, 2 if len(columns) <= ROOMY else 1, 0, 0), header_style="bold")
+    table.add_column(of, overflow="fold")
+    for column in columns:
+        table.add_column(HEADINGS[column], justify="right", no_wrap=True, min_width=len(HEADINGS[column]))
+    for name, row in rows:
+        style = "" if row else "italic"
+        table.add_row(Text(printable(name), style), *(written(column, row.get(column)) for column in columns))
+    return table
+
+
 def _write_csv(path: Path, evaluation: Evaluation) -> None:
-    from ..writing import write_atomically
+    from ..files.writing import write_atomically
 
-    columns = ["image", *evaluation.metrics(), "labels", "truth_labels", "ignored_fraction"]
-
-    def write(stream: Any) -> None:
-        text = io.TextIOWrapper(stream, encoding="utf-8", errors="surrogateescape", newline="", write_through=True)
-        writer = csv.DictWriter(text, columns)
-        writer.writeheader()
-        for (name, row), (_, counts) in zip(evaluation.per_image(), evaluation.label_counts(), strict=True):
-            of_labels = {
-                "labels": counts.predicted,
-                "truth_labels": f"{counts.truth_mean:.10g}",
-                "ignored_fraction": f"{counts.ignored_fraction:.10g}",
-            }
-            writer.writerow({"image": name, **row, **of_labels})
-        text.detach()
-
-    write_atomically(path, write)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, ["image", *evaluation.metrics(), "labels", "truth_labels", "ignored_fraction"])
+    writer.writeheader()
+    for (name, row), (_, counts) in zip(evaluation.per_image(), evaluation.label_counts(), strict=True):
+        of_labels = {
+            "labels": counts.predicted,
+            "truth_labels": f"{counts.truth_mean:.10g}",
+            "ignored_fraction": f"{counts.ignored_fraction:.10g}",
+        }
+        writer.writerow({"image": name, **row, **of_labels})
+    write_atomically(path, text.getvalue().encode(errors="surrogateescape"))
 
 
 def _draw(path: Path, evaluation: Evaluation) -> None:
-    from ..evaluation.plot_scores import picture
-    from ..figures import save_picture
+    from ..plots.scores import picture
+    from ..plots.style import save_picture
 
     if not evaluation.images:
         say(f"--plot: no image was scored, so {path} is not drawn", "yellow")

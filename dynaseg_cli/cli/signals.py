@@ -10,7 +10,7 @@ from types import FrameType
 from typing import Any
 
 TERMINATING = (signal.SIGTERM, signal.SIGHUP)
-"""Sent by whoever ends a job, and by a terminal that is closed."""
+"""Sent by job schedulers, and by a terminal that closes."""
 
 
 class Terminated(KeyboardInterrupt):
@@ -26,7 +26,7 @@ def termination_raises() -> Iterator[None]:
 
 @contextmanager
 def first_signal_calls(stop: Callable[[], None]) -> Iterator[list[int]]:
-    """Have the first signal call `stop`; a second one raises. Yields the signals that came."""
+    """The first signal calls `stop`, a second one raises. Yields the list of signals received."""
     received: list[int] = []
 
     def receive(number: int, frame: FrameType | None) -> None:
@@ -45,7 +45,7 @@ def _raise(number: int, frame: FrameType | None) -> None:
 
 @contextmanager
 def _handling(numbers: tuple[int, ...], handler: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
-    """Signals reach the main thread alone, and one that the caller has this process ignore stays ignored."""
+    """Only the main thread receives signals. A signal that the parent process set to be ignored stays ignored."""
     with ExitStack() as restored:
         if threading.current_thread() is threading.main_thread():
             for number in numbers:

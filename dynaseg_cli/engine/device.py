@@ -1,43 +1,43 @@
-"""Which device computes, and in which arithmetic."""
+"""Devices: which ones this machine has, which one computes, and what to do when its memory runs out."""
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import platform
 from pathlib import Path
 
 import torch
 
-from ..config import Precision
 from ..errors import DeviceUnavailableError
 
 
 def resolve_device(name: str) -> torch.device:
-    """Turn auto, cpu, cuda, cuda:N or mps into a device that exists. auto takes CUDA, then MPS, then the CPU.
+    """The device for auto, cpu, cuda, cuda:N or mps; auto takes CUDA, then MPS, then the CPU.
 
     Raises
     ------
     DeviceUnavailableError
-        If there is no such device; the message names those there are.
+        If this machine has no such device; the message lists the ones it has.
     """
     devices = available_devices()
     if name == "auto":
         return torch.device(devices[0])
     wanted = "cuda:0" if name == "cuda" else name
     if wanted not in devices:
-        raise DeviceUnavailableError(f"--device {name}: there is no such device here; choose from {', '.join(devices)}")
+        raise DeviceUnavailableError(f"`device={name}`: there is no such device here; choose from {', '.join(devices)}")
     return torch.device(wanted)
 
 
 def resolve_devices(names: str) -> list[str]:
-    """Turn auto, cpu, cuda, mps, or several such as cuda:0,cuda:2 into devices that exist, each once.
+    """The devices for auto, cpu, cuda, mps, or a list such as cuda:0,cuda:2, without duplicates.
 
-    auto and cuda are every CUDA device; without any, auto is what it is for `resolve_device`.
+    auto and cuda stand for every CUDA device. Without any, auto is resolved as in `resolve_device`.
 
     Raises
     ------
     DeviceUnavailableError
-        If there is no such device.
+        If this machine lacks one of them.
     """
     if names in ("auto", "cuda"):
         every = [name for name in available_devices() if name.startswith("cuda")]
@@ -46,7 +46,7 @@ def resolve_devices(names: str) -> list[str]:
 
 
 def available_devices() -> list[str]:
-    """Names of the devices of this machine, the preferred one first."""
+    """Names of this machine's devices, the preferred one first."""
     devices = [f"cuda:{index}" for index in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
     if torch.backends.mps.is_available():
         devices.append("mps")
@@ -54,7 +54,7 @@ def available_devices() -> list[str]:
 
 
 def describe_device(device: torch.device) -> str:
-    """The device by its index and its maker's name, as recorded beside results."""
+    """The device's index and product name, as recorded beside results."""
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     if device.type == "cpu":
@@ -63,25 +63,27 @@ def describe_device(device: torch.device) -> str:
     return str(device)
 
 
-def compute_dtype(device: torch.device, precision: Precision) -> torch.dtype:
-    """The arithmetic of the convolutions: bfloat16 where asked for, or where the device has units for it."""
-    if precision == "auto":
-        return torch.bfloat16 if _has_bfloat16_units(device) else torch.float32
-    return torch.bfloat16 if precision == "bfloat16" else torch.float32
-
-
 def has_triton(device: torch.device) -> bool:
-    """Whether kernels for the device can be made where it is: an NVIDIA one. Triton is looked for, not imported."""
+    """Whether Triton can compile kernels for the device, which takes an NVIDIA GPU. Does not import Triton."""
     return device.type == "cuda" and torch.version.cuda is not None and importlib.util.find_spec("triton") is not None
 
 
-def _has_bfloat16_units(device: torch.device) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether the error is a failed allocation, on any device."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    # The CPU allocator, and libraries that allocate CUDA memory themselves, raise a plain RuntimeError.
+    signs = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
+
+
+def release_memory(device: torch.device) -> None:
+    """Return cached memory to the device. Call it after the tensors of a failed attempt have gone out of scope."""
+    gc.collect()
     if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
-    if device.type == "cpu":
-        # Without AMX or AVX512-BF16 the processor emulates bfloat16, slower than its float32.
-        return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
-    return False
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
 
 
 def _processor_name() -> str:

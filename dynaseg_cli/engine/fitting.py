@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import logging
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,21 +17,20 @@ from torch.optim.sgd import sgd
 from ..config import SegmentConfig
 from ..errors import DivergedError
 from ..method.network import SegmentationNetwork
-from .alignment import CHANNEL_MULTIPLE, rounded_up
-from .captured import CapturedIteration, CaptureError
-from .device import has_triton
-from .iteration import Iteration
-from .memory import is_out_of_memory, release_memory
-from .networks import Network
-from .scribbles import take_up_labels
-from .segmentation import StopReason
-from .training_step import AutogradStep, BandedStep, TrainingStep
-from .trajectory import Status, Trajectory
+from .banded_step import BandedStep
+from .cuda.graph import CapturedIteration, CaptureError
+from .device import has_triton, is_out_of_memory, release_memory
+from .iteration import Iteration, Status, Trajectory
+from .networks import CHANNEL_MULTIPLE, Network, rounded_up
+from .precision import precision_name
+from .scribbles import assign_channels
+from .segmentation import FitLevel, FitRecord
+from .training_step import AutogradStep, TrainingStep
 
 _log = logging.getLogger(__name__)
 
 CAPTURED_PIXELS = 1 << 20
-"""Of all sizes that are kept captured for the next image of their size, some 3 kB of device memory a pixel."""
+"""Limit on the pixels of all image sizes whose graphs are kept, at about 3 kB of device memory each."""
 
 MOST_VALUES = 1 << 31
 """Limit on the values in a feature map on a CUDA device: convolutions of larger maps have failed in the libraries."""
@@ -39,54 +39,25 @@ STRICT = "DYNASEG_STRICT"
 """Environment variable. If it is set to anything but 0, errors in fused kernels and in capturing a graph are raised.
 Otherwise the fit continues without them, more slowly."""
 
-OnIteration = Callable[[int, int], None]
-"""Called with the iteration (from 1) and q' as the work goes on; whatever it raises ends the fit."""
-
-OnRawLabels = Callable[[int, int, Tensor], None]
-"""Called after each iteration with its number (from 1), q' and the (h, w) int64 labels on the device."""
+Watch = Callable[[int, int, Tensor], None]
+"""Called with the iteration (from 1), q' and the (h, w) int64 raw labels on the device; an exception ends the fit."""
 
 
-@dataclass
-class Fit:
-    """The last iteration's labels and what happened on the way; the network stays as that iteration trained it."""
+class Fit(NamedTuple):
+    """Result of a fit, besides the fitted network."""
 
     labels: Tensor
-    """(h, w) int64 on the device, raw argmax in 0..q-1."""
-    stop_reason: StopReason = "iterations"
-    iterations: list[int] = field(default_factory=list)
-    """Of each level."""
-    present: list[int] = field(default_factory=list)
-    loss: list[float] = field(default_factory=list)
-    similarity: list[float] = field(default_factory=list)
-    continuity: list[float] = field(default_factory=list)
-    changed: list[float] = field(default_factory=list)
-    fused: bool = False
-    """Whether all iterations ran on fused kernels."""
-    captured: bool = False
-    """Whether all iterations were replayed from a graph."""
-
-    def add_level(self, iteration: Iteration, *, captured: bool) -> None:
-        """Take over what a level's iterations found."""
-        self.fused = iteration.step.fused and (self.fused or not self.present)
-        self.captured = captured and (self.captured or not self.present)
-        records = iteration.trajectory.records()
-        self.labels = iteration.trajectory.labels.clone()
-        self.iterations.append(len(records))
-        self.present += [int(row[0]) for row in records]
-        for _, loss, similarity, continuity, changed in records:
-            self.loss.append(loss)
-            self.similarity.append(similarity)
-            self.continuity.append(continuity)
-            self.changed.append(changed)
+    """(h, w) int64 on the device: raw argmax of the last iteration, in 0..q-1."""
+    record: FitRecord
 
 
 class Fitter:
-    """Optimises one network on image after image, every time from the weights it was given with.
+    """Optimises one network on image after image, each time from the weights it had at the start.
 
     Parameters
     ----------
     network : float32, on its device.
-    dtype : arithmetic of the feature maps.
+    dtype : of the feature maps.
     """
 
     def __init__(self, network: Network, config: SegmentConfig, dtype: torch.dtype) -> None:
@@ -101,119 +72,129 @@ class Fitter:
         self._widest = rounded_up(max(network.classifier.weight.shape[:2]), CHANNEL_MULTIPLE)
         self._trained: list[Tensor] = [parameter for parameter in network.parameters() if parameter.requires_grad]
         self.momenta: list[Tensor] = [torch.zeros_like(parameter) for parameter in self._trained]
-        """Of the parameters that are trained, in their order."""
+        """One per trained parameter, in their order."""
         self._captured: dict[tuple[int, int, bool], CapturedIteration] = {}
 
     def fit(
         self,
         levels: Sequence[Tensor],
         threshold: int,
-        on_iteration: OnIteration | None = None,
+        watch: Watch = lambda iteration, present, labels: None,
         scribbles: Sequence[Tensor] | None = None,
-        on_labels: OnRawLabels | None = None,
+        *,
+        every: bool = False,
     ) -> Fit:
-        """Optimise the network on (1, 3, h, w) float32 images, one after another, until a stop rule holds on each.
+        """Optimise the network on an image at growing sizes, one after another, until a stop rule holds on each.
 
-        The levels are one image at growing sizes: most of the labels vanish on the small ones, at a fraction of the
-        cost. A level ends as `Trajectory` says; one that is not the last takes at most half of the iterations left.
-        `scribbles` are what a user drew on each level, (h, w) int64, labels and `FREE`. With `on_labels` the host waits
-        for each iteration.
+        Most labels vanish on the small sizes, at a fraction of the cost. A level ends as `Trajectory` says; each but
+        the last takes at most half of the iterations left. The network is left as the last iteration evaluated it.
+
+        Parameters
+        ----------
+        levels : (1, 3, h, w) float32.
+        watch : called when the host knows how far the fit is.
+        scribbles : (h, w) int64 for each level, labels and `FREE`.
+        every : call `watch` after every iteration, which makes the host wait for the device.
 
         Raises
         ------
         DivergedError
-            If the loss is no longer a finite number.
+            If the loss is not finite.
         """
         self._network.load_state_dict(self._initial)
         for momentum in self.momenta:
             momentum.zero_()
         if scribbles is not None:
-            take_up_labels(self._network.train(), levels[0], scribbles[0])
-        return self.go_on(levels, threshold, self._config.iterations, on_iteration, scribbles, on_labels)
+            assign_channels(self._network.train(), levels[0], scribbles[0])
+        return self.continue_fit(levels, threshold, self._config.iterations, watch, scribbles, every=every)
 
-    def go_on(
+    def continue_fit(
         self,
         levels: Sequence[Tensor],
         threshold: int,
         limit: int,
-        on_iteration: OnIteration | None = None,
+        watch: Watch = lambda iteration, present, labels: None,
         scribbles: Sequence[Tensor] | None = None,
-        on_labels: OnRawLabels | None = None,
+        *,
+        every: bool = False,
     ) -> Fit:
-        """As `fit`, for at most `limit` iterations, from what the network and its momenta are now.
-
-        The last iteration on a level evaluates the network and leaves it as it is.
-        """
+        """Like `fit`, for at most `limit` iterations, from the current weights and momenta."""
         self._network.train()
         height, width = levels[-1].shape[2:]
         if height <= width or not self._captures:
-            return self._go_on(levels, threshold, limit, on_iteration, scribbles, on_labels)
-        # Transposed, with transposed kernels, portraits use what is recorded for landscapes of their size.
+            return self._fit_levels(levels, threshold, limit, watch, scribbles, every=every)
+        # Portraits are transposed, and the kernels with them, so that they share the graph of landscapes.
         self._transpose_kernels()
-        if scribbles is not None:
-            scribbles = [drawn.T for drawn in scribbles]
-        on_transposed: OnRawLabels | None = None
-        if on_labels is not None:
-            tell = on_labels
-
-            def on_transposed(iteration: int, present: int, labels: Tensor) -> None:
-                tell(iteration, present, labels.T)
-
         try:
-            levels = [level.transpose(2, 3) for level in levels]
-            fit = self._go_on(levels, threshold, limit, on_iteration, scribbles, on_transposed)
+            labels, record = self._fit_levels(
+                [level.transpose(2, 3) for level in levels],
+                threshold,
+                limit,
+                lambda iteration, present, labels: watch(iteration, present, labels.T),
+                None if scribbles is None else [drawn.T for drawn in scribbles],
+                every=every,
+            )
         finally:
             self._transpose_kernels()
-        fit.labels = fit.labels.T
-        return fit
+        upright = [FitLevel(level.height, level.width, level.iterations) for level in record.levels]
+        return Fit(labels.T, dataclasses.replace(record, levels=upright))
 
     @property
     def keeps_memory(self) -> bool:
-        """Whether there is something to `forget`."""
+        """Whether `forget` would free memory."""
         return bool(self._captured)
 
     def forget(self) -> None:
-        """Give up the memory that is kept for images to come."""
+        """Free the memory that is kept for later images."""
         if self._captured:
             self._captured.clear()
             release_memory(self._device)
 
-    def _go_on(
+    def _fit_levels(
         self,
         levels: Sequence[Tensor],
         threshold: int,
-        most: int,
-        on_iteration: OnIteration | None,
+        limit: int,
+        watch: Watch,
         scribbles: Sequence[Tensor] | None,
-        on_labels: OnRawLabels | None,
+        *,
+        every: bool,
     ) -> Fit:
-        fit = Fit(torch.empty(0))
-        drawn = [None] * len(levels) if scribbles is None else scribbles
-        for image, on_it, more in zip(levels, drawn, range(len(levels) - 1, -1, -1), strict=True):
-            before = sum(fit.iterations)
-            left = most - before
-            limit = left // 2 if more else left
-            if limit == 0:
-                fit.iterations.append(0)
+        record = FitRecord(threshold, precision_name(self._dtype), fused=True, captured=not every)
+        labels = torch.empty(0)
+        for index, image in enumerate(levels):
+            height, width = image.shape[2:]
+            drawn = None if scribbles is None else scribbles[index]
+            before = record.iterations
+            most = limit - before if index == len(levels) - 1 else (limit - before) // 2
+            if most == 0:
+                record.levels.append(FitLevel(width, height, 0))
                 continue
+            iteration = self._iteration(height, width, scribbled=drawn is not None)
+            labels = iteration.trajectory.labels
 
-            iteration = self._iteration(*image.shape[2:], scribbled=on_it is not None)
+            def report(status: Status, before: int = before, labels: Tensor = labels) -> None:
+                watch(before + status.iterations, status.present, labels)
 
-            def watch(status: Status, before: int = before, iteration: Iteration = iteration) -> None:
-                if on_iteration is not None:
-                    on_iteration(before + status.iterations, status.present)
-                if on_labels is not None:
-                    on_labels(before + status.iterations, status.present, iteration.trajectory.labels)
-
-            every = on_labels is not None
-            end = iteration.run(image, threshold, limit, watch, on_it, every=every)
-            fit.add_level(iteration, captured=isinstance(iteration, CapturedIteration) and not every)
+            end = iteration.run(image, threshold, most, report, drawn, every=every)
+            for present, loss, similarity, continuity, changed in iteration.trajectory.records():
+                record.labels_per_iteration.append(int(present))
+                record.loss.append(loss)
+                record.similarity_loss.append(similarity)
+                record.continuity_loss.append(continuity)
+                record.changed_fraction.append(changed)
             if end == "diverged":
                 raise DivergedError(
-                    f"the loss became {fit.loss[-1]} in iteration {len(fit.loss)}; try --precision float32"
+                    f"the loss became {record.loss[-1]} in iteration {record.iterations}; try `precision=float32`"
                 )
-            fit.stop_reason = end
-        return fit
+            record.levels.append(FitLevel(width, height, record.iterations - before))
+            record = dataclasses.replace(
+                record,
+                stop_reason=end,
+                fused=record.fused and iteration.step.fused,
+                captured=record.captured and isinstance(iteration, CapturedIteration),
+            )
+        return Fit(labels.clone(), record)
 
     @torch.no_grad()
     def _transpose_kernels(self) -> None:
@@ -229,7 +210,7 @@ class Fitter:
         if kind in self._captured:
             return self._captured[kind]
         if sum(h * w for h, w, _ in (*self._captured, kind)) > CAPTURED_PIXELS:
-            # All at once: to destroy one graph may free what another on the same stream works with.
+            # All at once: destroying one graph may free memory that another one on the same stream uses.
             self.forget()
         iteration = self._new_iteration(height, width, scribbled=scribbled)
         if isinstance(iteration, CapturedIteration):
@@ -237,56 +218,51 @@ class Fitter:
         return iteration
 
     def _new_iteration(self, height: int, width: int, *, scribbled: bool) -> Iteration:
-        # Kernels and graph only save time: without a compiler or a suitable driver, the fit continues without them.
-        parts = self._parts(height, width, scribbled=scribbled)
-        fused = parts[0].fused
+        """The fastest iteration that works here. Without a compiler or a suitable driver there is a slower one."""
+        step = self._new_step(height, width, scribbled=scribbled)
+        trajectory = Trajectory(height, width, self._config, self._device)
+        update = partial(self._update, trajectory.ended)
         try:
-            # So many pixels keep a device busy without a graph, whose memory comes on top.
+            # A larger image keeps the device busy without a graph, whose memory would come on top.
             if self._captures and height * width <= CAPTURED_PIXELS:
-                iteration: Iteration = CapturedIteration(*parts)
+                iteration: Iteration = CapturedIteration(step, update, trajectory)
             else:
-                iteration = Iteration(*parts)
-                if fused and not self._kernels_ran:
+                iteration = Iteration(step, update, trajectory)
+                if step.fused and not self._kernels_ran:
                     iteration.rehearse()
         except CaptureError as error:
             self._captures = False
-            self._go_on_without("a captured graph", error)
+            self._warn_or_raise("a captured graph", error)
         except Exception as error:
-            if not fused or is_out_of_memory(error):
+            if not step.fused or is_out_of_memory(error):
                 raise
             self._kernels = False
-            self._go_on_without("fused kernels", error)
+            self._warn_or_raise("fused kernels", error)
         else:
-            self._kernels_ran = self._kernels_ran or fused
+            self._kernels_ran = self._kernels_ran or step.fused
             return iteration
         return self._new_iteration(height, width, scribbled=scribbled)
 
-    def _go_on_without(self, lost: str, error: Exception) -> None:
+    def _warn_or_raise(self, lost: str, error: Exception) -> None:
         if os.environ.get(STRICT, "0") not in ("", "0"):
             raise error
-        _log.warning("%s: without %s, and slower for it: %s", self._device, lost, error)
+        _log.warning("%s: continuing without %s, more slowly: %s", self._device, lost, error)
 
-    def _parts(
-        self, height: int, width: int, *, scribbled: bool
-    ) -> tuple[TrainingStep, Callable[[], None], Trajectory]:
-        trajectory = Trajectory(height, width, self._config, self._device)
-        return self._step(height, width, scribbled=scribbled), partial(self._update, trajectory.ended), trajectory
-
-    def _step(self, height: int, width: int, *, scribbled: bool) -> TrainingStep:
+    def _new_step(self, height: int, width: int, *, scribbled: bool) -> TrainingStep:
         if self._config.literal or not isinstance(self._network, SegmentationNetwork):
             return AutogradStep(self._network, self._config, self._dtype)
-        if self._kernels and not scribbled:  # the kernels know no scribble loss
-            from .fused_step import FusedStep  # noqa: PLC0415 - imports Triton, which only CUDA needs
+        if self._kernels and not scribbled:  # the kernels do not compute the scribble loss
+            from .cuda.fused_step import FusedStep  # noqa: PLC0415 - imports Triton, which only CUDA needs
 
             return FusedStep(self._network, height, width, self._config, self._dtype)
         return BandedStep(self._network, height, width, self._config, self._dtype, scribbled=scribbled)
 
     @torch.no_grad()
     def _update(self, ended: Tensor) -> None:
-        """One step of stochastic gradient descent; the fused one leaves everything as it is where `ended` is 1."""
+        """One step of stochastic gradient descent. The fused one changes nothing if `ended` is 1."""
         config = self._config
         fused = not config.literal and self._device.type in ("cpu", "cuda")
-        # Not the class around this function: making one imports torch's compiler, a second before the first image.
+        # The function, not the class: creating an optimiser imports torch's compiler, which takes a second.
         sgd(
             self._trained,
             [parameter.grad for parameter in self._trained if parameter.grad is not None],
@@ -304,5 +280,5 @@ class Fitter:
 
 
 def captures(device: torch.device, config: SegmentConfig) -> bool:
-    """Whether the iterations run as a recorded graph. Autograd's do not: it waits for the device."""
+    """Whether iterations are captured in a CUDA graph. Autograd's are not, because they wait for the device."""
     return device.type == "cuda" and not config.literal and config.backbone == "cnn"

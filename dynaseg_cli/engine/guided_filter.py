@@ -1,9 +1,9 @@
-"""The guided filter: a map computed at a small size becomes one at any size whose edges are the photo's own.
+"""The guided filter: upsample a map so that its edges follow those of a photo.
 
 He, Sun and Tang 2013, "Guided Image Filtering", doi:10.1109/TPAMI.2012.213, with a colour guide (section 3.5). In each
-window the map is fitted by a linear function of the photo's colours. The functions vary slowly, so they are found at
-the small size and interpolated; the photo at its own size puts the detail back (He and Sun 2015, "Fast Guided Filter",
-arXiv:1505.00996).
+window the map is approximated by a linear function of the photo's colours. These functions vary slowly, so they are
+computed at the small size and interpolated; the photo at full size adds the detail (He and Sun 2015, "Fast Guided
+Filter", arXiv:1505.00996).
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from torch.nn import functional
 
 
 def box_mean(maps: Tensor, radius: int) -> Tensor:
-    """Mean of (1, C, H, W) maps over the pixels at most `radius` away along either axis, as far as they lie inside."""
+    """Mean of (1, C, H, W) maps over square windows of this radius, cut off at the border."""
     for axis in (-1, -2):
         maps = _means_along(maps, radius, axis)
     return maps
 
 
 def _means_along(maps: Tensor, radius: int, axis: int) -> Tensor:
-    """Means over windows of one axis. Sums of 2, 4, 8 ... pixels make up any window, six times as fast as pooling."""
+    """Means over windows along one axis, from sums of 2, 4, 8 ... pixels: six times as fast as pooling."""
     length = maps.shape[axis]
     border = (radius, radius) if axis == -1 else (0, 0, radius, radius)
     sums, width = functional.pad(maps, border), 1
@@ -44,14 +44,14 @@ def _means_along(maps: Tensor, radius: int, axis: int) -> Tensor:
 
 
 def guided_coefficients(guide: Tensor, maps: Tensor, radius: int, regularisation: float) -> Tensor:
-    """The linear function of the guide that each map is around each pixel.
+    """The linear function of the guide's colours that approximates each map around each pixel.
 
     Parameters
     ----------
     guide : (1, 3, h, w) float32, RGB in [0, 1].
-    maps : (1, C, h, w) float32, what is filtered.
+    maps : (1, C, h, w) float32, to be filtered.
     radius : of the windows, in pixels.
-    regularisation : epsilon: where colours vary less than this (a variance), the map is averaged instead.
+    regularisation : epsilon; where the variance of the colours is below it, the map is averaged instead.
 
     Returns
     -------
@@ -66,7 +66,7 @@ def guided_coefficients(guide: Tensor, maps: Tensor, radius: int, regularisation
     products = (maps[0][:, None] * guide[0][None]).reshape(1, channels * 3, height, width)
     means = mean_maps[:, None] * mean_guide[None]
     covariance = box_mean(products, radius)[0].reshape(channels, 3, height, width) - means
-    inverse, _ = torch.linalg.inv_ex(regular)  # there is one, and `inv` would wait for the device to see it
+    inverse, _ = torch.linalg.inv_ex(regular)  # always invertible, and `inv` would wait for the device to check
     a = torch.einsum("hwij,cjhw->cihw", inverse, covariance)
     b = mean_maps - (a * mean_guide).sum(1)
     coefficients = torch.cat((a, b[:, None]), 1).reshape(1, channels * 4, height, width)
@@ -76,10 +76,10 @@ def guided_coefficients(guide: Tensor, maps: Tensor, radius: int, regularisation
 def apply_coefficients(
     coefficients: Tensor, guide: Tensor, rows: slice, columns: slice, size: tuple[int, int]
 ) -> Tensor:
-    """The filtered maps, (C, r, c) float32, at some rows and columns of a photo of `size` (height, width).
+    """The filtered maps, (C, r, c) float32, in a tile of a photo of `size` (height, width).
 
-    `coefficients`, (C, 4, h, w), are interpolated bilinearly, pixel centres aligned; `guide`, (3, r, c) in [0, 1], is
-    the photo at those rows and columns.
+    `coefficients`, (C, 4, h, w), are interpolated bilinearly with pixel centres aligned; `guide`, (3, r, c) in [0, 1],
+    is the photo in that tile.
     """
     near_rows, down = _interpolation(coefficients.shape[2], rows, size[0])
     near_columns, across = _interpolation(coefficients.shape[3], columns, size[1])
@@ -93,10 +93,13 @@ def apply_coefficients(
 def triangle_weights(
     centres: NDArray[np.floating] | NDArray[np.integer], half_width: float, length: int
 ) -> tuple[slice, Tensor]:
-    """Averages of a row of `length` pixels around some centres, nearer pixels weighing more, linearly.
+    """Weights for averages around n ascending centres in a row of `length` pixels, falling linearly with distance.
 
-    Returns which m pixels in the row they need, and the (n, m) float32 weights of each for n ascending centres: 0 from
-    `half_width` away, 1 in sum over those that the row has. A half-width of 1 is linear interpolation.
+    They reach 0 at `half_width` and sum to 1 over the pixels of the row. A half-width of 1 is linear interpolation.
+
+    Returns
+    -------
+    A slice with the m pixels needed, and (n, m) float32 weights.
     """
     first, last = np.floor(centres[0] - half_width) + 1, np.ceil(centres[-1] + half_width) - 1
     near = np.arange(max(first, 0), min(last + 1, length))
@@ -106,6 +109,6 @@ def triangle_weights(
 
 
 def _interpolation(coarse: int, span: slice, length: int) -> tuple[slice, Tensor]:
-    """Linear interpolation of `coarse` pixels to `span` of `length` pixels over the same extent."""
+    """Weights to interpolate `coarse` pixels to `span` of the `length` pixels over the same extent."""
     centres = (np.arange(span.start, span.stop) + 0.5) * (coarse / length) - 0.5
     return triangle_weights(centres.clip(0, coarse - 1), 1, coarse)

@@ -1,26 +1,124 @@
-"""The loop over the iterations on one image."""
+"""The loop over the iterations on one image: when it ends, and what it records.
+
+Records and stop rules live on the device, so that an iteration need not wait for the host.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal, NamedTuple
 
+import torch
 from torch import Tensor
 
-from .training_step import TrainingStep
-from .trajectory import End, Status, Trajectory, read_status
+from ..config import SegmentConfig
+from .segmentation import StopReason
+from .training_step import Objective, TrainingStep
 
-Watch = Callable[[Status], None]
-"""Called with the status whenever the host knows it; what it raises ends the loop."""
+End = StopReason | Literal["diverged"]
+
+ENDS: tuple[End | None, ...] = (None, "threshold", "converged", "iterations", "diverged")
+"""Reasons to end by their code on the device; None while the loop goes on."""
 
 
-class Iteration:
-    """Response, labels, loss and what the trajectory makes of them; then gradients and an update of the network.
+class Status(NamedTuple):
+    """Progress as the host sees it."""
 
-    Made for one size, and run on any number of images of this size.
+    end: End | None
+    iterations: int
+    present: int
+    """q' of the last iteration."""
+
+
+class Trajectory:
+    """One row of figures per iteration, the labels of the last one, and the stop rules.
+
+    The loop ends when the loss is not finite, when at most `threshold` labels are left (III-C.2), when q' has reached
+    no new low for `config.patience` iterations, or after `limit` iterations. From then on `take` changes nothing.
 
     Parameters
     ----------
-    update : changes the network by its parameters' gradients, and nothing once the trajectory has ended.
+    height, width : of the images.
+    """
+
+    def __init__(self, height: int, width: int, config: SegmentConfig, device: torch.device) -> None:
+        def number() -> Tensor:
+            return torch.zeros((), dtype=torch.int64, device=device)
+
+        self._patience = config.patience or config.iterations + 1
+        self._most = config.clusters + 1
+        self.threshold = number()
+        """int64, shape ()."""
+        self.ended = torch.zeros((), device=device)
+        """float32, shape (), 1 after the end. Passed as found_inf, it makes a fused optimiser skip its update."""
+        self.labels = torch.zeros((height, width), dtype=torch.int64, device=device)
+        """(H, W), raw argmax of the last iteration, in 0..q-1."""
+        self._limit, self._end, self._iterations = number(), number(), number()
+        self._present, self._fewest, self._since_fewest = number(), number(), number()
+        # The additional last row receives what is computed after the end.
+        self._records = torch.zeros((config.iterations + 1, 5), device=device)
+        # Constants that are already on the device: copying one there would make the host wait.
+        self._last_row = number().fill_(config.iterations)
+        self._codes = torch.arange(len(ENDS), device=device).unbind()
+
+    def begin(self, threshold: int, limit: int) -> None:
+        """Start over; `limit` is at most `config.iterations`."""
+        for number in (self.ended, self._end, self._iterations, self._since_fewest):
+            number.zero_()
+        self.threshold.fill_(threshold)
+        self._limit.fill_(limit)
+        self._fewest.fill_(self._most)
+        self.labels.fill_(-1)
+
+    def halt(self) -> None:
+        """Record nothing until the next `begin`, as after the end."""
+        self.ended.fill_(1)
+        self._end.fill_(ENDS.index("iterations"))
+
+    def take(self, objective: Objective) -> None:
+        """Record an iteration, and decide whether it was the last."""
+        going = self._end == 0
+        present = objective.present
+        changed = (objective.labels != self.labels).float().mean()
+        scalars = (present, objective.loss, objective.similarity, objective.continuity, changed)
+        row = torch.where(going, self._iterations, self._last_row)
+        self._records.index_copy_(0, row[None], torch.stack([scalar.float() for scalar in scalars])[None])
+        self.labels.copy_(torch.where(going, objective.labels, self.labels))
+        self._present.copy_(torch.where(going, present, self._present))
+        self._iterations += going
+        self._since_fewest.add_(1).mul_(present >= self._fewest)
+        self._fewest.copy_(torch.minimum(self._fewest, present))
+        # Each rule overrides those before it.
+        going_on, threshold, converged, iterations, diverged = self._codes
+        end = torch.where(self._iterations >= self._limit, iterations, going_on)
+        end = torch.where(self._since_fewest >= self._patience, converged, end)
+        end = torch.where(present <= self.threshold, threshold, end)
+        end = torch.where(objective.loss.isfinite(), end, diverged)
+        self._end.copy_(torch.where(going, end, self._end))
+        self.ended.copy_(self._end != 0)
+
+    def status(self) -> Tensor:
+        """(3,) int64 on the device, for `read_status`."""
+        return torch.stack((self._end, self._iterations, self._present))
+
+    def records(self) -> list[list[float]]:
+        """One row per iteration: q', loss, similarity loss, continuity loss, fraction of labels that changed."""
+        return self._records[: int(self._iterations)].tolist()
+
+
+def read_status(status: Tensor) -> Status:
+    """Copy a status to the host, which waits for the device."""
+    end, iterations, present = status.tolist()
+    return Status(ENDS[end], iterations, present)
+
+
+class Iteration:
+    """One iteration, repeated: response, labels and loss, their record, gradients, and an update of the network.
+
+    Parameters
+    ----------
+    step : made for one image size, of any number of images.
+    update : changes the network by its gradients; does nothing once the trajectory has ended.
     """
 
     def __init__(self, step: TrainingStep, update: Callable[[], None], trajectory: Trajectory) -> None:
@@ -33,46 +131,47 @@ class Iteration:
         image: Tensor,
         threshold: int,
         limit: int,
-        watch: Watch,
+        watch: Callable[[Status], None],
         scribbles: Tensor | None = None,
         *,
         every: bool = False,
     ) -> End:
-        """Iterate on (1, 3, H, W), with scribbles on it if the step is made for them, until the trajectory ends.
+        """Iterate on an image, (1, 3, H, W), until the trajectory ends.
 
-        With `every`, `watch` is called after every iteration, before the next changes anything.
+        `watch` gets each status that the host reads; an exception it raises ends the loop. With `every`, it is called
+        after every iteration, before the next one changes anything. `scribbles` are as in `TrainingStep.load`.
         """
         self.step.load(image, scribbles)
         self.trajectory.begin(threshold, limit)
         return self._one_by_one(watch) if every else self._loop(watch)
 
     def rehearse(self) -> None:
-        """Iterate once on whatever is loaded, without changing the network's parameters.
+        """Iterate once without changing the network's parameters.
 
         This compiles the kernels and lets the libraries choose their algorithms.
         """
         self.trajectory.halt()
-        self._look_and_improve()
+        self._evaluate_and_update()
 
-    def _loop(self, watch: Watch) -> End:
+    def _loop(self, watch: Callable[[Status], None]) -> End:
         return self._one_by_one(watch)
 
-    def _one_by_one(self, watch: Watch) -> End:
+    def _one_by_one(self, watch: Callable[[Status], None]) -> End:
         while True:
-            self._look()
+            self._evaluate()
             status = read_status(self.trajectory.status())
             watch(status)
             if status.end is not None:
                 return status.end
-            self._improve()
+            self._descend()
 
-    def _look_and_improve(self) -> None:
-        self._look()
-        self._improve()
+    def _evaluate_and_update(self) -> None:
+        self._evaluate()
+        self._descend()
 
-    def _look(self) -> None:
+    def _evaluate(self) -> None:
         self.trajectory.take(self.step.evaluate(self.trajectory.threshold))
 
-    def _improve(self) -> None:
+    def _descend(self) -> None:
         self.step.backward()
         self._update()

@@ -10,79 +10,73 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..method.network import SegmentationNetwork
-from ..sizes import shrink, working_size
+from ..resampling import shrink, working_size
+from .banded_layers import as_image
 from .guided_filter import apply_coefficients, guided_coefficients, triangle_weights
-from .layout import as_image
 from .networks import Network
 
+TILE_SIZE = {"cpu": 160, "mps": 512, "cuda": 1024}
+"""Side of a tile in pixels: small enough for a processor's cache, large enough for a GPU."""
 FILTER_RADIUS = 3
-"""Of the guided filter's windows, in working pixels."""
+"""Radius of the guided filter's windows, in working pixels."""
 FILTER_REGULARISATION = 1e-3
 """Variance of colours in [0, 1] below which the guided filter sees no edge."""
-
 DETAIL = 2.5
-"""The fitted network looks at the image again at so many times the size it was fitted at, at most: it costs as much for
-every larger photo, and 1.5 times instead loses .014 of best-overlap Mean (10 photos of BSDS500 train)."""
-WIDEST_REACH = 8
-"""Pixels of the guide to either side that are averaged at most: bounds the cost of a pixel however large the photo."""
+"""The fitted network sees the image again at up to this many times the size it was fitted at. The cost is the same for
+every larger photo; 1.5 instead loses .014 of best-overlap Mean (10 photos of BSDS500 train)."""
+MOST_REACH = 8
+"""Limit on the smoothing of the guide, in pixels to each side: it bounds the cost per pixel of large photos."""
 
 Tile = tuple[slice, slice]
 OnTile = Callable[[], None]
-"""Called once a tile; whatever it raises ends the work."""
+"""Called before each tile; an exception ends the work."""
 
 
 def label_image(
-    network: Network,
-    image: NDArray[np.uint8],
-    device: torch.device,
-    dtype: torch.dtype,
-    tile_size: int,
-    *,
-    mirrored: bool = False,
+    network: Network, image: NDArray[np.uint8], dtype: torch.dtype, tile_size: int, *, mirrored: bool = False
 ) -> NDArray[np.int16]:
-    """Raw labels in 0..q-1, (H, W) int16, of an RGB (H, W, 3) image: the argmax of a fitted network's response to it.
+    """Raw labels in 0..q-1, (H, W) int16, of an RGB (H, W, 3) image: the argmax of the network's response to it.
 
-    The BatchNorms apply the statistics that they hold, so tiles agree with each other and with the fit. For `mirrored`
-    see `label_image_at_once`.
+    The BatchNorms use their running statistics, so tiles agree with each other and with the fit. `mirrored` is as in
+    `label_with_model`.
     """
     network.eval()
     labels = np.empty(image.shape[:2], dtype=np.int16)
     with torch.inference_mode():
-        for rows, columns, response in _responses(network, image, device, dtype, tile_size, mirrored=mirrored):
+        for rows, columns, response in _responses(network, image, dtype, tile_size, mirrored=mirrored):
             labels[rows, columns] = response.max(1).indices[0].to(torch.int16).cpu().numpy()
     return labels
 
 
-def label_image_at_once(
+def label_with_model(
     network: Network,
     image: NDArray[np.uint8],
     size: tuple[int, int],
-    device: torch.device,
     dtype: torch.dtype,
     tile_size: int,
     on_tile: OnTile = lambda: None,
 ) -> NDArray[np.int16]:
-    """Raw labels, (H, W) int16, of an RGB (H, W, 3) image by a network that knows images of height and width `size`.
+    """Raw labels, (H, W) int16, of an RGB (H, W, 3) image by the network of a folder, fitted at (height, width) `size`.
 
-    One forward pass at that size, with the statistics that the BatchNorms hold, and the guided filter. The image is
-    mirrored at its border: a network that was fitted to mosaics knows the zeros there as something of its own, which
-    would frame every image. (The ResNet has the zeros that it learned ImageNet with.)
+    This is one forward pass at that size, with the running statistics, and the guided filter. The image is mirrored at
+    its border: a network fitted to mosaics responds to zeros there in a way of its own, which would frame every image.
+    (The ResNet keeps the zero padding that it was trained with on ImageNet.)
     """
     height, width = size
     small = shrink(image, width, height)
     if small.shape == image.shape:
-        return label_image(network, image, device, dtype, tile_size, mirrored=True)
+        return label_image(network, image, dtype, tile_size, mirrored=True)
     network.eval()
     with torch.inference_mode():
-        clusters = network.classifier.out_channels
-        response = torch.empty((1, clusters, height, width), device=device)
-        for rows, columns, part in _responses(network, small, device, dtype, tile_size, mirrored=True):
+        weight = network.classifier.weight
+        response = torch.empty((1, len(weight), height, width), device=weight.device)
+        for rows, columns, part in _responses(network, small, dtype, tile_size, mirrored=True):
             response[..., rows, columns] = part
         kept = torch.unique(response.max(1).indices)
-        return _label_by_guide(image, small, response[:, kept], kept, tile_size, on_tile)
+        return _label_filtered(image, small, response[:, kept], kept, tile_size, on_tile)
 
 
-def label_image_by_guide(
+def label_with_fit(
     network: Network,
     image: NDArray[np.uint8],
     fitted: Tensor,
@@ -90,16 +84,15 @@ def label_image_by_guide(
     tile_size: int,
     on_tile: OnTile = lambda: None,
 ) -> NDArray[np.int16]:
-    """Raw labels, (H, W) int16, of an RGB (H, W, 3) image by a network that was fitted on a smaller copy of it.
+    """Raw labels, (H, W) int16, of an RGB (H, W, 3) image by a network that was fitted to a smaller copy of it.
 
-    `fitted`, (h, w) int64 on the device, are the labels at the end of the fit; only these can appear. Detail finer
-    than the network was fitted on fragments its own labels, and labels of the fit's size have coarse edges. So the
-    response to the image in more detail (`DETAIL`) is averaged over each working pixel, and a guided filter brings it
-    to the image's size.
+    `fitted`, (h, w) int64 on the device, are the labels at the end of the fit; only these can appear. At full detail
+    the network's labels fragment, and labels at the size of the fit have coarse edges. So the response to the image in
+    more detail (`DETAIL`) is averaged over each working pixel, and a guided filter brings it to the image's size.
 
-    The ResNet sees too far for tiles, and a quarter of the detail: its response is that of the fit's last iteration.
+    The ResNet's receptive field is too large for tiles, and its output has a quarter of the detail: its response is the
+    one of the fit's last iteration.
     """
-    device = fitted.device
     height, width = image.shape[:2]
     with torch.inference_mode():
         kept = torch.unique(fitted)
@@ -107,14 +100,15 @@ def label_image_by_guide(
         if isinstance(network, SegmentationNetwork):
             network.eval()
             detailed = shrink(image, *working_size(width, height, round(DETAIL * max(fitted.shape))))
-            response = _averaged_response(network, detailed, kept, fitted.shape, device, dtype, tile_size, on_tile)
+            response = _averaged_response(network, detailed, kept, fitted.shape, dtype, tile_size, on_tile)
         else:
-            # With the statistics of this very image: those kept divide by one less, and the last stage has few pixels.
-            response = _response(network.train(), small, device, dtype)[:, kept]
-        return _label_by_guide(image, small, response, kept, tile_size, on_tile)
+            # Training mode applies the statistics of this very image. The running variances are unbiased, which is
+            # noticeable for the few pixels of the last stage.
+            response = _response(network.train(), small, dtype)[:, kept]
+        return _label_filtered(image, small, response, kept, tile_size, on_tile)
 
 
-def _label_by_guide(
+def _label_filtered(
     image: NDArray[np.uint8],
     small: NDArray[np.uint8],
     response: Tensor,
@@ -122,16 +116,15 @@ def _label_by_guide(
     tile_size: int,
     on_tile: OnTile,
 ) -> NDArray[np.int16]:
-    """Raw labels, (H, W) int16, from the response to a smaller copy, (1, K, h, w), of the K labels that are `kept`.
+    """Raw labels, (H, W) int16, from the response of the `kept` labels to a smaller copy, (1, K, h, w).
 
-    A guided filter, with the image as its guide, brings the response to the image's size: a label is the argmax of the
-    filtered response. The guide is averaged over about a working pixel (1-2-1 where one is 2.5 wide), else its noise
-    would fragment the labels again.
+    A label is the argmax of the response after a guided filter, whose guide is the image. The guide is smoothed over
+    about a working pixel (1-2-1 if that is 2.5 wide); otherwise its noise would fragment the labels again.
     """
     device = response.device
     height, width = image.shape[:2]
     coefficients = guided_coefficients(to_input(small, device), response, FILTER_RADIUS, FILTER_REGULARISATION)
-    reach = min(max(height, width) // (2 * max(small.shape[:2])), WIDEST_REACH)
+    reach = min(max(height, width) // (2 * max(small.shape[:2])), MOST_REACH)
     labels = np.empty((height, width), dtype=np.int16)
     for rows, columns in tiles(height, width, tile_size):
         on_tile()
@@ -142,7 +135,7 @@ def _label_by_guide(
 
 
 def _smoothed(image: NDArray[np.uint8], rows: slice, columns: slice, reach: int, device: torch.device) -> Tensor:
-    """Rows and columns of an RGB image, (3, r, c) in [0, 1], averaged over `reach` pixels to each side."""
+    """A tile of an RGB image, (3, r, c) in [0, 1], averaged over `reach` pixels to each side."""
     near_rows, down = triangle_weights(np.arange(rows.start, rows.stop), reach + 1, image.shape[0])
     near_columns, across = triangle_weights(np.arange(columns.start, columns.stop), reach + 1, image.shape[1])
     return down.to(device) @ to_input(image[near_rows, near_columns], device)[0] @ across.to(device).T
@@ -153,17 +146,16 @@ def _averaged_response(
     image: NDArray[np.uint8],
     kept: Tensor,
     size: tuple[int, ...],
-    device: torch.device,
     dtype: torch.dtype,
     tile_size: int,
     on_tile: OnTile,
 ) -> Tensor:
     """Channels `kept` of the response to an image, averaged over the area of each pixel of `size`: (1, K, h, w)."""
     (height, width), (coarse_height, coarse_width) = image.shape[:2], size
-    down = torch.tensor(area_weights(height, coarse_height), device=device)
-    across = torch.tensor(area_weights(width, coarse_width), device=device)
-    average = torch.zeros((1, len(kept), coarse_height, coarse_width), device=device)
-    for rows, columns, response in _responses(network, image, device, dtype, tile_size):
+    down = torch.tensor(area_weights(height, coarse_height), device=kept.device)
+    across = torch.tensor(area_weights(width, coarse_width), device=kept.device)
+    average = torch.zeros((1, len(kept), coarse_height, coarse_width), device=kept.device)
+    for rows, columns, response in _responses(network, image, dtype, tile_size):
         on_tile()
         ys = slice(rows.start * coarse_height // height, -(-rows.stop * coarse_height // height))
         xs = slice(columns.start * coarse_width // width, -(-columns.stop * coarse_width // width))
@@ -172,23 +164,16 @@ def _averaged_response(
 
 
 def _responses(
-    network: Network,
-    image: NDArray[np.uint8],
-    device: torch.device,
-    dtype: torch.dtype,
-    tile_size: int,
-    *,
-    mirrored: bool = False,
+    network: Network, image: NDArray[np.uint8], dtype: torch.dtype, tile_size: int, *, mirrored: bool = False
 ) -> Iterator[tuple[slice, slice, Tensor]]:
     """The response map (1, q, r, c) to an image, tile by tile.
 
-    Each tile is read with a halo as wide as the network sees: only the true border of the image is zero-padded, as it
-    is when the image is seen whole, or where `mirrored` not even that. The ResNet sees too far for a halo: it has the
-    whole image for a tile.
+    Each tile has a halo as wide as the receptive field, so that only the image's border is zero-padded, or mirrored.
+    The ResNet's receptive field is too large for a halo: its only tile is the whole image.
     """
     height, width = image.shape[:2]
     if not isinstance(network, SegmentationNetwork):
-        yield slice(0, height), slice(0, width), _response(network, image, device, dtype)
+        yield slice(0, height), slice(0, width), _response(network, image, dtype)
         return
     halo = network.receptive_radius
     margin = halo if mirrored else 0
@@ -197,18 +182,19 @@ def _responses(
     for rows, columns in tiles(height, width, tile_size):
         moved = (slice(rows.start + margin, rows.stop + margin), slice(columns.start + margin, columns.stop + margin))
         seen, inner = _with_halo(*moved, halo, image.shape[:2])
-        yield rows, columns, _response(network, image[seen], device, dtype)[..., inner[0], inner[1]]
+        yield rows, columns, _response(network, image[seen], dtype)[..., inner[0], inner[1]]
 
 
-def _response(network: Network, image: NDArray[np.uint8], device: torch.device, dtype: torch.dtype) -> Tensor:
+def _response(network: Network, image: NDArray[np.uint8], dtype: torch.dtype) -> Tensor:
     """The response map, (1, q, H, W) float32, to an image."""
+    device = network.classifier.weight.device
     with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
         response: Tensor = network(to_input(image, device))
     return response
 
 
 def area_weights(fine: int, coarse: int) -> NDArray[np.float32]:
-    """(coarse, fine): the share that each of `fine` pixels in a row has in each of the `coarse` pixels over them."""
+    """(coarse, fine): the share of each of `fine` pixels in the average over each of `coarse` pixels of one axis."""
     edges = np.arange(coarse + 1) * (fine / coarse)
     pixels = np.arange(fine)
     overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
@@ -223,14 +209,14 @@ def to_input(image: NDArray[np.uint8], device: torch.device) -> Tensor:
 
 
 def tiles(height: int, width: int, size: int) -> Iterator[Tile]:
-    """Rows and columns of tiles of at most `size` x `size` that cover (height, width) once."""
+    """Rows and columns of tiles of at most `size` x `size` that partition (height, width)."""
     for top in range(0, height, size):
         for left in range(0, width, size):
             yield slice(top, min(top + size, height)), slice(left, min(left + size, width))
 
 
 def _with_halo(rows: slice, columns: slice, halo: int, size: tuple[int, ...]) -> tuple[Tile, Tile]:
-    """The tile grown by `halo` as far as the image goes, and where in that the tile lies."""
+    """A tile grown by `halo` within the image, and the position of the original tile in it."""
     seen = [slice(max(s.start - halo, 0), min(s.stop + halo, n)) for s, n in zip((rows, columns), size, strict=True)]
     inner = [slice(s.start - g.start, s.stop - g.start) for s, g in zip((rows, columns), seen, strict=True)]
     return (seen[0], seen[1]), (inner[0], inner[1])

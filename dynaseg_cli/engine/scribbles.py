@@ -1,6 +1,6 @@
-"""What a user drew on an image: brought to the sizes that are worked on, and what it adds to the loss.
+"""Scribbles, the labels that a user drew on an image: resized, compared with the response, and as loss targets.
 
-`method.losses` says what the scribble loss is.
+`method.losses` defines the scribble loss.
 """
 
 from __future__ import annotations
@@ -17,52 +17,40 @@ from .networks import Network
 
 
 class Targets:
-    """What each pixel's response is to become, and how much the pixel counts in the loss, where a user has drawn.
+    """Label and weights of each pixel in the loss of a scribbled image. Nothing is drawn on it until `load`.
 
     Parameters
     ----------
-    size : height and width of the response map. Nothing is drawn on it until it is loaded, into memory that stays.
+    size : height and width of the response map.
     """
 
-    def __init__(self, size: tuple[int, ...], device: torch.device) -> None:
+    def __init__(self, size: tuple[int, int], device: torch.device) -> None:
         self._scribbles = torch.full((*size, 1), FREE, dtype=torch.int64, device=device)
-        # Of each pixel in the similarity loss and, times its weight, in the scribble loss: one of them is 0.
-        self._similarity = torch.zeros((*size, 1), device=device)
-        self._scribble = torch.zeros((*size, 1), device=device)
+        # A pixel counts either in the similarity loss or, times its weight, in the scribble loss.
+        self.similarity = torch.zeros((*size, 1), device=device)
+        """(H, W, 1), weights that sum to 1 over the free pixels, and 0 where something is drawn."""
+        self.scribble = torch.zeros((*size, 1), device=device)
+        """(H, W, 1), weights that sum to `SCRIBBLE_WEIGHT` over the pixels drawn on, and 0 elsewhere."""
 
     def load(self, scribbles: Tensor) -> None:
-        """Take (H, W) int64, labels and `FREE`."""
+        """Set the scribbles, (H, W) int64 with labels and `FREE`."""
         self._scribbles.copy_(scribbles[..., None])
         free = self._scribbles == FREE
-        self._similarity.copy_(free / free.sum().clamp(min=1))
-        self._scribble.copy_(~free * (SCRIBBLE_WEIGHT / (~free).sum().clamp(min=1)))
-
-    def similarity(self, rows: slice, peak: Tensor, log_partition: Tensor) -> Tensor:
-        """What rows add to the similarity loss, given the greatest response and the softmax's denominator, (r, W)."""
-        return (self._similarity[rows, :, 0] * (log_partition - peak)).sum()
-
-    def scribble(self, rows: slice, band: Tensor, log_partition: Tensor) -> Tensor:
-        """What rows of the map, (r, W, q), add to the scribble loss, times its weight."""
-        labels = self._scribbles[rows]
-        drawn = band.gather(-1, torch.where(labels == FREE, 0, labels))[..., 0]
-        return (self._scribble[rows, :, 0] * (log_partition - drawn)).sum()
+        self.similarity.copy_(free / free.sum().clamp(min=1))
+        self.scribble.copy_(~free * (SCRIBBLE_WEIGHT / (~free).sum().clamp(min=1)))
 
     def labels(self, rows: slice, labels: Tensor) -> Tensor:
-        """Those of rows, (r, W, 1), with what was drawn in their place."""
+        """The labels of a band, (r, W, 1), replaced by the drawn ones where there are any."""
         drawn = self._scribbles[rows]
         return torch.where(drawn == FREE, labels, drawn)
 
-    def weights(self, rows: slice) -> Tensor:
-        """(r, W, 1), of the cross-entropy of each pixel against its label."""
-        return self._similarity[rows] + self._scribble[rows]
-
 
 @torch.no_grad()
-def take_up_labels(network: Network, image: Tensor, scribbles: Tensor) -> None:
-    """Exchange channels of an untrained network so that those of the drawn labels respond most where they were drawn.
+def assign_channels(network: Network, image: Tensor, scribbles: Tensor) -> None:
+    """Permute the channels of an untrained network so that drawn labels get the channels that respond most to them.
 
-    Before it is trained, one channel is as good as another. With those that drawn labels happen to have, a channel
-    would have to be pulled up, against all that has taken hold by then, for a hundred iterations and more.
+    Before training the channels are interchangeable. Left as they are, a drawn label's channel would have to win
+    against established ones, which takes a hundred iterations and more.
 
     Parameters
     ----------
@@ -82,7 +70,7 @@ def take_up_labels(network: Network, image: Tensor, scribbles: Tensor) -> None:
 
 
 def drawn_labels(scribbles: NDArray[np.integer]) -> list[int]:
-    """The labels that were drawn, rising, of 0..254 and `FREE`."""
+    """The labels in a scribble map, ascending, without `FREE`."""
     drawn = np.bincount(scribbles.reshape(-1), minlength=FREE + 1) > 0
     drawn[FREE] = False
     labels: list[int] = np.flatnonzero(drawn).tolist()
@@ -90,13 +78,13 @@ def drawn_labels(scribbles: NDArray[np.integer]) -> list[int]:
 
 
 def shrink_scribbles(scribbles: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
-    """Bring (H, W) scribbles to a smaller size: a pixel takes the label most drawn in it, of equal ones the smaller.
+    """Resize (H, W) scribbles to a smaller size. A pixel gets the label drawn most in it, of equals the smallest.
 
-    It is free only where nothing was drawn: a stroke of one pixel's width stays whole.
+    It is free only if nothing was drawn in it, so a stroke one pixel wide stays connected.
     """
     if scribbles.shape == (height, width):
         return scribbles
-    # The new pixel that the centre of each old one is in.
+    # The new row and column that contain the centre of each old one.
     row_of, column_of = (
         (2 * np.arange(old) + 1) * new // (2 * old) for old, new in zip(scribbles.shape, (height, width), strict=True)
     )
@@ -111,7 +99,7 @@ def shrink_scribbles(scribbles: NDArray[np.uint8], width: int, height: int) -> N
 
 
 def nearest_drawn(scribbles: NDArray[np.uint8]) -> NDArray[np.int16]:
-    """(H, W) int16: for each pixel the drawn label nearest to it. At least one must be drawn."""
+    """The drawn label nearest to each pixel, (H, W) int16. At least one pixel must be drawn on."""
     rows, columns = distance_transform_edt(scribbles == FREE, return_distances=False, return_indices=True)
     nearest: NDArray[np.int16] = scribbles[rows, columns].astype(np.int16)
     return nearest

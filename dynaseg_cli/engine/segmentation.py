@@ -1,8 +1,8 @@
-"""What the engine returns for one image."""
+"""The result for one image: its labels, and the record of how the network was fitted."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from ..method.silhouette import Silhouette
 
 StopReason = Literal["converged", "threshold", "iterations", "model"]
+PrecisionName = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
 class FitLevel:
-    """One of the sizes, in pixels, that the network was fitted at, and for how long."""
+    """One of the image sizes, in pixels, that the network was fitted at, and the number of iterations there."""
 
     width: int
     height: int
@@ -24,50 +25,61 @@ class FitLevel:
 
 @dataclass(frozen=True)
 class FitRecord:
-    """How the optimisation of one image went. The lists have one entry an iteration, over all levels."""
+    """How the network was fitted to one image. Lists other than `levels` have one entry per iteration."""
 
-    width: int
-    """Width and height in pixels of the image that the network was fitted on last."""
-    height: int
-    levels: list[FitLevel]
-    iterations: int
-    stop_reason: StopReason
-    """threshold: labels down to the stop threshold; converged: q' reached no new low for long; iterations: T.
-    model: none was done, a network fitted before was applied."""
     threshold: int
-    """The stop threshold in force: k of the silhouette phase, the number asked for, or that of the labels drawn."""
-    silhouette: Silhouette | None
-    """None where a number was there already and made the phase unnecessary."""
-    labels_per_iteration: list[int]
+    """Stop threshold: k of the silhouette phase, `min_labels`, or the number of labels drawn."""
+    precision: PrecisionName
+    levels: list[FitLevel] = field(default_factory=list)
+    stop_reason: StopReason = "iterations"
+    """threshold: few enough labels left; converged: q' reached no new low for `patience` iterations; iterations: T
+    reached; model: no fit, a network fitted earlier was applied."""
+    silhouette: Silhouette | None = None
+    """None if the threshold was given."""
+    labels_per_iteration: list[int] = field(default_factory=list)
     """q'."""
-    loss: list[float]
-    """L of eq. 7, and `SCRIBBLE_WEIGHT` times the scribble loss where there are scribbles."""
-    similarity_loss: list[float]
-    continuity_loss: list[float]
-    changed_fraction: list[float]
-    """Fraction of pixels whose label differs from the iteration before; 1 in the first of a level."""
-    precision: Literal["float32", "bfloat16"]
-    fused: bool
-    """Whether all iterations ran on dynaseg's fused CUDA kernels."""
-    captured: bool
+    loss: list[float] = field(default_factory=list)
+    """L of eq. 7, plus `SCRIBBLE_WEIGHT` times the scribble loss if there are scribbles."""
+    similarity_loss: list[float] = field(default_factory=list)
+    continuity_loss: list[float] = field(default_factory=list)
+    changed_fraction: list[float] = field(default_factory=list)
+    """Fraction of pixels whose label differs from the previous iteration's; 1 in the first of each level."""
+    fused: bool = False
+    """Whether all iterations used the fused CUDA kernels."""
+    captured: bool = False
     """Whether all iterations were replayed from a CUDA graph."""
-    seconds: float
+    seconds: float = 0.0
     """Wall time of the optimisation."""
+
+    @property
+    def width(self) -> int:
+        """Width in pixels at the last level."""
+        return self.levels[-1].width
+
+    @property
+    def height(self) -> int:
+        """Height in pixels at the last level."""
+        return self.levels[-1].height
+
+    @property
+    def iterations(self) -> int:
+        """Iterations over all levels."""
+        return len(self.labels_per_iteration)
 
 
 @dataclass(frozen=True)
 class Segmentation:
-    """The labels of one image: (H, W) uint8 (uint16 above 256), 0..num_labels-1 by falling area.
+    """The labels of one image, (H, W) uint8 (uint16 above 256 labels), 0..num_labels-1 by falling area.
 
-    Those of a network that was fitted to a folder are numbered by area over the folder: not all of them need to occur.
-    Labels that were drawn on the image stay as they were drawn, and the others take the smallest numbers left.
+    Labels of a folder's network are numbered by their area over the folder, so not all of them need to occur. Labels
+    drawn as scribbles keep their numbers, and the others take the smallest numbers left.
     """
 
     labels: NDArray[np.uint8] | NDArray[np.uint16]
     num_labels: int
-    """How many occur."""
+    """How many labels occur."""
     numbers: NDArray[np.int32]
-    """(C,) the label that each of the network's first C channels became; those that do not occur come last."""
+    """(C,) the label that each of the network's first C channels became; channels that do not occur come last."""
     fit: FitRecord
     seconds: float
-    """Wall time in the engine: silhouette phase where it was done here, fit, labelling and merging."""
+    """Wall time in the engine: fit, labelling and merging, and the silhouette phase unless it was done before."""

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
 
 from ..errors import UsageError
-from ..regions.connected import connected_regions
-from .agreement import Agreement, Row, agreement
-from .label_counts import LabelCounts
-from .metrics import class_ious, match_clusters, matched_pixels
-from .pooling import PooledMean, Spool
+from ..regions.segments import connected_regions
+from .contingency import ContingencyTable, compared
+from .headings import Row
+from .pooling import LabelCounts, Spool
+from .region_scores import RegionTotals
 
 MOST_CLASSES = 5000
-"""More distinct values than this are regions, not classes, and their assignment would take hours."""
+"""Most distinct values that count as classes: the assignment of more would take hours, and they are surely regions."""
 
 
 @dataclass(frozen=True)
@@ -29,33 +30,47 @@ class ClassScore:
     iou: float
     pixels: int
     label: int | None
-    """The predicted label that is taken for this class; None if there was none left."""
+    """The predicted label assigned to this class; None if there was none left."""
 
 
-@dataclass(frozen=True)
-class _Confusion:
-    """Pixels by class and label: a dense (classes, labels) matrix of the values that occur."""
+class _Confusion(NamedTuple):
+    """Pixels by class and label: a dense (classes, labels) matrix of the values that occur, in rising order."""
 
     classes: NDArray[np.int64]
     labels: NDArray[np.int64]
     pixels: NDArray[np.int64]
 
+    @classmethod
+    def of(cls, table: ContingencyTable, label_of: NDArray[np.int64]) -> _Confusion:
+        """Add up the columns of a table of segments by the label (C,) that each segment carries."""
+        labels, column = np.unique(label_of, return_inverse=True)
+        pixels = np.zeros((len(table.truth_values), len(labels)), dtype=np.int64)
+        np.add.at(pixels, (table.rows, column[table.columns]), table.counts)
+        return cls(table.truth_values.astype(np.int64), labels, pixels)
 
-@dataclass(frozen=True)
-class _Record:
-    """What is kept of an image until the assignment is known."""
+    def plus(self, other: _Confusion) -> _Confusion:
+        """The sum of both matrices over the values of either; UsageError if the values are too many to be classes."""
+        classes, labels = np.union1d(self.classes, other.classes), np.union1d(self.labels, other.labels)
+        for side, values in (("ground truth", classes), ("prediction", labels)):
+            if len(values) > MOST_CLASSES:
+                raise UsageError(
+                    f"the {side} has more than {MOST_CLASSES} distinct values, which are no classes;"
+                    " give `protocol=regions`"
+                )
+        pixels = np.zeros((len(classes), len(labels)), dtype=np.int64)
+        for one in (self, other):
+            pixels[np.ix_(np.searchsorted(classes, one.classes), np.searchsorted(labels, one.labels))] += one.pixels
+        return _Confusion(classes, labels, pixels)
 
-    name: str
-    confusion: _Confusion
-    regions: Row
-    counts: LabelCounts
+
+_NOTHING = _Confusion(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 0), np.int64))
 
 
 class ClassScores:
     """Mean IoU and pixel accuracy under one Hungarian assignment of labels to classes, over all pixels of the set.
 
-    The mean is over the classes that the ground truth has; one that no label is left for has an IoU of 0. Things are
-    the classes below `num_things` and stuff the others: their means are read from the same full confusion matrix.
+    The mean is over the classes that the ground truth has; a class that no label is left for has an IoU of 0. Things
+    are the classes below `num_things` and stuff the others: their means are read from the same full confusion matrix.
     Covering, Rand index and variation of information compare the predicted segments with the map of classes.
     """
 
@@ -63,12 +78,11 @@ class ClassScores:
         self._connected = connected
         self._num_things = num_things
         self._names = class_names
-        self._counts: Counter[tuple[int, int]] = Counter()
-        self._classes: set[int] = set()
-        self._labels: set[int] = set()
-        self._covering, self._pri, self._voi, self._segments = (PooledMean() for _ in range(4))
-        self._records: Spool[_Record] = Spool()
+        self._total = _NOTHING
+        self._regions = RegionTotals()
+        self._records: Spool[tuple[str, _Confusion, Row, LabelCounts]] = Spool()
         self._matched: dict[int, int] | None = None
+        """The label of each class that has one, until another image is added."""
 
     def add(
         self,
@@ -79,60 +93,37 @@ class ClassScores:
     ) -> None:
         """Count the (H, W) labels of one image against its (H, W) map of classes, less pixels that are `ignore` there.
 
-        Raises
-        ------
-        ImageError
-            If every pixel is to be ignored.
-        UsageError
-            If the values of the set are too many to be classes.
+        ImageError if no pixel is left; UsageError if the values of the set are too many to be classes.
         """
         (truth,) = annotations
         segments = connected_regions(prediction) if self._connected else prediction
         values, first = np.unique(segments, return_index=True)
-        one = agreement(truth, segments, ignore)
-        label_of = prediction.reshape(-1)[first][np.searchsorted(values, one.table.prediction_values)]
-        confusion = _confusion(one, label_of.astype(np.int64))
-        for row, column in zip(*np.nonzero(confusion.pixels), strict=True):
-            pair = int(confusion.classes[row]), int(confusion.labels[column])
-            self._counts[pair] += int(confusion.pixels[row, column])
-        self._classes.update(confusion.classes.tolist())
-        self._labels.update(confusion.labels.tolist())
-        self._refuse_regions()
-        self._covering.add(one.covered, one.table.pixels)
-        self._pri.add(one.rand_index)
-        self._voi.add(one.variation_of_information)
-        self._segments.add(len(values))
-        regions: Row = {
-            "covering": one.covered / one.table.pixels,
-            "pri": one.rand_index,
-            "voi": one.variation_of_information,
-            "segments": len(values),
-        }
-        self._records.append(_Record(name, confusion, regions, LabelCounts.of(prediction, [one])))
+        table = compared(truth, segments, ignore)
+        label_of = prediction.reshape(-1)[first][np.searchsorted(values, table.prediction_values)]
+        confusion = _Confusion.of(table, label_of.astype(np.int64))
+        self._total = self._total.plus(confusion)
         self._matched = None
+        regions = RegionTotals.of([table], len(values))
+        self._regions.include(regions)
+        row = {**regions.shared, "segments": len(values)}
+        self._records.append((name, confusion, row, LabelCounts.of(prediction, [table])))
 
     def metrics(self) -> Row:
-        """The set's."""
-        return {
-            **self._accuracy(self._total()),
-            "covering": self._covering.value,
-            "pri": self._pri.value,
-            "voi": self._voi.value,
-            "segments": self._segments.value,
-        }
+        """The metrics of the set."""
+        return {**self._accuracy(self._total), **self._regions.shared}
 
     def per_image(self) -> Iterator[tuple[str, Row]]:
-        """Each image's, in the order they were added, under the set's assignment."""
-        for record in self._records:
-            yield record.name, {**self._accuracy(record.confusion), **record.regions}
+        """Each image's metrics under the set's assignment, in the order they were added."""
+        for name, confusion, regions, _ in self._records:
+            yield name, {**self._accuracy(confusion), **regions}
 
     def label_counts(self) -> Iterator[tuple[str, LabelCounts]]:
-        """Each image's labels and classes, in the order they were added."""
-        return ((record.name, record.counts) for record in self._records)
+        """How many labels and classes each image has, in the order of `per_image`."""
+        return ((name, counts) for name, _, _, counts in self._records)
 
     def per_class(self) -> list[ClassScore]:
         """Every class of the ground truth, by its value."""
-        total, matched = self._total(), self._assignment()
+        total, matched = self._total, self._assignment()
         ious = class_ious(total.pixels, self._columns(total))
         return [
             ClassScore(
@@ -165,40 +156,37 @@ class ClassScores:
         found = [column.get(matched[value], -1) if value in matched else -1 for value in confusion.classes.tolist()]
         return np.array(found, dtype=np.int64)
 
-    def _total(self) -> _Confusion:
-        classes, labels = sorted(self._classes), sorted(self._labels)
-        row = {value: index for index, value in enumerate(classes)}
-        column = {value: index for index, value in enumerate(labels)}
-        pixels = np.zeros((len(classes), len(labels)), dtype=np.int64)
-        for (value, label), count in self._counts.items():
-            pixels[row[value], column[label]] = count
-        return _Confusion(np.array(classes, dtype=np.int64), np.array(labels, dtype=np.int64), pixels)
-
-    def _refuse_regions(self) -> None:
-        for what, values in (("ground truth", self._classes), ("prediction", self._labels)):
-            if len(values) > MOST_CLASSES:
-                raise UsageError(
-                    f"the {what} has more than {MOST_CLASSES} distinct values, which are no classes;"
-                    " give --protocol regions"
-                )
-
     def _assignment(self) -> dict[int, int]:
-        """The label of each class that has one."""
         if self._matched is None:
-            total = self._total()
-            columns = match_clusters(total.pixels).tolist()
-            labels = total.labels.tolist()
-            classes = total.classes.tolist()
+            columns, labels = match_clusters(self._total.pixels).tolist(), self._total.labels.tolist()
+            classes = self._total.classes.tolist()
             self._matched = {value: labels[at] for value, at in zip(classes, columns, strict=True) if at >= 0}
         return self._matched
 
 
-def _confusion(one: Agreement, label_of: NDArray[np.int64]) -> _Confusion:
-    """Add up the columns of a table of segments by the label (C,) that each segment carries."""
-    labels, column = np.unique(label_of, return_inverse=True)
-    pixels = np.zeros((len(one.table.truth_values), len(labels)), dtype=np.int64)
-    np.add.at(pixels, (one.table.rows, column[one.table.columns]), one.table.counts)
-    return _Confusion(one.table.truth_values.astype(np.int64), labels, pixels)
+def match_clusters(confusion: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Assign clusters to classes one to one, so that as many pixels as possible are right (Hungarian method).
+
+    `confusion` is (classes, clusters), pixels; the result is (classes,), the cluster of each class or -1 for none.
+    """
+    cluster = np.full(confusion.shape[0], -1, dtype=np.int64)
+    classes, clusters = linear_sum_assignment(confusion, maximize=True)
+    cluster[classes] = clusters
+    return cluster
+
+
+def class_ious(confusion: NDArray[np.int64], cluster: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Intersection over union of each class with its cluster, (classes,): 0 without one, NaN for an absent class."""
+    hits = matched_pixels(confusion, cluster)
+    areas = confusion.sum(1)
+    union = areas + np.where(cluster >= 0, confusion.sum(0)[cluster], 0) - hits
+    return np.where(areas > 0, hits / np.maximum(union, 1), np.nan)
+
+
+def matched_pixels(confusion: NDArray[np.int64], cluster: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Pixels of each class, (classes,), that its cluster covers."""
+    hits: NDArray[np.int64] = np.where(cluster >= 0, confusion[np.arange(len(cluster)), cluster], 0)
+    return hits
 
 
 def _mean(ious: NDArray[np.float64]) -> float | None:

@@ -1,10 +1,11 @@
-"""How metrics are named and written for people, on the terminal and in Markdown alike."""
+"""Metrics by name, and how they are named and written for people."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .agreement import Row
+Row = dict[str, float | None]
+"""Metrics by their names in the JSON and the CSV; None where there is nothing to measure."""
 
 HEADINGS = {
     "seconds": "s/image",

@@ -1,368 +1,155 @@
-"""Label maps, annotations and hierarchies from files, their values exactly as stored."""
+"""The user's label files below a folder, and the names by which they belong to photos."""
 
 from __future__ import annotations
 
-import io
-import math
+import os
 import re
-import warnings
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+import shlex
+import stat
+import unicodedata
+from collections.abc import Callable, Iterator
+from itertools import takewhile
+from pathlib import Path, PurePosixPath
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from ..errors import UsageError
+from ..files.reading import PHOTO_SUFFIXES
+from ..files.user_files import RESULTS, PassedOver, is_output_folder, kind_passed_over
+from ..images.label_maps import SUFFIXES
+from .segment_output import PRODUCTS
 
-from ..config import MAX_PIXELS
-from ..errors import DecodeError
-from ..formats import png
-from ..formats.foreign import is_heif
-from ..formats.frames import count_frames
-from ..formats.pillow import pillow_for
-from ..formats.tiff import first_page, is_tiff, rare_compression, read_tiff
-from ..images import read_file, read_image
-from ..regions.hierarchy import Hierarchy, hierarchy_of
-from .matlab import DAMAGE, MATLAB_BYTES, Matrix, read_matlab
+_KINDS = ("labelTrainIds", "labelIds", "instanceTrainIds", "instanceIds", "color")
+"""Cityscapes' maps of a photo, best first: labelTrainIds marks the pixels that its benchmark ignores by 255."""
+_SOURCES = ("_gtFine", "_gtCoarse", "_gt", "")
+_CITYSCAPES = re.compile(rf"({'|'.join(_SOURCES[:-1])}|)_({'|'.join(_KINDS)})$")
+_TRUTH = re.compile(
+    r"(?i:[_\-. ](?:pixelmaps?|seg|segm|segmentations?|masks?|labels?|labelmaps?|gt|ground_?truth|annotations?|anno))$"
+    r"|_[LP]$"  # CamVid
+)
+_PHOTO = re.compile(r"(?i:_(?:leftImg8bit|rightImg8bit|rgb_anon|rgb|images?|img|im|photo|sat))$")
 
-IMAGE_FORMATS = {".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BMP", ".gif": "GIF", ".pgm": "PPM"}
-"""Lossless formats only, by suffix: a label that JPEG has smoothed is another label."""
-SUFFIXES = (*IMAGE_FORMATS, ".mat", ".npy")
-PGM_HEADER = re.compile(rb"P[25]" + rb"(?:\s|#[^\r\n]*[\r\n])+(\d+)" * 3)
-"""Width, height and the value of white; P2 is written in digits, P5 in bytes."""
-_OTHER_FORMATS = {"JPEG": "JPEG", "MPO": "JPEG", "WEBP": "WebP", "JPEG2000": "JPEG 2000", "AVIF": "AVIF"}
-"""Formats that are opened only to name them in the refusal: they may have changed the labels."""
-_ANNOTATIONS = "groundTruth"
-"""BSDS500's variable: a cell for each annotator."""
-LARGEST = 2.0**53
-"""From here on, floating point has no place for every whole number."""
-
-LabelMap = NDArray[np.integer[Any]]
+Rank = tuple[int, int]
 
 
-@dataclass(frozen=True)
-class _Limit:
-    """How many pixels an image may have; `boundaries` says that its map is (2H-1, 2W-1), and not (H, W)."""
+def label_files(
+    folder: Path,
+    passed: PassedOver | None = None,
+    command: Callable[[Path], str] | None = None,
+    *,
+    segmentable: bool = False,
+) -> dict[str, Path]:
+    """Label files below a folder, by their path there without extension, as `composed` writes it.
 
-    max_pixels: int
-    boundaries: bool = False
-
-    def check(self, shape: tuple[int, ...]) -> None:
-        height, width = ((side + 1) // 2 for side in shape) if self.boundaries else shape
-        if height * width > self.max_pixels:
-            raise DecodeError(f"{width} x {height} pixels are more than --max-pixels {self.max_pixels} allows")
-
-
-def read_label_map(path: Path, max_pixels: int) -> LabelMap:
-    """The one label map of a file, an (H, W) integer array.
-
-    Grey and palette images give their values or indices; a colour image gives 0xRRGGBB, every distinct colour a label.
+    Parameters
+    ----------
+    passed : counts what is passed over.
+    command : gives the command with another folder in place of this one, for hints.
+    segmentable : whether to hint at `segment` if the folder holds photos.
 
     Raises
     ------
-    DecodeError
-        If the file cannot be read as one label map of at most `max_pixels` pixels.
+    UsageError
+        If it is no folder, cannot be listed or holds no label files, or two of them have one name.
     """
-    return _only(path, _Limit(max_pixels))
-
-
-def decode_label_image(content: bytes, file_format: str, max_pixels: int) -> LabelMap:
-    """As `read_label_map`, of the content of an image file; errors do not name it.
-
-    Raises
-    ------
-    DecodeError
-        If it is not one label map of at most `max_pixels` pixels, of a format that is among `IMAGE_FORMATS`.
-    """
-    if not content:
-        raise DecodeError("the file is empty")
-    return _read_image(content, file_format, _Limit(max_pixels))
-
-
-def read_annotations(path: Path, max_pixels: int) -> list[LabelMap]:
-    """Every label map of a file, (H, W) each and of one shape: all annotators of a BSDS500 ``.mat``, else one.
-
-    Raises
-    ------
-    DecodeError
-        As `read_label_map`.
-    """
-    return _maps(path, _Limit(max_pixels))
-
-
-def read_hierarchy(path: Path | str, max_pixels: int = MAX_PIXELS) -> Hierarchy:
-    """The hierarchy of a file's one boundary map, (2H-1, 2W-1) for an image of H x W pixels.
-
-    Raises
-    ------
-    DecodeError
-        If the file cannot be read as the boundary map of an image of at most `max_pixels` pixels.
-    """
-    path = Path(path)
-    boundaries = _only(path, _Limit(max_pixels, boundaries=True))
-    if boundaries.dtype.itemsize < 2:
-        raise DecodeError(f"{path}: its values have 8 bits, and the strengths of a boundary map 16")
-    try:
-        return hierarchy_of(boundaries)
-    except ValueError as error:
-        raise DecodeError(f"{path}: {error}") from None
-
-
-def _only(path: Path, limit: _Limit) -> LabelMap:
-    maps = _maps(path, limit)
-    if len(maps) > 1:
-        raise DecodeError(f"{path}: holds {len(maps)} segmentations where one is needed")
-    return maps[0]
-
-
-def _maps(path: Path, limit: _Limit) -> list[LabelMap]:
-    try:
+    if is_file(folder):
+        raise UsageError(f"{folder} is a file and the other a folder: give two folders, or two files")
+    found: dict[str, Path] = {}
+    passed = PassedOver() if passed is None else passed
+    outputs: list[Path] = []
+    photo: Path | None = None
+    for path in _walk(folder, passed, outputs):
         suffix = path.suffix.lower()
-        if not path.stat().st_size:
-            raise DecodeError("the file is empty")
-        if suffix == ".mat":
-            maps = _read_matlab(_matlab_content(path), limit)
-        elif suffix == ".npy":
-            maps = [_read_numpy(path, limit)]
-        elif suffix in IMAGE_FORMATS:
-            maps = [_read_image(read_image(path, limit.max_pixels), IMAGE_FORMATS[suffix], limit)]
-        else:
-            raise DecodeError(f"not a label file: its name ends in none of {' '.join(SUFFIXES)}")
-        for labels in maps:
-            if labels.shape != maps[0].shape:
-                raise DecodeError("its segmentations differ in size")
-            if labels.size == 0:
-                raise DecodeError("it has no pixels")
-            limit.check(labels.shape)
-    except DecodeError as error:
-        raise DecodeError(f"{path}: {error}") from None
-    except OSError as error:
-        raise DecodeError(f"{path}: {error.strerror or error}") from error
-    return maps
+        if suffix not in SUFFIXES:
+            photo = photo or (path if suffix in PHOTO_SUFFIXES else None)
+            continue
+        name = composed(path.relative_to(folder).as_posix().removesuffix(path.suffix))
+        other = found.setdefault(name, path)
+        if other != path:
+            raise UsageError(f"{other} and {path} are both named {name}; keep one of them in the folder")
+    if found:
+        return found
+    said = f"no label files in {folder}: looked for names ending in {' '.join(SUFFIXES)}"
+    if passed:
+        said += f"; passed over: {passed.describe()}"
+    if command is not None and folder.resolve().name in PRODUCTS and is_output_folder(folder.resolve().parent):
+        said += f"; did you mean: {command(parent_folder(folder))}"
+    elif outputs:
+        said += f"; to take one of them: {command(outputs[0])}" if command is not None else f"; name {outputs[0]}"
+    elif photo is not None:
+        said += f"; it holds photos such as {photo}"
+        said += f", and label maps are needed: dynaseg segment {shlex.quote(str(folder))}" if segmentable else ""
+    raise UsageError(said)
 
 
-def is_bsds500(path: Path) -> bool:
-    """Whether a file, one that `read_annotations` can read, holds annotations as BSDS500 lays them out."""
-    return path.suffix.lower() == ".mat" and _ANNOTATIONS in read_matlab(_matlab_content(path))
+def _walk(folder: Path, passed: PassedOver, outputs: list[Path]) -> Iterator[Path]:
+    """The user's files below a folder. Folders below it that dynaseg wrote are left out and added to `outputs`."""
 
+    def surface(error: OSError) -> None:
+        raise UsageError(f"{error.filename} cannot be listed: {error.strerror}")
 
-def is_color(path: Path) -> bool:
-    """Whether a file is an image whose colours are taken for labels."""
-    if path.suffix.lower() not in IMAGE_FORMATS:
-        return False
-    try:
-        content = read_image(path, MAX_PIXELS)
-        with pillow_for(content, MAX_PIXELS), _opened(content) as image:
-            return image.format in IMAGE_FORMATS.values() and image.mode in ("RGB", "RGBA")
-    except Exception:  # unreadable: the reader says so
-        return False
-
-
-def _under_another_name(stored: str, file_format: str) -> DecodeError:
-    return DecodeError(f"a {stored} file under the name of a {file_format}; save the labels as PNG, without loss")
-
-
-def _opened(content: bytes) -> Image.Image:
-    """An image of any known format, its pixels not yet decoded."""
-    Image.init()
-    known = [name for name in (*dict.fromkeys(IMAGE_FORMATS.values()), *_OTHER_FORMATS) if name in Image.OPEN]
-    return Image.open(
-        io.BytesIO(png.without_metadata(content) if content.startswith(png.MARK) else content), formats=known
-    )
-
-
-def _read_image(content: bytes, file_format: str, limit: _Limit) -> LabelMap:
-    try:
-        with pillow_for(content, limit.max_pixels):
-            image = _opened(content)
-            if image.format in _OTHER_FORMATS:
-                raise _under_another_name(_OTHER_FORMATS[image.format], file_format)
-            limit.check((image.height, image.width))
-            if count_frames(content)[0] > 1:
-                raise DecodeError("it has more than one frame where one label map is needed")
-            white = _stored_white(image, content)
-            if _is_swapped(image, content):
-                return _read_tiff(content, limit)
-            try:
-                image.load()
-            except OSError as error:
-                page = first_page(content)
-                if page is not None and (rare := rare_compression(page)) is not None:
-                    raise DecodeError(f"its {rare} compression cannot be read here; save it with deflate") from error
-                raise
-            return _values(image, white)
-    except (DecodeError, MemoryError):
-        raise
-    except UnidentifiedImageError as error:
-        if is_heif(content):
-            raise _under_another_name("HEIC", file_format) from None
-        if not is_tiff(content):
-            raise DecodeError(f"damaged, or not a {file_format} file") from error
-        with pillow_for(content, limit.max_pixels):
-            return _read_tiff(content, limit)
-    except Image.DecompressionBombError:
-        raise DecodeError(f"more pixels than --max-pixels {limit.max_pixels} allows") from None
-    except Exception as error:  # Pillow's decoders raise anything at all on damaged files
-        raise DecodeError(f"damaged, or not a {file_format} file") from error
-
-
-def _read_tiff(content: bytes, limit: _Limit) -> LabelMap:
-    """A TIFF whose samples Pillow does not support or misreads."""
-    page = first_page(content)
-    if page is not None:
-        limit.check((page.imagelength, page.imagewidth))
-        if page.dtype is not None and page.dtype.kind == "c":
-            raise DecodeError(f"pixels of {page.dtype} are not labels; save integers")
-    if count_frames(content)[0] > 1:
-        raise DecodeError("it has more than one frame where one label map is needed")
-    image = read_tiff(content, (4 if limit.boundaries else 1) * limit.max_pixels)
-    if image.white_is_zero:
-        raise DecodeError("its grey runs from white to black; save it with 0 for black")
-    if image.bands or image.values.ndim > 2 or image.alpha is not None:
-        bands = image.bands or "several"
-        raise DecodeError(
-            f"{bands} bands of {image.values.dtype} where one label map is needed; save the band of labels alone"
+    for place, folders, files in os.walk(folder, onerror=surface, followlinks=True):
+        here = Path(place)
+        if here != folder and is_output_folder(here, {*folders, *files}):
+            passed.add(RESULTS, here)
+            outputs.append(here)
+            folders.clear()
+            continue
+        for name in (*folders, *(file for file in files if PurePosixPath(file).suffix.lower() in SUFFIXES)):
+            if (kind := kind_passed_over(name)) is not None:
+                passed.add(kind, here / name)
+        folders[:] = sorted(
+            name for name in folders if kind_passed_over(name) is None and not _leads_back(here / name, folder)
         )
-    return _whole(image.values)
+        yield from (here / file for file in sorted(files) if kind_passed_over(file) is None)
 
 
-def _stored_white(image: Image.Image, content: bytes) -> int | None:
-    """The value that white has in a file whose grey Pillow stretches to 8 or 16 bits; None if it leaves it alone.
-
-    Raises
-    ------
-    DecodeError
-        If Pillow cannot give the values that are stored.
-    """
-    bits = 8
-    if image.format == "PNG":
-        bits, color_type = content[24], content[25]
-        if bits == 16 and color_type != 0:
-            raise DecodeError("its 16-bit colour or alpha would be read as 8-bit; save plain grey, or 8-bit colours")
-    elif image.format == "TIFF":
-        tags: Any = image.tag_v2  # type: ignore[attr-defined]
-        samples = tags.get(258, (1,))
-        bits = samples[0]
-        if len(samples) > 1 and max(samples) > 8:
-            if len(samples) not in (3, 4):
-                raise DecodeError(f"{len(samples)} bands of {bits} bits where one map is needed; save that band alone")
-            raise DecodeError("its 16-bit colour would be read as 8-bit; save plain grey, or 8-bit colours")
-        if tags.get(262) == 0:
-            raise DecodeError("its grey runs from white to black; save it with 0 for black")
-        if "jpeg" in str(image.info.get("compression")):
-            raise DecodeError("JPEG compression has changed its labels; save it without loss")
-    elif image.format == "PPM":
-        header = PGM_HEADER.match(content)
-        if header is None:
-            raise DecodeError("not a grey PGM file (P2 or P5)")
-        return int(header[3])
-    return 2**bits - 1 if image.mode == "L" and bits < 8 else None
+def _leads_back(link: Path, top: Path) -> bool:
+    """Whether a folder below `top` is a link to one that was passed on the way to it, and so has no end."""
+    if not link.is_symlink():
+        return False
+    target = link.resolve()
+    passed = takewhile(lambda folder: folder != top, link.parents)
+    return any(folder.resolve() == target for folder in (*passed, top))
 
 
-def _values(image: Image.Image, white: int | None) -> LabelMap:
-    if image.mode in ("RGBA", "LA", "PA"):
-        if image.getchannel("A").getextrema() != (255, 255):
-            raise DecodeError("it is partly transparent, which no label is")
-        image = image.convert("RGB") if image.mode == "RGBA" else image.getchannel(0)
-    if image.mode == "1":
-        return np.asarray(image).astype(np.uint8)
-    if image.mode in ("L", "P") or image.mode.startswith("I"):
-        values: LabelMap = np.asarray(image)
-        if image.format == "TIFF":
-            values = _signed(values, image.tag_v2)  # type: ignore[attr-defined]
-        return values if white is None else _unstretched(values, white)
-    if image.mode == "F":
-        return _whole(np.asarray(image))
-    if image.mode == "RGB":
-        red, green, blue = (np.asarray(image)[..., channel].astype(np.int32) for channel in range(3))
-        return red << 16 | green << 8 | blue
-    raise DecodeError(f"pixels of kind {image.mode} are not labels; save integers")
-
-
-def _is_swapped(image: Image.Image, content: bytes) -> bool:
-    """Whether Pillow misreads the byte order of a TIFF: signed or 32-bit samples, big-endian and compressed."""
-    return image.mode in ("I", "F") and content.startswith(b"MM") and image.info.get("compression") != "raw"
-
-
-def _signed(values: LabelMap, tags: Any) -> LabelMap:
-    """The values of a TIFF with the right sign: Pillow takes 8-bit samples as unsigned, 32-bit ones as signed."""
-    (sample_format, *_), (bits, *_) = tags.get(339, (1,)), tags.get(258, (1,))
-    if (sample_format, bits) == (2, 8):
-        return values.view(np.int8)
-    return values.view(np.uint32) if (sample_format, bits) == (1, 32) else values
-
-
-def _whole(values: NDArray[Any]) -> LabelMap:
-    """Values as integers; floating point is converted if all of it is whole.
-
-    Raises
-    ------
-    DecodeError
-        If some are not whole, or too large for floating point to represent every integer.
-    """
-    if values.dtype.kind != "f":
-        return values
-    wide = values.astype(np.float64, copy=False)
-    if not (np.all(np.abs(wide) < LARGEST) and np.array_equal(wide, np.rint(wide))):
-        raise DecodeError("its numbers are not whole, or too large for labels")
-    return wide.astype(np.int64)
-
-
-def _unstretched(values: LabelMap, white: int) -> LabelMap:
-    full = 255 if values.dtype == np.uint8 else 65535
-    stored: LabelMap = (values.astype(np.uint32) * white + full // 2) // full
-    return stored.astype(values.dtype)
-
-
-def _read_numpy(path: Path, limit: _Limit) -> LabelMap:
+def is_file(path: Path) -> bool:
+    """Whether a path is no folder; UsageError if there is nothing, or it cannot be found out."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about the headers of damaged files
-            stored = np.lib.format.open_memmap(path, mode="r")  # np.load would take .npz archives for it
-    except OSError:
-        raise
-    except Exception as error:
-        raise DecodeError("damaged, or not an .npy file of numbers") from error
-    shape = stored.shape
-    if len(shape) == 3 and 1 in (shape[0], shape[2]):  # a stack of one map
-        shape = shape[1:] if shape[0] == 1 else shape[:2]
-    if len(shape) != 2 or stored.dtype.kind not in "iubf":
-        raise DecodeError(f"an array of {stored.dtype}, shape {stored.shape}, where (H, W) integers are needed")
-    limit.check(shape)
-    return _whole(np.array(stored.reshape(shape), dtype=np.uint8 if stored.dtype.kind == "b" else None))
+        return not stat.S_ISDIR(path.stat().st_mode)
+    except FileNotFoundError:
+        raise UsageError(f"{path} does not exist") from None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from None
 
 
-def _matlab_content(path: Path) -> bytes:
-    return read_file(path, MATLAB_BYTES, f"the {MATLAB_BYTES >> 20} MiB that a .mat may have")
+def parent_folder(path: Path) -> Path:
+    return path.parent if path.name not in ("", "..") else path.resolve().parent
 
 
-def _read_matlab(content: bytes, limit: _Limit) -> list[LabelMap]:
-    if content[:10] == b"MATLAB 7.3":
-        raise DecodeError("MATLAB 7.3 files are not read; save it with -v7")
-    variables = read_matlab(content)
-    if _ANNOTATIONS in variables:
-        try:
-            maps = [_integers(cell.field("Segmentation"), limit) for cell in variables[_ANNOTATIONS].cells()]
-        except DAMAGE as error:
-            raise DecodeError("its groundTruth is damaged, or not laid out as BSDS500's") from error
-        if not maps:
-            raise DecodeError("its groundTruth is empty")
-        return maps
-    matrices = [
-        one for one in variables.values() if one.is_numeric and len(one.shape) == 2 and math.prod(one.shape) > 1
-    ]
-    if len(matrices) != 1:
-        names = ", ".join(variables) or "nothing"
-        raise DecodeError(f"it holds {names}: neither BSDS500's groundTruth nor one matrix of labels")
-    try:
-        return [_integers(matrices[0], limit)]
-    except DAMAGE as error:
-        raise DecodeError("damaged") from error
+def composed(name: str) -> str:
+    """A name with its accents as one character each (NFC): some systems store them apart, and mean the same name."""
+    return unicodedata.normalize("NFC", name)
 
 
-def _integers(matrix: Matrix, limit: _Limit) -> LabelMap:
-    """MATLAB's numbers are floating point unless asked otherwise."""
-    if len(matrix.shape) != 2:
-        raise ValueError("not two-dimensional")
-    limit.check(matrix.shape)
-    return _whole(matrix.numbers())
+def without_truth_suffix(name: str) -> tuple[str, str, Rank]:
+    """The name of a ground truth without its data set's suffix, the suffix, and its rank (lower is better)."""
+    found = _CITYSCAPES.search(name)
+    if found is not None:
+        rank = _KINDS.index(found[2]), _SOURCES.index(found[1])
+    else:
+        found, rank = _TRUTH.search(name), (0, 0)
+    if found is None or not PurePosixPath(name[: found.start()]).name or name[: found.start()].endswith("/"):
+        return name, "", (-1, 0)
+    return name[: found.start()], found[0], rank
+
+
+def names_of_photo(name: str) -> list[str]:
+    """The name of a photo: as it is, without a kept extension, and without its data set's suffix."""
+    suffix = PurePosixPath(name).suffix
+    names = [name, *([name.removesuffix(suffix)] if suffix.lower() in PHOTO_SUFFIXES else [])]
+    shorter = _PHOTO.sub("", names[-1])
+    return [*names, shorter] if shorter not in names and not shorter.endswith("/") and shorter else names
+
+
+def shortest(name: str) -> str:
+    """A name without the suffixes that data sets add to photos or to ground truths."""
+    return names_of_photo(without_truth_suffix(name)[0])[-1]

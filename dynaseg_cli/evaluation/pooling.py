@@ -1,13 +1,18 @@
-"""What a set of images is summed up in: memory does not grow with their number."""
+"""Sums and records over a set of images, in memory that does not grow with their number."""
 
 from __future__ import annotations
 
 import pickle
 import tempfile
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .contingency import ContingencyTable
 
 Record = TypeVar("Record")
 
@@ -24,13 +29,46 @@ class PooledMean:
         self.count += count
 
     def include(self, other: PooledMean) -> None:
-        """Add all that another one holds."""
         self.add(other.total, other.count)
 
     @property
     def value(self) -> float | None:
-        """None while there is nothing to average."""
+        """The mean; None while there is nothing to average."""
         return self.total / self.count if self.count else None
+
+
+@dataclass(frozen=True)
+class LabelCounts:
+    """How many labels one image has in its prediction and its ground truth, and how many pixels were ignored."""
+
+    predicted: int
+    """Distinct values of the label map as it was given, before labels are split into connected segments."""
+    truth: tuple[int, ...]
+    """Segments, or classes, of each annotation, without those to be ignored."""
+    ignored: int = 0
+    """Ignored pixels of the annotations."""
+    pixels: int = 0
+    """Pixels of the annotations, including ignored ones."""
+
+    @classmethod
+    def of(cls, prediction: NDArray[np.integer], tables: Sequence[ContingencyTable]) -> LabelCounts:
+        """Count the values of an (H, W) map, and the segments of the annotations that it was compared with."""
+        pixels = prediction.size * len(tables)
+        return cls(
+            predicted=len(np.unique(prediction)),
+            truth=tuple(len(one.truth_areas) for one in tables),
+            ignored=pixels - sum(one.pixels for one in tables),
+            pixels=pixels,
+        )
+
+    @property
+    def truth_mean(self) -> float:
+        return sum(self.truth) / len(self.truth)
+
+    @property
+    def ignored_fraction(self) -> float:
+        """Share of the annotations' pixels that are ignored, 0..1."""
+        return self.ignored / self.pixels if self.pixels else 0.0
 
 
 class Spool(Generic[Record]):

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ..regions.connected import connected_regions
-from .agreement import Agreement, Row, agreement
-from .label_counts import LabelCounts
-from .pooling import PooledMean, Spool
+from ..regions.segments import connected_regions
+from .contingency import ContingencyTable, compared
+from .headings import Row
+from .pooling import LabelCounts, PooledMean, Spool
 
 
 @dataclass
@@ -27,18 +27,18 @@ class RegionTotals:
     segments: PooledMean = field(default_factory=PooledMean)
 
     @classmethod
-    def of(cls, annotations: Sequence[Agreement], segments: int) -> RegionTotals:
-        """Those of one image, by the agreements of its segments with each of its annotations."""
+    def of(cls, tables: Sequence[ContingencyTable], segments: int) -> RegionTotals:
+        """The sums of one image with so many `segments`, from its table with each annotation."""
         totals = cls()
-        by_segments = sorted(annotations, key=lambda one: len(one.overlaps))
-        chosen = ((totals.all, annotations), (totals.coarse, by_segments[:1]), (totals.fine, by_segments[-1:]))
+        by_segments = sorted(tables, key=lambda one: len(one.truth_areas))
+        chosen = ((totals.all, tables), (totals.coarse, by_segments[:1]), (totals.fine, by_segments[-1:]))
         for mean, members in chosen:
             for one in members:
-                mean.add(float(one.overlaps.sum()), len(one.overlaps))
-        for one in annotations:
-            totals.covering.add(one.covered, one.table.pixels)
-        totals.pri.add(float(np.mean([one.rand_index for one in annotations])))
-        totals.voi.add(float(np.mean([one.variation_of_information for one in annotations])))
+                mean.add(float(one.best_overlaps.sum()), len(one.best_overlaps))
+        for one in tables:
+            totals.covering.add(one.covered, one.pixels)
+        totals.pri.add(float(np.mean([one.rand_index for one in tables])))
+        totals.voi.add(float(np.mean([one.variation_of_information for one in tables])))
         totals.segments.add(segments)
         return totals
 
@@ -46,43 +46,20 @@ class RegionTotals:
         for name, mean in vars(self).items():
             mean.include(getattr(image, name))
 
+    @property
+    def shared(self) -> Row:
+        """The metrics that every protocol has."""
+        return {name: getattr(self, name).value for name in ("covering", "pri", "voi", "segments")}
+
     def row(self, *, annotators: bool) -> Row:
-        """The metrics; of several `annotators`, mIoU by the subsets of their annotations."""
-        miou = {"all": self.all.value, "fine": self.fine.value, "coarse": self.coarse.value}
-        values = [value for value in miou.values() if value is not None]
-        named: Row = {f"miou_{subset}": value for subset, value in miou.items()}
-        named["miou_mean"] = sum(values) / len(values) if values else None
-        return {
-            **(named if annotators else {"miou": miou["all"]}),
-            "covering": self.covering.value,
-            "pri": self.pri.value,
-            "voi": self.voi.value,
-            "segments": self.segments.value,
-        }
-
-
-def region_totals(
-    prediction: NDArray[np.integer], annotations: Sequence[NDArray[np.integer]], *, connected: bool, ignore: int | None
-) -> RegionTotals:
-    """The sums of one image: its (H, W) labels against its (H, W) annotations."""
-    return RegionTotals.of(*_compared(prediction, annotations, connected=connected, ignore=ignore))
-
-
-def _compared(
-    prediction: NDArray[np.integer], annotations: Sequence[NDArray[np.integer]], *, connected: bool, ignore: int | None
-) -> tuple[list[Agreement], int]:
-    """The agreements of a map's segments with its annotations, and how many segments it has."""
-    segments = connected_regions(prediction) if connected else prediction
-    return [agreement(truth, segments, ignore) for truth in annotations], len(np.unique(segments))
-
-
-@dataclass(frozen=True)
-class _Record:
-    """What is kept of an image."""
-
-    name: str
-    row: Row
-    counts: LabelCounts
+        """All metrics; with several `annotators`, mIoU by subsets of their annotations."""
+        if not annotators:
+            return {"miou": self.all.value, **self.shared}
+        miou = [self.all.value, self.fine.value, self.coarse.value]
+        values = [value for value in miou if value is not None]
+        mean = sum(values) / len(values) if values else None
+        names = ("miou_all", "miou_fine", "miou_coarse", "miou_mean")
+        return {**dict(zip(names, (*miou, mean), strict=True)), **self.shared}
 
 
 class RegionScores:
@@ -98,7 +75,7 @@ class RegionScores:
         self._annotators = annotators
         self._connected = connected
         self._set = RegionTotals()
-        self._records: Spool[_Record] = Spool()
+        self._records: Spool[tuple[str, Row, LabelCounts]] = Spool()
 
     def add(
         self,
@@ -108,20 +85,21 @@ class RegionScores:
         ignore: int | None = None,
     ) -> None:
         """Score (H, W) labels of one image against its (H, W) annotations, without pixels where these are `ignore`."""
-        agreements, segments = _compared(prediction, annotations, connected=self._connected, ignore=ignore)
-        image = RegionTotals.of(agreements, segments)
+        segments = connected_regions(prediction) if self._connected else prediction
+        tables = [compared(truth, segments, ignore) for truth in annotations]
+        image = RegionTotals.of(tables, len(np.unique(segments)))
         self._set.include(image)
-        counts = LabelCounts.of(prediction, agreements)
-        self._records.append(_Record(name, image.row(annotators=self._annotators), counts))
+        row = image.row(annotators=self._annotators)
+        self._records.append((name, row, LabelCounts.of(prediction, tables)))
 
     def metrics(self) -> Row:
-        """The set's."""
+        """The metrics of the set."""
         return self._set.row(annotators=self._annotators)
 
     def per_image(self) -> Iterator[tuple[str, Row]]:
-        """Each image's, in the order they were added."""
-        return ((record.name, record.row) for record in self._records)
+        """Each image's metrics, in the order they were added."""
+        return ((name, row) for name, row, _ in self._records)
 
     def label_counts(self) -> Iterator[tuple[str, LabelCounts]]:
-        """Each image's, in the order they were added."""
-        return ((record.name, record.counts) for record in self._records)
+        """How many labels each image has, in the order of `per_image`."""
+        return ((name, counts) for name, _, counts in self._records)

@@ -1,31 +1,56 @@
-"""What `segment` left beside the maps that it wrote: read as the JSON that it is, where there is any."""
+"""The folder that `segment` wrote: its maps to score, and how they were made."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from ..config import Use
-from ..errors import DecodeError
-from ..images import read_file
+from ..config import Product, Use
+from ..errors import DecodeError, UsageError
+from ..files.reading import read_file
+from ..files.user_files import RUN_NAME, is_output_folder
 
+PRODUCTS = get_args(Product)
+"""Folders that `segment` writes below an output folder."""
 MOST_BYTES = 256 << 20
 """Limit on the size of a JSON file that `segment` wrote."""
 MOST_CLUSTERS = 1 << 16
-"""More than this no map tells apart, and no silhouette phase has tried."""
+"""Most clusters that a silhouette phase can have chosen: as many as a 16-bit map tells apart."""
+
+
+def maps_folder(prediction: Path, use: Use) -> Path:
+    """The folder of the maps to `use` if `segment` wrote `prediction`, else `prediction` itself.
+
+    Raises
+    ------
+    UsageError
+        If `segment` wrote it without these maps.
+    """
+    maps = prediction / use
+    if maps.is_dir():
+        return maps
+    # Below the folder of the maps itself are the folders of the photos, which may be called anything.
+    itself = prediction.resolve().name == use
+    written = () if use == "labels" else ("labels", "stats")
+    if not itself and (is_output_folder(prediction) or any((prediction / folder).is_dir() for folder in written)):
+        saved = ",".join(dict.fromkeys(("labels", "color", "stats", use)))
+        raise UsageError(f"{prediction} has no {use}/, which segment writes with --save {saved}")
+    return prediction
+
+
+def lies_in_output(path: Path) -> bool:
+    """Whether dynaseg wrote a folder or one above it."""
+    here = path.resolve()
+    return any(is_output_folder(folder) for folder in (here, *here.parents))
 
 
 def options_of_run(prediction: Path) -> dict[str, Any] | None:
     """The options that `segment` wrote these maps with; None if it did not."""
     here = prediction.resolve()
     outputs = [here, *(folder.parent for folder in (here, *here.parents) if folder.name in get_args(Use))]
-    for folder in outputs:
-        options = _read(folder / "run.json", "options")
-        if isinstance(options, dict):
-            return options
-    return None
+    found = (_read(folder / RUN_NAME, "options") for folder in outputs)
+    return next((options for options in found if isinstance(options, dict)), None)
 
 
 def silhouette_of_image(path: Path) -> int | None:
@@ -41,14 +66,11 @@ def silhouette_of_image(path: Path) -> int | None:
 
 
 def _read(path: Path, *keys: str) -> Any:
-    """What a JSON file has under these keys, one inside the other; None for whatever reason it has nothing."""
+    """The value that a JSON file has under these keys, one inside the other; None if it cannot be read."""
     try:
-        return _inside(json.loads(read_file(path, MOST_BYTES, "is looked at")), keys)
+        value = json.loads(read_file(path, MOST_BYTES, "is looked at"))
+        for key in keys:
+            value = value[key]
     except (DecodeError, OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
-
-
-def _inside(document: Any, keys: Sequence[str]) -> Any:
-    for key in keys:
-        document = document[key]
-    return document
+    return value

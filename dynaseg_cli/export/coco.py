@@ -1,25 +1,118 @@
-"""What COCO's two formats have in common: one JSON document, written as the images come."""
+"""COCO: instances with run-length encoded masks, and panoptic PNGs. Each is a JSON document, written as images come."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
 from .. import __version__
 from ..errors import ImageError
-from .source import Source
+from ..pictures.palette import label_color
+from .folder import ExportFolder, encode_png
+from .source import Categories, Map, Prepare, Source
+
+RLE_FILE = "coco-rle.json"
+PANOPTIC_FILE, PANOPTIC_FOLDER = "coco-panoptic.json", "coco-panoptic"
+MOST_SEGMENTS = (1 << 24) - 1
+"""Segments that the colours of a panoptic PNG can number; black is void."""
 
 Entry = dict[str, Any]
 
 
-class Document:
-    """A data set as JSON: the annotations go to the stream at once, and the images, which are few, at the end."""
+@contextmanager
+def coco_rle(folder: ExportFolder, categories: Categories) -> Iterator[Prepare]:
+    """Write ``coco-rle.json``: each segment is an annotation, its mask a compressed run-length encoding."""
+    entries = [_category(number, name) for number, name in enumerate(categories.names, 1)]
+    with folder.open(RLE_FILE) as stream:
+        document = _Document(stream, entries)
+
+        def prepare(source: Source) -> Callable[[], object]:
+            size = [source.runs.height, source.runs.width]
+            masks = zip(_segment_entries(source), source.runs.compressed(), strict=True)
+            annotations = [
+                {
+                    "id": number,
+                    "image_id": source.number,
+                    "category_id": segment["category_id"],
+                    "segmentation": {"size": size, "counts": counts},
+                    **{name: segment[name] for name in ("area", "bbox", "iscrowd")},
+                }
+                for number, (segment, counts) in enumerate(masks, document.annotations + 1)
+            ]
+            return document.add(source, annotations)
+
+        yield prepare
+        document.finish()
+
+
+@contextmanager
+def coco_panoptic(folder: ExportFolder, categories: Categories) -> Iterator[Prepare]:
+    """Write ``coco-panoptic.json``, and ``coco-panoptic/`` with a PNG for each image, whose colours are its segments.
+
+    PNGs of other images that an earlier export left are removed.
+    """
+    folder.refuse_unwritable(f"{PANOPTIC_FOLDER}/any")
+    # No document while pictures are replaced.
+    folder.remove(PANOPTIC_FILE)
+    entries = [
+        {**_category(label + 1, name), "isthing": int(categories.things), "color": list(label_color(label))}
+        for label, name in enumerate(categories.names)
+    ]
+    with folder.open(PANOPTIC_FILE) as stream:
+        document = _Document(stream, entries)
+        files: set[str] = set()
+
+        def prepare(source: Source) -> Callable[[], object]:
+            last = source.runs.segments[-1]
+            if last >= MOST_SEGMENTS:
+                raise ImageError(f"has segment {last}, and a colour of 24 bits numbers them up to {MOST_SEGMENTS - 1}")
+            file = f"{source.image.name}.png"
+            info = {"image_id": source.number, "file_name": file, "segments_info": _segment_entries(source)}
+            add = document.add(source, [info])
+            picture = Image.fromarray(segment_colors(source.segments.of_pixel))
+            folder.write(f"{PANOPTIC_FOLDER}/{file}", encode_png(picture))
+            files.add(file)
+            return add
+
+        yield prepare
+        document.finish()
+        folder.remove_pngs(PANOPTIC_FOLDER, files)
+
+
+def segment_colors(segments: Map) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 RGB of (H, W) segments: segment + 1 = R + 256 G + 65536 B."""
+    numbers = segments.astype("<u4") + 1
+    return np.ascontiguousarray(numbers[..., np.newaxis].view(np.uint8)[..., :3])
+
+
+def _category(number: int, name: str) -> Entry:
+    return {"id": number, "name": name, "supercategory": "label"}
+
+
+def _segment_entries(source: Source) -> list[Entry]:
+    """One entry for each segment that occurs; its id is its number + 1, as 0 is void."""
+    runs = source.runs
+    columns = (runs.segments.tolist(), source.categories.tolist(), runs.areas().tolist(), runs.boxes().tolist())
+    return [
+        {"id": segment + 1, "category_id": category, "area": area, "bbox": box, "iscrowd": 0}
+        for segment, category, area, box in zip(*columns, strict=True)
+    ]
+
+
+class _Document:
+    """A data set as JSON. Annotations go to the stream at once, and the images, which are few, at the end."""
 
     def __init__(self, stream: BinaryIO, categories: list[Entry]) -> None:
         self._stream = stream
         self._images: list[Entry] = []
-        self._annotated = False
+        self.annotations = 0
+        """How many were added."""
         head = {
             "info": {"description": "Segments found by dynaseg", "version": __version__},
             "licenses": [],
@@ -28,35 +121,34 @@ class Document:
         }
         self._write(json.dumps(head).removesuffix("]}") + "\n")
 
-    def append(self, image: Entry, annotations: str) -> None:
-        """Add an image and the text of its annotations, as `as_text` gives it."""
-        self._write((",\n" if self._annotated else "") + annotations)
-        self._annotated = True
-        self._images.append(image)
+    def add(self, source: Source, annotations: list[Entry]) -> Callable[[], None]:
+        """Encode an image and its annotations, and return what writes them.
+
+        Raises ImageError if the name of the image is not text: JSON can hold it, but most readers refuse the whole
+        document then.
+        """
+        name, runs = source.image.file_name, source.runs
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise ImageError(
+                f"readers of JSON refuse the name {name!r}, which is not UTF-8: rename the photo"
+            ) from None
+        text = _lines(annotations)
+
+        def write() -> None:
+            self._write((",\n" if self.annotations else "") + text)
+            self.annotations += len(annotations)
+            self._images.append({"id": source.number, "file_name": name, "width": runs.width, "height": runs.height})
+
+        return write
 
     def finish(self) -> None:
-        self._write(f'\n], "images": [\n{as_text(self._images)}\n]}}\n')
+        self._write(f'\n], "images": [\n{_lines(self._images)}\n]}}\n')
 
     def _write(self, text: str) -> None:
         self._stream.write(text.encode())
 
 
-def as_text(entries: Iterable[Entry]) -> str:
-    """Entries of a list in JSON, one in each line."""
+def _lines(entries: list[Entry]) -> str:
     return ",\n".join(json.dumps(entry) for entry in entries)
-
-
-def image_entry(source: Source) -> Entry:
-    """The image in a document.
-
-    Raises
-    ------
-    ImageError
-        If its name is no text: JSON could hold it, and most of its readers refuse the whole document then.
-    """
-    name = source.image.file_name
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        raise ImageError(f"readers of JSON refuse the name {name!r}, which is not UTF-8: rename the photo") from None
-    return {"id": source.number, "file_name": name, "width": source.runs.width, "height": source.runs.height}

@@ -2,111 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
 
 from ..config import Format
-from ..errors import ImageError
-from .categories import Categories
-from .coco_panoptic import write_coco_panoptic
-from .coco_rle import write_coco_rle
-from .cvat import write_cvat
-from .images import ExportImage
-from .source import Source
-from .voc import write_voc
-from .writer import Fill, Writer
+from ..errors import ImageError, reason
+from .coco import coco_panoptic, coco_rle
+from .folder import ExportFolder
+from .source import Categories, ExportImage, Prepare, Source
+from .voc import cvat, voc
 
-
-class _WriteFormat(Protocol):
-    def __call__(self, folder: Path, categories: Categories, fill: Fill, *, claimed: bool) -> None: ...
-
-
-_WRITE: dict[Format, _WriteFormat] = {
-    "voc": write_voc,
-    "coco-rle": write_coco_rle,
-    "coco-panoptic": write_coco_panoptic,
-    "cvat": write_cvat,
+_OPEN: dict[Format, Callable[[ExportFolder, Categories], AbstractContextManager[Prepare]]] = {
+    "voc": voc,
+    "coco-rle": coco_rle,
+    "coco-panoptic": coco_panoptic,
+    "cvat": cvat,
 }
 
 
 @dataclass(frozen=True)
-class Failure:
-    """An image that is not in the files of one format."""
+class Exported:
+    """An image is done, in all formats that it fits."""
 
     name: str
-    """Of the image."""
+
+
+@dataclass(frozen=True)
+class ExportFailure:
+    """An image is missing in the files of one format."""
+
+    name: str
     format: Format
     reason: str
-    """Why, and what to do about it."""
 
 
 def write_exports(
-    formats: Sequence[Format],
-    images: Iterable[ExportImage],
-    num_labels: int,
-    folder: Path,
-    on_image: Callable[[str], None],
-    *,
-    regions: bool = False,
-    claimed: bool = False,
-) -> list[Failure]:
-    """Write `images` to `folder` in all `formats`, in place of what an earlier export wrote there.
+    formats: Sequence[Format], images: Iterable[ExportImage], num_labels: int, folder: ExportFolder, *, regions: bool
+) -> Iterator[Exported | ExportFailure]:
+    """Write `images` in all `formats`, in place of what an earlier export wrote there.
+
+    Yields each image when it is done, and those that are missing in a format because they cannot be read or do not fit
+    it.
 
     Parameters
     ----------
-    num_labels : how many labels there are in all images: the categories of every format.
-    on_image : called with the name of each image as it is done.
-    regions : whether segments are connected regions, and not labels.
-    claimed : whether no other process writes to `folder` now.
+    num_labels : number of labels in all images: the categories of every format.
+    regions : whether segments are connected regions rather than labels.
 
-    Returns
-    -------
-    The images that are missing in a format, because they cannot be read or do not fit it.
-
-    Raises
-    ------
-    ImageError
-        If a link leads out of `folder`.
-    OSError
-        If a file that images share cannot be written. The earlier ones are kept, or there is none.
+    Raises ImageError if a link leads out of the output folder, and OSError if a file that images share cannot be
+    written. An earlier one is kept then; otherwise there is none.
     """
-    failures: list[Failure] = []
-    categories = Categories(num_labels, things=regions)
-
-    def write(left: list[Format], writers: dict[Format, Writer]) -> None:
-        """Open the files of the formats that are `left`, one inside the other, for one loop that fills all."""
-        if left:
-            here, *others = left
-            _WRITE[here](folder, categories, lambda writer: write(others, writers | {here: writer}), claimed=claimed)
-            return
+    categories = Categories([f"label {label}" for label in range(num_labels)], things=regions)
+    with ExitStack() as opened:
+        prepared = {here: opened.enter_context(_OPEN[here](folder, categories)) for here in dict.fromkeys(formats)}
         for number, image in enumerate(images, 1):
-            failures.extend(_export(number, image, num_labels, writers))
-            on_image(image.name)
-
-    write(list(dict.fromkeys(formats)), {})
-    return failures
+            yield from _export(number, image, num_labels, prepared)
+            yield Exported(image.name)
 
 
-def _export(number: int, image: ExportImage, num_labels: int, writers: dict[Format, Writer]) -> list[Failure]:
+def _export(
+    number: int, image: ExportImage, num_labels: int, formats: dict[Format, Prepare]
+) -> Iterator[ExportFailure]:
     """Add one image to all formats that it fits."""
     try:
         source = Source(number, image, num_labels)
     except (ImageError, OSError, MemoryError) as error:
-        return [Failure(image.name, here, _reason(error)) for here in writers]
-    failures = []
-    for here, writer in writers.items():
+        yield from (ExportFailure(image.name, here, reason(error)) for here in formats)
+        return
+    for here, prepare in formats.items():
         try:
-            write = writer.prepare(source)
+            add = prepare(source)
         except (ImageError, OSError, MemoryError) as error:
-            failures.append(Failure(image.name, here, _reason(error)))
+            yield ExportFailure(image.name, here, reason(error))
         else:
-            write()
-    return failures
-
-
-def _reason(error: ImageError | OSError | MemoryError) -> str:
-    if isinstance(error, OSError):
-        return f"{error.strerror or error}: {error.filename}" if error.filename else str(error.strerror or error)
-    return str(error) or "there is not enough memory for it"
+            add()

@@ -1,21 +1,20 @@
 """Run-length encoding of all segments of a map at once, as COCO defines it.
 
-A mask library looks at every pixel once for each segment; here one pass over the pixels finds the runs of all, and
-what follows is done on runs.
+A mask library looks at every pixel once for each segment. Here one pass over the pixels finds the runs of all segments,
+and everything else is done on runs.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .images import Map
-
 BITS = 5
-"""Of a count that each character of COCO's compressed string holds; its sixth says that another follows."""
+"""Bits of a count in each character of COCO's compressed string; a sixth bit says that another character follows."""
 FIRST_CHARACTER = 48
 
 
@@ -28,11 +27,11 @@ class Runs:
     segments: NDArray[np.int64]
     """(P,) the segments that occur, rising."""
     first: NDArray[np.int64]
-    """(P,) the first run of each."""
+    """(P,) the index of the first run of each."""
     starts: NDArray[np.int64]
-    """(R,) the pixel that each run begins with, counted down the columns from 0."""
+    """(R,) the first pixel of each run, counted down the columns from 0."""
     lengths: NDArray[np.int64]
-    """(R,) pixels, all positive."""
+    """(R,) pixels of each run, at least 1."""
 
     def areas(self) -> NDArray[np.int64]:
         """(P,) pixels of each segment."""
@@ -42,7 +41,7 @@ class Runs:
         """(P, 4) the bounding box of each segment: x, y, width, height in pixels."""
         left, top = np.divmod(self.starts, self.height)
         right, bottom = np.divmod(self.starts + self.lengths - 1, self.height)
-        # A run that goes on in the next column has touched the lower edge, then the upper.
+        # A run that goes on in the next column touches the lower and the upper edge.
         goes_on = right > left
         top[goes_on], bottom[goes_on] = 0, self.height - 1
         x, y = (np.minimum.reduceat(side, self.first) for side in (left, top))
@@ -64,9 +63,9 @@ class Runs:
         return [text[begin:end] for begin, end in pairwise(bounds)]
 
     def _counts(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Pixels off and on in turn, of all segments behind one another, and (P,) the place of each one's first.
+        """Counts of pixels off and on in turn, segment after segment, and (P,) the index of the first count of each.
 
-        They begin with those off, be there none, and end without those off if there are none.
+        A segment begins with pixels off, even if there are none, and ends with pixels off only if there are any.
         """
         ends = self.starts + self.lengths
         gaps = self.starts.copy()
@@ -84,7 +83,7 @@ class Runs:
         return counts, offsets
 
 
-def find_runs(segments: Map) -> Runs:
+def find_runs(segments: NDArray[np.integer[Any]]) -> Runs:
     """The runs of an (H, W) map of integers."""
     height, width = segments.shape
     down = segments.ravel(order="F")
@@ -104,7 +103,7 @@ def find_runs(segments: Map) -> Runs:
 
 
 def _characters(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How many characters each number takes: as many as hold it and its sign."""
+    """The number of characters that hold each number and its sign."""
     magnitudes = numbers ^ (numbers >> 63)
     characters = np.ones(len(numbers), dtype=np.int64)
     limit = 1 << (BITS - 1)
@@ -115,7 +114,7 @@ def _characters(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _encode(numbers: NDArray[np.int64], sizes: NDArray[np.int64], offsets: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """The characters of all numbers, the low bits of each first."""
+    """The characters of all numbers, low bits first."""
     text = np.empty(int(sizes.sum()), dtype=np.uint8)
     left = np.arange(len(numbers))
     for place in range(int(sizes.max())):

@@ -1,60 +1,119 @@
-"""One image as the formats are written from it: what several of them need is made once, and only if one does."""
+"""Images to be exported: how their segments are read, and what several formats need of them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
 from ..errors import ImageError
-from .images import ExportImage, Map, Segments
-from .masks import MaskPair, mask_pair
+from ..pictures.palette import voc_colors
+from .folder import encode_png
 from .run_length import Runs, find_runs
+
+MOST_MASKS = 254
+"""Classes and objects of VOC: an index has 8 bits, 0 is the background, and 255 is void to its readers."""
+
+Map = NDArray[np.integer[Any]]
+
+
+@dataclass(frozen=True)
+class Segments:
+    """The segments of one image. Not every number needs to occur in the map."""
+
+    of_pixel: Map
+    """(H, W) integers in 0..S-1."""
+    labels: Map
+    """(S,) the label of each segment."""
+
+
+@dataclass(frozen=True)
+class ExportImage:
+    """One image to be exported."""
+
+    name: str
+    """Path of its results below the folder of a product, without extension: ``sub/cat``."""
+    file_name: str
+    """Path of the photo below the input: ``sub/cat.jpg``."""
+    read: Callable[[], Segments]
+    """Reads the map from disk; raises ImageError or OSError if it cannot."""
+
+
+@dataclass(frozen=True)
+class Categories:
+    """The categories of every format: label n is category n + 1, as 0 is the background or void in all of them."""
+
+    names: list[str]
+    things: bool
+    """Whether an image may have several segments of one category."""
+
+
+def labels_as_segments(labels: Map) -> Segments:
+    """Take every label of an (H, W) label map, connected or not, for one segment."""
+    return Segments(labels, np.arange(int(labels.max()) + 1))
 
 
 class Source:
-    """An image whose map is in memory, and found to be sound.
+    """An image whose map is in memory and sound.
 
-    Parameters
-    ----------
-    number : of the image among all that are exported, from 1.
-    labels : how many labels there are in all images.
-
-    Raises
-    ------
-    ImageError
-        If the map is none, or of segments or labels that there are not; and what reading it raises.
+    `number` counts the images that are exported, from 1; `labels` is the number of labels in all of them. Raises
+    ImageError if the map has unknown segments or labels, besides what reading it raises.
     """
 
     def __init__(self, number: int, image: ExportImage, labels: int) -> None:
         self.number = number
         self.image = image
         self.segments = image.read()
-        _refuse_unsound(self.segments, self.runs, labels)
-
-    @cached_property
-    def runs(self) -> Runs:
-        return find_runs(self.segments.of_pixel)
+        self.runs: Runs = find_runs(self.segments.of_pixel)
+        found = self.runs.segments
+        _refuse_unknown("segments", found, len(self.segments.labels))
+        _refuse_unknown("labels", self.segments.labels[found], labels)
 
     @property
     def categories(self) -> Map:
-        """(P,) the category of each segment that occurs: its label + 1, as 0 is what no segment is."""
+        """(P,) the category of each segment that occurs."""
         return self.segments.labels[self.runs.segments] + 1
 
     @cached_property
-    def masks(self) -> MaskPair:
-        """Raises ImageError if there are more labels or segments than VOC's 8 bits hold."""
-        return mask_pair(self.segments, self.runs.segments)
+    def masks(self) -> tuple[bytes, bytes]:
+        """Two PNG files with VOC's palette: the category of each pixel, and its segment as 1..P of those that occur.
+
+        Raises ImageError if there are more than an index of 8 bits holds.
+        """
+        count, highest = len(self.runs.segments), int(self.categories.max()) - 1
+        if count > MOST_MASKS:
+            raise ImageError(
+                f"has {count} segments, and a mask of 8 bits holds {MOST_MASKS}:"
+                f" ask for fewer with `regions={MOST_MASKS}`, or export coco-rle or coco-panoptic"
+            )
+        if highest >= MOST_MASKS:
+            raise ImageError(
+                f"has label {highest}, and a mask of 8 bits holds labels up to {MOST_MASKS - 1}:"
+                " ask for fewer labels, or export coco-rle or coco-panoptic"
+            )
+        return self._palette_png(self.categories), self._palette_png(np.arange(1, count + 1))
+
+    def _palette_png(self, indices: Map) -> bytes:
+        """A PNG of (P,) `indices` of the segments that occur."""
+        table = np.zeros(len(self.segments.labels), dtype=np.uint8)
+        table[self.runs.segments] = indices
+        picture = Image.fromarray(table[self.segments.of_pixel]).convert("P")
+        picture.putpalette(voc_colors(256).tobytes())
+        return encode_png(picture)
 
 
-def _refuse_unsound(segments: Segments, runs: Runs, labels: int) -> None:
-    found = runs.segments
-    if found[0] < 0 or found[-1] >= len(segments.labels):
+Prepare = Callable[[Source], Callable[[], object]]
+"""Does all that can fail for one image alone, and returns what adds it to the files that images share."""
+
+
+def _refuse_unknown(kind: str, found: Map, count: int) -> None:
+    if found.min() < 0 or found.max() >= count:
         raise ImageError(
-            f"its map has segments {found[0]} to {found[-1]}, where 0 to {len(segments.labels) - 1} are known:"
-            " make it again with --overwrite"
-        )
-    known = segments.labels[found]
-    if known.min() < 0 or known.max() >= labels:
-        raise ImageError(
-            f"its map has labels {known.min()} to {known.max()}, where 0 to {labels - 1} are known:"
-            " make it again with --overwrite"
+            f"its map has {kind} {found.min()} to {found.max()}, where 0 to {count - 1} are known:"
+            " make it again with `overwrite=True`"
         )

@@ -13,11 +13,11 @@ class SegmentationNetwork(nn.Module):
     """M blocks of convolution 3x3, ReLU and BatchNorm, a 1x1 convolution to q clusters, and its BatchNorm.
 
     The input is (1, 3, H, W), RGB in [0, 1]; the output is the normalised response map r', (1, q, H, W), float32.
-    Every BatchNorm has momentum 1: after a forward pass in training mode its running statistics are those of that
-    very pass, so that evaluation mode applies the network as it was last trained.
+    Every BatchNorm has momentum 1: its running statistics are those of the last forward pass in training mode, so
+    evaluation mode applies the network as it was last trained.
 
-    Every BatchNorm starts with scale 1 and shift 0, so that r' has zero mean and unit variance along each cluster axis
-    (section III-D), and learns both. Without them on the last one, far more labels survive the optimisation.
+    Every BatchNorm starts with scale 1 and shift 0, so r' has zero mean and unit variance along each cluster axis
+    (section III-D). Both are learned; without that in the last one, far more labels survive the optimisation.
     """
 
     def __init__(self, blocks: int, features: int, clusters: int) -> None:
@@ -40,19 +40,19 @@ class SegmentationNetwork(nn.Module):
 
     @property
     def receptive_radius(self) -> int:
-        """How many pixels away an input pixel can still change an output pixel."""
+        """Largest distance in pixels, along an axis, at which an input pixel affects an output pixel."""
         return len(self.convolutions)
 
     def forward(self, image: Tensor) -> Tensor:
         x = image
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             x = norm(torch.relu(convolution(x)))
-        # bfloat16 responses tie: the normalisation and the argmax behind it are done in float32.
+        # In float32, because bfloat16 responses would tie in the argmax.
         response: Tensor = self.response_norm(self.classifier(x).float())
         return response
 
     def initialise(self, seed: int) -> None:
-        """Draw PyTorch's default initial weights from a generator of their own: equal on every machine and thread."""
+        """Draw PyTorch's default initial weights from a separate generator, so that they are the same everywhere."""
         generator = torch.Generator().manual_seed(seed)
         for module in (*self.convolutions, self.classifier):
             assert isinstance(module, nn.Conv2d) and module.bias is not None

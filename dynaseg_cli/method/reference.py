@@ -1,6 +1,6 @@
-"""The literal loop of the paper: full resolution, float32, every step on the host. A yardstick, never the default.
+"""The literal loop of the paper: full resolution, float32, every step on the host. The engine is measured against it.
 
-Read it beside section III; the engine must give what this gives, only sooner.
+Read it beside section III. The engine must give the same results, only faster.
 """
 
 from __future__ import annotations
@@ -11,16 +11,14 @@ import numpy as np
 import torch
 
 from ..config import SegmentConfig
-from .losses import continuity_loss, similarity_loss
+from .losses import continuity_loss, continuity_weight, similarity_loss
 from .network import SegmentationNetwork
-from .weighting import continuity_weight
 
 
 @dataclass(frozen=True)
 class ReferenceResult:
-    """labels: (H, W) int64, the raw argmax in 0..q-1, not renumbered. One entry an iteration in the other two."""
-
     labels: np.ndarray
+    """(H, W) int64, raw argmax in 0..q-1."""
     losses: list[float]
     labels_per_iteration: list[int]
 

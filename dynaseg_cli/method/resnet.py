@@ -14,29 +14,26 @@ from torchvision.models import resnet18
 from torchvision.ops import FeaturePyramidNetwork
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of the colours, RGB in [0, 1], of the photos that torchvision's weights were trained on."""
+"""Statistics of the colours, RGB in [0, 1], that torchvision's weights were trained on."""
 STRIDE = 4
-"""Image pixels from one pixel of the finest stage to the next, the first of both at the same place."""
+"""Image pixels per pixel of the finest stage; the first pixels of both coincide."""
 STAGES = {"layer1": 64, "layer2": 128, "layer3": 256, "layer4": 512}
-"""Channels of the ResNet's stages, each half the size of the one before."""
+"""Channels of the ResNet's stages; each has half the width and height of the previous one."""
 SMALLEST = 33
-"""Longest side in pixels from which the last stage, 1/32 of the image, has more than one pixel to normalise over."""
+"""Smallest longest side, in pixels, for which the last stage, 1/32 of the image, has more than one pixel."""
 
 
 class ResNetFpnNetwork(nn.Module):
     """A ResNet-18 without pooling and classifier, an FPN to p channels, a 1x1 convolution to q clusters, its BatchNorm.
 
-    In and out as `SegmentationNetwork`: the input is (1, 3, H, W), RGB in [0, 1], normalised here as ImageNet was; the
-    output is the normalised response map r', (1, q, H, W), float32. All BatchNorms have momentum 1 as there, so that
-    evaluation mode applies the network as it was last trained.
+    Input and output are those of `SegmentationNetwork`; the colours are normalised here as for ImageNet. All
+    BatchNorms have momentum 1, so evaluation mode applies the network as it was last trained. Its receptive field
+    reaches more than 200 pixels, too many for the halo of a tile: it needs the whole image.
 
     Parameters
     ----------
     features, clusters : p and q.
-    frozen : the ResNet stays as it is, and normalises by the statistics that came with its weights; only the pyramid
-        and what follows learn.
-
-    It sees more than 200 pixels far, which is more than tiles could have as a halo: an image has to be seen whole.
+    frozen : keep the ResNet's weights and statistics; only the layers after it are trained.
     """
 
     mean: Tensor
@@ -47,11 +44,11 @@ class ResNetFpnNetwork(nn.Module):
         super().__init__()
         self._frozen = frozen
         self.trunk: Any = resnet18(weights=None, norm_layer=partial(nn.BatchNorm2d, momentum=1.0))
-        """The ResNet, its parameters named as in torchvision."""
+        """The ResNet, with torchvision's parameter names."""
         del self.trunk.avgpool, self.trunk.fc
         self.trunk.requires_grad_(not frozen)
         self.pyramid: Any = FeaturePyramidNetwork([*STAGES.values()], features)
-        # The finest level holds what the others know, by the connections from the top down: only it is taken.
+        # Only the finest level is used; the top-down connections bring the others into it.
         for level in range(1, len(STAGES)):
             self.pyramid.layer_blocks[level] = nn.Identity()
         self.classifier = nn.Conv2d(features, clusters, kernel_size=1)
@@ -65,7 +62,7 @@ class ResNetFpnNetwork(nn.Module):
         times = math.ceil(SMALLEST / max(height, width))
         if times > 1:
             image = functional.interpolate(image, scale_factor=times, mode="nearest")
-        # A 1x1 convolution and an interpolation may change places: the classifier has 1/16 of the pixels to do.
+        # A 1x1 convolution commutes with interpolation, so the classifier runs first, on 1/16 of the pixels.
         response = self.classifier(self._features((image - self.mean) / self.std)).float()
         response = self._enlarged(response)[:, :, : height * times, : width * times]
         if times > 1:
@@ -74,18 +71,18 @@ class ResNetFpnNetwork(nn.Module):
         return normalised
 
     def train(self, mode: bool = True) -> ResNetFpnNetwork:
-        """Set training or evaluation mode, in which a frozen ResNet always is."""
+        """Set training or evaluation mode. A frozen ResNet stays in evaluation mode."""
         super().train(mode)
         if self._frozen:
             self.trunk.eval()
         return self
 
     def initialise(self, seed: int) -> None:
-        """Draw initial weights from a generator of their own: equal on every machine and thread.
+        """Draw initial weights from a separate generator, so that they are the same everywhere.
 
-        They are distributed as torchvision and PyTorch would draw them: He et al. 2015 by the fan-out for the ResNet,
-        evenly with variance 1 over the fan-in for the pyramid, the default for the classifier. The ResNet comes last:
-        what its weights are replaced by leaves the others as they are.
+        Their distributions are those of torchvision and PyTorch: He et al. 2015 by fan-out for the ResNet, uniform with
+        variance 1 / fan-in for the pyramid, the default for the classifier. The ResNet comes last, because its weights
+        are usually replaced.
         """
         generator = torch.Generator().manual_seed(seed)
         for module in self.pyramid.modules():
@@ -114,12 +111,12 @@ class ResNetFpnNetwork(nn.Module):
     def _enlarged(self, response: Tensor) -> Tensor:
         """(1, q, h, w) interpolated bilinearly to (1, q, 4 h + 1, 4 w + 1), the last row and column repeated.
 
-        Not `functional.interpolate`: it takes the first pixel of both maps to begin, not to be centred, at one place,
-        which is off by 1.5 pixels, and its gradient on CUDA is another in every run.
+        Not `functional.interpolate`: it aligns the corners of the first pixels instead of their centres, which shifts
+        the map by 1.5 pixels, and its gradient on CUDA differs from run to run.
         """
         for axis in (2, 3):
             response = torch.cat((response, response.narrow(axis, response.shape[axis] - 1, 1)), axis)
-        # A response of bfloat16 would tie.
+        # bfloat16 responses would tie.
         with torch.autocast(response.device.type, enabled=False):
             return functional.conv_transpose2d(
                 response, self.tent, stride=STRIDE, padding=STRIDE - 1, groups=response.shape[1]
@@ -127,6 +124,6 @@ class ResNetFpnNetwork(nn.Module):
 
 
 def tent(stride: int) -> Tensor:
-    """(2 stride - 1, 2 stride - 1): how much of a pixel those around it get by bilinear interpolation."""
+    """(2 stride - 1, 2 stride - 1), the weights of a pixel around it in bilinear interpolation."""
     side = 1 - torch.arange(1 - stride, stride).abs() / stride
     return torch.outer(side, side)

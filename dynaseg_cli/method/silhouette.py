@@ -1,4 +1,4 @@
-"""The silhouette phase (III-C.2): how many colour clusters an image has, asked once before its optimisation."""
+"""The silhouette phase (III-C.2): the number of colour clusters in an image, found before its optimisation."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 CANDIDATES = range(3, 27)
-"""k = 3..26, the numbers of clusters tried."""
+"""The values of k tried."""
 SAMPLE = 2000
-"""Pixels that are clustered and scored: a fixed number, so that the phase costs the same for every image."""
+"""Pixels that are clustered and scored. A fixed number, so that the cost is the same for every image."""
 
 
 @dataclass(frozen=True)
 class Silhouette:
-    """k_sil, and the mean silhouette coefficient in -1..1 of every k that was tried."""
+    """k_sil, and the mean silhouette coefficient, -1..1, of every k tried."""
 
     k: int
     scores: dict[int, float]
@@ -26,8 +26,7 @@ class Silhouette:
 def silhouette_phase(image: NDArray[np.uint8], seed: int) -> Silhouette:
     """Find the k with the best silhouette score by k-means on a seeded sample of an RGB (H, W, 3) uint8 image.
 
-    A sample with fewer distinct colours than a k cannot be split so far: that k is not tried. Where no k is left,
-    k_sil is the number of distinct colours.
+    k is at most the number of distinct colours in the sample. If that leaves no k, k_sil is that number.
     """
     pixels = image.reshape(-1, 3)
     if len(pixels) > SAMPLE:
@@ -38,7 +37,7 @@ def silhouette_phase(image: NDArray[np.uint8], seed: int) -> Silhouette:
     if not candidates:
         return Silhouette(colours, {})
     scores = mean_silhouettes(_distances(sample), _clusterings(sample, candidates, seed))
-    # With one cluster for all there is nothing to compare.
+    # A single cluster has no score.
     found = {k: score for k, score in zip(candidates, scores, strict=True) if score is not None}
     return Silhouette(max(found, key=lambda k: found[k]), found) if found else Silhouette(colours, {})
 
@@ -46,9 +45,13 @@ def silhouette_phase(image: NDArray[np.uint8], seed: int) -> Silhouette:
 def mean_silhouettes(distances: NDArray[np.float32], clusterings: Sequence[NDArray[np.integer]]) -> list[float | None]:
     """Mean over samples of (b - a) / max(a, b), Rousseeuw 1987, doi:10.1016/0377-0427(87)90125-7, of each clustering.
 
-    a is a sample's mean distance to the others of its cluster, b the least mean distance to another cluster; a sample
-    alone in its cluster counts 0, and a clustering into one is None. `distances`, (n, n), serves every clustering (n,)
-    of the same samples, and one matrix product all of them.
+    a is a sample's mean distance to the others of its cluster, and b the smallest mean distance to another cluster. A
+    sample alone in its cluster counts 0, and a single cluster has no score (None).
+
+    Parameters
+    ----------
+    distances : (n, n), between the samples.
+    clusterings : labels, (n,). One matrix product serves all of them.
     """
     indices = [np.unique(labels, return_inverse=True)[1] for labels in clusterings]
     members = [np.eye(index.max() + 1, dtype=np.float32)[index] for index in indices]
@@ -61,7 +64,7 @@ def mean_silhouettes(distances: NDArray[np.float32], clusterings: Sequence[NDArr
 
 
 def _mean_silhouette(totals: NDArray[np.float32], sizes: NDArray[np.float32], index: NDArray[np.intp]) -> float | None:
-    """Of the sums of distances (n, clusters) to clusters of these sizes, each sample in the cluster `index` says."""
+    """Score from the sums of distances (n, clusters) to the clusters, their sizes, and each sample's own cluster."""
     if len(sizes) == 1:
         return None
     rows = np.arange(len(index))
@@ -76,18 +79,18 @@ def _mean_silhouette(totals: NDArray[np.float32], sizes: NDArray[np.float32], in
 
 
 def _clusterings(sample: NDArray[np.float32], candidates: Sequence[int], seed: int) -> list[NDArray[np.integer]]:
-    """Labels (n,) by k-means for every k, in ascending order: each begins with the centres of the one before.
+    """Labels (n,) by k-means for every k, in ascending order. Each starts from the centres of the previous one.
 
-    The centres that are new come from one run of k-means++, where each is drawn far from all before it.
+    Additional centres come from one run of k-means++, which draws each far from all those before it.
     """
-    # Slow to import, and not needed for images whose stop threshold is given.
+    # Slow to import, and not needed if the stop threshold is given.
     from sklearn.cluster import KMeans, kmeans_plusplus  # noqa: PLC0415
 
     seeds, _ = kmeans_plusplus(sample, candidates[-1], random_state=seed)
     centres = seeds[:0]
     labels: list[NDArray[np.integer]] = []
-    # One thread: k-means adds up its threads' partial sums in any order, and equal runs must give equal bytes.
-    with threadpool_limits(limits=1, user_api="openmp"):  # a setting of the calling thread alone
+    # One thread: k-means adds the partial sums of its threads in any order, and equal runs must give equal bytes.
+    with threadpool_limits(limits=1, user_api="openmp"):  # affects only the calling thread
         for k in candidates:
             start = np.concatenate((centres, seeds[len(centres) : k]))
             clustering = KMeans(k, init=start, n_init=1, random_state=seed).fit(sample)
@@ -97,7 +100,7 @@ def _clusterings(sample: NDArray[np.float32], candidates: Sequence[int], seed: i
 
 
 def _distances(sample: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Euclidean distances between all rows of (n, 3) whole-numbered colours; exact, so twins are at distance 0."""
+    """Euclidean distances between rows of (n, 3) integer colours. Squares are exact, so equal rows have distance 0."""
     squared = (sample**2).sum(1)
     distances: NDArray[np.float32] = sample @ (-2 * sample.T)
     distances += squared[:, None]

@@ -1,1 +1,1 @@
-"""Label maps as people look at them: colours, overlays, animations. Arrays in, arrays and encoded pictures out."""
+"""Pictures of label maps: colours, overlays, recordings. Arrays in, arrays and encoded pictures out."""

@@ -1,4 +1,4 @@
-"""How the labels of an image changed, iteration by iteration, as an animated WebP."""
+"""The labels of an image, iteration by iteration, as an animated WebP."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from ..sizes import shrink, working_size
+from ..regions.segments import areas_and_colors
+from ..resampling import shrink, working_size
 from .palette import palette_colors
 
 MOST_FRAMES = 96
-"""Iterations that are shown; of more, every second, every fourth, ..., which bounds memory and file."""
+"""Most iterations that are shown; of more, every second, every fourth, ..., to bound memory and file size."""
 PANEL = 480
 """Longest side in pixels of the photo and of the labels beside it."""
 WIDE = 2.0
-"""Width over height from which the two stand one above the other."""
+"""Width over height from which the photo stands above the labels."""
 GAP = 8
 CAPTION = 40
 LEAST_WIDTH = 360
-"""What the caption needs."""
+"""Room for the caption."""
 FONT_SIZE = 18
 BACKGROUND, TEXT, FAINT = (24, 26, 31), (240, 240, 240), (150, 155, 165)
 RUN_MS = 6000
-"""What all iterations take together, as far as the pace of one allows."""
+"""Duration of all iterations together, within the limits for one."""
 FASTEST_MS, SLOWEST_MS = 60, 250
 LAST_MS = 2500
 EFFORT = 50
-"""Of WebP's lossless compression, 0..100: of flat colours it makes smaller files than the lossy one, in a third of the
-time."""
+"""Effort of WebP's lossless compression, 0..100. Flat colours take fewer bytes than lossy, in a third of the time."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,13 @@ class Frame:
 
     iteration: int
     present: int
-    """q'."""
+    """Number of labels that are present, q'."""
     labels: NDArray[np.uint16]
-    """(h, w), raw channels of the network, no larger than they are shown."""
+    """(h, w) raw channels of the network, at most as large as they are shown."""
 
 
 class Recorder:
-    """Takes the labels of an image after each of its iterations, and keeps the last and `MOST_FRAMES` before it."""
+    """Keeps the labels of the last iteration and of at most `MOST_FRAMES` before it."""
 
     def __init__(self) -> None:
         self._frames: list[Frame] = []
@@ -54,7 +54,7 @@ class Recorder:
         self._last: Frame | None = None
 
     def add(self, iteration: int, present: int, labels: NDArray[np.integer]) -> None:
-        """Take the (h, w) labels after an iteration, counted from 1; at 1 it begins anew."""
+        """Add the (h, w) labels after an iteration, counted from 1, which starts a new recording."""
         if iteration == 1:
             self._frames, self._every = [], 1
         height, width = labels.shape
@@ -71,7 +71,7 @@ class Recorder:
 
     @property
     def frames(self) -> list[Frame]:
-        """In order of the iterations."""
+        """The frames in order of the iterations."""
         if self._last is None or (self._frames and self._frames[-1].iteration == self._last.iteration):
             return self._frames
         return [*self._frames, self._last]
@@ -86,27 +86,27 @@ def recording(
     *,
     means: bool = False,
 ) -> bytes:
-    """An animated WebP: the photo, beside it the labels of each frame, last those of the result, and what they are.
+    """An animated WebP: the photo beside the labels of each frame and, last, of the result, with captions.
 
     Parameters
     ----------
     photo : (H, W, 3) uint8 RGB.
-    frames : of the iterations; may be none.
+    frames : may be empty.
     numbers : (C,) the label that each of the first raw channels became.
     labels : (H, W), the result.
     colors : (K, 3) uint8 RGB of the labels.
-    means : whether the colours are means of the photo's: those of a frame are its own then.
+    means : whether labels have the mean colours of the photo, which differ from frame to frame.
     """
     height, width = photo.shape[:2]
     shrunk = shrink(photo, *working_size(width, height, PANEL))
     stage = _Stage(np.asarray(Image.fromarray(shrunk).resize(_enlarged(shrunk.shape[1], shrunk.shape[0]))))
     table = _channel_colors(frames, numbers, colors)
-    # Once a size and not a frame: the photo may have many megapixels.
+    # Once per size, not per frame: the photo may have many megapixels.
     fitted = {(h, w): shrink(photo, w, h) for h, w in {frame.labels.shape for frame in frames}} if means else {}
     last = frames[-1].iteration if frames else 0
     pictures = [
         stage.picture(
-            _in_means(frame.labels, fitted[frame.labels.shape]) if means else table[frame.labels],
+            (areas_and_colors(frame.labels, fitted[frame.labels.shape])[1] if means else table)[frame.labels],
             f"iteration {frame.iteration}",
             f"q' = {frame.present}",
             frame.iteration / last,
@@ -118,10 +118,6 @@ def recording(
     after = f"after {last} iteration{'' if last == 1 else 's'}" if frames else ""
     pictures.append(stage.picture(colors[_sampled(labels, *stage.size)], what, after, 1.0))
     pace = int(np.clip(RUN_MS / max(len(frames), 1), FASTEST_MS, SLOWEST_MS))
-    return _webp(pictures, [pace] * len(frames) + [LAST_MS])
-
-
-def _webp(pictures: Sequence[Image.Image], milliseconds: list[int]) -> bytes:
     stream = io.BytesIO()
     first, *rest = pictures
     first.save(
@@ -129,7 +125,7 @@ def _webp(pictures: Sequence[Image.Image], milliseconds: list[int]) -> bytes:
         "WEBP",
         save_all=True,
         append_images=rest,
-        duration=milliseconds,
+        duration=[pace] * len(frames) + [LAST_MS],
         loop=0,
         lossless=True,
         quality=EFFORT,
@@ -139,7 +135,7 @@ def _webp(pictures: Sequence[Image.Image], milliseconds: list[int]) -> bytes:
 
 
 class _Stage:
-    """What all pictures of a recording have in common."""
+    """The parts that all pictures of a recording share."""
 
     def __init__(self, photo: NDArray[np.uint8]) -> None:
         height, width = photo.shape[:2]
@@ -153,7 +149,7 @@ class _Stage:
         self._font = ImageFont.load_default(FONT_SIZE)
 
     def picture(self, painted: NDArray[np.uint8], left: str, right: str, progress: float) -> Image.Image:
-        """With (h, w, 3) labels, a text at either end of the caption, and a line that says how far it is."""
+        """A picture with painted (h, w, 3) labels, a text at either end of the caption, and a line for the progress."""
         picture = self._canvas.copy()
         picture.paste(Image.fromarray(painted).resize(self.size, Image.Resampling.NEAREST), self._place)
         draw = ImageDraw.Draw(picture)
@@ -166,13 +162,13 @@ class _Stage:
 
 
 def _enlarged(width: int, height: int) -> tuple[int, int]:
-    """A small image in whole multiples of its pixels, so that they stay squares."""
+    """The size of a small image in whole multiples, so that its pixels stay square."""
     times = max(1, PANEL // max(width, height))
     return width * times, height * times
 
 
 def _sampled(labels: NDArray[np.integer], width: int, height: int) -> NDArray[np.integer]:
-    """Nearest neighbours of an (H, W) map, (height, width)."""
+    """Every n-th pixel of an (H, W) map, (height, width)."""
     rows, columns = (np.arange(side) * n // side for side, n in zip((height, width), labels.shape, strict=True))
     sampled: NDArray[np.integer] = labels[rows[:, None], columns]
     return sampled
@@ -181,19 +177,10 @@ def _sampled(labels: NDArray[np.integer], width: int, height: int) -> NDArray[np
 def _channel_colors(
     frames: Sequence[Frame], numbers: NDArray[np.integer], colors: NDArray[np.uint8]
 ) -> NDArray[np.uint8]:
-    """(C, 3) uint8: of each raw channel the colour of the label that it became, or another if it became none."""
+    """(C, 3) uint8: for each raw channel, the colour of the label it became, or another if it became none."""
     channels = 1 + max((int(frame.labels.max()) for frame in frames), default=0)
     label_of = np.arange(max(channels, len(numbers)))
     label_of[: len(numbers)] = numbers
     table = palette_colors(max(int(label_of.max()) + 1, len(colors)))
     table[: len(colors)] = colors
     return table[label_of]
-
-
-def _in_means(labels: NDArray[np.integer], photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(h, w, 3): each label of (h, w) in the mean colour of the (h, w, 3) photo there."""
-    flat = labels.reshape(-1)
-    pixels = np.maximum(np.bincount(flat), 1)
-    means = [np.bincount(flat, photo[..., channel].reshape(-1)) / pixels for channel in range(3)]
-    painted: NDArray[np.uint8] = np.rint(np.stack(means, axis=1)).astype(np.uint8)[labels]
-    return painted

@@ -1,1 +1,1 @@
-"""Label maps as connected regions, and regions as a hierarchy. NumPy and SciPy only: every other room may use it."""
+"""Segments of label maps: connected regions, their neighbours and their hierarchy. NumPy and SciPy only."""

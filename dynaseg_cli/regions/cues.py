@@ -1,4 +1,4 @@
-"""What a photo itself says about where regions end: colour, texture and contrast."""
+"""Cues in a photo for where regions end: colour, texture and contrast."""
 
 from __future__ import annotations
 
@@ -8,39 +8,43 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from ..sizes import shrink, working_size
-from .lab import to_lab
+from ..resampling import shrink, working_size
 
 CUE_SIZE = 512
-"""Longest side in pixels at which a photo is looked at: the cues mean the same in larger ones, and cost no more."""
+"""Longest side in pixels of the photo the cues are taken from: they mean the same in every photo, and cost no more."""
 CHROMA_WEIGHT = 1.6
-"""By which a* and b* count more than L*: light and shade are seldom where things end."""
+"""Factor for a* and b*: objects seldom end where only the light changes."""
 SCALES = (1.0, 2.0)
 """Standard deviations in pixels of the Gaussians whose derivatives give contrast and texture."""
 TEXTURE_ORIENTATIONS = 4
 TEXTURE_BINS = 8
 TEXTURE_STEPS = 4
-"""Steps from one bin to the next: a response between two bins counts in both, the nearer one more."""
+"""Steps from one bin to the next: a response between two bins counts in both, more in the nearer."""
 STRONGEST_TEXTURE = 3.5
-"""Logarithm of the response from which on all fall into the last bin."""
+"""Logarithm of the response at which the last bin begins."""
+
+_XYZ_FROM_SRGB = np.array(
+    [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
+)
+"""Linear sRGB to CIE XYZ, both for the white D65 (IEC 61966-2-1)."""
 
 
 @dataclass(frozen=True)
 class Cues:
-    """Per pixel of a photo no larger than `CUE_SIZE`."""
+    """Values at each pixel of a photo shrunk to `CUE_SIZE`."""
 
     lab: NDArray[np.float32]
     """(h, w, 3) CIE L*a*b*, a* and b* times `CHROMA_WEIGHT`."""
     contrast: NDArray[np.float32]
-    """(h, w) gradient magnitude of L*a*b*, colour difference a pixel, summed over `SCALES`."""
+    """(h, w) gradient magnitude of L*a*b*, in colour difference per pixel, summed over `SCALES`."""
     texture: NDArray[np.uint8]
-    """(C, h, w) of each filter's response, in steps from the first bin."""
+    """(C, h, w) response of each filter, in steps from the first bin."""
 
 
 def photo_cues(image: NDArray[np.uint8]) -> Cues:
-    """Look at an RGB (H, W, 3) uint8 photo.
+    """The cues of an RGB (H, W, 3) uint8 photo.
 
-    Texture is the strength of L*'s Gaussian derivatives at `SCALES` in `TEXTURE_ORIENTATIONS` directions, on a
+    Texture is the strength of the Gaussian derivatives of L* at `SCALES` in `TEXTURE_ORIENTATIONS` directions, on a
     logarithmic scale.
     """
     height, width = image.shape[:2]
@@ -75,3 +79,15 @@ def texture_bins(steps: NDArray[np.integer]) -> NDArray[np.float64]:
     shares = np.maximum(1 - np.abs(position[:, None] - np.arange(TEXTURE_BINS)), 0)
     bins: NDArray[np.float64] = steps @ shares
     return bins
+
+
+def to_lab(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """An sRGB (H, W, 3) uint8 image in CIE 1976 L*a*b*, white D65: (H, W, 3) float32, L* in 0..100 (CIE 15)."""
+    value = np.arange(256) / 255
+    linear = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4).astype(np.float32)
+    matrix = _XYZ_FROM_SRGB / _XYZ_FROM_SRGB.sum(1, keepdims=True)
+    ratio = linear[image] @ matrix.T.astype(np.float32)
+    edge = 6 / 29
+    straight = ratio / np.float32(3 * edge**2) + np.float32(4 / 29)  # near black
+    x, y, z = np.where(ratio > np.float32(edge**3), np.cbrt(ratio), straight).transpose(2, 0, 1)
+    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)

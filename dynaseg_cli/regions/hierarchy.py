@@ -1,4 +1,4 @@
-"""All segmentations of an image, from its finest fragments to the whole, of which any is cut in milliseconds."""
+"""Hierarchies of regions: all segmentations of an image, each of which is cut in milliseconds."""
 
 from __future__ import annotations
 
@@ -9,83 +9,63 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
+from scipy.sparse.csgraph import minimum_spanning_tree
 
 from ..config import COMMON_GRANULARITY
-from .connected import connected_regions, regions_between
 from .cues import photo_cues
 from .graph import pair_keys, region_graph
 from .linkage import boundary_strengths
-from .numbering import numbers_by_area
+from .segments import connected_regions, joined_groups, numbers_by_area, regions_between
 
 STRONGEST = 2**16 - 1
-"""What 16 bits hold. The boundary of a fragment is at least 1."""
+"""The largest strength; the weakest boundary of a fragment has 1."""
 COMMON_CUT = 35.0
 """Dissimilarity at `COMMON_GRANULARITY`, in a photo of typical contrast. Chosen on BSDS500 train."""
 TYPICAL_REGIONS = 100
-"""The dissimilarity at which a photo has so many regions left is taken for its contrast, ..."""
+"""The contrast of a photo is the dissimilarity at which this many regions are left."""
 TYPICAL_CONTRAST = 24.0
-"""which is typically this (geometric mean of 150 photos of BSDS500 train)."""
+"""Geometric mean of that contrast in 150 photos of BSDS500 train."""
 ADAPTATION = 1 / 3
-"""Power of its contrast by which a photo is made more like a typical one: 0, not at all; 1, all have equally many."""
+"""How far the contrast of a photo is made typical: with 0 not at all, with 1 all photos have equally many regions."""
 LEVELS = 20
 """Steps of granularity in the summary of a hierarchy."""
 BAND_ROWS = 256
-"""Rows of a boundary map that are worked on at a time, which bounds the memory."""
+"""Rows of a boundary map that are processed at a time, to bound the memory."""
 
 
 @dataclass(frozen=True)
 class Hierarchy:
-    """The fragments of an image, and how strong the boundary between two neighbours is.
+    """The fragments of an image, and the strength of the boundaries between neighbours.
 
-    Cut anywhere, it gives 4-connected regions, and those of a coarser cut are unions of those of a finer one. Strength
-    means the same in every image, so that one granularity for a whole folder leaves few regions where there is little
-    to tell apart.
+    Every cut gives 4-connected regions, and the regions of a coarser cut are unions of those of a finer one. Strength
+    means the same in every image, so that one granularity for a whole folder leaves few regions in plain images.
     """
 
     fragments: NDArray[np.int32]
     """(H, W) map of the finest regions, 0..F-1 in scan order."""
     first: NDArray[np.int64]
-    """(E,) the fragment with the smaller number, of each two that touch."""
+    """(E,) the fragment with the smaller number in each pair that touches."""
     second: NDArray[np.int64]
-    """(E,) the other one."""
+    """(E,) the other fragment."""
     strength: NDArray[np.uint16]
-    """(E,) of the boundary between them, 1..`STRONGEST`."""
+    """(E,) strength of the boundary between them, 1..`STRONGEST`."""
 
     @cached_property
     def size(self) -> int:
-        """F."""
+        """F, the number of fragments."""
         return int(self.fragments.max()) + 1
 
     def cut(self, granularity: float = COMMON_GRANULARITY) -> NDArray[np.int32]:
-        """Regions with boundaries stronger than 1 - `granularity` between them.
+        """The regions between boundaries stronger than 1 - `granularity`: (H, W) int32, 0..R-1 by falling area.
 
-        Parameters
-        ----------
-        granularity : 0 (the whole image) to 1 (every fragment); 1/2 is where all images are cut unless asked otherwise.
-
-        Returns
-        -------
-        (H, W) int32, 0..R-1 by falling area.
-
-        Raises
-        ------
-        ValueError
-            If `granularity` is not in 0..1.
+        Granularity 0 is the whole image, and 1 every fragment. Raises ValueError if it is not in 0..1.
         """
         return self._numbered(self.size - self.count(granularity))
 
     def cut_to(self, regions: int) -> NDArray[np.int32]:
-        """So many regions, the weakest boundaries given up first, or every fragment if there are no more.
+        """At most this many regions, without the weakest boundaries: (H, W) int32, 0..R-1 by falling area.
 
-        Returns
-        -------
-        (H, W) int32, 0..R-1 by falling area.
-
-        Raises
-        ------
-        ValueError
-            If `regions` is not at least 1.
+        Raises ValueError if `regions` is not at least 1.
         """
         if regions < 1:
             raise ValueError(f"the number of regions must be at least 1, not {regions}")
@@ -99,16 +79,36 @@ class Hierarchy:
         return self.size - int(np.searchsorted(self.strength[self._joins], threshold, side="right"))
 
     def region_of_fragments(self, granularity: float) -> NDArray[np.int32]:
-        """(F,) in 0..R-1, which fragments are one region when it is `cut`."""
+        """(F,) the region, 0..R-1, of each fragment after `cut`."""
         return self._groups(self.size - self.count(granularity))
 
     def levels(self) -> list[tuple[float, int]]:
         """Granularities from 0 to 1, and the number of regions at each."""
         return [(step / LEVELS, self.count(step / LEVELS)) for step in range(LEVELS + 1)]
 
+    def joins_of(self, visible: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.uint16]]:
+        """The hierarchy of V `visible` fragments alone, as pairs that join one after another.
+
+        (V-1, 2) places in `visible`, weakest boundary first, and (V-1,) the strengths: any two visible fragments are in
+        one region of a cut if and only if joins no stronger than it connect them.
+        """
+        joins, root = self._joins, np.full(len(visible), self.size)
+        # In the spanning tree with a root beside all visible fragments, each branch has one of these. The joins that
+        # are not in any branch are between two of them.
+        weight = np.append(np.ones(len(visible)), np.arange(2, self.size + 1))
+        ends = np.append(root, self.first[joins]), np.append(visible, self.second[joins])
+        tree = minimum_spanning_tree(coo_array((weight, ends), shape=(self.size + 1, self.size + 1)).tocsr())
+        inside = np.sort(tree.data[tree.data > 1]).astype(np.intp) - 2
+        group = joined_groups(self.first[joins[inside]], self.second[joins[inside]], self.size)
+        place = np.empty(len(visible), dtype=np.int64)
+        place[group[visible]] = np.arange(len(visible))
+        between = np.delete(joins, inside)
+        pairs = np.stack([place[group[self.first[between]]], place[group[self.second[between]]]], axis=1)
+        return pairs, self.strength[between]
+
     @cached_property
     def _joins(self) -> NDArray[np.intp]:
-        """(F-1,) the pairs at which two regions become one, weakest first; of equal ones that with smaller numbers."""
+        """(F-1,) the pairs whose boundaries join two regions, weakest first, then by number."""
         order = np.lexsort((self.second, self.first, self.strength))
         rank = np.empty(len(order))
         rank[order] = np.arange(1, len(order) + 1)
@@ -116,13 +116,9 @@ class Hierarchy:
         return order[np.sort(tree.data).astype(np.intp) - 1]
 
     def _groups(self, joins: int) -> NDArray[np.int32]:
-        """(F,) the region of each fragment after the first so many joins."""
+        """(F,) the region of each fragment after the first `joins`."""
         joined = self._joins[:joins]
-        graph = coo_array(
-            (np.ones(joins, dtype=np.int8), (self.first[joined], self.second[joined])), shape=(self.size, self.size)
-        )
-        groups: NDArray[np.int32] = connected_components(graph, directed=False)[1].astype(np.int32)
-        return groups
+        return joined_groups(self.first[joined], self.second[joined], self.size)
 
     def _numbered(self, joins: int) -> NDArray[np.int32]:
         groups = self._groups(joins)
@@ -136,13 +132,13 @@ def build_hierarchy(labels: NDArray[np.integer], image: NDArray[np.uint8]) -> Hi
     fragments = connected_regions(labels)
     graph = region_graph(fragments, labels, photo_cues(image))
     different = _adapted(boundary_strengths(graph))
-    # Any rising function would do; this one maps all of 0..infinity to 0..1, and the common cut to the middle.
+    # A rising function that maps 0..infinity to 0..1, and the common cut to the middle.
     strength = np.rint(different / (different + COMMON_CUT) * STRONGEST)
     return Hierarchy(fragments, graph.first, graph.second, np.clip(strength, 1, STRONGEST).astype(np.uint16))
 
 
 def _adapted(different: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Dissimilarities as eyes would see them that have grown used to a photo's contrast."""
+    """Dissimilarities as seen by eyes that have adapted to the contrast of the photo."""
     strongest = np.unique(different)[-TYPICAL_REGIONS:]
     return different * (TYPICAL_CONTRAST / strongest[0]) ** ADAPTATION if len(strongest) else different
 
@@ -150,9 +146,8 @@ def _adapted(different: NDArray[np.float64]) -> NDArray[np.float64]:
 def boundary_map(hierarchy: Hierarchy) -> NDArray[np.uint16]:
     """The ultrametric boundary map of an image of H x W pixels: (2H-1, 2W-1) uint16.
 
-    Pixel (y, x) is at (2y, 2x) and is 0; between it and its neighbours is the strength of the boundary there, 0 inside
-    a fragment, and between four pixels the strongest around. Arbelaez et al. 2011, doi:10.1109/TPAMI.2010.161, section
-    3.2.
+    Pixel (y, x) is at (2y, 2x) and is 0. Between two pixels is the strength of the boundary, 0 inside a fragment;
+    between four pixels, the greatest strength around. Arbelaez et al. 2011, doi:10.1109/TPAMI.2010.161, section 3.2.
     """
     height, width = hierarchy.fragments.shape
     grid = np.zeros((2 * height - 1, 2 * width - 1), dtype=np.uint16)
@@ -169,12 +164,9 @@ def boundary_map(hierarchy: Hierarchy) -> NDArray[np.uint16]:
 
 
 def hierarchy_of(boundaries: NDArray[np.integer]) -> Hierarchy:
-    """The hierarchy that a `boundary_map` was made of.
+    """The hierarchy in a `boundary_map`.
 
-    Raises
-    ------
-    ValueError
-        If its sides are not odd, or its values not those of 16 bits.
+    Raises ValueError if its sides are not odd, or its values not in 0..`STRONGEST`.
     """
     if boundaries.shape[0] % 2 == 0 or boundaries.shape[1] % 2 == 0:
         raise ValueError(f"a boundary map has odd sides, not {boundaries.shape[1]} x {boundaries.shape[0]}")
@@ -195,7 +187,7 @@ def hierarchy_of(boundaries: NDArray[np.integer]) -> Hierarchy:
 def _neighbours(
     fragments: NDArray[np.int32], grid: NDArray[np.integer]
 ) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.integer]]]:
-    """Views of neighbouring pixels and of what the grid has between them, a band of rows at a time."""
+    """Views of neighbouring pixels and of the grid between them, a band of rows at a time."""
     for start in range(0, len(fragments), BAND_ROWS):
         rows = slice(start, start + BAND_ROWS)
         yield fragments[rows, :-1], fragments[rows, 1:], grid[::2, 1::2][rows]

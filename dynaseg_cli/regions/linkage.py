@@ -1,39 +1,38 @@
-"""Bottom-up merging: which neighbours belong together most, and how strong the boundary between any two is."""
+"""Bottom-up merging of neighbours, and the strength of the boundaries between them."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from .graph import RegionGraph
+from .segments import joined_groups
 
 CONTRAST_WEIGHT = 3.5
-"""How much of a difference in colour a contrast of one colour difference a pixel is worth."""
+"""Colour difference that a contrast of one colour difference per pixel is worth."""
 TEXTURE_WEIGHT = 240.0
-"""How much of one textures that have nothing in common are worth."""
+"""Colour difference that textures with nothing in common are worth."""
 TEXTURE_AREA = 2e-4
-"""Fraction of the image: of much smaller regions the histograms are noise, and count little."""
+"""Fraction of the image; in much smaller regions the histograms are noise, and count little."""
 LABELS_WEIGHT = 12.0
-"""How much of one regions that have no label in common are worth."""
+"""Colour difference that regions without a common label are worth."""
 LEAST = 1e-6
-"""What even regions that look the same differ by."""
+"""Colour difference of regions that look the same."""
 AREA_EXPONENT = 0.28
 LENGTH_EXPONENT = 0.3
 
 CHEAPEST = 1 / 64
-"""Of all regions, those that merge in a round whether or not they are their neighbour's nearest, too."""
+"""Share of the regions that merge with their nearest neighbour in each round, even if it is nearer to another."""
 EDGES_AT_ONCE = 1 << 16
-"""Pairs whose histograms are compared at a time, which bounds the memory."""
+"""Pairs whose histograms are compared at a time, to bound the memory."""
 
 
 def dissimilarity(graph: RegionGraph) -> NDArray[np.float64]:
-    """How little each pair of neighbours belongs together, (E,) > 0.
+    """Dissimilarity of each pair of neighbours, (E,) > 0.
 
-    Differences in colour, in texture and in the labels they are made of, and the contrast along the boundary, times a
-    power of the area over one of the boundary's length: as in Ward's linkage small regions go first, and those that
-    share much boundary. Found on 150 photos of BSDS500 train.
+    Differences in colour, texture and labels, and the contrast along the boundary, times a power of the area over a
+    power of the boundary length: as in Ward's linkage, small regions go first, and those that share much boundary.
+    Found on 150 photos of BSDS500 train.
     """
     one, other = graph.first, graph.second
     mean = graph.lab / graph.area[:, None]
@@ -52,21 +51,20 @@ def dissimilarity(graph: RegionGraph) -> NDArray[np.float64]:
 
 
 def boundary_strengths(graph: RegionGraph) -> NDArray[np.float64]:
-    """Merge neighbours until one region is left: (E,) the dissimilarity at which the two sides of a pair became one.
+    """Merge neighbours until one region is left: (E,) the dissimilarity at which the two sides of a pair were joined.
 
     It is ultrametric: of three regions that touch each other, no boundary is stronger than both others. Each round
-    merges all pairs that are each other's nearest neighbour, which are those that one merge at a time would come to
-    (Murtagh 1983, doi:10.1093/comjnl/26.4.354), as far as merging brings no neighbours nearer; and the cheapest others.
+    merges all pairs that are each other's nearest neighbour, which are those that single merges would come to (Murtagh
+    1983, doi:10.1093/comjnl/26.4.354) unless merging brings neighbours nearer; and the cheapest others.
     """
     strength = np.zeros(len(graph.first))
-    pair = np.arange(len(graph.first))  # of the graph as it is, under each of its first pairs
+    pair = np.arange(len(graph.first))  # index in the current graph of each pair of the first
     height = np.zeros(len(graph.area))
     while len(graph.first):
         cost = dissimilarity(graph)
         chosen = _to_merge(graph, cost)
-        regions = len(height)
-        joins = coo_array((np.ones(len(chosen)), (graph.first[chosen], graph.second[chosen])), shape=(regions, regions))
-        groups, group = connected_components(joins, directed=False)
+        group = joined_groups(graph.first[chosen], graph.second[chosen], len(height))
+        groups = int(group.max()) + 1
         merged_at = np.zeros(groups)
         np.maximum.at(merged_at, group, height)
         np.maximum.at(merged_at, group[graph.first[chosen]], cost[chosen])
@@ -81,9 +79,9 @@ def boundary_strengths(graph: RegionGraph) -> NDArray[np.float64]:
 
 
 def _to_merge(graph: RegionGraph, cost: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Pairs that are each other's nearest, and of the regions the cheapest with their nearest.
+    """Pairs that are each other's nearest, and the cheapest pairs of a region and its nearest.
 
-    Without the latter, what surrounds a region would join it one by one, as would a chain of ever nearer neighbours.
+    Without the latter, many neighbours of one region would join it one a round, as would a chain of ever nearer ones.
     """
     order = np.argsort(cost, kind="stable")
     rank = np.empty(len(order), dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Small regions merged into the neighbour that looks most like them (`--min-region`)."""
+"""Merging of small regions into the neighbour with the most similar colour."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .connected import connected_regions, value_of_each
 from .graph import pair_keys
+from .segments import areas_and_sums, connected_regions, value_of_each
 
 Labels = TypeVar("Labels", bound=np.integer)
 
@@ -17,21 +17,15 @@ Labels = TypeVar("Labels", bound=np.integer)
 def merge_small_regions(labels: NDArray[Labels], image: NDArray[np.uint8], min_region: int) -> NDArray[Labels]:
     """Give every 4-connected region under `min_region` pixels the label of its neighbour nearest in mean RGB colour.
 
-    Smallest regions go first, and a merged region counts with its joint size and mean colour from then on, so that
-    afterwards no region under `min_region` pixels is left unless the whole image is smaller.
-
-    Parameters
-    ----------
-    labels : (H, W) integer map.
-    image : (H, W, 3) uint8, the photo behind it.
+    `labels` is an (H, W) integer map, `image` the (H, W, 3) uint8 photo. The smallest regions go first, and a merged
+    region counts with its joint size and mean colour from then on. No region under `min_region` pixels is left, unless
+    the whole image is smaller.
     """
     regions = connected_regions(labels)
-    flat = regions.reshape(-1)
-    sizes = np.bincount(flat)
-    if sizes.min() >= min_region:
+    if np.bincount(regions.reshape(-1)).min() >= min_region:
         return labels
+    sizes, colour = areas_and_sums(regions, image)
     count = len(sizes)
-    colour = np.stack([np.bincount(flat, weights=image[..., c].reshape(-1)) for c in range(3)], axis=1)
     label_of = value_of_each(regions, labels)
     neighbours = _neighbours(regions, count)
 
@@ -41,7 +35,7 @@ def merge_small_regions(labels: NDArray[Labels], image: NDArray[np.uint8], min_r
     while small:
         size, region = heapq.heappop(small)
         if parent[region] != region or size != sizes[region]:
-            continue  # merged since, or grown
+            continue  # already merged, or grown
         adjacent = {_root(parent, other) for other in neighbours[region]} - {region}
         if not adjacent:
             break  # the region is the whole image
@@ -63,9 +57,8 @@ def _neighbours(regions: NDArray[np.int32], count: int) -> list[set[int]]:
     neighbours: list[set[int]] = [set() for _ in range(count)]
     for one, other in ((regions[:, :-1], regions[:, 1:]), (regions[:-1], regions[1:])):
         differ = one != other
-        pairs = np.unique(pair_keys(one[differ], other[differ], count))
-        for pair in pairs.tolist():
-            first, second = divmod(pair, count)
+        keys = np.unique(pair_keys(one[differ], other[differ], count))
+        for first, second in zip((keys // count).tolist(), (keys % count).tolist(), strict=True):
             neighbours[first].add(second)
             neighbours[second].add(first)
     return neighbours

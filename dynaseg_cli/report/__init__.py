@@ -1,1 +1,1 @@
-"""A report of a folder of segmentations, for a browser: what is shown of each image, and the page that shows it."""
+"""The report of a folder of segmentations, for a browser: one page, and a few files for each image."""

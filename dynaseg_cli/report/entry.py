@@ -1,4 +1,4 @@
-"""What a report shows of one image: four pictures, and its details in a script, which a page from disk can load."""
+"""The files of one image in a report: four pictures, and details in a script, which a page from disk can load."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..names import shown
+from ..files.names import shown
 from ..pictures.overlay import overlay
 from ..regions.hierarchy import Hierarchy
 from .granularity import granularity_entry
 from .thumbnail import lossless, lossy, shrunk_map, shrunk_photo
 
 ENTRY_FILES: tuple[str, ...] = ("-photo.webp", "-labels.webp", "-regions.webp", "-overlay.webp", ".js")
-"""What the names of an image's files end in; the details are the last."""
+"""Ends of the names of these files; the details are last."""
 CALLED = "dynasegEntry"
-"""The function of the page that each script calls, with its key and the details."""
+"""The function of the page that each script calls with its key and the details."""
 DIGITS = 5
-"""Significant ones of a loss: more than a chart can show."""
+"""Significant digits of a loss: more than a chart can show."""
 
 
 def report_entry(
@@ -32,17 +32,17 @@ def report_entry(
     hierarchy: Hierarchy | None,
     stats: dict[str, Any],
 ) -> Iterator[tuple[str, bytes]]:
-    """The files of an image, each as its suffix and its content, in the order of `ENTRY_FILES`.
+    """The end of the name and the content of each file, in the order of `ENTRY_FILES`.
 
     Parameters
     ----------
-    key : what names the image's files, and it in the page.
+    key : identifies the image in the page and in the names of its files.
     photo : (H, W, 3) uint8 RGB, of any size.
     labels : (H, W).
-    colors : (K, 3) uint8 RGB, of each value that a label may have.
+    colors : (K, 3) uint8 RGB of the labels.
     regions : (H, W) 0..R-1.
-    hierarchy : that they were cut from; None where the page shall not offer to cut it elsewhere.
-    stats : the image's document of ``stats.schema.json``, with its regions.
+    hierarchy : from which the regions were cut; None if the page is not to offer other cuts.
+    stats : the statistics of the image (``stats.schema.json``), with regions.
     """
     photo_file, labels_file, regions_file, overlay_file, details_file = ENTRY_FILES
     small, small_regions = shrunk_photo(photo), shrunk_map(regions)
@@ -61,7 +61,7 @@ def report_entry(
 def _details(stats: dict[str, Any]) -> dict[str, Any]:
     source, fit = stats["source"], stats["fit"]
     found = fit["silhouette"]
-    # Where nothing could be compared, as in an image of one colour, there is no score.
+    # An image of one colour has no score.
     silhouette = found and {"k": found["k"], "score": found["scores"].get(str(found["k"]))}
     return {
         "source": {**{name: source[name] for name in ("width", "height", "sha256")}, "path": shown(source["path"])},
@@ -90,5 +90,5 @@ def _significant(values: list[float]) -> list[float]:
 
 
 def _json(value: Any) -> str:
-    """JSON in ASCII, which is JavaScript, too."""
+    """JSON in ASCII, which is valid JavaScript."""
     return json.dumps(value, allow_nan=False, separators=(",", ":"))

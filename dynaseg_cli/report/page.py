@@ -1,4 +1,4 @@
-"""The page of a report: one file with all that it needs but the images' own, and every name in it as data."""
+"""The page of a report: one file with everything except for the files of the images; all names are data in it."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from dataclasses import dataclass, fields
 from importlib import resources
 from typing import Any
 
-from ..names import shown, shown_all
+from ..files.names import shown, shown_all
 
 ROWS_AT_ONCE = 500
-"""Rows that are made into bytes at a time."""
+"""Rows that are encoded at a time."""
 _PLACE = re.compile(r"\{\{(\w+)\}\}")
-"""In ``page.html``, where something goes."""
+"""A placeholder in ``page.html``."""
 _MARKUP = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
-"""In JSON these occur within strings alone, where escapes mean the same."""
+"""Escapes of characters that occur in JSON only within strings."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """What the page shows of an image before anyone looks at it closely."""
+    """The data of an image that the page has from the start."""
 
     name: str
-    """As people know it: sub/cat.jpg. Whatever characters it holds."""
+    """Path below the input, with any characters: ``sub/cat.jpg``."""
     files: str
-    """URL of its files, relative to the page, up to where `ENTRY_FILES` go on."""
+    """URL of its files relative to the page, without the ends in `ENTRY_FILES`."""
     width: int
     height: int
     labels: int
@@ -39,7 +39,7 @@ class Row:
 
 
 def page_row(name: str, files: str, stats: dict[str, Any]) -> Row:
-    """The row of an image, of its document of ``stats.schema.json`` with its regions."""
+    """The row of an image with these statistics (``stats.schema.json``), which include regions."""
     source, fit = stats["source"], stats["fit"]
     return Row(
         name=name,
@@ -59,9 +59,9 @@ def report_page(rows: Iterable[Row], failures: Sequence[dict[str, Any]], run: di
 
     Parameters
     ----------
-    rows : of all images that have files.
+    rows : one for each image that has files.
     failures : path and reason of each image that has none.
-    run : the document of ``run.json``.
+    run : the content of ``run.json``.
     """
     others = {name: value for name, value in run.items() if name != "failures"}
     parts: dict[str, Iterable[bytes]] = {
@@ -80,7 +80,7 @@ def report_page(rows: Iterable[Row], failures: Sequence[dict[str, Any]], run: di
 
 
 def _rows(rows: Iterable[Row]) -> Iterator[bytes]:
-    """A JSON array of arrays, with a line each."""
+    """The items of a JSON array, a line each."""
     iterator = iter(rows)
     before = b""
     while some := list(itertools.islice(iterator, ROWS_AT_ONCE)):
@@ -95,7 +95,7 @@ def _values(row: Row) -> Iterator[Any]:
 
 
 def _json(value: Any) -> bytes:
-    """JSON that can stand in a script element, whatever its strings hold."""
+    """JSON that may stand in a script element, whatever its strings hold."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).translate(_MARKUP).encode()
 
 

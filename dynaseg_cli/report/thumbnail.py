@@ -1,4 +1,4 @@
-"""Images small enough that a page can show thousands, whatever the size of the photo, in bounded memory."""
+"""Thumbnails of photos and maps, made in bounded memory, whatever the size of the photo."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..sizes import working_size
+from ..resampling import middle_indices, working_size
 
 LONGEST_SIDE = 640
-"""Of a thumbnail in pixels: sharp in a grid, and large enough to look at alone."""
+"""In pixels: sharp in a grid, and large enough to look at alone."""
 BAND_PIXELS = 1 << 22
-"""Pixels that are averaged at a time, which bounds the memory."""
+"""Pixels that are averaged at a time, to bound the memory."""
 QUALITY = 80
-"""Of lossy WebP: at 640 pixels no fault is seen in photos, at 13 to 26 KB."""
+"""Quality of lossy WebP: at 640 pixels a photo has no visible faults and 13 to 26 KB."""
 EFFORT = 2
-"""WebP's method: 4 takes twice as long for 3 % fewer bytes."""
+"""The "method" of WebP: 4 takes twice as long for 3 % fewer bytes."""
 
 Value = TypeVar("Value", bound=np.integer)
 
@@ -29,7 +29,7 @@ def thumbnail_size(width: int, height: int) -> tuple[int, int]:
 
 
 def shrunk_photo(photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The thumbnail of an (H, W, 3) photo: each pixel averages the area behind it."""
+    """The thumbnail of an (H, W, 3) photo: each pixel is the average of its area."""
     height, width = photo.shape[:2]
     if (width, height) == thumbnail_size(width, height):
         return photo
@@ -50,14 +50,10 @@ def shrunk_photo(photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def shrunk_map(values: NDArray[Value]) -> NDArray[Value]:
-    """The thumbnail of an (H, W) map of labels or regions: each pixel is that in the middle of the area behind it."""
+    """The thumbnail of an (H, W) map of labels or regions: each pixel is the one in the middle of its area."""
     height, width = values.shape
     small_width, small_height = thumbnail_size(width, height)
-    return values[np.ix_(_middles(small_height, height), _middles(small_width, width))]
-
-
-def _middles(count: int, length: int) -> NDArray[np.intp]:
-    return ((np.arange(count) + 0.5) * (length / count)).astype(np.intp)
+    return values[np.ix_(middle_indices(height, small_height), middle_indices(width, small_width))]
 
 
 def lossy(picture: NDArray[np.uint8]) -> bytes:

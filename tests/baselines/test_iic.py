@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dynaseg_cli.baselines.iic import jitter, joint_distributions, mutual_information, segment_by_iic
-from dynaseg_cli.engine.arithmetic import exact_arithmetic
 from dynaseg_cli.engine.labelling import to_input
+from dynaseg_cli.engine.precision import exact_arithmetic
 from dynaseg_cli.errors import DivergedError
 from dynaseg_cli.method.network import SegmentationNetwork
 

@@ -14,7 +14,7 @@ COLOURS = np.array([[20, 20, 20], [230, 30, 30], [30, 220, 40], [40, 50, 230]], 
 
 
 def mirrored(index: int, length: int) -> int:
-    """Where an index beyond the border is mirrored to: at the middle of the last pixel, as often as it takes."""
+    """The index that an index beyond the border is mirrored to, at the centre of the last pixel, as often as needed."""
     if length == 1:
         return 0
     while not 0 <= index < length:

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from dynaseg_cli.batch.discovery import Discovery, discover
-from dynaseg_cli.batch.output_folder import mark_output
 from dynaseg_cli.config import BatchConfig
 from dynaseg_cli.errors import UsageError
-from dynaseg_cli.images import PHOTO_SUFFIXES
-from dynaseg_cli.user_files import MARK
+from dynaseg_cli.files.output_folder import OutputFolder
+from dynaseg_cli.files.reading import PHOTO_SUFFIXES
+from dynaseg_cli.files.user_files import MARK
 
 
 @pytest.fixture
@@ -52,10 +52,10 @@ def test_tree_is_mirrored_below_each_product(photos: Path, tmp_path: Path) -> No
     touch(photos, "sub/deeper/cat.jpg")
     (job,) = find(photos).jobs
     assert job.source == photos / "sub/deeper/cat.jpg"
-    out = tmp_path / "out"
-    assert job.result(out, "labels") == out / "labels/sub/deeper/cat.png"
-    assert job.result(out, "color") == out / "color/sub/deeper/cat.png"
-    assert job.result(out, "stats") == out / "stats/sub/deeper/cat.json"
+    out = OutputFolder(tmp_path / "out")
+    assert out.result(job, "labels") == out.path / "labels/sub/deeper/cat.png"
+    assert out.result(job, "color") == out.path / "color/sub/deeper/cat.png"
+    assert out.result(job, "stats") == out.path / "stats/sub/deeper/cat.json"
 
 
 @pytest.mark.parametrize("root", [".", "..", "sub", "sub/.", "./sub/deeper", "{photos}", "{photos}/sub/.."])
@@ -66,10 +66,10 @@ def test_image_has_the_path_of_its_input(photos: Path, monkeypatch: pytest.Monke
     assert {job.path for job in find(folder).jobs} == {str(path) for path in folder.rglob("*.jpg")}
 
 
-def test_only_the_last_suffix_is_dropped(photos: Path, tmp_path: Path) -> None:
+def test_only_the_last_suffix_is_dropped(photos: Path) -> None:
     touch(photos, "cat.v1.jpg")
     (job,) = find(photos).jobs
-    assert job.result(tmp_path, "labels").name == "cat.v1.png"
+    assert job.name == "cat.v1"
 
 
 def test_folders_below_can_be_left_out(photos: Path) -> None:
@@ -141,7 +141,7 @@ def test_globs_that_match_nothing_are_told_of(photos: Path) -> None:
     touch(photos, "a.jpg", "sub/b.jpg")
     found = find(photos, include=("*.jpg", "*.gif"), exclude=("sub", "sup", "no/where"))
     assert names(found) == ["a"]
-    assert found.unmatched_globs == ["--include *.gif", "--exclude sup", "--exclude no/where"]
+    assert found.unmatched_globs == ["`include=*.gif`", "`exclude=sup`", "`exclude=no/where`"]
     assert find(photos, include=("a*", "*.jpg")).unmatched_globs == [], "what matches second matches all the same"
 
 
@@ -194,7 +194,7 @@ def test_what_dynaseg_wrote_is_passed_over_wherever_it_lies(photos: Path, mark: 
 
 @pytest.mark.parametrize("below", ["labels", "labels/sub", "Labels", "report/ab", "export/voc/SegmentationClass"])
 def test_results_are_no_input_by_whatever_path(photos: Path, tmp_path: Path, below: str) -> None:
-    mark_output(photos)
+    OutputFolder(photos).mark()
     touch(photos, f"{below}/a.png", "images/b.jpg")
     (tmp_path / "link").symlink_to(photos / below)
     for path in (photos, photos / below, photos / below / "a.png", tmp_path / "link", tmp_path / "link/a.png"):
@@ -242,10 +242,10 @@ def test_last_of_several_inputs_that_is_not_there_may_be_meant_for_the_results(
     touch(photos, "a.jpg")
     with pytest.raises(UsageError, match=re.escape(f"{photos}/{path} does not exist")) as raised:
         find(photos, photos / path)
-    assert (f"-o {photos}/{path}" in str(raised.value)) == hint
+    assert (f"`output={photos}/{path}`" in str(raised.value)) == hint
     with pytest.raises(UsageError) as raised:
         find(photos / path)
-    assert " -o " not in str(raised.value)
+    assert "`output=" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
@@ -348,7 +348,7 @@ def test_file_given_twice_is_one_job(photos: Path, tmp_path: Path, monkeypatch: 
 @pytest.mark.parametrize(("first", "second"), [("a.jpg", "a.png"), ("sub/a.tif", "sub/a.TIFF")])
 def test_two_files_with_one_result_are_refused_by_name(photos: Path, first: str, second: str) -> None:
     touch(photos, first, second)
-    with pytest.raises(UsageError, match="--keep-extension") as raised:
+    with pytest.raises(UsageError, match="`keep_extension=True`") as raised:
         find(photos)
     assert str(photos / first) in str(raised.value)
     assert str(photos / second) in str(raised.value)
@@ -360,12 +360,10 @@ def test_files_of_one_name_from_two_inputs_are_refused(tmp_path: Path) -> None:
         find(tmp_path / "one", tmp_path / "two")
 
 
-def test_kept_extensions_tell_results_apart(photos: Path, tmp_path: Path) -> None:
+def test_kept_extensions_tell_results_apart(photos: Path) -> None:
     touch(photos, "a.jpg", "a.png", "b.jpg")
     found = find(photos, keep_extension=True)
     assert names(found) == ["a.jpg", "a.png", "b.jpg"]
-    assert found.jobs[0].result(tmp_path, "labels").name == "a.jpg.png"
-    assert found.jobs[0].result(tmp_path, "stats").name == "a.jpg.json"
 
 
 @pytest.mark.parametrize(
@@ -429,7 +427,7 @@ def test_folder_without_images_is_refused_saying_what_was_looked_for(photos: Pat
 
 def test_globs_that_let_nothing_through_are_named(photos: Path) -> None:
     touch(photos, "a.jpg")
-    with pytest.raises(UsageError, match="--include and --exclude"):
+    with pytest.raises(UsageError, match="`include` and `exclude`"):
         find(photos, include=("*.png",))
 
 
@@ -449,7 +447,7 @@ def test_empty_list_is_refused() -> None:
 
 
 def test_listed_folder_is_refused(photos: Path) -> None:
-    with pytest.raises(UsageError, match="is a folder: give it as INPUT"):
+    with pytest.raises(UsageError, match="is a folder: name it as an input"):
         find(listed=(photos,))
 
 
@@ -458,7 +456,7 @@ def test_listed_file_that_does_not_exist_is_refused(photos: Path) -> None:
         find(listed=(photos / "b.jpg",))
 
 
-def test_folder_that_cannot_be_listed_is_noted_and_the_rest_found(
+def test_folder_that_cannot_be_listed_is_named_and_the_rest_found(
     photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     touch(photos, "a.jpg", "locked/b.jpg", "open/c.jpg")
@@ -475,7 +473,7 @@ def test_folder_that_cannot_be_listed_is_noted_and_the_rest_found(
     assert found.unreadable == [(photos / "locked", "cannot be listed: Permission denied")]
 
 
-def test_folder_whose_listing_breaks_off_is_noted(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folder_whose_listing_breaks_off_is_named(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch(photos, "a.jpg", "broken/b.jpg", "broken/c.jpg")
     scandir = os.scandir
 
@@ -503,7 +501,7 @@ def test_name_of_any_kind_is_kept(photos: Path, tmp_path: Path, stem: str) -> No
     touch(photos, f"{stem}.jpg", f"sub {stem}/{stem}.jpg")
     found = find(photos)
     assert {job.source for job in found.jobs} == {photos / f"{stem}.jpg", photos / f"sub {stem}/{stem}.jpg"}
-    assert {job.result(tmp_path, "labels") for job in found.jobs} == {
+    assert {OutputFolder(tmp_path).result(job, "labels") for job in found.jobs} == {
         tmp_path / "labels" / f"{stem}.png",
         tmp_path / "labels" / f"sub {stem}/{stem}.png",
     }

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from dynaseg_cli.batch.pipeline import work_ahead
+from dynaseg_cli.batch.stages import work_ahead
 
 WAIT_S = 120
 """Longest wait for another thread; a test that passes never waits so long."""

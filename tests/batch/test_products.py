@@ -21,19 +21,20 @@ from samples import TINY, files_below, photo_folder, read_pixels
 
 from dynaseg_cli import BatchConfig, CutConfig, Engine, read_hierarchy
 from dynaseg_cli.batch import products, stages
-from dynaseg_cli.batch.job import Job
-from dynaseg_cli.batch.outcome import Outcome
-from dynaseg_cli.batch.output_folder import mark_output
+from dynaseg_cli.batch.outcomes import Outcome
 from dynaseg_cli.batch.planning import plan_batch
 from dynaseg_cli.batch.products import Products, cut_regions
-from dynaseg_cli.batch.report_entry import ReportEntry
+from dynaseg_cli.batch.report_files import ReportEntry
 from dynaseg_cli.batch.stages import run_stream
 from dynaseg_cli.config import Colors, Product
+from dynaseg_cli.files.encoding import png
+from dynaseg_cli.files.output_folder import Job, OutputFolder
+from dynaseg_cli.files.user_files import MARK
+from dynaseg_cli.files.writing import write_atomically
 from dynaseg_cli.pictures.overlay import overlay
 from dynaseg_cli.pictures.palette import label_palette
-from dynaseg_cli.regions.connected import connected_regions
 from dynaseg_cli.regions.hierarchy import Hierarchy
-from dynaseg_cli.user_files import MARK
+from dynaseg_cli.regions.segments import connected_regions
 
 SCHEMA = json.loads((Path(stages.__file__).parent / "stats.schema.json").read_text())
 ALL: tuple[Product, ...] = ("labels", "color", "stats", "overlay", "regions", "hierarchy")
@@ -58,8 +59,8 @@ def out(tmp_path: Path) -> Path:
 
 def run(engine: Engine, photos: Path, out: Path, cut: CutConfig | None = None, **batch: Any) -> list[Outcome]:
     plan = plan_batch([photos], out, engine.config, BatchConfig(cut=cut or CutConfig(), **batch))
-    mark_output(out)
-    return [outcome for _, outcome in run_stream(plan.jobs, out, plan.batch, engine) if outcome is not None]
+    plan.folder.mark()
+    return [outcome for _, outcome in run_stream(plan.jobs, plan.folder, plan.batch, engine) if outcome is not None]
 
 
 def statuses(outcomes: list[Outcome]) -> list[str]:
@@ -187,7 +188,7 @@ def test_other_colours_that_cannot_be_written_leave_the_labels_complete_and_the_
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(products, "write_picture", disk_full)
+        patch.setattr(products, "png", disk_full)
         assert statuses(run(engine, photos, out, save=ALL, colors="mean")) == ["failed", "failed"]
     stats = json.loads((out / "stats/a.json").read_text())
     assert "colors" not in stats
@@ -208,7 +209,7 @@ def test_colours_that_were_not_finished_are_finished_by_whatever_comes_next(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(products, "write_colors", disk_full)
+        patch.setattr(products, "palette_png", disk_full)
         assert statuses(run(engine, photos, out, colors="mean")) == ["failed", "failed"]
     assert statuses(run(engine, photos, out, save=("labels", "stats", "hierarchy"), colors="mean")) == ["done", "done"]
     assert stats_of(out)["colors"] == "mean"
@@ -301,7 +302,7 @@ def test_regions_of_a_cut_that_was_not_finished_are_cut_anew_with_the_first_thin
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(products, "write_labels", disk_full)
+        patch.setattr(products, "png", disk_full)
         assert statuses(run(engine, photos, out, CutConfig(regions=5), save=REGIONS)) == ["failed", "failed"]
     assert statuses(run(engine, photos, out, save=("labels", "stats", "color"), colors="mean")) == ["done", "done"]
     assert stats_of(out)["cut"] == CutConfig().as_options(), "the overlay was made anew, and is cut somehow"
@@ -389,7 +390,7 @@ def test_a_hierarchy_on_disk_is_what_is_cut(photos: Path, out: Path, engine: Eng
     run(Engine(TINY, "cpu"), photos, out, save=ALL)
     path = out / "hierarchy/a.png"
     boundaries = read_pixels(path)
-    products.write_labels(path, np.where(boundaries > 0, 1, 0).astype(np.uint16))  # by a person, as weak as can be
+    write_atomically(path, png(np.where(boundaries > 0, 1, 0).astype(np.uint16)))  # by a person, as weak as can be
     run(engine, photos, out, CutConfig(granularity=0.9), save=ALL)
     assert (read_pixels(out / "regions/a.png") == 0).all()
     assert read_pixels(out / "regions/sub/b.png").max() > 0
@@ -413,9 +414,9 @@ def damage_labels(out: Path, how: str) -> None:
     elif how == "truncated":
         path.write_bytes(path.read_bytes()[:60])
     elif how == "other size":
-        products.write_labels(path, np.zeros((3, 3), dtype=np.uint8))
+        write_atomically(path, png(np.zeros((3, 3), dtype=np.uint8)))
     elif how == "other labels":
-        products.write_labels(path, read_pixels(path) // 2)
+        write_atomically(path, png(read_pixels(path) // 2))
     else:
         path.unlink()
         path.mkdir()
@@ -442,7 +443,7 @@ def test_labels_with_gaps_between_them_serve_again(photos: Path, out: Path, engi
     path = out / "labels/a.png"
     labels = read_pixels(path)
     values = np.array([7, 250, 3, 9, 40, 41, 100, 0], dtype=np.uint8)[: labels.max() + 1]
-    products.write_labels(path, values[labels])
+    write_atomically(path, png(values[labels]))
     stats = stats_of(out)
     assert run(engine, photos, out, save=ALL)[0].num_labels == len(values)
     assert {entry["label"] for entry in stats_of(out)["regions"]} <= set(values.tolist())
@@ -478,7 +479,7 @@ def test_a_recut_that_fails_leaves_the_labels_complete_and_the_regions_not(
 
 
 def test_more_regions_than_16_bits_number_become_a_tiff(tmp_path: Path) -> None:
-    job = Job("photo.png", "photo")
+    job, folder = Job("photo.png", "photo"), OutputFolder(tmp_path)
     fragments = np.arange(260 * 260, dtype=np.int32).reshape(260, 260)
     pairs = np.arange(260 * 260 - 1)
     across = (pairs + 1) % 260 != 0
@@ -488,13 +489,13 @@ def test_more_regions_than_16_bits_number_become_a_tiff(tmp_path: Path) -> None:
 
     def write(cut: CutConfig) -> NDArray[np.int32]:
         regions = cut_regions(hierarchy, cut)
-        Products(job, tmp_path, BatchConfig(cut=cut), claimed=False)._write_regions(regions)
+        Products(job, folder, BatchConfig(cut=cut))._write_regions(regions)
         return regions
 
     for regions, name, dtype in ((65_536, "photo.png", np.uint16), (65_537, "photo.tif", np.int32)) * 2:
         cut = write(CutConfig(regions=regions))
         assert [path.name for path in (tmp_path / "regions").iterdir()] == [name]
-        assert job.has(tmp_path, "regions")
+        assert folder.has(job, "regions")
         pixels = read_pixels(tmp_path / "regions" / name)
         assert pixels.dtype == dtype
         np.testing.assert_array_equal(pixels, cut)
@@ -542,9 +543,9 @@ def test_any_sequence_of_runs_of_which_some_are_killed_ends_as_one_run(
     last = any_options()
     last["save"] = (*last["save"], "overlay")  # it has a cut and colours
     run(engine, photos, out, **last)
-    job = Job(str(photos / "a.png"), "a")
-    there = tuple(product for product in every if job.has(out, product))
-    reported = ReportEntry(job, out).is_there
+    job, folder = Job(str(photos / "a.png"), "a"), OutputFolder(out)
+    there = tuple(product for product in every if folder.has(job, product))
+    reported = ReportEntry(job, folder).exists
     if not reported:  # some of its files may be there, which tell nobody anything
         shutil.rmtree(out / "report", ignore_errors=True)
     cut = CutConfig(**stats_of(out)["cut"])  # where it is not said how, it stays as it was

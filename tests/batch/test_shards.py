@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynaseg_cli.batch.planning import Plan, plan_batch
-from dynaseg_cli.batch.shards import parse_shard
+from dynaseg_cli.batch.planning import Plan, parse_shard, plan_batch
 from dynaseg_cli.config import BatchConfig
 from dynaseg_cli.errors import UsageError
 
@@ -127,7 +126,7 @@ def test_shard_is_read_as_it_is_written(text: str, shard: tuple[int, int]) -> No
     ],
 )
 def test_text_that_is_no_shard_is_refused_with_an_example(text: str) -> None:
-    with pytest.raises(UsageError, match="^--shard must be I/N, such as 2/8, or auto, not " + re.escape(text)):
+    with pytest.raises(UsageError, match="^`shard` must be I/N, such as 2/8, or auto, not " + re.escape(text)):
         parse_shard(text, {})
 
 
@@ -165,7 +164,7 @@ def test_tasks_of_an_array_have_the_shards_from_first_to_last(first: int, step: 
     ids=str,
 )
 def test_array_with_gaps_is_refused(variables: dict[str, str]) -> None:
-    with pytest.raises(UsageError, match=r"^--shard auto needs a Slurm array without gaps.*; give I/N"):
+    with pytest.raises(UsageError, match=r"^`shard=auto` needs a Slurm array without gaps.*; give I/N"):
         parse_shard("auto", variables)
 
 
@@ -173,11 +172,11 @@ def test_array_with_gaps_is_refused(variables: dict[str, str]) -> None:
 def test_auto_outside_an_array_is_refused_saying_what_it_needs(lacking: str) -> None:
     variables = slurm(0)
     del variables[lacking]
-    with pytest.raises(UsageError, match=f"^--shard auto needs .*{lacking}.*give I/N, such as --shard 2/8"):
+    with pytest.raises(UsageError, match=f"^`shard=auto` needs .*{lacking}.*give I/N, such as `shard=2/8`"):
         parse_shard("auto", variables)
 
 
 @pytest.mark.parametrize("variables", [slurm("", 0), slurm("many"), slurm(0, step="")], ids=str)
 def test_variables_that_are_no_numbers_are_refused(variables: dict[str, str]) -> None:
-    with pytest.raises(UsageError, match=r"^--shard auto needs a task of a Slurm array, with numbers in"):
+    with pytest.raises(UsageError, match=r"^`shard=auto` needs a task of a Slurm array, with numbers in"):
         parse_shard("auto", variables)

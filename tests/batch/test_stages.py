@@ -20,13 +20,13 @@ from samples import TINY, encoded, files_below, noise, photo_folder, read_pixels
 
 from dynaseg_cli import BatchConfig, Engine
 from dynaseg_cli.batch import products, stages
-from dynaseg_cli.batch.decoding import Photo, decode_photo
-from dynaseg_cli.batch.outcome import Outcome
-from dynaseg_cli.batch.output_folder import mark_output
+from dynaseg_cli.batch.outcomes import Outcome
 from dynaseg_cli.batch.planning import plan_batch
 from dynaseg_cli.batch.stages import run_stream
 from dynaseg_cli.config import ValueRange
 from dynaseg_cli.errors import DeviceMemoryError, InterruptedWorkError
+from dynaseg_cli.files.output_folder import OutputFolder
+from dynaseg_cli.images.decoding import Photo, decode_photo
 from dynaseg_cli.pictures.palette import label_palette
 
 SCHEMA = json.loads((Path(stages.__file__).parent / "stats.schema.json").read_text())
@@ -57,8 +57,8 @@ def out(tmp_path: Path) -> Path:
 def outcomes_of(engine: Engine, photos: Path, out: Path, **batch: Any) -> Generator[Outcome, None, None]:
     """The stream over a folder, as a worker runs it. Nobody else works in the folder."""
     plan = plan_batch([photos], out, engine.config, BatchConfig(**batch))
-    mark_output(out)
-    for _, outcome in run_stream(plan.jobs, out, plan.batch, engine):
+    plan.folder.mark()
+    for _, outcome in run_stream(plan.jobs, plan.folder, plan.batch, engine):
         assert outcome is not None
         yield outcome
 
@@ -140,9 +140,11 @@ def test_image_that_vanished_meanwhile_is_a_failure(engine: Engine, photos: Path
     jobs = plan_batch([photos], out, TINY).jobs
     (photos / "b.bmp").unlink()
     out.mkdir()
-    outcomes = [outcome for _, outcome in run_stream(jobs, out, BatchConfig(), engine) if outcome is not None]
+    outcomes = [
+        outcome for _, outcome in run_stream(jobs, OutputFolder(out), BatchConfig(), engine) if outcome is not None
+    ]
     assert statuses(outcomes) == {"a.png": "done", "b.bmp": "failed", "c.png": "done"}
-    assert outcomes[1].reason == f"No such file or directory: {photos / 'b.bmp'}"
+    assert outcomes[1].reason == f"{photos / 'b.bmp'}: No such file or directory"
 
 
 @pytest.mark.parametrize(
@@ -150,7 +152,7 @@ def test_image_that_vanished_meanwhile_is_a_failure(engine: Engine, photos: Path
     [
         (DeviceMemoryError("cpu is out of memory even at 32 pixels"), "cpu is out of memory even at 32 pixels"),
         (MemoryError(), "out of memory"),
-        (OSError(errno.ENOSPC, "No space left on device", "x.png"), "No space left on device: x.png"),
+        (OSError(errno.ENOSPC, "No space left on device", "x.png"), "x.png: No space left on device"),
     ],
     ids=["named", "memory", "file"],
 )
@@ -183,7 +185,7 @@ def test_programming_error_surfaces(
     assert results(out) == {}
 
 
-@pytest.mark.parametrize("writer", ["write_labels", "write_colors", "write_json"])
+@pytest.mark.parametrize("writer", ["png", "palette_png", "json_text"])
 def test_result_that_cannot_be_written_fails_its_image_until_a_re_run(
     engine: Engine, photos: Path, out: Path, writer: str
 ) -> None:
@@ -200,14 +202,14 @@ def test_result_that_cannot_be_written_fails_its_image_until_a_re_run(
 def test_image_whose_redoing_fails_is_no_longer_complete(engine: Engine, photos: Path, out: Path) -> None:
     run(engine, photos, out)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(products, "write_colors", disk_full)
+        patch.setattr(products, "palette_png", disk_full)
         run(engine, photos, out, overwrite=True)
     assert not (out / "stats/a.json").exists()
     assert set(statuses(run(engine, photos, out)).values()) == {"done"}
 
 
 def test_file_in_the_place_of_a_result_folder_fails_each_image(engine: Engine, photos: Path, out: Path) -> None:
-    mark_output(out)
+    OutputFolder(out).mark()
     (out / "color").touch()
     outcomes = run(engine, photos, out)
     assert [outcome.status for outcome in outcomes] == ["failed"] * 3
@@ -387,7 +389,7 @@ def test_interrupt_while_a_file_is_written_leaves_nothing_half_done(
         raise KeyboardInterrupt
 
     if marked:
-        mark_output(out)
+        OutputFolder(out).mark()
     monkeypatch.setattr("os.fsync", interrupt)
     with pytest.raises(KeyboardInterrupt):
         run(engine, photos, out)

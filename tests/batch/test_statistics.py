@@ -15,7 +15,6 @@ from samples import TINY, noise
 from scipy import ndimage
 
 from dynaseg_cli.batch import statistics
-from dynaseg_cli.batch.decoding import Photo
 from dynaseg_cli.batch.statistics import (
     REGION_ENTRIES,
     cluster_statistics,
@@ -25,9 +24,10 @@ from dynaseg_cli.batch.statistics import (
     region_statistics,
     stats_document,
 )
-from dynaseg_cli.batch.value_range import UsedRange
 from dynaseg_cli.config import CutConfig, SegmentConfig, WeightsFile
 from dynaseg_cli.engine.engine import Engine
+from dynaseg_cli.images.decoding import Photo
+from dynaseg_cli.images.value_range import UsedRange
 from dynaseg_cli.pictures.palette import label_color
 from dynaseg_cli.regions.hierarchy import build_hierarchy
 

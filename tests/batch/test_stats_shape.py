@@ -14,6 +14,7 @@ from samples import TINY, photo_folder
 from dynaseg_cli import BatchConfig, WorkersConfig, segment_folder
 from dynaseg_cli.batch.resume import read_stats
 from dynaseg_cli.batch.stats_shape import is_whole, parse_stats
+from dynaseg_cli.files.output_folder import Job, OutputFolder
 
 ODD: tuple[Any, ...] = (None, [], {}, "x", -1, 1e300, 10**30, [[]], [{}], {"k": 3}, True, 0.5, [1, 2], [None] * 3)
 USED = ("source", "fit", "num_labels", "clusters", "cut", "colors", "regions")
@@ -105,8 +106,10 @@ def test_what_is_no_document_of_ours_is_none(content: bytes) -> None:
 
 def test_what_is_no_file_is_none(tmp_path: Path) -> None:
     """Nothing is waited for, and nothing endless read."""
-    os.mkfifo(tmp_path / "pipe")
-    (tmp_path / "zero").symlink_to("/dev/zero")
-    (tmp_path / "loop").symlink_to("loop")
-    for name in ("pipe", "zero", "loop", "missing", "."):
-        assert read_stats(tmp_path / name) is None
+    stats = tmp_path / "stats"
+    (stats / "folder.json").mkdir(parents=True)
+    os.mkfifo(stats / "pipe.json")
+    (stats / "zero.json").symlink_to("/dev/zero")
+    (stats / "loop.json").symlink_to("loop.json")
+    for name in ("pipe", "zero", "loop", "missing", "folder"):
+        assert read_stats(Job(f"{name}.jpg", name), OutputFolder(tmp_path)) is None

@@ -1,18 +1,15 @@
 from __future__ import annotations
 
-import json
-import threading
 from pathlib import Path
 
-import pytest
 from samples import TINY
 
 from dynaseg_cli import BatchConfig, __version__
-from dynaseg_cli.batch.job import Job
-from dynaseg_cli.batch.outcome import Outcome
+from dynaseg_cli.batch.outcomes import Outcome
 from dynaseg_cli.batch.planning import Plan
 from dynaseg_cli.batch.summary import RunSummary
-from dynaseg_cli.user_files import PassedOver
+from dynaseg_cli.files.output_folder import Job, OutputFolder
+from dynaseg_cli.files.user_files import PassedOver
 
 DONE = Outcome("a.jpg", "done", num_labels=4, iterations=9, stop_reason="threshold", seconds=0.5)
 FAILED = Outcome("b\n\udce9.jpg", "failed", "the file is empty")
@@ -24,7 +21,7 @@ def summary(output: Path, *outcomes: Outcome) -> RunSummary:
     passed_over = PassedOver()
     for name in (".a.jpg", ".b.jpg"):
         passed_over.add("hidden", Path(name))
-    made = RunSummary(Plan(jobs, jobs, output, TINY, BatchConfig(), [folder], passed_over))
+    made = RunSummary(Plan(jobs, jobs, OutputFolder(output), TINY, BatchConfig(), [folder], passed_over))
     for outcome in outcomes:
         made.add(outcome)
     return made
@@ -38,9 +35,8 @@ def test_summary_counts_outcomes_by_status(tmp_path: Path) -> None:
 def test_run_document_has_the_promised_keys(tmp_path: Path) -> None:
     warned = Outcome("c.tif", "done", num_labels=2, warnings=("first of 3 pages, 2 left out",))
     made = summary(tmp_path, DONE, FAILED, warned)
-    document = made.document("cpu (a processor)", interrupted=True)
-    made.write(document)
-    assert json.loads((tmp_path / "run.json").read_text()) == document
+    made.device = "cpu (a processor)"
+    document = made.document(interrupted=True)
     seconds, versions = document.pop("seconds"), document.pop("versions")
     assert seconds >= 0
     assert versions["dynaseg"] == __version__
@@ -60,18 +56,3 @@ def test_run_document_has_the_promised_keys(tmp_path: Path) -> None:
         "colors": "palette",
         "device": "cpu (a processor)",
     }
-
-
-def test_run_that_did_not_begin_is_noted_without_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    summary(tmp_path / "new").write({"interrupted": True})
-    assert [path.name for path in (tmp_path / "new").glob("*.json")] == ["run.json"]
-    assert caplog.messages == []
-
-
-def test_folder_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    answers = threading.Event()
-    monkeypatch.setattr("dynaseg_cli.batch.summary.write_json", lambda *_, **__: answers.wait(60))
-    monkeypatch.setattr("dynaseg_cli.batch.summary.PATIENCE_S", 0.1)
-    with pytest.raises(OSError, match="the folder does not answer"):
-        summary(tmp_path).write({})
-    answers.set()

@@ -58,7 +58,7 @@ def test_every_method_sees_every_image_in_turns(photos: Path, tmp_path: Path) ->
         ("sub/c", "kmeans", None),
     ]
     assert work.steps == len(steps)
-    assert [len(report.runs) for report in work.reports] == [3, 3]
+    assert [len(result.runs) for result in work.results] == [3, 3]
 
 
 def test_repeats_go_there_and_back(photos: Path, tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_repeats_go_there_and_back(photos: Path, tmp_path: Path) -> None:
     assert [name for name, _ in steps] == ["a"] * 6 + ["b"] * 6
     assert [method for _, method in steps] == there + back + there + back + there + back
     assert work.steps == len(steps)
-    assert [(report.done, len(report.runs)) for report in work.reports] == [(["a", "b"], 6)] * 2
+    assert [(result.done, len(result.runs)) for result in work.results] == [(["a", "b"], 6)] * 2
 
 
 def test_repeats_are_scored_once(photos: Path, truth: Path, tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_repeats_are_scored_once(photos: Path, truth: Path, tmp_path: Path) -> N
         work = benchmark(photos, tmp_path, truth=truth, repeats=repeats)
         list(work.run())
         work.score()
-        figures.append([report.metrics for report in work.reports])
+        figures.append([result.metrics for result in work.results])
     assert figures[0] == figures[1]
 
 
@@ -123,11 +123,11 @@ def test_metrics_are_those_of_evaluate(photos: Path, truth: Path, tmp_path: Path
     work = benchmark(photos, tmp_path, truth=truth)
     list(work.run())
     work.score()
-    for report in work.reports:
-        evaluation = Evaluation(tmp_path / "out" / report.variant.name / "labels", truth, EvaluateConfig())
+    for result in work.results:
+        evaluation = Evaluation(tmp_path / "out" / result.variant.name / "labels", truth, EvaluateConfig())
         list(evaluation.run())
-        assert report.metrics == evaluation.metrics()
-        assert report.metrics["miou"]
+        assert result.metrics == evaluation.metrics()
+        assert result.metrics["miou"]
 
 
 def test_figures_are_strict_json_with_the_work_behind_them(photos: Path, truth: Path, tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_damaged_image_fails_for_every_method_and_the_rest_goes_on(photos: Path,
     reasons = [reason for _, _, reason in work.run()]
     assert [reason is None for reason in reasons] == [False, False, True, True, True, True]
     assert work.failures == 2
-    assert [len(report.runs) for report in work.reports] == [2, 2]
+    assert [len(result.runs) for result in work.results] == [2, 2]
     assert work.document()["methods"][0]["failures"] == [{"path": str(photos / "a.png"), "reason": reasons[0]}]
 
 
@@ -191,7 +191,7 @@ def test_only_what_this_run_labelled_is_scored(photos: Path, truth: Path, tmp_pa
     again = benchmark(photos, tmp_path, truth=truth, max_images=2)
     list(again.run())
     again.score()
-    assert [report.metrics for report in again.reports] == [report.metrics for report in alone.reports]
+    assert [result.metrics for result in again.results] == [result.metrics for result in alone.results]
 
 
 def test_image_without_ground_truth_is_said_to_have_no_score(photos: Path, truth: Path, tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_image_without_ground_truth_is_said_to_have_no_score(photos: Path, truth
     list(work.run())
     work.score()
     assert work.notes[0] == "Without a ground truth, and so without a score: 1 of the images, b first."
-    assert work.reports[0].metrics["miou"]
+    assert work.results[0].metrics["miou"]
 
 
 def test_method_that_cannot_do_the_first_image_goes_on_with_the_rest(photos: Path, tmp_path: Path) -> None:
@@ -245,9 +245,9 @@ def test_ground_truth_is_found_by_the_names_of_data_sets(photos: Path, truth: Pa
     work = benchmark(photos, tmp_path, truth=truth)
     list(work.run())
     work.score()
-    for report in work.reports:
-        assert [name for name, _ in work._scored[report.variant.name].per_image()] == ["a_leftImg8bit", "b", "sub/c"]
-        assert report.document(None)["ignored_fraction"] == report.row(None)["ignored_fraction"] == 1 / 6
+    for result in work.results:
+        assert [name for name, _ in work._scored[result.variant.name].per_image()] == ["a_leftImg8bit", "b", "sub/c"]
+        assert result.document(None)["ignored_fraction"] == result.row(None)["ignored_fraction"] == 1 / 6
     assert (
-        "255 is ignored in 2 of 3 ground-truth maps, 16.7% of all pixels (--ignore-index none counts it)." in work.notes
+        "255 is ignored in 2 of 3 ground-truth maps, 16.7% of all pixels (`ignore_index=None` counts it)." in work.notes
     )

@@ -6,13 +6,13 @@ from numpy.typing import NDArray
 
 from dynaseg_cli.benchmark import methods
 from dynaseg_cli.benchmark.methods import make_method
-from dynaseg_cli.benchmark.variants import parse_variants
-from dynaseg_cli.config import METHODS, SegmentConfig
+from dynaseg_cli.benchmark.variants import METHODS, parse_variants
+from dynaseg_cli.config import SegmentConfig
 from dynaseg_cli.engine.engine import Engine
 from dynaseg_cli.errors import DeviceUnavailableError, ImageError
 from dynaseg_cli.method.reference import reference_segment
 from dynaseg_cli.method.silhouette import silhouette_phase
-from dynaseg_cli.regions.numbering import number_by_area
+from dynaseg_cli.regions.segments import number_by_area
 
 QUICK = {
     "scf": "scf:iterations=3:max_size=16:features=8:clusters=8",
@@ -44,7 +44,7 @@ def test_every_method_labels_every_pixel_by_falling_area(text: str, photo: NDArr
     assert (np.diff(areas) <= 0).all()
     assert areas[-1] > 0
     assert "fit" in labelled.stages
-    assert labelled.seconds == sum(labelled.stages.values()) > 0
+    assert sum(labelled.stages.values()) > 0
 
 
 @pytest.mark.parametrize("text", QUICK.values(), ids=QUICK)

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from samples import noise, photo_folder, read_pixels
 
+from dynaseg_cli.baselines.settings import FelzenszwalbConfig, KMeansConfig
 from dynaseg_cli.benchmark import region_curve
 from dynaseg_cli.benchmark.benchmark import Benchmark
-from dynaseg_cli.benchmark.region_curve import Point, RegionCurve, curve_steps, make_curve
+from dynaseg_cli.benchmark.region_curve import FELZENSZWALB_CURVE, Point, RegionCurve, curve_steps, make_curve
 from dynaseg_cli.benchmark.variants import parse_variants
-from dynaseg_cli.config import FELZENSZWALB_CURVE, EvaluateConfig, FelzenszwalbConfig, KMeansConfig, SegmentConfig
+from dynaseg_cli.config import EvaluateConfig, SegmentConfig
 from dynaseg_cli.evaluation.evaluate import Evaluation
 from dynaseg_cli.regions.hierarchy import build_hierarchy
 
@@ -130,7 +131,7 @@ def test_a_setting_is_worth_what_the_variant_is(photos: Path, truth: Path, tmp_p
     list(work.curves())
     points = work.document()["methods"][0]["region_curve"]
     assert {point["segments"] for point in points} != {1}
-    fine, smooth = (report.metrics for report in work.reports)
+    fine, smooth = (result.metrics for result in work.results)
     assert metrics_at(points, scale=100, sigma=0.8, min_size=20) == pytest.approx(fine)
     assert metrics_at(points, scale=300, sigma=1.2, min_size=20) == pytest.approx(smooth)
 

@@ -10,10 +10,10 @@ import psutil
 import pytest
 from samples import TINY, photo_folder, stand_in_for_python
 
-from dynaseg_cli.batch.job import Job
 from dynaseg_cli.benchmark.stream import AHEAD, COUNTED, MOST_IMAGES, UNCOUNTED, Stream, steps_of_stream
 from dynaseg_cli.config import SegmentConfig
-from dynaseg_cli.weights_file import identify
+from dynaseg_cli.files.output_folder import Job
+from dynaseg_cli.files.weights import identify
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_file_of_weights_reaches_the_process(jobs: list[Job], tmp_path: Path) ->
     config = SegmentConfig(**{**vars(TINY), "backbone": "resnet18-fpn", "weights": weights})
     ((_, reason),) = Stream(config, jobs, "cpu").run(tmp_path / "out")
     assert reason is not None
-    assert f"--weights {weights.path}: neither a state dict" in reason
+    assert f"`weights` {weights.path}: neither a state dict" in reason
 
 
 def test_image_that_fails_ends_the_stream_with_its_reason(jobs: list[Job], tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_mistake_in_the_process_is_named(jobs: list[Job], tmp_path: Path) -> Non
     assert job.source == jobs[0].source
     assert reason is not None
     assert reason.startswith("the process ended early, exit code 1: ")
-    assert "--device cuda:99: there is no such device" in reason
+    assert "`device=cuda:99`: there is no such device" in reason
     assert list((tmp_path / "out").iterdir()) == []
 
 
@@ -156,13 +156,13 @@ def test_process_that_cannot_be_started_is_a_failure(
 ) -> None:
     monkeypatch.setattr("sys.executable", str(tmp_path / "nowhere"))
     ((_, reason),) = one.run(tmp_path / "out")
-    assert reason == f"No such file or directory: {tmp_path / 'nowhere'}"
+    assert reason == f"{tmp_path / 'nowhere'}: No such file or directory"
 
 
 def test_folder_that_cannot_be_made_is_a_failure(one: Stream, tmp_path: Path) -> None:
     (tmp_path / "out").write_text("a file")
     ((_, reason),) = one.run(tmp_path / "out")
-    assert reason == f"File exists: {tmp_path / 'out'}"
+    assert reason == f"{tmp_path / 'out'}: File exists"
 
 
 # How long it is

@@ -2,19 +2,25 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from dynaseg_cli.benchmark.variants import parse_variants
-from dynaseg_cli.config import METHODS, PRESETS, IicConfig, KMeansConfig, SegmentConfig
+from dynaseg_cli.baselines.settings import IicConfig, KMeansConfig
+from dynaseg_cli.benchmark.variants import METHODS, parse_variants
+from dynaseg_cli.config import PRESETS, MethodName, SegmentConfig
 from dynaseg_cli.errors import UsageError
-from dynaseg_cli.weights_file import identify
+from dynaseg_cli.files.weights import identify
 
 
 def test_method_alone_has_its_defaults() -> None:
     for name, config in METHODS.items():
         (variant,) = parse_variants(name)
         assert (variant.name, variant.method, variant.config) == (name, name, config)
+
+
+def test_help_names_every_method() -> None:
+    assert tuple(METHODS) == get_args(MethodName)
 
 
 def test_reference_is_the_paper() -> None:
@@ -63,27 +69,27 @@ def test_iterations_are_for_all_that_iterate_and_do_not_say_themselves() -> None
         (" , ", "at least one of scf"),
         ("scf,unet", "there is no unet; choose from scf, fsf"),
         ("scf,scf", "names scf twice"),
-        ("kmeans:k=8", "'k=8' is no option=value of kmeans; its options are clusters, seed, window"),
+        ("kmeans:k=8", "'k=8' is no option=value; its options are clusters, seed, window"),
         ("kmeans:clusters", "'clusters' is no option=value"),
-        ("kmeans:clusters=", "kmeans: clusters cannot be ''"),
-        ("kmeans:clusters=2.5", "kmeans: clusters cannot be '2.5'"),
-        ("kmeans:window=4", "window must be odd, not 4"),
+        ("kmeans:clusters=", "kmeans: `clusters` must be a whole number, not ''"),
+        ("kmeans:clusters=2.5", "kmeans: `clusters` must be a whole number, not '2.5'"),
+        ("kmeans:window=4", "`methods`: kmeans: `window` must be odd, not 4"),
         ("scf:mode=fsf", "'mode=fsf' is no option"),
         ("scf:fit=folder", "'fit=folder' is no option"),
         ("scf:model=kept.safetensors", "'model=kept.safetensors' is no option"),
-        ("scf:mu=5", "--mu belongs to --mode fixed"),
-        ("scf:weights=random", "--weights belongs to --backbone resnet18-fpn"),
-        ("scf:backbone=resnet18-fpn:weights=missing.pth", "--methods: scf: weights missing.pth: No such file"),
-        ("reference:backbone=resnet18-fpn", "reference is the literal loop of the cnn"),
-        ("scf:precision=float16", "precision cannot be 'float16'"),
-        ("scf:literal=yes", "literal cannot be 'yes'"),
-        ("felzenszwalb:scale=0", "scale must be positive"),
-        ("felzenszwalb:sigma=-1", "sigma must not be negative"),
-        ("felzenszwalb:sigma=nan", "sigma must not be negative"),
-        ("felzenszwalb:min_size=-1", "min_size must be at least 0"),
-        ("superpixel-cnn:superpixels=0", "superpixels must be at least 1"),
-        ("iic:clusters=1", "clusters must be at least 2"),
-        ("iic:displacement=-1", "displacement must be at least 0"),
+        ("scf:mu=5", "`mu` belongs to `mode=fixed`"),
+        ("scf:weights=random", "`weights` belongs to `backbone=resnet18-fpn`"),
+        ("scf:backbone=resnet18-fpn:weights=missing.pth", "`methods`: scf: weights missing.pth: No such file"),
+        ("reference:backbone=resnet18-fpn", "reference: it is the literal loop of the cnn"),
+        ("scf:precision=float16", "`precision` must be one of auto, float32, bfloat16, not 'float16'"),
+        ("scf:literal=yes", "`literal` must be"),
+        ("felzenszwalb:scale=0", "`scale` must be above 0"),
+        ("felzenszwalb:sigma=-1", "`sigma` must be at least 0"),
+        ("felzenszwalb:sigma=nan", "`sigma` must be at least 0"),
+        ("felzenszwalb:min_size=-1", "`min_size` must be at least 0"),
+        ("superpixel-cnn:superpixels=0", "`superpixels` must be at least 1"),
+        ("iic:clusters=1", "`clusters` must be at least 2"),
+        ("iic:displacement=-1", "`displacement` must be at least 0"),
     ],
 )
 def test_what_does_not_exist_is_refused_in_one_line(text: str, message: str) -> None:

@@ -1,4 +1,4 @@
-"""What surrounds a run on a GPU: the script with a stand-in for Python, and the figures that are made of its files."""
+"""The GPU script with a stand-in for Python, and the figures made from its files."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Script:
         return subprocess.run(
             [SCRIPT, self.results],
             env={**os.environ, "PYTHON": str(python), "PHOTOS": str(self.folder / "photos"), **environment},
-            # As in the background of a script, where interrupts are ignored.
+            # Interrupts are ignored, as for a script in the background.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
             capture_output=True,
             text=True,

@@ -22,14 +22,15 @@ from rich.console import Console
 from samples import files_below, photo_folder, read_pixels, stand_in_for_python
 from typer.testing import CliRunner, Result
 
-from dynaseg_cli import figures, writing
-from dynaseg_cli.batch.job import Job
-from dynaseg_cli.benchmark import plot, region_curve
+from dynaseg_cli.benchmark import region_curve
 from dynaseg_cli.benchmark.benchmark import Benchmark
-from dynaseg_cli.benchmark.variants import Variant, parse_variants
+from dynaseg_cli.benchmark.region_curve import FELZENSZWALB_CURVE
+from dynaseg_cli.benchmark.variants import METHODS, Variant, parse_variants
 from dynaseg_cli.cli import app, progress
-from dynaseg_cli.cli.metrics_table import metrics_table
-from dynaseg_cli.config import FELZENSZWALB_CURVE, METHODS
+from dynaseg_cli.cli.evaluate import metrics_table
+from dynaseg_cli.files.output_folder import Job
+from dynaseg_cli.plots import benchmark as plot
+from dynaseg_cli.plots import style as figures
 
 OWN = "scf:iterations=2:min_labels=3:max_size=16:features=8:clusters=8"
 QUICK = "felzenszwalb:scale=50,kmeans:clusters=3:window=3"
@@ -111,9 +112,7 @@ def test_full_disk_is_said_and_the_document_is_on_stdout(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     run = Benchmark.document
-    monkeypatch.setattr(
-        Benchmark, "document", lambda work: monkeypatch.setattr(writing, "write_atomically", fail) or run(work)
-    )
+    monkeypatch.setattr(Benchmark, "document", lambda work: monkeypatch.setattr("os.fsync", fail) or run(work))
     result = benchmark("photos", "--methods", QUICK, option, name, "--json", "-q")
     assert (result.exit_code, result.stderr) == (1, f"error: {name} cannot be written: No space left on device\n")
     assert len(json.loads(result.stdout)["methods"]) == 2
@@ -336,7 +335,7 @@ def test_interrupted_stream_ends_its_process_and_keeps_the_figures(
 def test_tables_fit_a_hundred_columns_with_every_figure_there_can_be(photos: Path, tmp_path: Path) -> None:
     work = Benchmark([photos], parse_variants("superpixel-cnn,reference,scf"), tmp_path / "out")
     metrics = ("miou_all", "miou_fine", "miou_coarse", "miou_mean", "covering", "pri", "voi", "segments")
-    for report in work.reports:
+    for report in work.results:
         report.metrics = dict.fromkeys(metrics, 1234.5)
     speed, costs, quality = work.tables()
     stages = ("decode_seconds", "silhouette_seconds", "fit_seconds", "label_seconds", "write_seconds")
@@ -358,8 +357,8 @@ def test_tables_fit_a_hundred_columns_with_every_figure_there_can_be(photos: Pat
         (("photos", "--methods", "unet"), "there is no unet"),
         (("photos", "--max-images", "-1"), "--max-images must be at least 0"),
         (("photos", "--repeats", "0"), "--repeats must be at least 1"),
-        (("--size", "481"), "--size must be a width and a height such as 481x321, not 481"),
-        (("--size", "0x20"), "--size: a side must be at least 1, not 0"),
+        (("--size", "481"), "--size must be a width and a height such as 481x321, not '481'"),
+        (("--size", "0x20"), "--size must be sides of 1 to 32768 and at most 200000000 pixels, not 0x20"),
         (("--ground-truth", "truth"), "--ground-truth needs INPUT"),
         (("photos", "--size", "40x30"), "--size is of the images that are made without INPUT"),
         (("photos", "--methods", QUICK, "--ground-truth", "photos/a.png"), "photos/a.png"),
@@ -367,7 +366,7 @@ def test_tables_fit_a_hundred_columns_with_every_figure_there_can_be(photos: Pat
             ("photos", "--methods", QUICK, "--save", "nowhere/x.json"),
             "--save nowhere/x.json: there is no folder nowhere",
         ),
-        (("photos", "--methods", QUICK, "--markdown", "photos"), "--markdown photos is there already"),
+        (("photos", "--methods", QUICK, "--markdown", "photos"), "--markdown photos exists, and is not a regular file"),
         (
             ("photos", "--methods", QUICK, "--plot", "x.jpg"),
             "--plot x.jpg: a picture's name ends in .png, .svg or .pdf",

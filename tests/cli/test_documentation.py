@@ -1,22 +1,25 @@
-"""Every command and option is described where people look: in its help and in the README."""
+"""Every command and option is described where people look: in its help and in the README of the command line."""
 
 from __future__ import annotations
 
 import itertools
-import re
-from pathlib import Path
+import json
 
+import jsonschema
+import option_tables
 import pytest
 import typer.main
 from typer.testing import CliRunner
 
 from dynaseg_cli.cli import app
-from dynaseg_cli.config import METHODS
+from dynaseg_cli.config import SegmentConfig
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+README = option_tables.README.read_text()
+SCHEMA = option_tables.SCHEMA.read_text()
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 GROUPS = {
     "segment": (
+        "Output",
         "Method",
         "When to stop",
         "Size and arithmetic",
@@ -24,19 +27,12 @@ GROUPS = {
         "Guidance",
         "Regions",
         "Input",
-        "Output",
         "Pictures and exports",
         "Running",
     ),
     "evaluate": ("Scoring", "Input", "Report"),
     "benchmark": ("What to compare", "Quality", "Running", "Report"),
 }
-
-
-def section(command: str) -> str:
-    """The part of the README under the command's own heading."""
-    start = README.index(f"## Options of `dynaseg {command}`")
-    return README[start : README.index("\n## ", start + 1)]
 
 
 def spellings() -> list[tuple[str, str]]:
@@ -50,13 +46,47 @@ def spellings() -> list[tuple[str, str]]:
 
 
 def test_every_command_is_known_here() -> None:
-    assert set(GROUPS) == set(COMMANDS)
+    assert set(GROUPS) == set(COMMANDS) == set(option_tables.OPTIONS)
     assert len(spellings()) > 50
 
 
+def test_tables_of_the_readme_are_those_of_the_declared_options() -> None:
+    assert option_tables.with_tables(README) == README, "run .ci/option_tables.py"
+
+
 @pytest.mark.parametrize(("command", "spelling"), spellings())
-def test_each_option_is_described_in_the_readme(command: str, spelling: str) -> None:
-    assert re.search(rf"`[^`\n]*(?<![\w-]){re.escape(spelling)}(?![\w-])[^`\n]*`", section(command))
+def test_each_option_has_a_row_in_the_readme(command: str, spelling: str) -> None:
+    start, end = (mark.format(command) for mark in option_tables.MARKS)
+    rows = README.partition(start)[2].partition(end)[0].splitlines()
+    assert sum(f"`{spelling}`" in row or f"`{spelling} " in row for row in rows) == 1
+
+
+def test_schema_of_statistics_has_the_declared_options() -> None:
+    assert option_tables.with_options(SCHEMA) == SCHEMA, "run .ci/option_tables.py"
+    schema = json.loads(SCHEMA)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    options = schema["properties"]["options"]
+    recorded = SegmentConfig().as_options()
+    assert options["required"] == list(options["properties"]) == list(recorded)
+    jsonschema.validate(recorded, {"$defs": schema["$defs"], **options})
+
+
+@pytest.mark.parametrize(
+    ("option", "schema"),
+    [
+        ("mode", {"enum": ["scf", "fsf", "fixed"]}),
+        ("literal", {"type": "boolean"}),
+        ("max_size", {"type": "integer", "minimum": 0}),
+        ("momentum", {"type": "number", "minimum": 0, "exclusiveMaximum": 1}),
+        ("learning_rate", {"type": "number", "exclusiveMinimum": 0}),
+        ("min_labels", {"oneOf": [{"const": "auto"}, {"type": "integer", "minimum": 1}]}),
+        ("epochs", {"oneOf": [{"type": "null"}, {"type": "integer", "minimum": 1}]}),
+        ("model", {"oneOf": [{"type": "null"}, {"type": "string", "pattern": "^[0-9a-f]{8}$"}]}),
+    ],
+)
+def test_recorded_option_has_its_type_choices_and_range(option: str, schema: dict[str, object]) -> None:
+    written = json.loads(SCHEMA)["properties"]["options"]["properties"][option]
+    assert {key: value for key, value in written.items() if key != "description"} == schema
 
 
 @pytest.mark.parametrize("flag", ["-h", "--help"])
@@ -65,13 +95,8 @@ def test_help_has_the_options_in_named_groups(command: str, flag: str) -> None:
     top, own = (CliRunner().invoke(app, arguments) for arguments in ([flag], [command, flag]))
     assert (top.exit_code, own.exit_code) == (0, 0)
     assert command in top.stdout
-    for group in GROUPS[command]:
-        assert f"─ {group} ─" in own.stdout
+    found = [own.stdout.index(f"─ {group} ─") for group in GROUPS[command]]
+    assert found == sorted(found)
     for name, spelling in spellings():
         if name == command and spelling.startswith("--"):
             assert spelling in own.stdout
-
-
-def test_every_method_of_the_benchmark_is_described_in_the_readme() -> None:
-    for method in METHODS:
-        assert re.search(rf"^\| `{method}`", section("benchmark"), re.MULTILINE)

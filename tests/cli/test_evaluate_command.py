@@ -18,12 +18,12 @@ from refusal import refused
 from samples import files_below, read_pixels
 from typer.testing import CliRunner, Result
 
-from dynaseg_cli import figures
 from dynaseg_cli.cli import app, console
 from dynaseg_cli.config import EvaluateConfig
-from dynaseg_cli.evaluation import plot_scores
 from dynaseg_cli.evaluation.evaluate import Evaluation
 from dynaseg_cli.evaluation.headings import HEADINGS, written
+from dynaseg_cli.plots import scores as plot_scores
+from dynaseg_cli.plots import style as figures
 
 HALVES = [[0, 0, 1, 1]] * 2
 WHOLE = [[0, 0, 0, 0]] * 2
@@ -360,8 +360,8 @@ def test_older_file_is_replaced_and_nothing_left_beside_it(pairs: Path) -> None:
     ("path", "said"),
     [
         ("gone/scores.png", "there is no folder gone"),
-        ("taken.png", "taken.png is there already, and is no regular file"),
-        ("null.png", "null.png is there already, and is no regular file"),
+        ("taken.png", "taken.png exists, and is not a regular file"),
+        ("null.png", "null.png exists, and is not a regular file"),
         ("gt/a.png/scores.png", "cannot be written: Not a directory"),
         ("x" * 300 + ".png", "cannot be written: File name too long"),
     ],

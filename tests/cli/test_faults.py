@@ -16,7 +16,7 @@ import psutil
 import pytest
 from samples import files_below, photo_folder, save_photo
 
-from dynaseg_cli.batch.output_folder import mark_output
+from dynaseg_cli.files.output_folder import OutputFolder
 
 FIT = ("--iterations", "2", "--max-size", "16", "--min-labels", "3", "--precision", "float32", "--device", "cpu")
 ENDLESS = ("--iterations", "1000000", "--patience", "0", "--mode", "fixed", "--mu", "1e-6", "--min-labels", "1")
@@ -64,7 +64,7 @@ def sabotaged(folder: Path, fault: str) -> Path:
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(
         "import ctypes, os, signal, time\n"
-        "from dynaseg_cli.batch import decoding\n"
+        "from dynaseg_cli.images import decoding\n"
         "read_source = decoding.read_source\n"
         "def read_source_or_fail(path, *arguments):\n"
         "    if path.name == 'c.png':\n"
@@ -118,7 +118,7 @@ def test_file_that_hangs_is_given_up(photos: Path, out: Path, tmp_path: Path) ->
     sabotage = sabotaged(tmp_path / "sabotage", "time.sleep(3600)")
     code, run, _ = end(start(photos, "-o", out, *FIT, "--timeout", 5, sabotage=sabotage))
     assert (code, run["done"]) == (1, 5)
-    assert [failure["reason"] for failure in run["failures"]] == ["it was not read within 5 seconds (--timeout)"]
+    assert [failure["reason"] for failure in run["failures"]] == ["it was not read within 5 seconds (`timeout`)"]
 
 
 def test_two_workers_write_the_files_that_one_writes(photos: Path, out: Path, tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_each_device_has_a_worker_of_its_own(photos: Path, out: Path, tmp_path: 
         "        time.sleep(0.01)\n"
         "    return read_source(path, *arguments)\n"
         "if '-c' in sys.orig_argv:  # a worker\n"
-        "    from dynaseg_cli.batch import decoding\n"
+        "    from dynaseg_cli.images import decoding\n"
         "    from dynaseg_cli.engine import device\n"
         "    read_source, decoding.read_source = decoding.read_source, read_together\n"
         "    device.resolve_devices = lambda names: ['cpu', 'cpu', 'cpu']\n"
@@ -169,7 +169,7 @@ def test_two_runs_of_one_folder_share_the_work(photos: Path, out: Path, tmp_path
 
 
 def test_closed_standard_streams_are_no_hindrance(photos: Path, out: Path) -> None:
-    """Whoever starts a daemon may have closed them: their numbers are free, and the worker's line gets one."""
+    """Whoever starts a daemon may have closed them: their numbers are free, and the worker's connection gets one."""
     command = [sys.executable, "-m", "dynaseg_cli", "segment", str(photos), "-o", str(out), *FIT]
     assert subprocess.run(["/bin/sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *command], check=False).returncode == 0
     assert json.loads((out / "run.json").read_text())["done"] == 6
@@ -237,11 +237,11 @@ def test_output_folder_that_hangs_holds_neither_the_run_nor_ctrl_c(photos: Path,
     sabotage.mkdir()
     (sabotage / "sitecustomize.py").write_text(
         "import time\n"
-        "from dynaseg_cli import writing\n"
-        "from dynaseg_cli.batch import outcome\n"
+        "from dynaseg_cli.files import output_folder\n"
+        "from dynaseg_cli.batch import outcomes\n"
         "def hang(*_, **__):\n"
         "    time.sleep(3600)\n"
-        "outcome.open_log = writing.write_atomically = hang\n"
+        "outcomes.open_log = output_folder.write_atomically = hang\n"
     )
     process = start(photos, "-o", out, *FIT, "--report", "--timeout", 4, sabotage=sabotage)
     assert process.stderr is not None
@@ -251,7 +251,7 @@ def test_output_folder_that_hangs_holds_neither_the_run_nor_ctrl_c(photos: Path,
     code, run, stderr = end(process)
     assert code == 130
     assert 1 <= run["failed"] <= 6
-    assert {failure["reason"] for failure in run["failures"]} == {"it was not written within 4 seconds (--timeout)"}
+    assert {failure["reason"] for failure in run["failures"]} == {"it was not written within 4 seconds (`timeout`)"}
     assert "run.json cannot be written: the folder does not answer" in stderr
 
 
@@ -272,7 +272,7 @@ def test_full_disk_fails_what_has_no_room_and_a_re_run_makes_it_good(photos: Pat
 
 def test_result_folder_that_leads_elsewhere_is_not_followed(photos: Path, out: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
-    mark_output(out)
+    OutputFolder(out).mark()
     (out / "color").symlink_to(tmp_path / "elsewhere")
     code, run, _ = end(start(photos, "-o", out, *FIT))
     assert (code, run["failed"]) == (1, 6)
@@ -282,7 +282,7 @@ def test_result_folder_that_leads_elsewhere_is_not_followed(photos: Path, out: P
 
 def test_log_that_leads_elsewhere_is_not_written(photos: Path, out: Path, tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("mine")
-    mark_output(out)
+    OutputFolder(out).mark()
     (out / "outcomes.jsonl").symlink_to(tmp_path / "precious")
     code, run, stderr = end(start(photos, "-o", out, *FIT))
     assert (code, run["done"]) == (0, 6)

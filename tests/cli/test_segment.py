@@ -20,10 +20,10 @@ from samples import encoded, files_below, noise, photo_folder, read_pixels, save
 from typer.testing import CliRunner, Result
 
 from dynaseg_cli import Engine, __version__
-from dynaseg_cli.batch.output_folder import mark_output
 from dynaseg_cli.cli import app
 from dynaseg_cli.config import SegmentConfig
 from dynaseg_cli.engine.device import available_devices
+from dynaseg_cli.files.output_folder import OutputFolder
 from dynaseg_cli.method.resnet import ResNetFpnNetwork
 
 FIT = ("--iterations", "2", "--max-size", "16", "--min-labels", "3", "--precision", "float32", "--device", "cpu")
@@ -199,8 +199,8 @@ def test_options_reach_the_method(here: Path, arguments: tuple[str, ...], expect
 
 
 def test_warning_is_given_once(photos: Path, here: Path) -> None:
-    """In one process, too, where the worker's log is the dispatcher's."""
-    mark_output(here / "out")
+    """Also in one process, where worker and pool share a log."""
+    OutputFolder(here / "out").mark()
     (here / "out/outcomes.jsonl").symlink_to(here / "elsewhere")
     result = segment(photos, "-o", "out")
     assert result.exit_code == 0
@@ -440,8 +440,8 @@ def test_workers_of_their_own_take_the_file_and_warn_once(photos: Path, here: Pa
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--alpha", "0"), "--alpha must be a positive number"),
-        (("--alpha", "nan"), "--alpha must be a positive number"),
+        (("--alpha", "0"), "--alpha must be above 0, not 0"),
+        (("--alpha", "nan"), "--alpha must be above 0, not nan"),
         (("--mu", "1"), "--mu belongs to --mode fixed"),
         (("--mode", "fixed", "--alpha", "1"), "--alpha belongs to --mode scf and fsf"),
         (("--weights", "random"), "--weights belongs to --backbone resnet18-fpn"),
@@ -457,8 +457,8 @@ def test_workers_of_their_own_take_the_file_and_warn_once(photos: Path, here: Pa
         (("--seed", "-1"), "--seed must be at least 0"),
         (("--seed", "4294967296"), "--seed must be at most 4294967295"),
         (("--max-pixels", "0"), "--max-pixels must be at least 1"),
-        (("--save", "labels,movie"), "--save must be one of labels, color, stats"),
-        (("--save", ","), "--save needs at least one of"),
+        (("--save", "labels,movie"), "--save must be one or more of labels, color, stats"),
+        (("--save", ","), "--save must be one or more of labels, color, stats"),
         (("--shard", "8"), "--shard must be I/N, such as 2/8, or auto, not 8"),
         (("--shard", "9/8"), "--shard must be I/N with 1 <= I <= N, not 9/8"),
         (("--shard", "0/8"), "--shard must be I/N with 1 <= I <= N, not 0/8"),
@@ -736,7 +736,7 @@ def test_another_cut_is_made_of_the_labels_and_says_so(photos: Path) -> None:
     [
         (("--regions", "5", "--granularity", "0.5"), "--regions and --granularity are two ways"),
         (("--regions", "0"), "--regions must be at least 1, not 0"),
-        (("--granularity", "2"), "--granularity must be in 0..1, not 2.0"),
+        (("--granularity", "2"), "--granularity must be at most 1, not 2"),
         (("--regions", "5", "--save", "labels,stats"), "--save names neither regions nor overlay"),
         (("--granularity", "0.5", "--save", "hierarchy"), "--save names neither regions nor overlay"),
     ],
@@ -800,7 +800,7 @@ def test_wrong_scribbles_fail_their_image_with_a_reason(
 def test_folder_of_scribbles_that_cannot_be_meant_is_refused(photos: Path, here: Path) -> None:
     assert "--scribbles nowhere is not a folder" in refused(segment(photos, "--scribbles", "nowhere"))
     (here / "empty").mkdir()
-    assert "that for photos/a.png would be empty/a.png" in refused(segment(photos, "--scribbles", "empty"))
+    assert "for photos/a.png it would be empty/a.png" in refused(segment(photos, "--scribbles", "empty"))
     assert not (here / "photos-dynaseg").exists()
 
 
@@ -808,4 +808,4 @@ def test_scribbles_of_no_image_are_named(photos: Path, drawn: Path, here: Path) 
     (here / "drawn/c.png").write_bytes((drawn / "sub/c.png").read_bytes())
     result = segment(photos, "--scribbles", drawn)
     assert result.exit_code == 0
-    assert "scribbles of no image, by their names: 1, first drawn/c.png" in result.stderr
+    assert "scribbles that belong to no image, by their names: 1, first drawn/c.png" in result.stderr

@@ -182,11 +182,13 @@ def test_folder_of_results_given_as_input_is_told_of(photos: Path, here: Path) -
     segment(photos, "-o", "results")
     result = segment(photos, "results")
     assert result.exit_code == 0
-    assert "results is a folder of results and was not read; to write results there, use -o results" in result.stderr
+    assert (
+        "results is a folder of results and was not read; to write results there, use --output results" in result.stderr
+    )
     assert "2 inputs; results go to dynaseg-out (-o names another folder)\n" in result.stderr
     (here / "empty").mkdir()
     assert (
-        "no images in empty; results go to dynaseg-out. To write them to empty, use -o empty"
+        "no images in empty; results go to dynaseg-out. To write them to empty, use --output empty"
         in segment(photos, "empty").stderr
     )
 

@@ -8,9 +8,9 @@ import torch
 from numpy.typing import NDArray
 
 from dynaseg_cli.config import SegmentConfig
-from dynaseg_cli.engine.alignment import align_features
 from dynaseg_cli.engine.fitting import Fitter
 from dynaseg_cli.engine.labelling import to_input
+from dynaseg_cli.engine.networks import align_features
 from dynaseg_cli.method.network import SegmentationNetwork
 
 CONFIG = SegmentConfig(iterations=5, patience=0, features=13, clusters=9)
@@ -37,7 +37,7 @@ def test_the_fit_is_the_same_and_what_was_added_stays_zero(photo: NDArray[np.uin
     aligned = align_features(network, 8)
     expected = Fitter(network, CONFIG, torch.float32).fit([x], 1)
     fit = Fitter(aligned, CONFIG, torch.float32).fit([x], 1)
-    np.testing.assert_allclose(fit.loss, expected.loss, rtol=1e-4)
+    np.testing.assert_allclose(fit.record.loss, expected.record.loss, rtol=1e-4)
     assert (fit.labels == expected.labels).double().mean() > 0.99
     for convolution in aligned.feature_convolutions:
         assert convolution.weight[13:].abs().max() == 0

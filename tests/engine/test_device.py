@@ -6,7 +6,8 @@ import sys
 import pytest
 import torch
 
-from dynaseg_cli.engine.device import available_devices, compute_dtype, describe_device, resolve_device, resolve_devices
+from dynaseg_cli.engine.device import available_devices, describe_device, resolve_device, resolve_devices
+from dynaseg_cli.engine.precision import compute_dtype
 from dynaseg_cli.errors import DeviceUnavailableError, UsageError
 
 
@@ -40,7 +41,7 @@ def test_device_is_taken_by_name(monkeypatch: pytest.MonkeyPatch, name: str, exp
 @pytest.mark.parametrize("name", ["cuda", "cuda:0", "mps", "quantum", "cuda:x", ""])
 def test_missing_device_is_refused_with_those_there_are(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     pretend(monkeypatch)
-    with pytest.raises(DeviceUnavailableError, match=f"--device {name}: .* choose from cpu$") as raised:
+    with pytest.raises(DeviceUnavailableError, match=f"`device={name}`: .* choose from cpu$") as raised:
         resolve_device(name)
     assert isinstance(raised.value, UsageError)
 

@@ -14,15 +14,15 @@ from scipy.optimize import linear_sum_assignment
 
 from dynaseg_cli.config import PRESETS, Mode, Precision, SegmentConfig
 from dynaseg_cli.engine import engine as engine_module
+from dynaseg_cli.engine.device import is_out_of_memory
 from dynaseg_cli.engine.engine import SMALLEST_SIZE, Engine
 from dynaseg_cli.engine.fitting import Fit, Fitter
-from dynaseg_cli.engine.labelling import label_image_by_guide
-from dynaseg_cli.engine.memory import is_out_of_memory
+from dynaseg_cli.engine.labelling import label_with_fit
 from dynaseg_cli.engine.networks import new_network
 from dynaseg_cli.errors import DeviceMemoryError, DeviceUnavailableError, DivergedError
 from dynaseg_cli.method.reference import reference_segment
 from dynaseg_cli.method.silhouette import Silhouette, silhouette_phase
-from dynaseg_cli.regions.numbering import number_by_area
+from dynaseg_cli.regions.segments import number_by_area
 
 Image = NDArray[np.uint8]
 
@@ -311,11 +311,11 @@ def fit_failing(times: int, error: Exception, widths: list[int]) -> Callable[...
     """`Fitter.fit`, but the first `times` calls raise; the width of every call's image is noted."""
     original = Fitter.fit
 
-    def fit(fitter: Fitter, levels: list[torch.Tensor], *options: object) -> Fit:
+    def fit(fitter: Fitter, levels: list[torch.Tensor], *options: object, **more: Any) -> Fit:
         widths.append(levels[-1].shape[3])
         if len(widths) <= times:
             raise error
-        return original(fitter, levels, *options)
+        return original(fitter, levels, *options, **more)
 
     return fit
 
@@ -381,9 +381,9 @@ def test_labelling_out_of_memory_is_retried_with_smaller_tiles(monkeypatch: pyte
         sizes.append(size)
         if len(sizes) <= 2:
             raise OUT_OF_MEMORY[0]
-        return label_image_by_guide(network, image, fitted, dtype, size, *rest)
+        return label_with_fit(network, image, fitted, dtype, size, *rest)
 
-    monkeypatch.setattr(engine_module, "label_image_by_guide", label)
+    monkeypatch.setattr(engine_module, "label_with_fit", label)
     monkeypatch.setitem(engine_module.TILE_SIZE, "cpu", 160)
     result = Engine(config, "cpu").segment(wide)
     assert sizes == [160, 80, 40]
@@ -503,7 +503,7 @@ def test_resnet_labels_at_the_size_of_the_photo(resnet_photo: Image, upright: bo
 
 
 def test_resnet_labels_a_larger_photo_by_what_the_fit_ended_with(resnet_photo: Image) -> None:
-    """Where it is constant over each working pixel, the guided filter has next to nothing to do."""
+    """The photo is constant over each working pixel, so the guided filter changes almost nothing."""
     config = dataclasses.replace(RESNET, max_size=96)
     small = Engine(config, "cpu").segment(resnet_photo)
     large = Engine(config, "cpu").segment(resnet_photo.repeat(2, 0).repeat(2, 1))
@@ -607,7 +607,7 @@ SCRIBBLED = SegmentConfig(max_size=64, features=48, clusters=48, mode="fsf")
 def test_scribbles_keep_apart_what_looks_alike(
     twins: tuple[Image, Image, Image], precision: Literal["float32", "bfloat16"]
 ) -> None:
-    """In the median of five seeds: one fit may go either way, by how the processor at hand rounds."""
+    """Compares medians of five seeds, because rounding may tip a single fit either way."""
     image, truth, strokes = twins
     merged, kept, shares = [], [], []
     for seed in range(5):

@@ -19,9 +19,8 @@ from dynaseg_cli.engine.fitting import Fitter
 from dynaseg_cli.engine.folder_fitting import FolderFitter
 from dynaseg_cli.engine.labelling import to_input
 from dynaseg_cli.errors import DeviceMemoryError, DivergedError
-from dynaseg_cli.method.losses import continuity_loss, similarity_loss
-from dynaseg_cli.method.weighting import continuity_weight
-from dynaseg_cli.model_file import read_model
+from dynaseg_cli.files.weights import read_model
+from dynaseg_cli.method.losses import continuity_loss, continuity_weight, similarity_loss
 
 CONFIG = SegmentConfig(**FOLDER_FIT | {"clusters": 8, "epochs": 1}, features=8, max_size=32, precision="float32")
 RESNET = dataclasses.replace(CONFIG, backbone="resnet18-fpn", weights="random")
@@ -61,7 +60,7 @@ def norms_of(network: nn.Module) -> dict[str, nn.BatchNorm2d]:
     ids=["scf", "fsf", "fixed", "literal", "resnet", "frozen resnet"],
 )
 def test_iterations_on_mosaics_are_those_of_autograd(config: SegmentConfig) -> None:
-    """By PyTorch's own optimiser, without the last iteration on each, which only looks."""
+    """Compared with PyTorch's own optimiser. The last iteration on a mosaic updates nothing."""
     config = dataclasses.replace(config, iterations=3)
     fitter = fitter_of(config)
     network = copy.deepcopy(fitter.engine.network).train()
@@ -82,8 +81,8 @@ def test_iterations_on_mosaics_are_those_of_autograd(config: SegmentConfig) -> N
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()
-        assert found.labels == present
-        assert found.loss == pytest.approx(loss.item(), rel=2e-3)
+        assert found.labels_per_iteration[-1] == present
+        assert found.loss[-1] == pytest.approx(loss.item(), rel=2e-3)
 
 
 @KINDS
@@ -113,7 +112,7 @@ def test_loss_that_is_no_number_ends_the_fit(step: str) -> None:
     fitter = fitter_of(CONFIG)
     with torch.no_grad():
         fitter.engine.network.classifier.weight.fill_(torch.nan)
-    with pytest.raises(DivergedError, match=r"^the loss became nan in iteration 1; try --precision float32$"):
+    with pytest.raises(DivergedError, match=r"^the loss became nan in iteration 1; try `precision=float32`$"):
         getattr(fitter, step)(MOSAICS[0])
 
 
@@ -122,8 +121,8 @@ def test_mosaic_that_does_not_fit_the_memory_is_named(monkeypatch: pytest.Monkey
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     fitter = fitter_of(CONFIG)
-    monkeypatch.setattr(Fitter, "go_on", exhausted)
-    with pytest.raises(DeviceMemoryError, match=r"^cpu has no memory for a mosaic of 96 x 36 pixels: .* --max-size"):
+    monkeypatch.setattr(Fitter, "continue_fit", exhausted)
+    with pytest.raises(DeviceMemoryError, match=r"^cpu has no memory for a mosaic of 96 x 36 pixels: .* `max_size`"):
         fitter.improve(MOSAICS[0])
 
 
@@ -132,7 +131,7 @@ def test_mistakes_in_the_program_surface(monkeypatch: pytest.MonkeyPatch) -> Non
         raise RuntimeError("shapes differ")
 
     fitter = fitter_of(CONFIG)
-    monkeypatch.setattr(Fitter, "go_on", mistaken)
+    monkeypatch.setattr(Fitter, "continue_fit", mistaken)
     with pytest.raises(RuntimeError, match="shapes differ"):
         fitter.improve(MOSAICS[0])
 
@@ -165,7 +164,7 @@ def test_model_gives_an_image_of_one_colour_one_label(refine: int, tmp_path: Pat
 
 
 class Watched:
-    """What goes into each BatchNorm that learns, over all passes."""
+    """Inputs of each trained BatchNorm, over all passes."""
 
     def __init__(self, network: nn.Module) -> None:
         self.inputs: dict[str, list[Tensor]] = {}
@@ -332,7 +331,7 @@ def test_state_of_another_network_is_refused_and_changes_nothing(other: dict[str
     assert all(torch.equal(value, before[name]) for name, value in fitter.state().items())
 
 
-# What comes of it
+# Results
 
 
 @KINDS
@@ -396,7 +395,7 @@ def test_cuda_fits_a_folder_as_the_cpu_does(features: int) -> None:
         fitter.number_by_area(sum(counts(fitter.engine.apply(mosaic).labels) for mosaic in MOSAICS))  # type: ignore[arg-type]
         models[device] = fits, [fitter.engine.apply(mosaic).labels for mosaic in MOSAICS], fitter.state()
     (ours, our_labels, _), (theirs, their_labels, _) = models["cpu"], models["cuda"]
-    np.testing.assert_allclose([fit.loss for fit in ours], [fit.loss for fit in theirs], rtol=0.02)
+    np.testing.assert_allclose([fit.loss[-1] for fit in ours], [fit.loss[-1] for fit in theirs], rtol=0.02)
     agreeing = [(one == other).mean() for one, other in zip(our_labels, their_labels, strict=True)]
     assert np.mean(agreeing) > 0.95
 

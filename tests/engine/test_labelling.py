@@ -18,13 +18,13 @@ from dynaseg_cli.engine.labelling import (
     FILTER_REGULARISATION,
     area_weights,
     label_image,
-    label_image_by_guide,
+    label_with_fit,
     tiles,
     to_input,
 )
 from dynaseg_cli.engine.networks import new_network
 from dynaseg_cli.method.network import SegmentationNetwork
-from dynaseg_cli.sizes import shrink
+from dynaseg_cli.resampling import shrink
 
 CPU = torch.device("cpu")
 
@@ -45,7 +45,7 @@ def network(photo: NDArray[np.uint8]) -> SegmentationNetwork:
 
 
 def label(network: SegmentationNetwork, image: NDArray[np.uint8], tile_size: int) -> NDArray[np.int16]:
-    return label_image(network, image, CPU, torch.float32, tile_size)
+    return label_image(network, image, torch.float32, tile_size)
 
 
 def label_by_guide(
@@ -54,7 +54,7 @@ def label_by_guide(
     """Labels of an image fitted at a quarter of its size, where the labels `kept` were left."""
     height, width = image.shape[0] // 4, image.shape[1] // 4
     fitted = torch.tensor(kept).repeat(height * width)[: height * width].view(height, width)
-    return label_image_by_guide(network, image, fitted, torch.float32, tile_size)
+    return label_with_fit(network, image, fitted, torch.float32, tile_size)
 
 
 @given(height=st.integers(1, 60), width=st.integers(1, 60), size=st.integers(1, 70))
@@ -129,7 +129,7 @@ def test_resnet_is_asked_for_the_response_that_its_fit_ended_with(
     config = SegmentConfig(backbone="resnet18-fpn", weights="random", iterations=3, features=8, clusters=8)
     resnet = new_network(config)
     fitted = Fitter(resnet, config, torch.float32).fit([to_input(large, CPU)], 1).labels
-    labels = label_image_by_guide(resnet, large.repeat(2, 0).repeat(2, 1), fitted, torch.float32, tile_size=16)
+    labels = label_with_fit(resnet, large.repeat(2, 0).repeat(2, 1), fitted, torch.float32, tile_size=16)
     assert labels.shape == (74, 102)
     assert torch.equal(torch.unique(fitted)[responses[0].argmax(1)[0]], fitted)
 
@@ -147,7 +147,7 @@ def test_guided_labels_follow_an_edge_that_the_fit_could_not_place(network: Segm
     image = np.where(disc[..., None], np.uint8([200, 60, 40]), np.uint8([30, 90, 160]))
     network.initialise(0)
     fit = Fitter(network, SegmentConfig(iterations=30), torch.float32).fit([to_input(shrink(image, 24, 24), CPU)], 2)
-    labels = label_image_by_guide(network, image, fit.labels, torch.float32, 32)
+    labels = label_with_fit(network, image, fit.labels, torch.float32, 32)
     inside, outside = (np.bincount(labels[part]).argmax() for part in (disc, ~disc))
     assert inside != outside
     wrong = (labels == inside) != disc
@@ -159,7 +159,7 @@ def test_guided_labels_follow_an_edge_that_the_fit_could_not_place(network: Segm
 def test_narrow_images_are_labelled_by_guide(network: SegmentationNetwork, height: int, width: int) -> None:
     image = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     fitted = torch.arange(max(1, height // 4) * max(1, width // 4)).remainder(9).view(max(1, height // 4), -1)
-    labels = label_image_by_guide(network, image, fitted, torch.float32, 16)
+    labels = label_with_fit(network, image, fitted, torch.float32, 16)
     assert labels.shape == (height, width)
     assert set(np.unique(labels)) <= set(range(9))
 
@@ -185,7 +185,7 @@ def test_network_looks_again_in_a_bounded_multiple_of_its_detail(
     forward = SegmentationNetwork.forward
     monkeypatch.setattr(SegmentationNetwork, "forward", lambda self, x: (seen.append(x.shape[2:]), forward(self, x))[1])
     image = np.zeros((*size, 3), dtype=np.uint8)
-    label_image_by_guide(network, image, torch.zeros(fitted, dtype=torch.int64), torch.float32, 10_000)
+    label_with_fit(network, image, torch.zeros(fitted, dtype=torch.int64), torch.float32, 10_000)
     assert seen == [expected]
 
 
@@ -201,7 +201,7 @@ def test_guide_is_averaged_over_a_working_pixel_up_to_a_limit(
 
     monkeypatch.setattr(labelling, "triangle_weights", recorded)
     image = np.zeros((4, width, 3), dtype=np.uint8)
-    label_image_by_guide(network, image, torch.zeros((1, fitted), dtype=torch.int64), torch.float32, 1000)
+    label_with_fit(network, image, torch.zeros((1, fitted), dtype=torch.int64), torch.float32, 1000)
     assert reaches == {expected}
 
 
@@ -235,7 +235,7 @@ def test_image_may_be_read_only(network: SegmentationNetwork, photo: NDArray[np.
 def test_caller_hears_of_every_tile_and_can_stop(network: SegmentationNetwork, photo: NDArray[np.uint8]) -> None:
     fitted = torch.arange(48).remainder(32).view(6, 8)
     heard: list[None] = []
-    label_image_by_guide(network, photo, fitted, torch.float32, 16, lambda: heard.append(None))
+    label_with_fit(network, photo, fitted, torch.float32, 16, lambda: heard.append(None))
     # Once when the network looks, at 15 x 20, and once when the photo guides, at 24 x 32.
     assert len(heard) == 1 * 2 + 2 * 2
 
@@ -243,7 +243,7 @@ def test_caller_hears_of_every_tile_and_can_stop(network: SegmentationNetwork, p
         raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        label_image_by_guide(network, photo, fitted, torch.float32, 16, stop)
+        label_with_fit(network, photo, fitted, torch.float32, 16, stop)
 
 
 def test_input_is_rgb_between_0_and_1_in_the_layout_the_convolutions_like() -> None:

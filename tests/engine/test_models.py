@@ -13,13 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from dynaseg_cli.config import FOLDER_FIT, SegmentConfig, WeightsFile
-from dynaseg_cli.engine.alignment import align_features, state_without_alignment
-from dynaseg_cli.engine.models import load_model, model_bytes
-from dynaseg_cli.engine.networks import new_network
+from dynaseg_cli.engine.networks import align_features, load_model, model_bytes, new_network
 from dynaseg_cli.errors import UsageError
+from dynaseg_cli.files.weights import identify, read_model
 from dynaseg_cli.method.network import SegmentationNetwork
-from dynaseg_cli.model_file import read_model
-from dynaseg_cli.weights_file import identify
 
 CONFIG = SegmentConfig(**FOLDER_FIT | {"clusters": 5}, features=13)
 MAKE = partial(SegmentationNetwork, CONFIG.blocks, CONFIG.features, CONFIG.clusters)
@@ -38,7 +35,7 @@ def used_network(config: SegmentConfig) -> nn.Module:
 
 
 def written(path: Path, network: nn.Module, config: SegmentConfig) -> WeightsFile:
-    path.write_bytes(model_bytes(state_without_alignment(network, config.features), config))
+    path.write_bytes(model_bytes(network, config))
     return identify(path)
 
 
@@ -74,7 +71,7 @@ def test_aligned_network_is_written_without_what_was_added(tmp_path: Path) -> No
 
 
 def test_equal_networks_make_equal_files() -> None:
-    one, other = (model_bytes(used_network(CONFIG).state_dict(), CONFIG) for _ in range(2))
+    one, other = (model_bytes(used_network(CONFIG), CONFIG) for _ in range(2))
     assert one == other
 
 
@@ -92,7 +89,7 @@ def test_network_of_other_sizes_is_refused(tmp_path: Path) -> None:
 def test_network_that_a_file_only_claims_to_hold_takes_no_memory(
     config: SegmentConfig, other: dict[str, Any], tmp_path: Path
 ) -> None:
-    """Of as many channels as there may be it would be gigabytes."""
+    """With the largest number of channels it would be gigabytes."""
     file = written(tmp_path / "model.safetensors", used_network(config), config)
     with pytest.raises(UsageError, match="does not hold the network of its options"):
         new_network(dataclasses.replace(config, **other, model=file))
@@ -158,5 +155,5 @@ def test_values_that_are_no_numbers_are_refused(value: float, tmp_path: Path) ->
     with torch.no_grad():
         network.state_dict()["response_norm.running_var"][2] = value
     file = written(tmp_path / "model.safetensors", network, CONFIG)
-    with pytest.raises(UsageError, match="some of its values are no finite numbers"):
+    with pytest.raises(UsageError, match="some of its values are not finite"):
         load_model(MAKE, file)

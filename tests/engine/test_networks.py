@@ -11,9 +11,9 @@ import torch
 from dynaseg_cli.config import SegmentConfig
 from dynaseg_cli.engine.networks import new_network
 from dynaseg_cli.errors import UsageError
+from dynaseg_cli.files.weights import identify
 from dynaseg_cli.method.network import SegmentationNetwork
 from dynaseg_cli.method.resnet import ResNetFpnNetwork
-from dynaseg_cli.weights_file import identify
 
 RESNET = SegmentConfig(backbone="resnet18-fpn", weights="random", features=6, clusters=5)
 

@@ -6,12 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from dynaseg_cli.config import FREE, PAPER_WEIGHT, SCRIBBLE_WEIGHT, Mode
-from dynaseg_cli.engine.bands import bands
-from dynaseg_cli.engine.normalisation import Normalisation
-from dynaseg_cli.engine.objective import BandedObjective, Objective
-from dynaseg_cli.method.losses import continuity_loss, scribble_loss, similarity_loss
-from dynaseg_cli.method.weighting import continuity_weight
+from dynaseg_cli.config import FREE, PAPER_WEIGHT, SCRIBBLE_WEIGHT, Mode, SegmentConfig
+from dynaseg_cli.engine.banded_layers import Normalisation, bands
+from dynaseg_cli.engine.banded_step import BandedObjective
+from dynaseg_cli.engine.training_step import Objective
+from dynaseg_cli.method.losses import continuity_loss, continuity_weight, scribble_loss, similarity_loss
 
 CLUSTERS = 7
 SHAPES = [(1, 9), (9, 1), (2, 2), (1, 2), (6, 5), (13, 8)]
@@ -67,7 +66,8 @@ def banded(
     """The objective of (1, q, H, W) and its gradient, so many rows at a time."""
     pixels = response.detach()[0].permute(1, 2, 0)
     height = pixels.shape[0]
-    objective = BandedObjective(AsItIs(pixels), rows, mode, weight, scribbled=scribbles is not None)
+    config = SegmentConfig(mode=mode, mu=weight) if mode == "fixed" else SegmentConfig(mode=mode, alpha=weight)
+    objective = BandedObjective(AsItIs(pixels), rows, config, scribbled=scribbles is not None)
     if scribbles is not None:
         objective.load(random_scribbles(*scribbles.shape, 0.9))  # which the ones loaded next must not remember
     objective.load(scribbles)

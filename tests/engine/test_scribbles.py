@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from dynaseg_cli.config import FREE
 from dynaseg_cli.engine.labelling import to_input
-from dynaseg_cli.engine.scribbles import drawn_labels, shrink_scribbles, take_up_labels
+from dynaseg_cli.engine.scribbles import assign_channels, drawn_labels, shrink_scribbles
 from dynaseg_cli.method.losses import scribble_loss
 from dynaseg_cli.method.network import SegmentationNetwork
 
@@ -48,7 +48,7 @@ def test_the_size_that_they_have_changes_nothing() -> None:
 
 @pytest.fixture
 def drawn() -> torch.Tensor:
-    """On the sky, the disc and the box of the photo, in labels that mean nothing to the network."""
+    """Strokes on the sky, the disc and the box of the photo, with arbitrary labels."""
     scribbles = torch.full((24, 32), FREE)
     scribbles[1, :], scribbles[8, 6:11], scribbles[14:18, 20:26] = 11, 2, 0
     return scribbles
@@ -61,7 +61,7 @@ def test_labels_are_taken_up_by_the_channels_that_respond_to_them(
     network.initialise(0)
     x = to_input(photo, CPU)
     before = network(x).detach()
-    take_up_labels(network, x, drawn)
+    assign_channels(network, x, drawn)
     after = network(x).detach()
     # The channels are the same ones, in another order, ...
     order = [int((before[0] - channel).abs().amax((1, 2)).argmin()) for channel in after[0]]
@@ -80,5 +80,5 @@ def test_as_many_labels_as_channels_can_be_taken_up(photo: NDArray[np.uint8]) ->
     network.initialise(0)
     scribbles = torch.full((24, 32), FREE)
     scribbles[0, :3] = torch.tensor([2, 0, 1])
-    take_up_labels(network, to_input(photo, CPU), scribbles)
+    assign_channels(network, to_input(photo, CPU), scribbles)
     assert network.classifier.weight.isfinite().all()

@@ -3,114 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from step_samples import CONFIG, CPU, assert_same, by_definition, by_step, some_network
 from torch import Tensor
 
-from dynaseg_cli.config import FREE, SCRIBBLE_WEIGHT, Mode, SegmentConfig
-from dynaseg_cli.engine import bands as bands_module
-from dynaseg_cli.engine import convolution as convolution_module
-from dynaseg_cli.engine.bands import band_rows
-from dynaseg_cli.engine.labelling import to_input
-from dynaseg_cli.engine.objective import Objective
-from dynaseg_cli.engine.training_step import AutogradStep, BandedStep, TrainingStep, surroundings
-from dynaseg_cli.method.losses import continuity_loss, scribble_loss, similarity_loss
-from dynaseg_cli.method.network import SegmentationNetwork
-from dynaseg_cli.method.weighting import continuity_weight
-
-CONFIG = SegmentConfig(blocks=3, features=12, clusters=9)
-CPU = torch.device("cpu")
-THRESHOLD = 2
-
-
-def some_network(config: SegmentConfig) -> SegmentationNetwork:
-    """With scales and shifts as a few iterations might leave them: at 1 and 0 some mistakes would not show."""
-    network = SegmentationNetwork(config.blocks, config.features, config.clusters)
-    network.initialise(config.seed)
-    generator = torch.Generator().manual_seed(1)
-    for norm in (*network.feature_norms, network.response_norm):
-        torch.nn.init.uniform_(norm.weight, -0.5, 1.5, generator=generator)
-        torch.nn.init.uniform_(norm.bias, -0.5, 0.5, generator=generator)
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
-
-
-@dataclass
-class Outcome:
-    """What an iteration makes of a network."""
-
-    loss: float
-    labels: Tensor
-    gradients: dict[str, Tensor]
-    statistics: dict[str, Tensor]
-
-    @classmethod
-    def of(cls, network: SegmentationNetwork, loss: Tensor, labels: Tensor) -> Outcome:
-        gradients = {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}
-        statistics = {name: buffer for name, buffer in network.named_buffers() if "running" in name}
-        return cls(loss.item(), labels, gradients, statistics)
-
-
-def by_definition(image: NDArray[np.uint8], config: SegmentConfig, scribbles: Tensor | None = None) -> Outcome:
-    network = some_network(config).double()
-    x = to_input(image, CPU).double()
-    for convolution, norm in zip(network.feature_convolutions, network.feature_norms, strict=True):
-        x = norm(torch.relu(convolution(x)))
-    response = network.response_norm(network.classifier(x))
-    labels = response.argmax(1)
-    mu = continuity_weight(config.mode, config.weight, max(len(labels.unique()), THRESHOLD))
-    drawn = None if scribbles is None else scribbles[None]
-    loss = similarity_loss(response, labels, drawn) + mu * continuity_loss(response)
-    if drawn is not None:
-        loss = loss + SCRIBBLE_WEIGHT * scribble_loss(response, drawn)
-    loss.backward()  # type: ignore[no-untyped-call]
-    return Outcome.of(network, loss, labels[0])
-
-
-def new_step(
-    network: SegmentationNetwork,
-    step: type[BandedStep] | type[AutogradStep],
-    size: tuple[int, ...],
-    config: SegmentConfig,
-    dtype: torch.dtype,
-    *,
-    scribbled: bool = False,
-) -> TrainingStep:
-    if step is BandedStep:
-        return step(network, *size, config, dtype, scribbled=scribbled)
-    return AutogradStep(network, config, dtype)
-
-
-def by_step(
-    image: NDArray[np.uint8],
-    config: SegmentConfig,
-    step: type[BandedStep] | type[AutogradStep],
-    dtype: torch.dtype,
-    scribbles: Tensor | None = None,
-) -> Outcome:
-    network = some_network(config)
-    taken = new_step(network, step, image.shape[:2], config, dtype, scribbled=scribbles is not None)
-    for other in (image[::-1].copy(), image):  # the second must not remember the first
-        drawn = None if scribbles is None else scribbles if other is image else scribbles.flip(0)
-        taken.load(to_input(other, CPU), drawn)
-        objective: Objective = taken.evaluate(torch.tensor(THRESHOLD))
-        taken.backward()
-    return Outcome.of(network, objective.loss, objective.labels)
-
-
-def assert_same(actual: Outcome, expected: Outcome, tolerance: float) -> None:
-    assert actual.loss == pytest.approx(expected.loss, rel=tolerance)
-    assert actual.gradients.keys() == expected.gradients.keys()
-    # The classifier's bias goes into a BatchNorm and has a gradient of 0: relative to what the others have.
-    least = 0.005 * max(gradient.norm().item() for gradient in expected.gradients.values())
-    for name, gradient in expected.gradients.items():
-        difference = (actual.gradients[name].double() - gradient).norm() / max(gradient.norm().item(), least)
-        assert difference < tolerance, name
-    for name, statistic in expected.statistics.items():
-        torch.testing.assert_close(actual.statistics[name].double(), statistic, rtol=tolerance, atol=tolerance)
+from dynaseg_cli.config import FREE, Mode
+from dynaseg_cli.engine import banded_layers as layers_module
+from dynaseg_cli.engine.banded_layers import band_rows, surroundings
+from dynaseg_cli.engine.banded_step import BandedStep
+from dynaseg_cli.engine.training_step import AutogradStep
 
 
 @pytest.mark.parametrize("step", [BandedStep, AutogradStep])
@@ -142,14 +47,14 @@ def test_bands_and_chunks_change_nothing(
     monkeypatch: pytest.MonkeyPatch, photo: NDArray[np.uint8], rows: int, chunk: int
 ) -> None:
     expected = by_definition(photo, CONFIG)
-    monkeypatch.setattr(bands_module, "BAND_BYTES", rows * 32 * 12 * 4)
-    monkeypatch.setattr(convolution_module, "CHUNK", chunk)
+    monkeypatch.setattr(layers_module, "BAND_BYTES", rows * 32 * 12 * 4)
+    monkeypatch.setattr(layers_module, "CHUNK", chunk)
     assert band_rows(32, 12, CPU) == rows
     assert_same(by_step(photo, CONFIG, BandedStep, torch.float32), expected, 2e-4)
 
 
 def test_row_larger_than_a_band_is_a_band(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bands_module, "BAND_BYTES", 1)
+    monkeypatch.setattr(layers_module, "BAND_BYTES", 1)
     assert band_rows(32, 12, CPU) == 1
 
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynaseg_cli.config import SegmentConfig
-from dynaseg_cli.engine.objective import Objective
-from dynaseg_cli.engine.trajectory import Trajectory, read_status
+from dynaseg_cli.engine.iteration import Trajectory, read_status
+from dynaseg_cli.engine.training_step import Objective
 
 CLUSTERS = 20
 

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from dynaseg_cli.config import SegmentConfig, WeightsFile
-from dynaseg_cli.engine import weights as weights_module
-from dynaseg_cli.engine.weights import imagenet_weights, load_trunk
+from dynaseg_cli.engine import networks as networks_module
+from dynaseg_cli.engine.networks import imagenet_weights, load_trunk
 from dynaseg_cli.errors import UsageError
+from dynaseg_cli.files.weights import IMAGENET_URL, identify, imagenet_path
 from dynaseg_cli.method.resnet import ResNetFpnNetwork
-from dynaseg_cli.weights_file import IMAGENET_URL, identify, imagenet_path
 
 Weights = dict[str, Any]
 
@@ -63,7 +63,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "made.pth"
 
 
-# What is in the file
+# Content of the file
 
 
 @pytest.mark.parametrize("saved", [pickled, safetensors.torch.save], ids=["torch", "safetensors"])
@@ -100,8 +100,11 @@ def without(weights: Weights, *names: str) -> Weights:
         ({f"module.{name}": value for name, value in made().items()}, "lacks bn1.bias, bn1.running_mean, bn1.running"),
         ({**made(), "conv2.weight": torch.rand(1)}, "also has conv2.weight;"),
         ({**made(), "conv1.weight": torch.rand(4, 3, 7, 7)}, "conv1.weight is (4, 3, 7, 7), not (4, 3, 3, 3);"),
-        ({**made(), "bn1.weight": torch.ones(4, dtype=torch.int64)}, "bn1.weight holds what is not a finite floating"),
-        ({**made(), "bn1.weight": torch.full((4,), torch.nan)}, "bn1.weight holds what is not a finite floating"),
+        (
+            {**made(), "bn1.weight": torch.ones(4, dtype=torch.int64)},
+            "bn1.weight has values that are not finite",
+        ),
+        ({**made(), "bn1.weight": torch.full((4,), torch.nan)}, "bn1.weight has values that are not finite"),
         ({name: torch.rand(1) for name in made()}, "(4,); bn1.running_mean is (1,), not (4,); bn1.running_var"),
     ],
 )
@@ -112,7 +115,7 @@ def test_weights_of_another_network_are_refused_by_name(
     with pytest.raises(UsageError) as refusal:
         load(path, saved(weights))
     message = str(refusal.value)
-    assert message.startswith(f"--weights {path}: not the weights of torchvision's ResNet-18: ")
+    assert message.startswith(f"`weights` {path}: not the weights of torchvision's ResNet-18: ")
     assert problem in message
     assert len(message) < 500
     assert "\n" not in message
@@ -129,7 +132,7 @@ WHOLE = {"torch": pickled(made()), "safetensors": safetensors.torch.save(made())
 
 @pytest.mark.parametrize("content", [b"", b"GIF89a", b"12345678{", bytes(100)], ids=str)
 def test_file_of_something_else_is_refused(path: Path, content: bytes) -> None:
-    with pytest.raises(UsageError, match=f"^--weights {re.escape(str(path))}: neither a state dict .* nor safetensors"):
+    with pytest.raises(UsageError, match=f"^`weights` {re.escape(str(path))}: neither a state dict .* nor safetensors"):
         load(path, content)
 
 
@@ -142,7 +145,7 @@ def test_file_that_was_cut_off_is_refused(path: Path, form: str, kept: float) ->
 
 
 class Harmful:
-    """What runs code when it is unpickled."""
+    """An object that runs code when it is unpickled."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return os.mkdir, ("harm",)
@@ -162,7 +165,7 @@ def test_random_weights_are_left_and_said_aloud(caplog: pytest.LogCaptureFixture
         load_trunk(trunk, SegmentConfig(backbone="resnet18-fpn", weights="random"))
     assert all(torch.equal(value, before[name]) for name, value in trunk.state_dict().items())
     (message,) = caplog.messages
-    assert message.startswith("--weights random: THE RESNET HAS LEARNED NOTHING")
+    assert message.startswith("`weights=random`: THE RESNET HAS LEARNED NOTHING")
 
 
 # ImageNet's, from the cache or the network
@@ -170,7 +173,7 @@ def test_random_weights_are_left_and_said_aloud(caplog: pytest.LogCaptureFixture
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where they belong, nothing there yet, and no network."""
+    """The path of the cached weights. There is no file yet, and no network."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
 
     def offline(*arguments: object, **options: object) -> None:
@@ -200,7 +203,7 @@ def test_without_weights_and_network_the_error_says_which_file_to_put_where(cach
     with pytest.raises(UsageError) as refusal:
         imagenet_weights()
     message = str(refusal.value)
-    assert f"fetch {IMAGENET_URL} elsewhere and put it at {cache}, or name it with --weights PATH" in message
+    assert f"fetch {IMAGENET_URL} elsewhere and put it at {cache}, or name it with `weights=PATH`" in message
     assert "Name or service not known" in message
     assert "\n" not in message
     assert list(cache.parent.iterdir()) == []
@@ -224,7 +227,7 @@ def test_file_is_downloaded_once_and_then_found(
 ) -> None:
     content = pickled(made())
     asked = answer(monkeypatch, content)
-    monkeypatch.setattr(weights_module, "IMAGENET_SHA256", identify_content(cache, content))
+    monkeypatch.setattr(networks_module, "IMAGENET_SHA256", identify_content(cache, content))
     for _ in range(2):
         file = imagenet_weights()
     assert asked == [IMAGENET_URL]

@@ -11,7 +11,7 @@ from scipy.optimize import linear_sum_assignment
 
 from dynaseg_cli.errors import ImageError, UsageError
 from dynaseg_cli.evaluation import class_scores
-from dynaseg_cli.evaluation.class_scores import ClassScores
+from dynaseg_cli.evaluation.class_scores import ClassScores, class_ious, match_clusters, matched_pixels
 
 Image = tuple[np.ndarray, np.ndarray]
 """A prediction and its map of classes."""
@@ -95,7 +95,7 @@ def test_image_with_nothing_but_ignored_pixels_is_refused_and_leaves_no_trace() 
 
 def test_maps_of_regions_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(class_scores, "MOST_CLASSES", 3)
-    with pytest.raises(UsageError, match="--protocol regions"):
+    with pytest.raises(UsageError, match="`protocol=regions`"):
         scored([(np.arange(4)[None], np.zeros((1, 4), dtype=int))])
 
 
@@ -139,3 +139,23 @@ def test_numbers_of_the_labels_do_not_matter(images: list[Image]) -> None:
     renumbered = [(np.array([30, 2, 90, 4, 11, 0, 5])[prediction], truth) for prediction, truth in images]
     accuracy = scored(images).metrics()["pixel_accuracy"]
     assert scored(renumbered).metrics()["pixel_accuracy"] == pytest.approx(accuracy)
+
+
+# Assignment and IoU
+
+
+def test_match_is_the_best_of_all_assignments() -> None:
+    """Taking each class's largest cluster in turn would cover 9 + 0 + 1 pixels."""
+    confusion = np.array([[9, 8, 0], [8, 0, 0], [0, 0, 1]])
+    np.testing.assert_array_equal(match_clusters(confusion), [1, 0, 2])
+
+
+def test_class_without_a_cluster_has_none() -> None:
+    np.testing.assert_array_equal(match_clusters(np.array([[5], [9], [2]])), [-1, 0, -1])
+
+
+def test_class_ious_by_hand() -> None:
+    confusion = np.array([[6, 2, 1], [1, 4, 0], [0, 0, 0], [0, 3, 0]])
+    cluster = np.array([0, 1, 2, -1])
+    np.testing.assert_array_equal(matched_pixels(confusion, cluster), [6, 4, 0, 0])
+    np.testing.assert_allclose(class_ious(confusion, cluster), [6 / 10, 4 / 10, np.nan, 0])

@@ -5,8 +5,12 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
 
-from dynaseg_cli.evaluation.coco_stuff import CLASS_NAMES, NUM_THINGS, looks_like_stuffthingmap, to_coarse
+from dynaseg_cli.evaluation.coco_stuff import CLASS_NAMES, NUM_THINGS, center_crop, looks_like_stuffthingmap, to_coarse
 
 FINE = np.arange(182, dtype=np.uint8)[None]
 
@@ -90,3 +94,52 @@ def test_value_that_coco_stuff_does_not_have_is_refused_by_name(value: int) -> N
 )
 def test_stuffthingmap_is_known_by_name_and_values(name: str, values: list[int], expected: bool) -> None:
     assert looks_like_stuffthingmap(name, np.array([values])) is expected
+
+
+# Resize and crop
+
+SIDES = st.integers(1, 60)
+
+
+def numbered(height: int, width: int) -> NDArray[np.int32]:
+    """A map whose every pixel has a value of its own."""
+    return np.arange(height * width, dtype=np.int32).reshape(height, width)
+
+
+def as_torchvision(labels: NDArray[np.int32], size: int) -> NDArray[np.int32]:
+    """Resize(size, NEAREST) and CenterCrop(size) of torchvision 0.20, on a PIL image, as written there."""
+    height, width = labels.shape
+    short, long = (width, height) if width <= height else (height, width)
+    new_short, new_long = size, int(size * long / short)
+    new_width, new_height = (new_short, new_long) if width <= height else (new_long, new_short)
+    image = Image.fromarray(labels).resize((new_width, new_height), Image.Resampling.NEAREST)
+    top = round((new_height - size) / 2)
+    left = round((new_width - size) / 2)
+    return np.asarray(image.crop((left, top, left + size, top + size)))
+
+
+@given(height=SIDES, width=SIDES, size=SIDES)
+@example(height=2, width=3, size=5)  # larger than the image, and 7 columns less 5 are even
+@example(height=3, width=2, size=6)  # 9 less 6 are odd: Python rounds 1.5 to 2
+@example(height=5, width=8, size=10)
+def test_crop_is_that_of_torchvision(height: int, width: int, size: int) -> None:
+    labels = numbered(height, width)
+    np.testing.assert_array_equal(center_crop(labels, size), as_torchvision(labels, size))
+
+
+@pytest.mark.parametrize("shape", [(427, 640), (640, 427), (480, 640), (500, 333), (375, 500), (612, 612), (100, 80)])
+def test_crop_of_sizes_that_coco_has_is_that_of_torchvision(shape: tuple[int, int]) -> None:
+    labels = numbered(*shape)
+    np.testing.assert_array_equal(center_crop(labels, 320), as_torchvision(labels, 320))
+
+
+@given(height=SIDES, width=SIDES, size=SIDES)
+def test_crop_is_square_and_leaves_a_square_of_its_size_alone(height: int, width: int, size: int) -> None:
+    cropped = center_crop(numbered(height, width), size)
+    assert cropped.shape == (size, size)
+    np.testing.assert_array_equal(center_crop(cropped, size), cropped)
+
+
+def test_crop_of_a_strip_is_its_middle_without_the_whole_being_enlarged() -> None:
+    """Enlarged until its shorter side is 1000, it would have 10 gigapixels."""
+    assert set(center_crop(numbered(1, 10_001), 1000).ravel()) == {5000}

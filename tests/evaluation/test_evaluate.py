@@ -10,7 +10,7 @@ from label_samples import matlab, save_all, save_labels
 
 from dynaseg_cli.config import EvaluateConfig
 from dynaseg_cli.errors import UsageError
-from dynaseg_cli.evaluation import evaluate as module
+from dynaseg_cli.evaluation import protocols
 from dynaseg_cli.evaluation.coco_stuff import CLASS_NAMES
 from dynaseg_cli.evaluation.evaluate import Evaluation
 from dynaseg_cli.regions.hierarchy import hierarchy_of
@@ -63,9 +63,9 @@ def only_note(evaluation: Evaluation) -> str:
         ("a.png", WHOLE, {}, "regions", "regions of that image alone"),
         ("000000000139.png", WHOLE, {}, "coco-stuff27", "COCO-Stuff"),
         ("000000000139.png", [[0, 200, 0, 0]] * 2, {}, "regions", "regions of that image alone"),
-        ("a.png", WHOLE, {"num_things": 1}, "classes", "--num-things"),
-        ("000000000139.png", WHOLE, {"num_things": 1}, "classes", "--num-things"),
-        ("a.mat", WHOLE, {"num_things": 1}, "classes", "--num-things"),
+        ("a.png", WHOLE, {"num_things": 1}, "classes", "`num_things`"),
+        ("000000000139.png", WHOLE, {"num_things": 1}, "classes", "`num_things`"),
+        ("a.mat", WHOLE, {"num_things": 1}, "classes", "`num_things`"),
     ],
 )
 def test_protocol_is_recognised_and_said_with_its_reason(
@@ -77,7 +77,7 @@ def test_protocol_is_recognised_and_said_with_its_reason(
     assert (evaluation.protocol, evaluation.images) == (protocol, 1)
     assert only_note(evaluation).startswith(f"Protocol {protocol}: ")
     assert because in only_note(evaluation)
-    assert "--protocol" in only_note(evaluation)
+    assert "(`protocol` asks for another)" in only_note(evaluation)
 
 
 def test_plain_matrix_in_a_mat_file_is_one_map_of_regions() -> None:
@@ -111,7 +111,7 @@ def test_several_annotations_are_a_failure_of_protocols_that_take_one(protocol: 
     save_labels(Path("gt/b.mat"), HALVES)
     save_all(Path("pred"), a=HALVES, b=HALVES)
     evaluation = evaluated(protocol=protocol)
-    assert reasons(evaluation) == {"a": "gt/a.mat: 2 annotations, which only --protocol bsds500 can score"}
+    assert reasons(evaluation) == {"a": "gt/a.mat: 2 annotations, which only `protocol=bsds500` can score"}
     assert (evaluation.images, evaluation.metrics()["miou"]) == (1, 1)
 
 
@@ -177,7 +177,7 @@ def test_colours_are_said_to_be_labels_and_none_of_them_is_ignored() -> None:
     assert evaluation.metrics()["miou"] == 0.5
     assert evaluation.notes == [
         "Colours are labels: every distinct colour of gt/a.png is taken for one.",
-        "No colour of the ground truth is ignored (--ignore-index 0xRRGGBB names one).",
+        "No colour of the ground truth is ignored (`ignore_index=0xRRGGBB` names one).",
     ]
     assert evaluated(protocol="regions", ignore_index=0xFFFFFF).metrics()["covering"] == 1
     save_labels(Path("pred/a.png"), truth[:, ::-1])
@@ -257,9 +257,9 @@ def test_each_map_is_judged_by_its_own_values_and_the_run_says_how_many() -> Non
     evaluation = evaluated(protocol="regions")
     assert {name: counts.ignored for name, counts in evaluation.label_counts()} == {"a": 2, "b": 0, "c": 0, "d": 0}
     assert evaluation.notes == [
-        "255 is ignored in 1 of 4 ground-truth maps, 6.2% of all pixels (--ignore-index none counts it).",
+        "255 is ignored in 1 of 4 ground-truth maps, 6.2% of all pixels (`ignore_index=None` counts it).",
         "255 is counted in 1 of 4 ground-truth maps, which have no other values than 0 and 255"
-        " (--ignore-index 255 ignores it).",
+        " (`ignore_index=255` ignores it).",
     ]
     assert evaluation.document()["notes"] == evaluation.notes
     assert evaluated(protocol="regions", ignore_index=None).notes == []
@@ -270,7 +270,7 @@ def test_value_to_ignore_that_no_map_has_is_said() -> None:
     save_all(Path("pred"), a=HALVES)
     save_all(Path("gt"), a=HALVES)
     note = only_note(evaluated(protocol="regions", ignore_index=2**63))
-    assert note == f"No pixel of the ground truth has the value {2**63} of --ignore-index."
+    assert note == f"No pixel of the ground truth has the value {2**63} of `ignore_index`."
 
 
 def test_negative_value_is_ignored_where_asked() -> None:
@@ -345,7 +345,7 @@ def test_each_failure_is_named_with_its_reason_and_the_rest_is_scored(protocol: 
     save_labels(Path("pred/twice.mat"), HALVES, HALVES)
     evaluation = evaluated(protocol=protocol)
     expected = {
-        "large": "pred/large.png: 5 x 3 pixels, but gt/large.png has 4 x 2; --resize brings it to that size",
+        "large": "pred/large.png: 5 x 3 pixels, but gt/large.png has 4 x 2; `resize=True` brings it to that size",
         "predicted": "pred/predicted.png: the file is empty",
         "true": "gt/true.png: damaged, or not a PNG file",
         "twice": "pred/twice.mat: holds 2 segmentations where one is needed",
@@ -372,7 +372,7 @@ def test_ground_truth_that_is_all_ignored_is_a_failure_by_name(protocol: str) ->
 def test_map_of_too_many_pixels_is_a_failure_by_name() -> None:
     save_all(Path("pred"), a=[[0] * 9] * 9, b=HALVES)
     save_all(Path("gt"), a=HALVES, b=HALVES)
-    reason = "pred/a.png: 9 x 9 pixels are more than --max-pixels 80 allows"
+    reason = "pred/a.png: 9 x 9 pixels are more than `max_pixels=80` allows"
     assert reasons(evaluated(protocol="regions", max_pixels=80)) == {"a": reason}
 
 
@@ -411,14 +411,14 @@ def test_strange_value_of_a_stuffthingmap_is_a_failure_by_name() -> None:
 def test_image_that_memory_is_too_small_for_is_a_failure_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     save_all(Path("pred"), a=HALVES, b=HALVES)
     save_all(Path("gt"), a=HALVES, b=HALVES)
-    read = module.read_label_map
+    read = protocols.read_label_map
 
     def exhaust(path: Path, max_pixels: int) -> np.ndarray:
         if path.name == "a.png":
             raise MemoryError
         return read(path, max_pixels)
 
-    monkeypatch.setattr(module, "read_label_map", exhaust)
+    monkeypatch.setattr(protocols, "read_label_map", exhaust)
     evaluation = evaluated(protocol="regions")
     assert reasons(evaluation) == {"a": "pred/a.png and gt/a.png: out of memory"}
     assert evaluation.images == 1
@@ -427,7 +427,7 @@ def test_image_that_memory_is_too_small_for_is_a_failure_by_name(monkeypatch: py
 def test_too_many_values_are_no_classes() -> None:
     save_labels(Path("pred/a.png"), np.zeros((80, 80), np.uint8))
     save_labels(Path("gt/a.npy"), np.arange(6400).reshape(80, 80))
-    with pytest.raises(UsageError, match="which are no classes; give --protocol regions"):
+    with pytest.raises(UsageError, match="which are no classes; give `protocol=regions`"):
         evaluated(protocol="classes")
 
 
@@ -625,9 +625,9 @@ def test_what_is_no_boundary_map_of_the_image_is_a_failure_by_name() -> None:
         "bits": "pred/bits.png: its values have 8 bits, and the strengths of a boundary map 16",
         "damaged": "pred/damaged.png: damaged, or not a PNG file",
         "even": "pred/even.png: a boundary map has odd sides, not 6 x 3",
-        "large": "gt/large.png: 9 x 2 pixels are more than --max-pixels 17 allows",
-        "many": "pred/many.png: 9 x 2 pixels are more than --max-pixels 17 allows",
-        "size": "pred/size.png: 4 x 3 pixels, but gt/size.png has 4 x 2; --resize brings it to that size",
+        "large": "gt/large.png: 9 x 2 pixels are more than `max_pixels=17` allows",
+        "many": "pred/many.png: 9 x 2 pixels are more than `max_pixels=17` allows",
+        "size": "pred/size.png: 4 x 3 pixels, but gt/size.png has 4 x 2; `resize=True` brings it to that size",
     }
     assert (evaluation.images, evaluation.metrics()["covering"]) == (1, 1)
 

@@ -158,7 +158,7 @@ def test_two_files_are_a_pair_whatever_their_names() -> None:
     files("pred", "mine.png")
     files("gt", "theirs.mat")
     assert paired(prediction="pred/mine.png", truth="gt/theirs.mat") == {"mine": ("pred/mine.png", "gt/theirs.mat")}
-    assert "--image-list" in refused("mine", prediction="pred/mine.png", truth="gt/theirs.mat")
+    assert "`image_list` chooses among" in refused("mine", prediction="pred/mine.png", truth="gt/theirs.mat")
 
 
 def test_links_to_files_and_to_the_folder_itself_are_followed(here: Path) -> None:
@@ -441,7 +441,7 @@ def test_folder_of_results_alone_is_refused_with_the_command_that_takes_them(mar
         ("mats", "gt", "did you mean: dynaseg evaluate gt mats"),
         ("out", "out 2", "to compare with its labels: dynaseg evaluate out 'out 2/labels'"),
         ("out/labels", "out 2", "to compare with its labels: dynaseg evaluate out/labels 'out 2/labels'"),
-        ("out/hierarchy", "gt", "did you mean: dynaseg evaluate out gt --use hierarchy"),
+        ("out/hierarchy", "gt", "did you mean: dynaseg evaluate out gt `use=hierarchy`"),
         ("out/overlay", "gt", "did you mean: dynaseg evaluate out gt"),
         ("out/stats", "gt", "did you mean: dynaseg evaluate out gt"),
         ("photos", "gt", "it holds photos such as photos/a.jpg, and label maps are needed: dynaseg segment photos"),

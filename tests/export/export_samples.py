@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dynaseg_cli.config import Format
-from dynaseg_cli.export.exporting import Failure, write_exports
-from dynaseg_cli.export.images import ExportImage, Segments, labels_as_segments
+from dynaseg_cli.export.exporting import ExportFailure, write_exports
+from dynaseg_cli.export.folder import ExportFolder
+from dynaseg_cli.export.source import ExportImage, Segments, labels_as_segments
+from dynaseg_cli.files.output_folder import OutputFolder
 
 FORMATS: list[Format] = ["voc", "coco-rle", "coco-panoptic", "cvat"]
 
@@ -41,8 +43,15 @@ def unreadable(name: str, error: Exception) -> ExportImage:
 
 def export(
     folder: Path, *images: ExportImage, formats: list[Format] | None = None, labels: int = 5, regions: bool = False
-) -> list[Failure]:
-    return write_exports(formats or FORMATS, images, labels, folder, lambda name: None, regions=regions)
+) -> list[ExportFailure]:
+    events = write_exports(formats or FORMATS, images, labels, export_folder(folder), regions=regions)
+    return [event for event in events if isinstance(event, ExportFailure)]
+
+
+def export_folder(path: Path) -> ExportFolder:
+    folder = OutputFolder(path)
+    folder.export = path
+    return ExportFolder(folder)
 
 
 def masks(segments: Segments) -> dict[int, tuple[int, NDArray[np.bool_]]]:

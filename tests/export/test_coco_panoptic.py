@@ -20,8 +20,8 @@ from export_samples import (
     pixels,
 )
 
-from dynaseg_cli.export.coco_panoptic import segment_colors
-from dynaseg_cli.export.images import ExportImage, Segments, labels_as_segments
+from dynaseg_cli.export.coco import segment_colors
+from dynaseg_cli.export.source import ExportImage, Segments, labels_as_segments
 
 BOTH = pytest.mark.parametrize("segments", [labels_as_segments(LABELS), REGIONS], ids=["labels", "regions"])
 

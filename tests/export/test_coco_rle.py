@@ -20,7 +20,7 @@ from export_samples import (
 )
 
 import dynaseg_cli
-from dynaseg_cli.export.images import Segments, labels_as_segments
+from dynaseg_cli.export.source import Segments, labels_as_segments
 
 # pycocotools' own, when it decodes a mask with NumPy 2.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from export_samples import LABELS, REGIONS, datumaro_masks, expected_masks, export, image
 
-from dynaseg_cli.export.images import Segments, labels_as_segments
+from dynaseg_cli.export.source import Segments, labels_as_segments
 
 
 def unzip(folder: Path) -> Path:

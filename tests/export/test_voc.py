@@ -10,7 +10,9 @@ from export_samples import LABELS, REGIONS, datumaro_masks, expected_masks, expo
 from PIL import Image
 from torchvision.datasets import VOCSegmentation
 
-from dynaseg_cli.export.images import ExportImage, Segments, labels_as_segments
+from dynaseg_cli.errors import ImageError
+from dynaseg_cli.export.source import ExportImage, Segments, labels_as_segments
+from dynaseg_cli.export.voc import ImageList, label_map
 
 LIST = "voc/ImageSets/Segmentation/default.txt"
 
@@ -86,3 +88,34 @@ def test_an_export_that_is_broken_off_leaves_no_list(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         export(tmp_path, image("cat", LABELS.T), ExportImage("dog", "dog.jpg", read), formats=["voc"])
     assert not (tmp_path / LIST).exists()
+
+
+def test_the_label_map_is_as_datumaro_reads_it(tmp_path: Path) -> None:
+    voc = pytest.importorskip("datumaro.plugins.data_formats.voc.format", reason="no Datumaro here")
+    (tmp_path / "labelmap.txt").write_bytes(label_map(["label 0", "label 1"]))
+    found = voc.parse_label_map(str(tmp_path / "labelmap.txt"))
+    assert list(found.items()) == [
+        ("background", [(0, 0, 0), [], []]),
+        ("label 0", [(128, 0, 0), [], []]),
+        ("label 1", [(0, 128, 0), [], []]),
+    ]
+
+
+def test_an_image_is_listed_by_the_name_of_its_photo_without_extension() -> None:
+    images = ImageList()
+    for name in ("sub/a b", "c.d", "..e", "'\"\\f", "ü"):
+        images.append(images.name(image(name, LABELS)))
+    assert images.content.decode() == "sub/a b\nc.d\n..e\n'\"\\f\nü\n"
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\rb", " a", "a ", "a\u00a0", "#a", "a\udcff", ".. /a", "x/.../a"])
+def test_a_name_that_a_list_cannot_hold_is_refused(name: str) -> None:
+    with pytest.raises(ImageError, match="rename"):
+        ImageList().name(image(name, LABELS))
+
+
+def test_a_second_image_of_one_name_is_refused() -> None:
+    images = ImageList()
+    images.append(images.name(image("a", LABELS, ".jpg")))
+    with pytest.raises(ImageError, match=r"another one is a, too: rename the photo"):
+        images.name(image("a", LABELS, ".png"))

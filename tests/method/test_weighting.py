@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dynaseg_cli.config import Mode
-from dynaseg_cli.method.weighting import continuity_weight
+from dynaseg_cli.method.losses import continuity_weight
 
 # eq. 9: 50 / 20; eq. 8: 30 / 15; eq. 7: constant
 BY_HAND = [("scf", 50.0, 20, 2.5), ("fsf", 15.0, 30, 2.0), ("fixed", 5.0, 20, 5.0), ("fixed", 5.0, 90, 5.0)]

@@ -2,10 +2,23 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from scipy.spatial.distance import pdist
 from skimage.color import rgb2lab
 
-from dynaseg_cli.pictures.palette import DICHROMATS, SIZE, label_color, label_palette, palette_colors
+from dynaseg_cli.pictures.palette import SIZE, label_color, label_palette, palette_colors, voc_colors
+
+DEFICIENT_WEIGHT = 2**0.5
+"""With 1, a palette has next to no hues but blue and yellow."""
+DICHROMATS = np.array(
+    [
+        [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+        [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+        [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+    ]
+)
+"""What linear sRGB looks like to those who lack L, M or S cones (protanopia, deuteranopia, tritanopia): Machado et al.
+2009, doi:10.1109/TVCG.2009.113, severity 1."""
 
 
 def difference(colors: np.ndarray) -> float:
@@ -47,6 +60,55 @@ def test_dichromats_see_greys_as_greys_and_confuse_what_they_should() -> None:
         assert difference(simulated(red_and_green, deficiency)) < difference(red_and_green) / 2
 
 
+def as_seen(rgb: NDArray[np.integer]) -> NDArray[np.float64]:
+    """Colours (N, 3), 0..255, in Oklab, (4, N, 3): for normal vision, and for those who lack L, M or S cones."""
+    linear = _linear(rgb / 255)
+    return np.stack([_oklab(linear), *(_oklab((linear @ matrix.T).clip(0, 1)) for matrix in DICHROMATS)])
+
+
+def _linear(rgb: NDArray[np.float64]) -> NDArray[np.float64]:
+    """sRGB in 0..1 without its gamma."""
+    return np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+
+
+def _oklab(linear: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Linear sRGB in 0..1, (N, 3), to Oklab."""
+    to_lms = np.array(
+        [
+            [0.4122214708, 0.5363325363, 0.0514459929],
+            [0.2119034982, 0.6806995451, 0.1073969566],
+            [0.0883024619, 0.2817188376, 0.6299787005],
+        ]
+    )
+    to_lab = np.array(
+        [
+            [0.2104542553, 0.7936177850, -0.0040720468],
+            [1.9779984951, -2.4285922050, 0.4505937099],
+            [0.0259040371, 0.7827717662, -0.8086757660],
+        ]
+    )
+    lab: NDArray[np.float64] = np.cbrt(linear @ to_lms.T) @ to_lab.T
+    return lab
+
+
+def test_each_colour_is_as_far_as_possible_from_those_before_it() -> None:
+    steps = np.arange(0, 256, 17)
+    rgb = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(-1, 3)
+    oklab = _oklab(_linear(rgb / 255))
+    chroma = np.hypot(oklab[:, 1], oklab[:, 2])
+    rgb = rgb[(oklab[:, 0] > 0.36) & (oklab[:, 0] < 0.90) & (chroma < 0.14)]
+    seen = as_seen(rgb)
+    weights = np.array([1.0] + [DEFICIENT_WEIGHT] * len(DICHROMATS))
+    first = _oklab(_linear(np.array([[70, 115, 170]]) / 255))
+    chosen = [int(((seen[0] - first) ** 2).sum(1).argmin())]
+    distance = np.full(len(rgb), np.inf)
+    while len(chosen) < SIZE:
+        apart = np.linalg.norm(seen - seen[:, chosen[-1:]], axis=2)
+        distance = np.minimum(distance, (apart * weights[:, None]).min(0))
+        chosen.append(int(distance.argmax()))
+    assert label_palette().tolist() == rgb[chosen].tolist()
+
+
 def test_palette_stays_as_it_was_published() -> None:
     assert label_palette()[:3].tolist() == [[68, 119, 170], [238, 221, 119], [119, 17, 0]]
 
@@ -55,3 +117,13 @@ def test_label_beyond_the_palette_starts_it_again() -> None:
     assert label_color(0) == tuple(label_palette()[0].tolist())
     assert palette_colors(SIZE + 8)[-1].tolist() == list(label_color(7))
     assert label_color(SIZE + 7) == label_color(7) != label_color(8)
+
+
+def test_colours_of_voc_are_known() -> None:
+    known = [[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0], [0, 0, 128], [128, 0, 128], [0, 128, 128]]
+    assert voc_colors(7).tolist() == known
+    assert voc_colors(256)[[20, 255]].tolist() == [[0, 64, 128], [224, 224, 192]]
+
+
+def test_no_colour_of_voc_is_that_of_two_labels() -> None:
+    assert len(np.unique(voc_colors(1 << 15), axis=0)) == 1 << 15

@@ -11,7 +11,7 @@ from samples import noise
 
 from dynaseg_cli.pictures.palette import palette_colors
 from dynaseg_cli.pictures.recording import LEAST_WIDTH, MOST_FRAMES, PANEL, Frame, Recorder, recording
-from dynaseg_cli.sizes import shrink
+from dynaseg_cli.resampling import shrink
 
 COLORS = np.array([[250, 0, 0], [0, 0, 250]], dtype=np.uint8)
 

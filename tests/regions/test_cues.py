@@ -3,8 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from skimage.color import rgb2lab
 
-from dynaseg_cli.regions.cues import CUE_SIZE, TEXTURE_BINS, TEXTURE_STEPS, photo_cues, texture_bins
+from dynaseg_cli.regions.cues import CUE_SIZE, TEXTURE_BINS, TEXTURE_STEPS, photo_cues, texture_bins, to_lab
 
 
 def stripes(period: int, height: int = 64, width: int = 64) -> NDArray[np.uint8]:
@@ -54,3 +55,17 @@ def test_a_step_between_two_bins_counts_in_both() -> None:
     steps[0, TEXTURE_STEPS + 1] = 8  # a quarter of the way from bin 1 to bin 2
     steps[1, -1] = 3
     assert texture_bins(steps).tolist() == [[0, 6, 2, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0, 0, 3]]
+
+
+def test_colours_are_those_of_scikit_image() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    image[0, :6] = [[0, 0, 0], [255, 255, 255], [255, 0, 0], [0, 255, 0], [0, 0, 255], [3, 2, 1]]
+    np.testing.assert_allclose(to_lab(image), rgb2lab(image), atol=0.01)
+    assert to_lab(image).dtype == np.float32
+
+
+@pytest.mark.parametrize("grey", [0, 1, 8, 118, 255])
+def test_greys_have_no_colour(grey: int) -> None:
+    lab = to_lab(np.full((1, 1, 3), grey, dtype=np.uint8))[0, 0]
+    np.testing.assert_allclose(lab[1:], 0, atol=1e-4)
+    assert 0 <= lab[0] <= 100 + 1e-4

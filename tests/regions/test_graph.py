@@ -8,9 +8,9 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 
 from dynaseg_cli.regions import graph as graph_module
-from dynaseg_cli.regions.connected import connected_regions
 from dynaseg_cli.regions.cues import Cues, photo_cues
 from dynaseg_cli.regions.graph import RegionGraph, region_graph
+from dynaseg_cli.regions.segments import connected_regions
 
 LABEL_MAPS = arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=8), elements=st.integers(0, 3))
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from dynaseg_cli.regions import graph as graph_module
 from dynaseg_cli.regions import hierarchy as hierarchy_module
-from dynaseg_cli.regions.connected import connected_regions
 from dynaseg_cli.regions.hierarchy import STRONGEST, Hierarchy, boundary_map, build_hierarchy, hierarchy_of
+from dynaseg_cli.regions.segments import connected_regions
 
 LABEL_MAPS = arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=9), elements=st.integers(0, 3))
 

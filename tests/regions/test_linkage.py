@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from dynaseg_cli.regions import linkage
-from dynaseg_cli.regions.connected import connected_regions
 from dynaseg_cli.regions.cues import photo_cues
 from dynaseg_cli.regions.graph import RegionGraph, region_graph
 from dynaseg_cli.regions.linkage import boundary_strengths, dissimilarity
+from dynaseg_cli.regions.segments import connected_regions
 
 
 def make_graph(

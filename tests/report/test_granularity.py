@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from report_entries import cut_as_the_page_does, unpacked
 from samples import noise
 
+from dynaseg_cli.regions import segments
 from dynaseg_cli.regions.hierarchy import STRONGEST, Hierarchy, build_hierarchy
-from dynaseg_cli.report import granularity, thumbnail
+from dynaseg_cli.report import thumbnail
 from dynaseg_cli.report.granularity import STEPS, granularity_entry, step_of
 from dynaseg_cli.report.thumbnail import shrunk_map
 
@@ -57,7 +58,7 @@ def test_joins_are_a_tree_from_fine_to_coarse() -> None:
 
 
 def test_fragments_have_their_area_and_mean_colour(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(granularity, "BAND_PIXELS", 40)
+    monkeypatch.setattr(segments, "BAND_PIXELS", 40)
     labels = noise(1, 30, 20)[..., 0] // 86
     photo = photo_of(labels, 5)
     hierarchy = build_hierarchy(labels, photo)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from report_entries import stats_of
 from samples import noise
 
-from dynaseg_cli.names import shown
+from dynaseg_cli.files.names import shown
 from dynaseg_cli.regions.hierarchy import build_hierarchy
 from dynaseg_cli.report import page as page_module
 from dynaseg_cli.report.page import Row, page_row, report_page

@@ -1,0 +1,97 @@
+"""The report of an output folder: the files of each image in ``OUT/report``, and the rows of ``OUT/report.html``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..files.output_folder import REPORT_FOLDER, Job, OutputFolder
+from ..report.entry import ENTRY_FILES
+from ..report.page import page_row, report_page
+from .stats_shape import is_whole
+
+if TYPE_CHECKING:
+    from .planning import Plan
+
+
+class ReportEntry:
+    """The files of one image. Their names are a hash of the job's name, plain characters whatever that contains."""
+
+    def __init__(self, job: Job, folder: OutputFolder) -> None:
+        self.key = hashlib.sha256(os.fsencode(job.name)).hexdigest()[:16]
+        """Identifies the image on the page."""
+        self.files = f"{REPORT_FOLDER}/{self.key[:2]}/{self.key}"
+        """Path of the files below the output folder, without their suffixes."""
+        self._folder = folder
+
+    @property
+    def exists(self) -> bool:
+        """Whether all files exist."""
+        return all(self._path(suffix).is_file() for suffix in ENTRY_FILES)
+
+    def refuse_unwritable(self) -> None:
+        """Find out before the work whether the files can be written; raises like `OutputFolder.refuse_unwritable`."""
+        self._folder.refuse_unwritable(self._path(ENTRY_FILES[-1]))
+
+    def write(self, files: Iterable[tuple[str, bytes]]) -> None:
+        """Write (suffix, content) in order. An entry without the last file does not count."""
+        self._path(ENTRY_FILES[-1]).unlink(missing_ok=True)
+        for suffix, content in files:
+            self._folder.write(self._path(suffix), content)
+
+    def _path(self, suffix: str) -> Path:
+        return self._folder.path / (self.files + suffix)
+
+
+def report_content(plan: Plan, run: dict[str, Any], outcomes: dict[str, dict[str, Any]]) -> Iterator[bytes]:
+    """The page, part by part, with all complete images, including those of other shards and earlier runs.
+
+    Parameters
+    ----------
+    run : the document of ``run.json``.
+    outcomes : result of `last_outcomes`.
+    """
+    rows, cuts = [], []
+    for job, stats in plan.complete():
+        entry = ReportEntry(job, plan.folder)
+        # Regions are missing while another run cuts them anew, or after such a run was killed.
+        if "regions" in stats and "cut" in stats and is_whole(stats) and entry.exists:
+            rows.append(page_row(job.file_name, entry.files, stats))
+            cuts += [stats["cut"]] if stats["cut"] not in cuts else []
+    # Not the cut that this run was asked for: regions of an earlier run may have stayed as they were.
+    shown = {**run, "cut": cuts[0] if len(cuts) == 1 else None}
+    return report_page(rows, _failures(plan, run, {row.name for row in rows}, outcomes), shown)
+
+
+def _failures(
+    plan: Plan, run: dict[str, Any], complete: set[str], outcomes: dict[str, dict[str, Any]]
+) -> list[dict[str, str]]:
+    """The failures of this run and, by their last outcome, of other shards."""
+    failures: list[dict[str, str]] = list(run["failures"])
+    mine = {job.path for job in plan.jobs}
+    for job in plan.found:
+        outcome = outcomes.get(job.path, {})
+        if job.path not in mine and job.file_name not in complete and outcome.get("status") == "failed":
+            failures.append({"path": job.path, "reason": str(outcome.get("reason"))})
+    return failures
+
+
+def last_outcomes(log: Path) -> dict[str, dict[str, Any]]:
+    """The last outcome of each path in ``outcomes.jsonl``, which all runs append to."""
+    outcomes: dict[str, dict[str, Any]] = {}
+    try:
+        lines = log.read_bytes().splitlines()
+    except OSError:
+        return {}
+    for line in lines:
+        try:
+            outcome = json.loads(line)
+        except (ValueError, RecursionError):  # left half-written by a killed run
+            continue
+        if isinstance(outcome, dict) and isinstance(outcome.get("path"), str):
+            outcomes[outcome["path"]] = outcome
+    return outcomes

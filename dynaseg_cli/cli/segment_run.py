@@ -1,0 +1,275 @@
+"""Carries out a plan for the command: renders the events of the run, and turns its result into an exit code."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import statistics
+import sys
+import threading
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+from types import TracebackType
+
+from rich.table import Table
+from rich.text import Text
+
+from ..batch.outcomes import Outcome
+from ..batch.planning import Plan
+from ..batch.summary import RunSummary
+from ..config import SegmentConfig, WorkersConfig
+from ..export.exporting import Exported, ExportFailure
+from ..files.weights import IMAGENET_URL, imagenet_path, lacks_weights
+from ..run import Event, FileFailed, FileWritten, ModelReady, RunFinished, fetch_weights, run
+from ..workers.messages import FitProgress
+from ..workers.pool import ImageProgress, check_executor
+from .console import ExitCode, print_json, say, stderr
+from .progress import CountProgress
+from .signals import TERMINATING, first_signal_calls
+
+MOST_WARNED = 5
+"""Warnings about images that are shown; further ones are counted."""
+MOST_NAMED = 5
+"""Images missing from an export that are named; further ones are counted."""
+NOTABLE = 0.01
+"""Share of all pixels from which a label of the folder is counted."""
+
+
+def run_plan(plan: Plan, workers: WorkersConfig, *, as_json: bool, quiet: bool) -> ExitCode:
+    """Do what the plan says and show it on stderr."""
+    check_executor(workers)
+    _fetch_weights(plan.segment, quiet=quiet)
+    if not quiet:
+        _show_notes(plan)
+        unused = plan.unused_scribbles
+        if unused:
+            say(f"scribbles that belong to no image, by their names: {len(unused)}, first {unused[0]}", "yellow")
+    stop = threading.Event()
+    with (
+        first_signal_calls(stop.set) as signals,
+        closing(run(plan, workers, stop)) as events,
+        RunDisplay(plan, quiet=quiet) as display,
+    ):
+        for event in events:
+            display.show(event)
+    finished = display.finished
+    assert finished is not None
+    if not quiet:
+        _show_summary(finished.summary)
+        _show_how_to_look(plan)
+    if as_json:
+        print_json(finished.document)
+    if signals:
+        say("interrupted; the same command continues", "yellow")
+        return ExitCode.TERMINATED if signals[0] in TERMINATING else ExitCode.INTERRUPTED
+    return ExitCode.DONE if display.complete and not finished.summary.failures else ExitCode.SOME_FAILED
+
+
+class RunDisplay:
+    """Shows the events of a run: progress, failures at once, and what was written."""
+
+    def __init__(self, plan: Plan, *, quiet: bool) -> None:
+        self.complete = True
+        """Whether the report and all exports that were asked for could be written."""
+        self.finished: RunFinished | None = None
+        self._plan = plan
+        self._quiet = quiet
+        self._progress: CountProgress | None = None
+        self._seen_before = 0
+        """Images that a folder fit had read in an earlier run."""
+        self._warned = 0
+        self._not_exported = 0
+
+    def __enter__(self) -> RunDisplay:
+        if self._plan.lacks_model:
+            self._show_progress(self._plan.fit_visits, "images")
+        else:
+            self._show_progress_of_images()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._hide_progress()
+
+    def show(self, event: Event) -> None:
+        if isinstance(event, ImageProgress):
+            assert self._progress is not None
+            self._progress.describe(event.job.source.name, f"  iteration {event.iteration}, {event.labels} labels")
+        elif isinstance(event, Outcome):
+            self._show_outcome(event)
+        elif isinstance(event, FitProgress):
+            self._show_fit(event)
+        elif isinstance(event, ModelReady):
+            if not event.fitted and not self._quiet:
+                say(f"applying the network of {event.model.path}")
+            self._show_progress_of_images()
+        elif isinstance(event, (Exported, ExportFailure)):
+            self._show_export(event)
+        else:
+            self._hide_progress()
+            self._show_file(event)
+
+    def _show_export(self, event: Exported | ExportFailure) -> None:
+        if self._progress is None:
+            self._show_progress(len(self._plan.found), "exported")
+        assert self._progress is not None
+        if isinstance(event, Exported):
+            self._progress.advance(event.name)
+            return
+        self.complete = False
+        self._not_exported += 1
+        if self._not_exported <= MOST_NAMED:
+            say(f"not exported as {event.format}: {event.name}: {event.reason}", "red")
+
+    def _show_file(self, event: FileWritten | FileFailed | RunFinished) -> None:
+        if isinstance(event, RunFinished):
+            self.finished = event
+        elif isinstance(event, FileFailed):
+            # Results do not depend on the other files: without them, the exit code is the same.
+            self.complete &= event.path in (self._plan.folder.run, self._plan.folder.clusters)
+            say(f"error: {_reason(event)}", "red")
+        elif event.path == self._plan.folder.export and self._not_exported > MOST_NAMED:
+            say(f"and {self._not_exported - MOST_NAMED} more were not exported", "red")
+        if isinstance(event, FileWritten) and not self._quiet:
+            for line in self._lines_about(event):
+                say(line)
+
+    def _lines_about(self, event: FileWritten) -> list[str]:
+        folder = self._plan.folder
+        if event.path == folder.report:
+            return [f"reported in {event.path}"]
+        if event.path == folder.export:
+            return [f"exported as {', '.join(self._plan.batch.export)} to {event.path}"]
+        clusters = (event.document or {}).get("clusters", [])  # absent in run.json
+        notable = sum(cluster["fraction"] >= NOTABLE for cluster in clusters)
+        most = self._plan.segment.clusters
+        text = f"labels over the folder: {len(clusters)} of {most}, {notable} with {NOTABLE:.0%} of it or more"
+        return [text] if clusters else []
+
+    def _show_fit(self, event: FitProgress) -> None:
+        assert self._progress is not None
+        labels = "" if event.labels is None else f", {event.labels} labels"
+        self._progress.describe("fitting", f": {event.step}{labels}")
+        self._progress.reach(event.seen, f"{event.step}{labels}", event.seen - event.before)
+
+    def _show_outcome(self, outcome: Outcome) -> None:
+        if outcome.status == "failed":
+            say(f"failed: {outcome.path}: {outcome.reason}", "red")
+        if not self._quiet:
+            for warning in outcome.warnings[: max(0, MOST_WARNED - self._warned)]:
+                say(f"warning: {outcome.path}: {warning}", "yellow")
+            self._warned += len(outcome.warnings)
+        assert self._progress is not None
+        self._progress.advance(outcome.path, worked=outcome.status != "skipped")
+
+    def _show_progress_of_images(self) -> None:
+        self._show_progress(len(self._plan.jobs) + len(self._plan.unlistable), "images")
+
+    def _show_progress(self, total: int, unit: str) -> None:
+        self._hide_progress()
+        self._progress = CountProgress(total, unit, quiet=self._quiet).__enter__()
+
+    def _hide_progress(self) -> None:
+        if self._progress is not None:
+            self._progress.__exit__(None, None, None)
+            self._progress = None
+
+
+def _reason(event: FileFailed) -> str:
+    error = event.error
+    if not isinstance(error, OSError):
+        return str(error)
+    return f"{error.filename2 or event.path} cannot be written: {error.strerror or error}"
+
+
+def show_plan(plan: Plan, *, as_json: bool) -> ExitCode:
+    """Show what a run would do."""
+    folder = plan.folder
+    jobs = [
+        {"path": job.path, "results": [str(folder.result(job, product)) for product in plan.batch.save]}
+        for job in plan.jobs
+    ]
+    failures = [{"path": outcome.path, "reason": outcome.reason} for outcome in plan.unlistable]
+    if as_json:
+        document = {"output": str(folder), "images": len(jobs), "jobs": jobs, "failures": failures}
+        print_json({**document, "passed_over": dict(sorted(plan.passed_over.items()))})
+    else:
+        for job in jobs:
+            say(f"{job['path']} -> {', '.join(job['results'])}")
+        if plan.batch.report:
+            say(f"all of it -> {folder.report}")
+        if plan.batch.export:
+            say(f"all of it, as {', '.join(plan.batch.export)} -> {folder.export}")
+        _show_notes(plan)
+        say(f"{len(jobs)} images; nothing was written")
+    return ExitCode.SOME_FAILED if failures else ExitCode.DONE
+
+
+def _show_notes(plan: Plan) -> None:
+    for doubt in plan.doubts:
+        say(doubt, "yellow")
+    if plan.passed_over:
+        say(f"passed over: {plan.passed_over.describe()}", "yellow")
+
+
+def _fetch_weights(config: SegmentConfig, *, quiet: bool) -> None:
+    if lacks_weights(config) and not quiet:
+        say(f"downloading {IMAGENET_URL} to {imagenet_path()}")
+    fetch_weights(config, progress=stderr.is_live and not quiet)
+
+
+def _show_summary(summary: RunSummary) -> None:
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold")
+    table.add_column()
+    counts = [f"{summary.done - summary.reused} segmented"]
+    if summary.reused:
+        counts.append(f"{summary.reused} written from earlier labels")
+    if summary.skipped:
+        counts.append(f"{summary.skipped} complete already")
+    missing = summary.images - summary.finished
+    if missing:
+        counts.append(f"{missing} not started")
+    table.add_row("images", ", ".join(counts))
+    table.add_row("failures", Text(str(len(summary.failures)), style="red" if summary.failures else ""))
+    each = f", {summary.seconds / summary.done:.1f} an image" if summary.done else ""
+    table.add_row("seconds", f"{summary.seconds:.1f}{each}")
+    if summary.labels:
+        least, most = min(summary.labels), max(summary.labels)
+        table.add_row("labels per image", f"{statistics.median(summary.labels):g} in the median, {least} to {most}")
+    stderr.print(table)
+    if len(summary.warnings) > MOST_WARNED:
+        more = len(summary.warnings) - MOST_WARNED
+        say(f"and {more} more warnings; {summary.plan.folder.run} has all", "yellow")
+    if summary.done or summary.skipped:
+        saved = summary.plan.batch.save
+        one = len(saved) == 1 and not saved[0].endswith("s")
+        say(f"{', '.join(saved)} {'is' if one else 'are'} in {summary.plan.folder}")
+
+
+def _show_how_to_look(plan: Plan) -> None:
+    """On a terminal, show the command that opens the results."""
+    if not stderr.is_live:
+        return
+    folder = plan.folder
+    candidates = [folder.report] if plan.batch.report else []
+    candidates += [folder.path / name for name in ("overlay", "color", "recording") if name in plan.batch.save]
+    # If everything failed, none exists.
+    found = next((path for path in candidates if path.exists()), folder.path)
+    say(f"look at them with: {look_command(folder.path, found, os.environ)}", "cyan")
+
+
+def look_command(output: Path, path: Path, environment: Mapping[str, str]) -> str:
+    """The shell command that opens a page or folder below `output` on the desktop.
+
+    Without a desktop, it serves the folder to a browser, on this machine or at the other end of a tunnel.
+    """
+    if sys.platform == "darwin":
+        return f"open {shlex.quote(str(path))}"
+    if shutil.which("xdg-open") and not {"DISPLAY", "WAYLAND_DISPLAY"}.isdisjoint(environment):
+        return f"xdg-open {shlex.quote(str(path))}"
+    name = "" if path == output else path.relative_to(output)
+    return f"python3 -m http.server -b 127.0.0.1 -d {shlex.quote(str(output))}  # http://127.0.0.1:8000/{name}"

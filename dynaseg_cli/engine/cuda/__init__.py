@@ -1,0 +1,1 @@
+"""The CUDA path: kernels, the fused training step and the captured graph."""

@@ -1,0 +1,83 @@
+"""The folder of an export. Its PNG files name the program, so that those of an earlier export are known again."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Set
+from contextlib import AbstractContextManager
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from .. import __version__
+from ..files.encoding import PNG_LEVEL
+from ..files.output_folder import OutputFolder
+from ..files.writing import refuse_unwritable
+
+MAKER = "dynaseg "
+_HEAD = b"\x89PNG\r\n\x1a\n", b"tEXtSoftware\0" + MAKER.encode()
+"""The signature, and the text that stands right behind the header (PNG specification, 11.3.3.2)."""
+
+
+def encode_png(image: Image.Image) -> bytes:
+    """The file of an image, with the name of the program."""
+    text = PngInfo()
+    text.add_text("Software", MAKER + __version__)
+    stream = BytesIO()
+    image.save(stream, "PNG", compress_level=PNG_LEVEL, pnginfo=text)
+    return stream.getvalue()
+
+
+class ExportFolder:
+    """Writes the files of an export. Every file is complete or absent; names are paths below the folder, as text."""
+
+    def __init__(self, folder: OutputFolder) -> None:
+        self._folder = folder
+        self._path = folder.export
+
+    def refuse_unwritable(self, *names: str) -> None:
+        """Raise ImageError if a link on the way to a file leads out of the folder, and OSError if it has no place."""
+        for name in names:
+            refuse_unwritable(self._path / name, self._path)
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a file. Raises as `refuse_unwritable` does, and OSError if it cannot be written."""
+        self.refuse_unwritable(name)
+        self._folder.write(self._path / name, content)
+
+    def open(self, name: str) -> AbstractContextManager[BinaryIO]:
+        """A stream whose content becomes a file when the block ends without an error."""
+        return self._folder.open(self._path / name)
+
+    def remove(self, name: str) -> None:
+        """Remove a file if it is there."""
+        (self._path / name).unlink(missing_ok=True)
+
+    def remove_pngs(self, below: str, kept: Set[str]) -> None:
+        """Remove the PNG files of an earlier export in the folder `below`, and folders that this leaves empty.
+
+        The files `kept`, paths in that folder, stay.
+        """
+        top = self._path / below
+        if top.is_symlink():
+            return
+        for parent, _, names in os.walk(top):
+            for path in (Path(parent, name) for name in names if name.endswith(".png")):
+                if path.relative_to(top).as_posix() not in kept and _is_of_an_export(path):
+                    path.unlink(missing_ok=True)
+                    with contextlib.suppress(OSError):  # until a folder is not empty
+                        for folder in path.parents[: len(path.relative_to(top).parts) - 1]:
+                            folder.rmdir()
+
+
+def _is_of_an_export(path: Path) -> bool:
+    try:
+        with path.open("rb") as stream:
+            content = b"" if path.is_symlink() else stream.read(128)
+    except OSError:
+        return False
+    return content.startswith(_HEAD[0]) and _HEAD[1] in content

@@ -1,0 +1,44 @@
+"""The content of result files: label maps and pictures as PNG or TIFF, documents as JSON."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from .writing import Content
+
+PNG_LEVEL = 3
+"""zlib level: label maps hardly shrink further, and higher levels take several times as long."""
+
+
+def png(image: NDArray[np.uint8] | NDArray[np.uint16]) -> Content:
+    """A PNG of an (H, W) grey map in its own depth, 8 or 16 bits, or of an (H, W, 3) uint8 RGB picture."""
+    return _png(Image.fromarray(image))
+
+
+def palette_png(labels: NDArray[np.uint8] | NDArray[np.uint16], colors: NDArray[np.uint8]) -> Content:
+    """A PNG of an (H, W) label map in (N, 3) `colors` of labels 0..N-1: with a palette, or RGB if it has 16 bits."""
+    if labels.dtype != np.uint8:
+        return png(colors[labels])
+    image = Image.fromarray(labels).convert("P")
+    image.putpalette(colors.tobytes())
+    return _png(image)
+
+
+def wide_tiff(labels: NDArray[np.int32]) -> Content:
+    """A grey TIFF of 32-bit integers from an (H, W) map, compressed without loss."""
+    return partial(Image.fromarray(labels).save, format="TIFF", compression="tiff_adobe_deflate")
+
+
+def json_text(document: dict[str, Any], indent: int | None = None) -> bytes:
+    """A JSON document in UTF-8, on one line unless indented; NaN and infinity are refused."""
+    return (json.dumps(document, indent=indent, allow_nan=False) + "\n").encode()
+
+
+def _png(image: Image.Image) -> Content:
+    return partial(image.save, format="PNG", compress_level=PNG_LEVEL)

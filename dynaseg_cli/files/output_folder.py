@@ -1,0 +1,322 @@
+"""The output folder: the names of everything in it, its mark, claims, writing, and the user's own files in it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+import unicodedata
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from stat import S_ISREG
+from types import TracebackType
+from typing import BinaryIO, NamedTuple
+
+from .. import __version__
+from ..config import Product
+from ..errors import UsageError
+from .claims import Claims
+from .user_files import LOG_NAME, MARK, RUN_NAME, is_output_folder
+from .writing import Content, open_atomically, refuse_unwritable, write_atomically
+
+SCRIBBLES = ".png"
+"""Extension of scribble images."""
+
+
+class Job(NamedTuple):
+    """One image file and the name of its results below each product's folder, without extension.
+
+    The name is text, not a path: the stem of ``..jpg`` is ``.``, which a path would drop. Jobs are small and quickly
+    made because a folder may hold a million images.
+    """
+
+    path: str
+    name: str
+
+    @property
+    def source(self) -> Path:
+        """The image file."""
+        return Path(self.path)
+
+    @property
+    def file_name(self) -> str:
+        """The image file's path below its input: ``sub/cat.jpg``."""
+        folder, slash, _ = self.name.rpartition("/")
+        return folder + slash + os.path.basename(self.path)  # noqa: PTH119 - text, like the name
+
+    def scribbles(self, folder: Path) -> Path:
+        """The scribble image of this job: ``DIR/sub/cat.png``."""
+        return folder / (self.name + SCRIBBLES)
+
+
+EXTENSIONS: dict[Product, str] = {
+    "labels": ".png",
+    "color": ".png",
+    "overlay": ".png",
+    "regions": ".png",
+    "hierarchy": ".png",
+    "recording": ".webp",
+    "stats": ".json",
+}
+MANY_REGIONS = ".tif"
+"""Extension of a map with more regions than 16 bits can number."""
+REPORT_FOLDER = "report"
+EXPORT_FOLDER = "export"
+FOLDERS = frozenset((*EXTENSIONS, REPORT_FOLDER, EXPORT_FOLDER))
+
+MODEL_NAME = "model.safetensors"
+CHECKPOINT_NAME = "model-unfinished.safetensors"
+CLUSTERS_NAME = "clusters.json"
+REPORT_NAME = "report.html"
+FILES = frozenset((LOG_NAME, RUN_NAME, MODEL_NAME, CHECKPOINT_NAME, CLUSTERS_NAME, REPORT_NAME))
+
+_FOREIGN = "foreign"
+
+
+class OutputFolder:
+    """A folder of results.
+
+    As a context manager it can claim names, so that other processes leave them alone. A file that is written then has a
+    predictable temporary name, and what a killed process left under that name is replaced.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.log = path / LOG_NAME
+        """One line per image as it finishes; also holds the locks of `claim`."""
+        self.run = path / RUN_NAME
+        self.model = path / MODEL_NAME
+        """The network that was fitted to the folder."""
+        self.checkpoint = path / CHECKPOINT_NAME
+        """That network after its last whole epoch, until the fit is finished."""
+        self.clusters = path / CLUSTERS_NAME
+        self.report = path / REPORT_NAME
+        self.export = path / EXPORT_FOLDER
+        self._claims: Claims | None = None
+
+    def __enter__(self) -> OutputFolder:
+        self._claims = Claims(self.log)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        assert self._claims is not None
+        self._claims.close()
+        self._claims = None
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def claim(self, name: str, *, wait: bool = False) -> bool:
+        """Claim a name, of a job or of a file; False if another process has it and `wait` is not set."""
+        assert self._claims is not None
+        return self._claims.take(name, wait=wait)
+
+    def release(self, name: str) -> None:
+        """Release a name, claimed or not."""
+        assert self._claims is not None
+        self._claims.release(name)
+
+    def result(self, job: Job, product: Product) -> Path:
+        """The file of one product of an image: ``OUT/labels/sub/cat.png``."""
+        return self.path / product / (job.name + EXTENSIONS[product])
+
+    def many_regions(self, job: Job) -> Path:
+        """The file that replaces ``result(job, "regions")`` when 16 bits cannot number the regions."""
+        return self.path / "regions" / (job.name + MANY_REGIONS)
+
+    def has(self, job: Job, product: Product) -> bool:
+        """Whether the file of a product exists."""
+        return self.result(job, product).is_file() or (product == "regions" and self.many_regions(job).is_file())
+
+    def write(self, path: Path, content: Content) -> None:
+        """Create or replace a file of this folder atomically; raises OSError."""
+        write_atomically(path, content, self._temporary(path))
+
+    def open(self, path: Path) -> AbstractContextManager[BinaryIO]:
+        """A stream whose content becomes a file of this folder when the block ends without an error."""
+        return open_atomically(path, self._temporary(path))
+
+    def _temporary(self, path: Path) -> str | None:
+        if self._claims is None or not self._claims.exclusive:
+            return None
+        # A hash, since the longest names that the file system allows have no room for a suffix.
+        return f".dynaseg-{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}.tmp"
+
+    def refuse_unwritable(self, path: Path) -> None:
+        """Find out before the work whether a file of this folder can be written; raises like `refuse_unwritable`."""
+        refuse_unwritable(path, self.path)
+
+    def mark(self) -> None:
+        """Create the folder if needed, and mark it as dynaseg's before anything else is written to it.
+
+        The mark lists the files that already lie where results go. They stay the user's for good.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        mark = self.path / MARK
+        if mark.is_file():
+            return
+        content = json.dumps({"dynaseg": __version__, _FOREIGN: sorted(self.foreign_files())}) + "\n"
+        temporary = self.path / f"{MARK}-{secrets.token_hex(8)}.tmp"
+        try:
+            with temporary.open("x") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            # A link, not a rename: if two runs start at once, the first mark must stay, since the second may list
+            # results of the first.
+            os.link(temporary, mark)
+        except FileExistsError:
+            pass
+        except OSError:
+            if not temporary.is_file():
+                raise
+            temporary.replace(mark)  # a file system without hard links
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+    def foreign_files(self) -> frozenset[str]:
+        """The user's files where results go, as `folded` paths below the folder; links to folders end with a slash.
+
+        In a folder that dynaseg wrote, these are the files that its mark lists. In any other folder, all files count.
+
+        Raises
+        ------
+        UsageError
+            If the mark is damaged, so that they are not known.
+        """
+        mark = self.path / MARK
+        if is_output_folder(self.path):
+            return _listed_in_mark(mark)
+        found = frozenset(map(folded, _where_results_go(self.path)))
+        # Another run may have started meanwhile. It marks the folder first: its results are never seen without a mark.
+        return _listed_in_mark(mark) if is_output_folder(self.path) else found
+
+    def refuse_foreign(self, targets: Iterable[str]) -> None:
+        """Refuse to replace a user's files.
+
+        Parameters
+        ----------
+        targets : paths below the folder that are to be written. A slash at the end stands for all files below.
+
+        Raises
+        ------
+        UsageError
+            If a target exists (ignoring case) and dynaseg did not write it, or if a folder on the way to it is a link
+            or a user's file.
+        """
+        foreign = self.foreign_files()
+        if not foreign:
+            return
+        below = _folders_of(foreign)
+        checked: set[str] = set()
+        """Folders on the way to targets that were checked."""
+        for target in map(folded, targets):
+            if target in foreign or (target.endswith("/") and target[:-1] in below):
+                self._refuse(target)
+            for folder in _folders_above(target.rstrip("/"), checked):
+                if folder in foreign or folder + "/" in foreign:
+                    self._refuse(folder)
+
+    def _refuse(self, target: str) -> None:
+        path = self.path / _as_spelled(self.path, target)
+        if path.is_symlink() and path.is_dir():
+            why = f"is a link to {path.resolve()}, and results are not written through links"
+        else:
+            why = "exists and was not written by dynaseg: no result may replace it, not even with `overwrite=True`"
+        raise UsageError(f"{path} {why}; choose another `output` folder")
+
+
+def folded(name: str) -> str:
+    """A name for comparison as on file systems that ignore case and how accents are encoded."""
+    return name.casefold() if name.isascii() else unicodedata.normalize("NFC", name).casefold()
+
+
+def is_result(real: Path) -> bool:
+    """Whether a folder, given by its real path, is one that dynaseg writes results to, or lies in one."""
+    return any(
+        folded(real.relative_to(above).parts[0]) in FOLDERS and is_output_folder(above) for above in real.parents
+    )
+
+
+def _listed_in_mark(mark: Path) -> frozenset[str]:
+    try:
+        return frozenset(map(str, json.loads(mark.read_bytes())[_FOREIGN]))
+    except FileNotFoundError:  # earlier versions left none
+        return frozenset()
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        raise UsageError(
+            f"{mark} is damaged: it says which files of {mark.parent} must not be replaced; choose another `output`"
+            " folder"
+        ) from None
+
+
+def _where_results_go(output: Path) -> Iterator[str]:
+    try:
+        names = os.listdir(output)  # noqa: PTH208 - text
+    except OSError:  # not there; or unusable, which is reported elsewhere
+        return
+    for name in names:
+        if folded(name) in FOLDERS:
+            yield from _below(output, name)
+        elif folded(name) in FILES and not (output / name).is_dir() and not _is_empty(output / name):
+            yield name
+
+
+def _is_empty(path: Path) -> bool:
+    """Whether a file has no content to lose, like the log of a run that was killed at its start."""
+    status = path.lstat()
+    return S_ISREG(status.st_mode) and not status.st_size
+
+
+def _below(output: Path, folder: str) -> Iterator[str]:
+    top = str(output / folder)
+    if not os.path.isdir(top):  # noqa: PTH112 - text, like what os.walk gives
+        yield folder
+        return
+    if os.path.islink(top):  # noqa: PTH114
+        yield folder + "/"
+        return
+    for parent, folders, files in os.walk(top):
+        here = folder + parent[len(top) :]
+        yield from (f"{here}/{name}" for name in files)
+        yield from (f"{here}/{name}/" for name in folders if os.path.islink(f"{parent}/{name}"))  # noqa: PTH114
+
+
+def _folders_of(paths: Iterable[str]) -> set[str]:
+    found: set[str] = set()
+    for path in paths:
+        for _ in _folders_above(path, found):
+            pass
+    return found
+
+
+def _folders_above(path: str, seen: set[str]) -> Iterator[str]:
+    """The folders above a path, from the nearest up to the first one `seen` before; adds them to `seen`."""
+    folder = path.rpartition("/")[0]
+    while folder and folder not in seen:
+        seen.add(folder)
+        yield folder
+        folder = folder.rpartition("/")[0]
+
+
+def _as_spelled(output: Path, target: str) -> Path:
+    """A `folded` path below `output`, spelled as the file system spells it."""
+    found = Path()
+    for part in target.rstrip("/").split("/"):
+        try:
+            names = os.listdir(output / found)  # noqa: PTH208 - text
+        except OSError:
+            names = []
+        found /= next((name for name in names if folded(name) == part), part)
+    return found

@@ -1,0 +1,78 @@
+"""Files of images and labels: their suffixes, and reading them within limits."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+from ..errors import DecodeError
+
+HEIF_INSTALLED = find_spec("pillow_heif") is not None
+"""Whether the extra `heif` is installed, which reads HEIC."""
+_HEIF_SUFFIXES = (".heic", ".heif", ".hif")
+
+PHOTO_SUFFIXES = (
+    *(".apng", ".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png"),
+    *(".pnm", ".ppm", ".tif", ".tiff", ".webp"),
+    *(_HEIF_SUFFIXES if HEIF_INSTALLED else ()),
+)
+"""Suffixes, in lower case, of the files in a folder that are photos; a file named on its own may have any."""
+
+_CAMERA_RAW = (
+    *(".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mos", ".mrw", ".nef"),
+    *(".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f"),
+)
+
+UNREADABLE_SUFFIXES: Mapping[str, str] = {
+    **({} if HEIF_INSTALLED else dict.fromkeys(_HEIF_SUFFIXES, "HEIC")),
+    **dict.fromkeys(_CAMERA_RAW, "camera raw"),
+    ".dcm": "DICOM",
+    ".eps": "EPS",
+    ".exr": "OpenEXR",
+    ".fit": "FITS",
+    ".fits": "FITS",
+    ".hdr": "Radiance HDR",
+    ".jxl": "JPEG XL",
+    ".nii": "NIfTI",
+    ".psb": "Photoshop",
+    ".psd": "Photoshop",
+    ".svg": "SVG",
+    ".tga": "TGA",
+    ".xcf": "GIMP",
+}
+"""Lower-case suffixes of images that cannot be read, with the names of the formats."""
+
+_BYTES_A_PIXEL = 16
+"""More than a pixel takes in any format that can be read."""
+_METADATA_BYTES = 64 << 20
+
+
+def read_file(path: Path, most_bytes: int, limit: str) -> bytes:
+    """The content of a regular file; `limit` explains `most_bytes` in the message.
+
+    Raises DecodeError if it is larger, or a pipe or a device, which are not waited for. Raises OSError if it cannot be
+    opened or read.
+    """
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        status = os.fstat(file.fileno())  # not of the name, which may mean another file by now
+        if not stat.S_ISREG(status.st_mode):
+            raise DecodeError("not a regular file")
+        if status.st_size > most_bytes:
+            raise DecodeError(f"its {status.st_size} bytes are more than {limit}")
+        return file.read(status.st_size)
+
+
+def read_image(path: Path, max_pixels: int) -> bytes:
+    """The content of an image file, within the size of an image of `max_pixels`; raises as `read_file`."""
+    return read_file(path, _BYTES_A_PIXEL * max_pixels + _METADATA_BYTES, f"`max_pixels={max_pixels}` allows")
+
+
+def refuse_large(width: int, height: int, max_pixels: int) -> None:
+    """Raise DecodeError for an image of more than `max_pixels` pixels, or of none."""
+    if width < 1 or height < 1:
+        raise DecodeError("the image has no pixels")
+    if width * height > max_pixels:
+        raise DecodeError(f"{width} x {height} pixels are more than `max_pixels={max_pixels}` allows")

@@ -1,0 +1,1 @@
+"""One network for a whole folder: fitting it to all images, and statistics of its labels."""

@@ -1,0 +1,1 @@
+"""Image files in: photos to RGB pixels, label maps and scribbles to arrays. Never torch."""

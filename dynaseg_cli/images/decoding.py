@@ -1,0 +1,275 @@
+"""Decoding of image files to RGB by stated rules, within limits, whatever they contain."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from ..config import MAX_PIXELS, ValueRange
+from ..errors import DecodeError
+from ..files.reading import read_image, refuse_large
+from . import jpeg, png, tiff
+from .deep import StoredImage, is_deep_png, is_deep_pnm, read_deep_png, read_pnm
+from .headers import MOST_COUNTED, count_frames, foreign_kind, is_heif
+from .pillow import is_jpeg_2000, pillow_for
+from .value_range import UsedRange, to_8_bits
+
+FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "BMP", "WEBP", "GIF", "PPM", "JPEG2000", "AVIF")
+"""The formats that Pillow may open, where it was built with them.
+
+EPS and PDF are missing because they run an interpreter on the file, and TGA and the like because any bytes are valid.
+"""
+
+TILE_PIXELS = 1 << 20
+PEAK_BYTES_A_PIXEL = 32
+"""Limit on the memory for decoding a sound file, besides its content."""
+
+_OVERHEAD_BYTES = 1 << 30
+"""Room for the content, and for the stacks of a decoder's threads on a large machine."""
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A decoded image file."""
+
+    pixels: NDArray[np.uint8]
+    """(H, W, 3) uint8 RGB, turned as EXIF says."""
+    range: UsedRange | None = None
+    """How the values were mapped to 8 bits, if they are deeper."""
+    frames: int = 1
+    """Number of frames or pages, of which this is the first; at most `headers.MOST_COUNTED`."""
+    warnings: tuple[str, ...] = ()
+
+
+def read_source(path: Path, max_pixels: int) -> tuple[bytes, str]:
+    """The content of a file and its SHA-256 in hexadecimal.
+
+    Raises DecodeError if it is no regular file, or too large for an image of `max_pixels`.
+    """
+    content = read_image(path, max_pixels)
+    return content, hashlib.sha256(content).hexdigest()
+
+
+def decode(content: bytes, max_pixels: int, value_range: ValueRange = "auto") -> NDArray[np.uint8]:
+    """The pixels of `decode_photo`, (H, W, 3) uint8 RGB."""
+    return decode_photo(content, max_pixels, value_range).pixels
+
+
+def decode_photo(content: bytes, max_pixels: int, value_range: ValueRange = "auto") -> Photo:
+    """Decode an image file to RGB.
+
+    The first frame or page is turned as EXIF says; colour profiles are ignored. Grey is repeated in three channels,
+    palettes are looked up, transparency is composited on white, and CMYK, YCbCr, Lab and HSV are converted. Values
+    deeper than 8 bits in PNG, TIFF and PPM are mapped to 8 bits by `value_range`: see `to_8_bits`. Of a TIFF with more
+    than three bands, the first three are red, green and blue. JPEG 2000 colour and AVIF are decoded to 8 bits.
+
+    Peak memory is 8 bytes per pixel plus 40 MB, besides `content`. Some decoders need more: progressive JPEG 10 (12 for
+    CMYK; twice that if the end of the file is missing), 16-bit colour PNG 10, AVIF 16, WebP 22, JPEG 2000 25. A deep
+    TIFF needs 3 bytes per pixel plus its samples, which one large compressed or big-endian strip takes twice or three
+    times. On Linux, a JPEG 2000 that needs more than `PEAK_BYTES_A_PIXEL` is stopped. Time is not limited here: a file
+    can be crafted to take minutes.
+
+    Raises DecodeError if the file is empty, of no known format, damaged, made to keep a decoder busy, or has more than
+    `max_pixels` pixels.
+    """
+    if not content:
+        raise DecodeError("the file is empty")
+    with pillow_for(content, max_pixels):
+        return _decode(content, max_pixels, value_range)
+
+
+def is_deep(content: bytes) -> bool:
+    """Whether an image has more than 8 bits per sample according to its header, so that a value range applies to it."""
+    if is_deep_png(content) or is_deep_pnm(content):
+        return True
+    with suppress(Exception), pillow_for(content, MAX_PIXELS):
+        page = tiff.first_page(content)
+        if page is not None:
+            return tiff.is_deep(page)
+        with Image.open(io.BytesIO(content), formats=["JPEG2000"]) as image:
+            return _is_deep_mode(image.mode)
+    return False
+
+
+def _decode(content: bytes, max_pixels: int, value_range: ValueRange) -> Photo:
+    Image.init()
+    kind = foreign_kind(content, avif="AVIF" in Image.OPEN)
+    if kind is not None:
+        raise DecodeError(kind)
+    frames, word = count_frames(content)
+    warnings = []
+    if frames > MOST_COUNTED:
+        warnings.append(f"first of more than {MOST_COUNTED} {word}")
+    elif frames > 1:
+        warnings.append(f"first of {frames} {word}, {frames - 1} left out")
+    stored = _read(content, max_pixels, warnings)
+    if stored.bands:
+        shown = "3 of" if stored.values.ndim == 3 else "of"
+        warnings.append(f"first {shown} {stored.bands} bands")
+    used: UsedRange | None = None
+    if stored.is_deep:
+        rgb, used, warning = to_8_bits(stored, value_range)
+        warnings += [] if warning is None else [warning]
+    else:
+        rgb = 255 - stored.values if stored.white_is_zero else stored.values
+        rgb = rgb if rgb.ndim == 3 else np.repeat(rgb[:, :, None], 3, axis=2)
+    alpha, orientation = stored.alpha, stored.orientation
+    del stored  # free the deep values before the result is copied
+    if alpha is not None:
+        _composite_on_white(rgb, alpha)
+    return Photo(_turned(rgb, orientation), used, min(frames, MOST_COUNTED), tuple(warnings))
+
+
+def _read(content: bytes, max_pixels: int, warnings: list[str]) -> StoredImage:
+    """The first image of a file. Adds to `warnings`."""
+    page = tiff.first_page(content)
+    if page is not None and tiff.is_deep(page):
+        return tiff.read_tiff(content, max_pixels)
+    if is_deep_pnm(content):
+        return read_pnm(content, max_pixels)
+    unusual = jpeg.unusual_kind(content) if content.startswith(jpeg.MARK) else None
+    if unusual is not None:
+        raise DecodeError(f"it is a {unusual}, which is not read: convert it to PNG or TIFF")
+    if content.startswith(png.MARK):
+        content = png.without_metadata(content)
+    formats = [name for name in FORMATS if name in Image.OPEN]
+    if is_heif(content):
+        import pillow_heif  # noqa: PLC0415 - an extra
+
+        pillow_heif.register_heif_opener()
+        formats = ["HEIF"]
+    try:
+        with Image.open(io.BytesIO(content), formats=formats) as image:
+            return _read_open(image, content, max_pixels)
+    except UnidentifiedImageError:
+        if not tiff.is_tiff(content):
+            raise DecodeError("not an image of a known format, or damaged at its start") from None
+        return tiff.read_tiff(content, max_pixels)  # with bands that Pillow does not support
+    except OSError as error:
+        rare = None if page is None else tiff.rare_compression(page)
+        if rare is not None:
+            raise DecodeError(f"damaged, or not read because it is a TIFF in {rare}: convert it to PNG") from error
+        if not content.startswith(jpeg.MARK) or "truncated" not in str(error):
+            raise
+    content, missing = jpeg.with_end(content)
+    if missing:
+        warnings.append("the last bytes of the file are missing, and a few pixels with them")
+    with Image.open(io.BytesIO(content), formats=["JPEG", "MPO"]) as image:
+        return _read_open(image, content, max_pixels)
+
+
+def _read_open(image: Image.Image, content: bytes, max_pixels: int) -> StoredImage:
+    refuse_large(image.width, image.height, max_pixels)
+    if image.format in ("JPEG", "MPO") and jpeg.has_too_many_scans(content):
+        raise DecodeError(f"more than {jpeg.MOST_SCANS} scans; no encoder writes so many, and each may take seconds")
+    deep = read_deep_png(image, content) if image.format == "PNG" else None
+    if deep is not None:
+        return replace(deep, orientation=_orientation(image))
+    # 300 bytes of JPEG 2000 can ask for tens of gigabytes, and no header tells.
+    with _memory_limited(max_pixels) if is_jpeg_2000(content) else nullcontext():
+        image.load()
+    orientation = _orientation(image)
+    return replace(_deep_grey(image) if _is_deep_mode(image.mode) else _to_rgb(image), orientation=orientation)
+
+
+@contextmanager
+def _memory_limited(max_pixels: int) -> Iterator[None]:
+    """On Linux, keep the decoder from taking more memory than any sound image needs.
+
+    The limit holds for the whole process, so no other file is decoded meanwhile: see `pillow_for`. What other threads
+    take has to fit into `_OVERHEAD_BYTES` and what is not decoded.
+    """
+    sizes = Path("/proc/self/statm")
+    if not sizes.exists():
+        yield
+        return
+    # RLIMIT_AS would count addresses that threads of decoders reserve and never use.
+    before, most = resource.getrlimit(resource.RLIMIT_DATA)
+    taken = int(sizes.read_text().split()[5]) * resource.getpagesize()
+    limit = taken + PEAK_BYTES_A_PIXEL * max_pixels + _OVERHEAD_BYTES
+    lower = [one for one in (limit, before, most) if one != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_DATA, (min(lower), most))
+    try:
+        yield
+    except MemoryError:
+        raise DecodeError("decoding it takes more memory than there is, or than any sound image needs") from None
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (before, most))
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(0x0112, 1))
+    except MemoryError:
+        raise
+    except Exception:  # damaged EXIF beside sound pixels: show them as they are stored
+        return 1
+
+
+def _turned(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """An (H, W, 3) array, turned by its EXIF orientation."""
+    pixels = np.ascontiguousarray(image).view("V3")[..., 0]  # moved as a whole, in half the time
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1] if orientation != 7 else pixels[::-1, ::-1]
+    if orientation in (2, 3, 6):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels).view(np.uint8).reshape(*pixels.shape, 3)
+
+
+def _is_deep_mode(mode: str) -> bool:
+    """Whether a Pillow mode is grey with more than 8 bits: I;16 (either byte order), I (32 bits) or F."""
+    return mode.startswith("I") or mode == "F"
+
+
+def _deep_grey(image: Image.Image) -> StoredImage:
+    dtype = {"I": np.int32, "F": np.float32}.get(image.mode, np.uint16)
+    values = np.empty((image.height, image.width), dtype)
+    for (left, top, right, bottom), tile in _tiles(image):
+        values[top:bottom, left:right] = np.asarray(tile)
+    full = None if image.mode == "F" else (0, 65535)
+    # A PNG may declare one value transparent.
+    transparent, alpha = image.info.get("transparency"), None
+    if isinstance(transparent, int):
+        alpha = np.where(values == transparent, np.uint8(0), np.uint8(255))
+    return StoredImage(values, full, alpha)
+
+
+def _composite_on_white(rgb: NDArray[np.uint8], alpha: NDArray[np.uint8]) -> None:
+    """Composite on white, in place."""
+    rows = max(1, TILE_PIXELS // rgb.shape[1])
+    for top in range(0, len(rgb), rows):
+        share = alpha[top : top + rows, :, None].astype(np.uint32)
+        colors = rgb[top : top + rows]
+        rgb[top : top + rows] = (colors * share + 255 * (255 - share) + 127) // 255
+
+
+def _to_rgb(image: Image.Image) -> StoredImage:
+    """Convert by tiles, as conversions take several times the memory of their input."""
+    rgb = np.empty((image.height, image.width, 3), np.uint8)
+    for (left, top, right, bottom), tile in _tiles(image):
+        part = tile
+        if tile.has_transparency_data:
+            part = tile.convert("RGBA")
+            part = Image.alpha_composite(Image.new("RGBA", tile.size, "white"), part)
+        rgb[top:bottom, left:right] = np.asarray(part.convert("RGB"))
+    return StoredImage(rgb)
+
+
+def _tiles(image: Image.Image) -> Iterator[tuple[tuple[int, int, int, int], Image.Image]]:
+    width, height = image.size
+    rows = max(1, TILE_PIXELS // width)
+    for top, left in product(range(0, height, rows), range(0, width, TILE_PIXELS)):
+        box = left, top, min(left + TILE_PIXELS, width), min(top + rows, height)
+        yield box, image.crop(box)

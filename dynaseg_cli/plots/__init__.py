@@ -1,0 +1,1 @@
+"""Everything that needs matplotlib: the pictures of `evaluate --plot` and `benchmark --plot`."""

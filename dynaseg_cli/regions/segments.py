@@ -1,0 +1,117 @@
+"""Segments of integer maps: connected regions, areas, sums of pixel values, and numbering by area."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+BAND_PIXELS = 1 << 22
+"""Pixels that are summed at a time, which bounds the memory whatever the size of the image."""
+
+Value = TypeVar("Value", bound=np.integer)
+
+
+@dataclass(frozen=True)
+class Numbered:
+    """An (H, W) map whose values were renumbered."""
+
+    labels: NDArray[np.uint8] | NDArray[np.uint16]
+    """uint8 if they fit."""
+    count: int
+    """Number of labels that occur."""
+    numbers: NDArray[np.int32]
+    """(N,) the new number of each value 0..N-1, whether it occurs or not."""
+
+
+def connected_regions(labels: NDArray[np.integer]) -> NDArray[np.int32]:
+    """Number the 4-connected regions of equal label of an (H, W) integer map: (H, W) int32, 0..R-1 in scan order."""
+    return regions_between(labels[:, 1:] != labels[:, :-1], labels[1:] != labels[:-1])
+
+
+def regions_between(across: NDArray[np.bool_], down: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Number the regions that boundaries enclose: (H, W) int32, 0..R-1 in scan order.
+
+    Horizontal runs of joined pixels are the nodes of a graph, and runs that touch vertically its edges: far fewer of
+    both than there are pixels. `across`, (H, W-1), has the boundaries between a pixel and the one to its right, and
+    `down`, (H-1, W), those to the one below.
+    """
+    height, width = across.shape[0], down.shape[1]
+    starts = np.ones((height, width), dtype=bool)
+    starts[:, 1:] = across
+    runs = np.cumsum(starts, dtype=np.int32).reshape(height, width) - np.int32(1)
+    # Where two runs touch along several pixels, the first pixel is enough.
+    touching = ~down
+    touching[:, 1:] &= starts[1:, 1:] | starts[:-1, 1:] | down[:, :-1]
+    component: NDArray[np.int32] = joined_groups(runs[:-1][touching], runs[1:][touching], int(runs[-1, -1]) + 1)[runs]
+    return component
+
+
+def joined_groups(first: NDArray[np.integer], second: NDArray[np.integer], count: int) -> NDArray[np.int32]:
+    """(count,) the group of each of the nodes 0..count-1 that the edges `first`-`second` join, by first node."""
+    graph = coo_array((np.ones(len(first), dtype=np.int8), (first, second)), shape=(count, count))
+    groups: NDArray[np.int32] = connected_components(graph, directed=False)[1].astype(np.int32)
+    return groups
+
+
+def value_of_each(segments: NDArray[np.int32], values: NDArray[Value]) -> NDArray[Value]:
+    """(S,) the value of each of the segments 0..S-1 of an (H, W) map of `values` that is constant in each."""
+    value_of = np.empty(int(segments.max()) + 1, dtype=values.dtype)
+    value_of[segments.reshape(-1)] = values.reshape(-1)
+    return value_of
+
+
+def areas_and_sums(
+    segments: NDArray[np.integer], values: NDArray[np.uint8] | NDArray[np.float32], count: int | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Pixels of each segment, (S,), and the sums of its values, (S, C).
+
+    `segments` are (H, W) integers in 0..S-1, `values` (H, W, C); `count` is S, if the largest number may be missing.
+    """
+    count = int(segments.max()) + 1 if count is None else count
+    height, width, channels = values.shape
+    areas, sums = np.zeros(count, dtype=np.int64), np.zeros((channels, count))
+    for top in range(0, height, rows := max(BAND_PIXELS // width, 1)):
+        flat = segments[top : top + rows].reshape(-1)
+        areas += np.bincount(flat, minlength=count)
+        for channel in range(channels):
+            sums[channel] += np.bincount(flat, values[top : top + rows, :, channel].reshape(-1), count)
+    return areas, sums.T
+
+
+def areas_and_colors(
+    segments: NDArray[np.integer], photo: NDArray[np.uint8]
+) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+    """Pixels of each segment, (S,), and its mean colour, (S, 3); black where a number does not occur."""
+    areas, sums = areas_and_sums(segments, photo)
+    return areas, np.rint(sums / np.maximum(areas, 1)[:, None]).astype(np.uint8)
+
+
+def number_by_area(raw: NDArray[np.integer], kept: Sequence[int] = ()) -> Numbered:
+    """Renumber the labels of an (H, W) map of small non-negative integers to 0..K-1 by falling area.
+
+    Of two labels with equal area, the smaller comes first. Labels in `kept` keep their numbers, whether they occur or
+    not; the others get the remaining numbers.
+    """
+    areas = np.bincount(raw.reshape(-1))
+    if kept:
+        numbers = np.arange(len(areas), dtype=np.int32)
+        others = np.setdiff1d(numbers, kept)
+        free = np.setdiff1d(np.arange(len(areas) + len(kept), dtype=np.int32), kept)
+        numbers[others] = free[numbers_by_area(areas[others])]
+    else:
+        numbers = numbers_by_area(areas)
+    dtype = np.uint8 if numbers[areas > 0].max() < 256 else np.uint16
+    return Numbered(numbers.astype(dtype)[raw], int(np.count_nonzero(areas)), numbers)
+
+
+def numbers_by_area(areas: NDArray[np.integer] | NDArray[np.floating]) -> NDArray[np.int32]:
+    """(N,) new numbers 0..N-1 by falling area; equal areas keep their order."""
+    numbers = np.empty(len(areas), dtype=np.int32)
+    numbers[np.argsort(-areas, kind="stable")] = np.arange(len(areas), dtype=np.int32)
+    return numbers

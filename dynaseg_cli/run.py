@@ -1,0 +1,308 @@
+"""One run, from its plan to its last file, as a generator of typed events.
+
+The command renders the events; `segment_folder` passes the outcomes among them to Python. Every file that belongs to a
+run as a whole is written here: the model, ``run.json``, ``clusters.json``, the report page and exports.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import logging
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent import futures
+from concurrent.futures import Future
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .batch.exports import export_folder
+from .batch.outcomes import Outcome
+from .batch.planning import Plan, plan_batch
+from .batch.report_files import last_outcomes, report_content
+from .batch.summary import RunSummary
+from .config import BatchConfig, SegmentConfig, WeightsFile, WorkersConfig
+from .errors import DynasegError, InterruptedWorkError, UsageError, WorkerError
+from .export.exporting import Exported, ExportFailure
+from .files.encoding import json_text
+from .files.output_folder import CLUSTERS_NAME, REPORT_NAME, OutputFolder
+from .files.user_files import RUN_NAME
+from .files.weights import lacks_weights, read_weights
+from .files.writing import write_atomically
+from .folder.statistics import clusters_document
+from .folder.supervisor import fit_folder
+from .workers.messages import FitProgress
+from .workers.pool import ImageProgress, check_executor, new_pool
+
+WRITE_TIMEOUT_S = 10.0
+"""Longest wait for ``run.json`` to be written."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ModelReady:
+    """The folder's network is ready."""
+
+    model: WeightsFile
+    fitted: bool
+    """Whether this run fitted it; otherwise it was loaded."""
+
+
+@dataclass(frozen=True)
+class FileWritten:
+    """A file of the whole run, or the folder of exports, was written."""
+
+    path: Path
+    document: dict[str, Any] | None = None
+    """Its content, for JSON files."""
+
+
+@dataclass(frozen=True)
+class FileFailed:
+    """A file of the whole run could not be written."""
+
+    path: Path
+    error: OSError | DynasegError
+
+
+@dataclass(frozen=True)
+class RunFinished:
+    """The last event."""
+
+    summary: RunSummary
+    document: dict[str, Any]
+    """The content of ``run.json``."""
+
+
+Event = (
+    FitProgress
+    | ModelReady
+    | ImageProgress
+    | Outcome
+    | Exported
+    | ExportFailure
+    | FileWritten
+    | FileFailed
+    | RunFinished
+)
+
+
+def run(
+    plan: Plan, workers: WorkersConfig | None = None, stop: threading.Event | None = None
+) -> Generator[Event, None, None]:
+    """Do everything that a plan asks for.
+
+    Worker processes do the work, and end when the iterator is closed. Files that were complete by then stay, and
+    ``run.json`` says that the run was interrupted.
+
+    Parameters
+    ----------
+    stop : once set, images in progress are dropped and the run ends in order: ``run.json`` and the report are written,
+        exports are not.
+
+    Raises
+    ------
+    UsageError
+        If the device, Ray or the cluster does not exist, or no image can be read to fit a network to.
+    WorkerError
+        If workers cannot be started, one ended with a programming error, or the folder fit failed.
+    """
+    workers, stop = workers or WorkersConfig(), stop or threading.Event()
+    check_executor(workers)
+    summary = RunSummary(plan)
+    try:
+        if plan.segment.fit == "folder":
+            yield from _prepare_model(summary, workers, stop)
+        pool = new_pool(summary.plan, workers, stop)
+        try:
+            with closing(pool.run()) as events:
+                for event in events:
+                    if isinstance(event, Outcome):
+                        summary.add(event)
+                    yield event
+        finally:
+            summary.device = pool.device
+    except InterruptedWorkError:  # stopped during the folder fit
+        pass
+    except (GeneratorExit, KeyboardInterrupt, WorkerError):
+        with suppress(OSError):
+            _write_run(plan.folder.path, summary.document(interrupted=True))
+        raise
+    yield from _finish(summary, stop)
+
+
+def segment_folder(
+    inputs: str | Path | Sequence[str | Path],
+    output: str | Path,
+    config: SegmentConfig | None = None,
+    batch: BatchConfig | None = None,
+    workers: WorkersConfig | None = None,
+) -> Iterator[Outcome]:
+    """Segment every image below `inputs` into `output`, yielding an outcome as each is finished.
+
+    This is `run` for Python: it writes the same files as the command. A network that is to be fitted to the folder is
+    fitted before the first outcome. Report and exports are written after the last one.
+
+    Raises
+    ------
+    UsageError
+        If the options or the input are unusable, or the ResNet's weights cannot be found: nothing is written then. A
+        device that does not exist is found with the first outcome.
+    OSError, DynasegError
+        After the last outcome, if a file of the whole run cannot be written.
+    """
+    paths = [inputs] if isinstance(inputs, (str, Path)) else inputs
+    if "" in (*paths, output):  # as a Path it would be the current folder
+        raise UsageError("the path of an input or of the output is empty: name one")
+    plan = plan_batch([Path(path) for path in paths], Path(output), config, batch)
+    workers = workers or WorkersConfig()
+    check_executor(workers)
+    fetch_weights(plan.segment)
+    return _outcomes(run(plan, workers))
+
+
+def _outcomes(events: Generator[Event, None, None]) -> Iterator[Outcome]:
+    failed: FileFailed | None = None
+    with closing(events):
+        for event in events:
+            if isinstance(event, Outcome):
+                yield event
+            elif isinstance(event, FileFailed):
+                failed = failed or event
+            elif isinstance(event, ExportFailure):
+                _log.warning("not exported as %s: %s: %s", event.format, event.name, event.reason)
+    if failed is not None:
+        raise failed.error
+
+
+def fetch_weights(config: SegmentConfig, *, progress: bool = False) -> None:
+    """Download the ResNet's ImageNet weights if they are needed and missing: once, before several workers need them.
+
+    Raises
+    ------
+    UsageError
+        If they cannot be downloaded.
+    """
+    if lacks_weights(config):
+        from .engine.networks import imagenet_weights  # noqa: PLC0415 - loads torch
+
+        imagenet_weights(progress=progress)
+
+
+def _prepare_model(
+    summary: RunSummary, workers: WorkersConfig, stop: threading.Event
+) -> Generator[FitProgress | ModelReady, None, None]:
+    """Fit the folder's network unless there is one, and save the copy that was asked for."""
+    plan, model = summary.plan, summary.plan.segment.model
+    fitted = model is None
+    if model is None:
+        model = yield from fit_folder(plan, workers, stop)
+        summary.plan = dataclasses.replace(plan, segment=dataclasses.replace(plan.segment, model=model))
+    yield ModelReady(model, fitted)
+    copy = plan.batch.save_model
+    if copy is not None:
+        try:
+            write_atomically(copy, read_weights(model, "the model"))
+        except OSError as error:
+            raise WorkerError(f"`save_model={copy}` cannot be written: {error.strerror}") from None
+
+
+def _finish(summary: RunSummary, stop: threading.Event) -> Iterator[Event]:
+    """Write the files of the whole run."""
+    plan, folder, interrupted = summary.plan, summary.plan.folder, stop.is_set()
+    document = summary.document(interrupted=interrupted)
+    try:
+        _write_run(folder.path, document)
+    except OSError as error:
+        answers = error.errno != errno.ETIMEDOUT
+        yield FileFailed(folder.run, error)
+    else:
+        answers = True
+        yield FileWritten(folder.run, document)
+    # In a folder that hangs, every further write would hang as well, and Ctrl-C with it.
+    if answers:
+        if plan.segment.model is not None and "stats" in plan.batch.save:
+            yield _write(folder, folder.clusters, CLUSTERS_NAME, lambda: clusters_document(plan))
+        if plan.batch.report:
+            yield _write_report(plan, document)
+        if plan.batch.export and not interrupted:  # an interrupted run exports when it is continued
+            yield from _export(plan, stop)
+    else:
+        if plan.batch.report:
+            yield FileFailed(folder.report, _no_answer())
+        if plan.batch.export and not interrupted:
+            yield FileFailed(folder.export, _no_answer())
+    yield RunFinished(summary, document)
+
+
+def _write(folder: OutputFolder, path: Path, name: str, make: Callable[[], dict[str, Any]]) -> FileWritten | FileFailed:
+    """Write a JSON document that is made only once no other process is writing it.
+
+    Of shards that end together, the last one then sees the results of all.
+    """
+    try:
+        with folder:
+            folder.claim(name, wait=True)
+            document = make()
+            folder.write(path, json_text(document, indent=2))
+    except OSError as error:
+        return FileFailed(path, error)
+    return FileWritten(path, document)
+
+
+def _write_report(plan: Plan, run: dict[str, Any]) -> FileWritten | FileFailed:
+    folder = plan.folder
+    # Not within the claim: where locks belong to processes, closing the log releases it.
+    outcomes = {} if plan.batch.shard[1] == 1 else last_outcomes(folder.log)
+    try:
+        with folder:
+            folder.claim(REPORT_NAME, wait=True)
+            page = report_content(plan, run, outcomes)
+            with folder.open(folder.report) as stream:
+                stream.writelines(page)
+    except OSError as error:
+        return FileFailed(folder.report, error)
+    return FileWritten(folder.report)
+
+
+def _export(plan: Plan, stop: threading.Event) -> Iterator[Exported | ExportFailure | FileWritten | FileFailed]:
+    try:
+        with closing(export_folder(plan)) as events:
+            for event in events:
+                if stop.is_set():
+                    return
+                yield event
+    except (OSError, DynasegError) as error:
+        yield FileFailed(plan.folder.export, error)
+    else:
+        yield FileWritten(plan.folder.export)
+
+
+def _write_run(output: Path, document: dict[str, Any]) -> None:
+    """Write ``run.json``; raise OSError if that fails, or the folder does not answer within `WRITE_TIMEOUT_S`."""
+    written: Future[None] = Future()
+    threading.Thread(target=_write_run_now, args=(output, document, written), daemon=True).start()
+    try:
+        written.result(WRITE_TIMEOUT_S)
+    except futures.TimeoutError:
+        raise _no_answer() from None
+
+
+def _no_answer() -> OSError:
+    return OSError(errno.ETIMEDOUT, "the folder does not answer")
+
+
+def _write_run_now(output: Path, document: dict[str, Any], written: Future[None]) -> None:
+    folder = OutputFolder(output)
+    try:
+        folder.mark()  # a run that is interrupted early has no worker that did it
+        with folder:
+            folder.claim(RUN_NAME, wait=True)
+            folder.write(folder.run, json_text(document, indent=2))
+    except BaseException as error:
+        written.set_exception(error)
+    else:
+        written.set_result(None)

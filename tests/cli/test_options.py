@@ -1,0 +1,109 @@
+"""Options on the command line: what a person writes becomes the fields of the configs, and messages name the flags."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from dynaseg_cli.cli.console import ExitCode, with_flags
+from dynaseg_cli.cli.options import CommandLine, Shared, command, command_options, flags_of
+from dynaseg_cli.config import METHOD, OUTPUT, RUN, BatchConfig, CutConfig, SegmentConfig
+from dynaseg_cli.errors import UsageError
+from dynaseg_cli.fields import check_fields, option
+
+
+@dataclass(frozen=True)
+class Example:
+    files: tuple[Path, ...] = option((), "Files.", metavar="FILE", positional=True)
+    many: int = option(3, "So many, unless `quick`.", METHOD, least=1)
+    quick: bool = option(False, "Be quick.", METHOD)
+    tidy: bool = option(True, "Clean up.", OUTPUT)
+    into: Path | None = option(None, "Folder.", OUTPUT, flags=("--into", "-i"), default_text="`many` folders")
+    parts: tuple[str, ...] = option((), "Parts.", RUN)
+    hidden: int = option(1, "Not on the command line.")
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.quick and not self.tidy:
+            raise UsageError("`quick=True` has no meaning with `tidy=False`: `many=2 x` and `hidden` are not options")
+
+
+OPTIONS = command_options(Example, Shared)
+
+
+def run(*arguments: str) -> tuple[int, str, list[Example]]:
+    """Exit code, stderr and the values of a command with the options of `Example`."""
+    made: list[Example] = []
+
+    @command(OPTIONS)
+    def example(line: CommandLine) -> ExitCode:
+        """Try options."""
+        made.append(line.build(Example))
+        return ExitCode.SOME_FAILED
+
+    app = typer.Typer()
+    app.command()(example)
+    result = CliRunner().invoke(app, arguments)
+    return result.exit_code, result.stderr, made
+
+
+def test_what_nobody_wrote_has_its_default() -> None:
+    assert run() == (1, "", [Example()])
+
+
+def test_what_is_written_becomes_the_values_of_the_fields() -> None:
+    line = ("a", "b", "--many", "5", "--quick", "-i", "out", "--parts", "x", "--parts", "y", "--tidy")
+    files = (Path("a"), Path("b"))
+    assert run(*line)[2] == [Example(files, many=5, quick=True, into=Path("out"), parts=("x", "y"))]
+    assert run("--no-tidy")[2] == [Example(tidy=False)]
+
+
+def test_values_that_do_not_fit_are_refused_by_the_name_of_the_option() -> None:
+    assert run("--many", "few") == (2, "error: --many must be a whole number, not 'few'\n", [])
+    assert run("--many", "0") == (2, "error: --many must be at least 1, not 0\n", [])
+
+
+def test_error_of_the_library_names_options_of_the_command_alone() -> None:
+    message = "--quick has no meaning with --no-tidy: --many '2 x' and `hidden` are not options"
+    assert run("--quick", "--no-tidy")[1] == f"error: {message}\n"
+
+
+def test_options_are_sorted_into_groups() -> None:
+    names = [one.name for one in OPTIONS]
+    assert names == ["files", "tidy", "into", "many", "quick", "parts", "json", "quiet", "verbose"]
+    assert {one.group for one in OPTIONS[-4:]} == {RUN}
+
+
+def test_help_has_options_where_declarations_name_fields() -> None:
+    shown = " ".join(CliRunner().invoke(typer_app(), ["--help"], env={"COLUMNS": "200"}).stdout.split())
+    assert "So many, unless --quick. [default: 3]" in shown
+    assert "Folder. [default: --many folders]" in shown
+    assert "--hidden" not in shown
+
+
+def typer_app() -> typer.Typer:
+    app = typer.Typer()
+    app.command()(command(OPTIONS)(lambda line: ExitCode.DONE))
+    return app
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("`max_pixels` must be at least 1", "--max-pixels must be at least 1"),
+        ("`regions=5` has another cut", "--regions 5 has another cut"),
+        ("`overwrite=True` redoes, `overwrite=False` skips", "--overwrite redoes, --resume skips"),
+        ("`recursive=False` or `report=False`", "--no-recursive or no --report"),
+        ("apply `model`, or `weights=None`", "apply --load-model, or --weights none"),
+        ("`save=...` names `labels`", "--save ... names `labels`"),
+        ("`include=*.png`", "--include '*.png'"),
+        ("(`save`): `mode`'s `fit`.", "(--save): --mode's --fit."),
+        ("photos/`mode`, a`mode`, `mode`.png, `mode`/a.png", "photos/`mode`, a`mode`, `mode`.png, `mode`/a.png"),
+    ],
+)
+def test_fields_in_backticks_become_options(text: str, shown: str) -> None:
+    assert with_flags(text, flags_of(command_options(SegmentConfig, CutConfig, BatchConfig))) == shown
