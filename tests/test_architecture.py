@@ -11,6 +11,10 @@ from pathlib import Path
 import pytest
 
 import dynaseg_cli
+from dynaseg_cli.baselines.settings import KMeansConfig
+from dynaseg_cli.cli.benchmark import OPTIONS as BENCHMARK
+from dynaseg_cli.cli.evaluate import OPTIONS as EVALUATE
+from dynaseg_cli.cli.segment import OPTIONS as SEGMENT
 from dynaseg_cli.config import BatchConfig, BenchmarkConfig, SegmentConfig
 from dynaseg_cli.fields import options_of
 
@@ -84,6 +88,8 @@ THIRD_PARTY: dict[str, set[str]] = {
 SCREEN = {"typer", "click", "rich", "tqdm"}
 """What only the command line may know."""
 
+FIELDS = {one.name for one in (*SEGMENT, *EVALUATE, *BENCHMARK, *options_of(KMeansConfig))}
+"""Fields that messages may name: those of the commands, and of a method that `benchmark` compares."""
 DECLARED = {
     flag
     for one in (*options_of(BatchConfig), *options_of(BenchmarkConfig), *options_of(SegmentConfig))
@@ -174,6 +180,18 @@ def test_messages_of_the_library_name_fields(path: Path) -> None:
     texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in documentation]
     flags = [text for text in texts if isinstance(text, str) and re.search(r"(?<![\w-])--[a-z]", text)]
     assert [text for text in flags if text not in DECLARED and not re.search(r"\bsegment\b", text)] == []
+
+
+@pytest.mark.parametrize("path", [path for path in IN_ROOMS if home(path) not in {"cli", "fields"}], ids=named)
+def test_fields_that_messages_name_are_declared(path: Path) -> None:
+    """The command translates those of its options; any other name would reach a person in backticks."""
+    tree = ast.parse(path.read_text())
+    documentation = docstrings(tree)
+    texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in documentation]
+    found = {
+        name for text in texts if isinstance(text, str) for name in re.findall(r"`([a-z_]+)(?:=[^`]*)?(?:`|$)", text)
+    }
+    assert found <= FIELDS
 
 
 def test_no_file_is_a_drawer_for_anything() -> None:

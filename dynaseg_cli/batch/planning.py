@@ -97,7 +97,7 @@ def plan_batch(
     if segment.fit == "folder" and not segment.refine and "recording" in batch.save:
         raise UsageError(
             "`record` shows the iterations on each image, but a folder's network is applied in one pass: leave it out,"
-            " or add `load_model` and `refine`"
+            " or add `model` and `refine`"
         )
     if batch.scribbles is not None:
         if segment.fit == "folder":
