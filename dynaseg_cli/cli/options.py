@@ -68,9 +68,11 @@ class CommandLine:
             value = self._context.params[one.name]
             if one.name in readers:
                 value = readers[one.name](str(value))
-            elif not isinstance(value, bool | list):
+            elif isinstance(value, list | tuple):  # texts or paths, depending on typer's version
+                value = tuple(get_args(one.kind)[0](item) for item in value)
+            elif not isinstance(value, bool):
                 value = read_value(one.name, str(value), one.kind)
-            values[one.name] = tuple(value) if isinstance(value, list) else value
+            values[one.name] = value
         return values
 
     def build(self, config: type[Config], **readers: Callable[[str], Any]) -> Config:

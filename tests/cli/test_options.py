@@ -62,6 +62,16 @@ def test_what_is_written_becomes_the_values_of_the_fields() -> None:
     assert run("--no-tidy")[2] == [Example(tidy=False)]
 
 
+@pytest.mark.parametrize("item", [str, Path])
+@pytest.mark.parametrize("several", [list, tuple])
+def test_several_values_have_the_type_of_their_field_in_every_version_of_typer(several: type, item: type) -> None:
+    """Typer before 0.29 leaves texts in the context and converts only what it hands to the function."""
+    context = typer.main.get_command(typer_app()).make_context("example", ["a", "b", "--parts", "x"])
+    context.params |= {"files": several([item("a"), item("b")]), "parts": several(["x"])}
+    given = CommandLine(context, {}).given(Example)
+    assert given == {"files": (Path("a"), Path("b")), "parts": ("x",)}
+
+
 def test_values_that_do_not_fit_are_refused_by_the_name_of_the_option() -> None:
     assert run("--many", "few") == (2, "error: --many must be a whole number, not 'few'\n", [])
     assert run("--many", "0") == (2, "error: --many must be at least 1, not 0\n", [])

@@ -238,7 +238,7 @@ SHARES = [1, 511, 513, 1300]
 def test_statistics_of_any_number_of_shares(shares: int) -> None:
     """Shares have 1 to 7 pixels."""
     parts = [100 + random(1 + share % 7, 11, seed=share) for share in range(shares)]
-    counted = [torch.full((11,), len(part)) for part in parts]
+    counted = [torch.full((11,), len(part), device=DEVICE) for part in parts]
     partials = torch.stack(
         [torch.stack([n, p.mean(0), p.var(0, correction=0) * n]) for n, p in zip(counted, parts, strict=True)]
     )
