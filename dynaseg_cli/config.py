@@ -82,10 +82,11 @@ FOLDER_FIT: dict[str, Any] = {
     "fit": "folder",
     "epochs": 10,
     "iterations": 4,
+    "features": 100,
     "clusters": 27,
     "min_labels": 3,
     "patience": 0,
-    "levels": 1,
+    "max_size": 192,
 }
 """Defaults that differ where one network is fitted to a folder: ``replace(preset, **FOLDER_FIT)``."""
 
@@ -141,10 +142,10 @@ class SegmentConfig:
         default_text=f"auto; {FOLDER_FIT['min_labels']} with `fit=folder`",
     )
     patience: int = option(
-        6, "Stop when the number of labels has reached no new low for so many iterations; 0 never does.", STOP, least=0
+        2, "Stop when the number of labels has reached no new low for so many iterations; 0 never does.", STOP, least=0
     )
     max_size: int = option(
-        192,
+        128,
         "Longest side of the image that the network is fitted on; 0 is full resolution. Labels always have the image's"
         " own size.",
         SIZE,
@@ -153,7 +154,7 @@ class SegmentConfig:
         zero="full resolution",
     )
     levels: int = option(
-        2, "Sizes that the network is fitted at, one after another, each twice the one before.", SIZE, least=1, most=32
+        1, "Sizes that the network is fitted at, one after another, each twice the one before.", SIZE, least=1, most=32
     )
     precision: Precision = option(
         "auto", "Arithmetic of the convolutions; auto takes bfloat16 where the device has units for it.", SIZE
@@ -167,7 +168,14 @@ class SegmentConfig:
     )
     seed: int = option(0, "Seed of the initial weights and of the silhouette sample.", METHOD, least=0, most=MOST_SEED)
     blocks: int = option(3, "M: convolutional blocks of the feature extractor.", least=1, most=100)
-    features: int = option(100, "p: channels of the feature map.", METHOD, least=1, most=2**12)
+    features: int = option(
+        32,
+        "p: channels of the feature map.",
+        METHOD,
+        least=1,
+        most=2**12,
+        default_text=f"32; {FOLDER_FIT['features']} with `fit=folder`",
+    )
     clusters: int = option(100, "q: the most labels an image can have.", METHOD, least=2, most=2**15 - 1)
     learning_rate: float = option(0.1, "Learning rate of the gradient descent.", above=0, below=math.inf)
     momentum: float = option(0.9, "Momentum of the gradient descent.", least=0, below=1)

@@ -16,10 +16,13 @@ CHROMA_WEIGHT = 1.6
 """Factor for a* and b*: objects seldom end where only the light changes."""
 SCALES = (1.0, 2.0)
 """Standard deviations in pixels of the Gaussians whose derivatives give contrast and texture."""
+BIN_STEPS = 4
+"""Steps from one bin of a histogram to the next: a value between two bins counts in both, more in the nearer."""
+COLOUR_BINS = 16
+COLOUR_RANGES = ((0.0, 100.0), (-60.0, 60.0), (-60.0, 60.0))
+"""L*, and a* and b* times `CHROMA_WEIGHT`, of the first and the last bin; colours outside count in these."""
 TEXTURE_ORIENTATIONS = 4
 TEXTURE_BINS = 8
-TEXTURE_STEPS = 4
-"""Steps from one bin to the next: a response between two bins counts in both, more in the nearer."""
 STRONGEST_TEXTURE = 3.5
 """Logarithm of the response at which the last bin begins."""
 
@@ -37,8 +40,10 @@ class Cues:
     """(h, w, 3) CIE L*a*b*, a* and b* times `CHROMA_WEIGHT`."""
     contrast: NDArray[np.float32]
     """(h, w) gradient magnitude of L*a*b*, in colour difference per pixel, summed over `SCALES`."""
+    colour: NDArray[np.uint8]
+    """(3, h, w) each channel of `lab`, in steps from the first of `COLOUR_BINS`."""
     texture: NDArray[np.uint8]
-    """(C, h, w) response of each filter, in steps from the first bin."""
+    """(C, h, w) response of each filter, in steps from the first of `TEXTURE_BINS`."""
 
 
 def photo_cues(image: NDArray[np.uint8]) -> Cues:
@@ -54,9 +59,22 @@ def photo_cues(image: NDArray[np.uint8]) -> Cues:
     texture = []
     for scale in SCALES:
         slopes = [_slopes(lab[..., channel], scale) for channel in range(3)]
-        contrast += np.sqrt(sum(down**2 + across**2 for down, across in slopes))
+        contrast += _length(slopes)
         texture += [_texture(*slopes[0], scale, turn) for turn in range(TEXTURE_ORIENTATIONS)]
-    return Cues(lab, contrast, np.stack(texture))
+    colour = [
+        _to_steps((lab[..., channel] - low) / np.float32(high - low), COLOUR_BINS)
+        for channel, (low, high) in enumerate(COLOUR_RANGES)
+    ]
+    return Cues(lab, contrast, np.stack(colour), np.stack(texture))
+
+
+def steepness(image: NDArray[np.float32], scale: float) -> NDArray[np.float32]:
+    """Gradient magnitude of an (H, W, C) image, smoothed by a Gaussian of a standard deviation in pixels: (H, W)."""
+    return _length([_slopes(channel, scale) for channel in np.moveaxis(image, 2, 0)])
+
+
+def _length(slopes: list[tuple[NDArray[np.float32], NDArray[np.float32]]]) -> NDArray[np.float32]:
+    return np.sqrt(sum(down**2 + across**2 for down, across in slopes))
 
 
 def _slopes(channel: NDArray[np.float32], scale: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -67,18 +85,22 @@ def _slopes(channel: NDArray[np.float32], scale: float) -> tuple[NDArray[np.floa
 def _texture(down: NDArray[np.float32], across: NDArray[np.float32], scale: float, turn: int) -> NDArray[np.uint8]:
     angle = np.float32(np.pi * turn / TEXTURE_ORIENTATIONS)
     strength = np.abs(np.cos(angle) * across + np.sin(angle) * down) * np.float32(2 * scale)
-    last = (TEXTURE_BINS - 1) * TEXTURE_STEPS
-    steps = np.log1p(strength) * np.float32(last / STRONGEST_TEXTURE) + np.float32(0.5)
-    nearest: NDArray[np.uint8] = np.minimum(steps, last).astype(np.uint8)
+    return _to_steps(np.log1p(strength) / np.float32(STRONGEST_TEXTURE), TEXTURE_BINS)
+
+
+def _to_steps(values: NDArray[np.float32], bins: int) -> NDArray[np.uint8]:
+    """Values from 0, the first bin, to 1, the last, as the number of the nearest step."""
+    last = (bins - 1) * BIN_STEPS
+    nearest: NDArray[np.uint8] = np.clip(values * np.float32(last) + np.float32(0.5), 0, last).astype(np.uint8)
     return nearest
 
 
-def texture_bins(steps: NDArray[np.integer]) -> NDArray[np.float64]:
-    """Counts of the steps, (R, (TEXTURE_BINS - 1) * TEXTURE_STEPS + 1), as histograms, (R, TEXTURE_BINS)."""
-    position = np.arange(steps.shape[1]) / TEXTURE_STEPS
-    shares = np.maximum(1 - np.abs(position[:, None] - np.arange(TEXTURE_BINS)), 0)
-    bins: NDArray[np.float64] = steps @ shares
-    return bins
+def bins_of_steps(counts: NDArray[np.integer]) -> NDArray[np.float64]:
+    """Counts of the steps, (R, (bins - 1) * `BIN_STEPS` + 1), as histograms, (R, bins)."""
+    position = np.arange(counts.shape[1]) / BIN_STEPS
+    bins = np.arange(int(position[-1]) + 1)
+    histograms: NDArray[np.float64] = counts @ np.maximum(1 - np.abs(position[:, None] - bins), 0)
+    return histograms
 
 
 def to_lab(image: NDArray[np.uint8]) -> NDArray[np.float32]:

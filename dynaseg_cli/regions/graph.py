@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from ..resampling import middle_indices
-from .cues import TEXTURE_BINS, TEXTURE_STEPS, Cues, texture_bins
-from .segments import BAND_PIXELS, areas_and_sums, value_of_each
+from .cues import BIN_STEPS, COLOUR_BINS, TEXTURE_BINS, Cues, bins_of_steps
+from .segments import BAND_PIXELS, areas_and_sums
 
 MOST_LABELS = 256
 """Columns for labels; the number bounds the memory."""
@@ -28,6 +28,8 @@ class RegionGraph:
     """(R,)"""
     lab: NDArray[np.float64]
     """(R, 3) L*a*b*, summed over the area."""
+    colours: NDArray[np.float32]
+    """(R, 3 * COLOUR_BINS) a histogram for each channel of L*a*b*, summed over the area."""
     texture: NDArray[np.float32]
     """(R, C * TEXTURE_BINS) a histogram for each of C filters, summed over the area."""
     labels: NDArray[np.float32]
@@ -57,6 +59,7 @@ class RegionGraph:
         graph = RegionGraph(
             area=joining @ self.area,
             lab=joining @ self.lab,
+            colours=joining_histograms @ self.colours,
             texture=joining_histograms @ self.texture,
             labels=joining_histograms @ self.labels,
             first=keys // groups,
@@ -68,13 +71,16 @@ class RegionGraph:
 
 
 def region_graph(regions: NDArray[np.int32], labels: NDArray[np.integer], cues: Cues) -> RegionGraph:
-    """The graph of the 4-connected regions 0..R-1, (H, W), of a map of `labels`, described by the cues of the photo."""
+    """The graph of the 4-connected regions 0..R-1, (H, W), described by the cues of the photo and a map of `labels`."""
     height, width = regions.shape
     count = int(regions.max()) + 1
     near_rows, near_columns = map(middle_indices, cues.contrast.shape, regions.shape)
+    present = np.unique(labels)
+    columns = np.arange(len(present)) % MOST_LABELS
     area, lab = np.zeros(count), np.zeros((count, 3))
-    steps = (TEXTURE_BINS - 1) * TEXTURE_STEPS + 1
+    colours = np.zeros((count, 3, COLOUR_BINS), dtype=np.float32)
     texture = np.zeros((count, len(cues.texture), TEXTURE_BINS), dtype=np.float32)
+    areas_of_labels = np.zeros((count, min(len(present), MOST_LABELS)), dtype=np.float32)
     boundaries = []
     for start in range(0, height, rows := max(BAND_PIXELS // width, 1)):
         # One row more than is summed, for the boundary below the last row.
@@ -83,27 +89,33 @@ def region_graph(regions: NDArray[np.int32], labels: NDArray[np.integer], cues: 
         areas, sums = areas_and_sums(seen[:rows], cues.lab[near][:rows], count)
         area += areas
         lab += sums
-        cell = seen[:rows].reshape(-1).astype(np.int64) * steps
-        for index, responses in enumerate(cues.texture):
-            step = responses[near][:rows].reshape(-1)
-            texture[:, index] += texture_bins(np.bincount(cell + step, minlength=count * steps).reshape(count, steps))
+        for histograms, channels, bins in ((colours, cues.colour, COLOUR_BINS), (texture, cues.texture, TEXTURE_BINS)):
+            steps = (bins - 1) * BIN_STEPS + 1
+            for index, channel in enumerate(channels):
+                histograms[:, index] += bins_of_steps(_areas_of(seen[:rows], channel[near][:rows], count, steps))
+        column = columns[np.searchsorted(present, labels[start : start + rows])]
+        areas_of_labels += _areas_of(seen[:rows], column, *areas_of_labels.shape)
         boundaries.append(_boundaries(seen, cues.contrast[near], rows, count))
     pairs, lengths, contrasts = (np.concatenate(part) for part in zip(*boundaries, strict=True))
     keys, edge = np.unique(pairs, return_inverse=True)
     pixels = height * width
-    column = np.unique(value_of_each(regions, labels), return_inverse=True)[1] % MOST_LABELS
-    areas_of_labels = np.zeros((count, int(column.max()) + 1), dtype=np.float32)
-    areas_of_labels[np.arange(count), column] = area / pixels
     return RegionGraph(
         area=area / pixels,
         lab=lab / pixels,
+        colours=colours.reshape(count, -1) / np.float32(pixels),
         texture=texture.reshape(count, -1) / np.float32(pixels),
-        labels=areas_of_labels,
+        labels=areas_of_labels / np.float32(pixels),
         first=keys // count,
         second=keys % count,
         length=_summed(edge, lengths, len(keys)) / np.sqrt(pixels),
         contrast=_summed(edge, contrasts, len(keys)) / np.sqrt(pixels),
     )
+
+
+def _areas_of(regions: NDArray[np.int32], values: NDArray[np.integer], count: int, limit: int) -> NDArray[np.int64]:
+    """(count, limit) pixels of each region that have each value below `limit`."""
+    cell = regions.astype(np.int64) * limit + values
+    return np.bincount(cell.reshape(-1), minlength=count * limit).reshape(count, limit)
 
 
 def _boundaries(

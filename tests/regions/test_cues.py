@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 from skimage.color import rgb2lab
 
-from dynaseg_cli.regions.cues import CUE_SIZE, TEXTURE_BINS, TEXTURE_STEPS, photo_cues, texture_bins, to_lab
+from dynaseg_cli.regions.cues import BIN_STEPS, COLOUR_BINS, CUE_SIZE, TEXTURE_BINS, bins_of_steps, photo_cues, to_lab
 
 
 def stripes(period: int, height: int = 64, width: int = 64) -> NDArray[np.uint8]:
@@ -51,10 +51,20 @@ def test_photos_are_looked_at_at_a_bounded_size(shape: tuple[int, int], seen: tu
 
 
 def test_a_step_between_two_bins_counts_in_both() -> None:
-    steps = np.zeros((2, (TEXTURE_BINS - 1) * TEXTURE_STEPS + 1), dtype=np.int64)
-    steps[0, TEXTURE_STEPS + 1] = 8  # a quarter of the way from bin 1 to bin 2
+    steps = np.zeros((2, (TEXTURE_BINS - 1) * BIN_STEPS + 1), dtype=np.int64)
+    steps[0, BIN_STEPS + 1] = 8  # a quarter of the way from bin 1 to bin 2
     steps[1, -1] = 3
-    assert texture_bins(steps).tolist() == [[0, 6, 2, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0, 0, 3]]
+    assert bins_of_steps(steps).tolist() == [[0, 6, 2, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0, 0, 3]]
+
+
+def test_colours_go_from_the_first_bin_to_the_last() -> None:
+    image = np.zeros((1, 5, 3), dtype=np.uint8)
+    image[0, 1:] = (255, 255, 255), (119, 119, 119), (255, 0, 0), (0, 0, 255)
+    lightness, red, yellow = photo_cues(image).colour[:, 0]
+    last = (COLOUR_BINS - 1) * BIN_STEPS
+    assert lightness[:3].tolist() == [0, last, last // 2]
+    assert red.tolist() == [last // 2] * 3 + [last] * 2  # far outside
+    assert yellow.tolist() == [last // 2] * 3 + [last, 0]
 
 
 def test_colours_are_those_of_scikit_image() -> None:

@@ -11,7 +11,15 @@ from numpy.typing import NDArray
 
 from dynaseg_cli.regions import graph as graph_module
 from dynaseg_cli.regions import hierarchy as hierarchy_module
-from dynaseg_cli.regions.hierarchy import STRONGEST, Hierarchy, boundary_map, build_hierarchy, hierarchy_of
+from dynaseg_cli.regions.cues import photo_cues
+from dynaseg_cli.regions.hierarchy import (
+    STRONGEST,
+    Hierarchy,
+    boundary_map,
+    build_hierarchy,
+    hierarchy_of,
+    hierarchy_over,
+)
 from dynaseg_cli.regions.segments import connected_regions
 
 LABEL_MAPS = arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=9), elements=st.integers(0, 3))
@@ -22,7 +30,8 @@ def photo(shape: tuple[int, ...], seed: int = 0) -> NDArray[np.uint8]:
 
 
 def built(labels: NDArray[np.integer], seed: int = 0) -> Hierarchy:
-    return build_hierarchy(labels, photo(labels.shape, seed))
+    """The hierarchy over the connected regions of a label map of noise."""
+    return hierarchy_over(connected_regions(labels), labels, photo_cues(photo(labels.shape, seed)))
 
 
 def refines(fine: NDArray[np.integer], coarse: NDArray[np.integer]) -> bool:
@@ -129,7 +138,7 @@ def test_regions_follow_what_is_seen() -> None:
     image += random.integers(0, 12, image.shape, dtype=np.uint8)
     labels = random.integers(0, 3, (8, 12)).repeat(5, 0).repeat(5, 1)
     labels[:, 35:] += 3
-    halves = build_hierarchy(labels, image).cut_to(2)
+    halves = hierarchy_over(connected_regions(labels), labels, photo_cues(image)).cut_to(2)
     assert same_partition(halves, np.broadcast_to(np.arange(60) >= 35, (40, 60)).astype(int))
 
 
@@ -142,7 +151,7 @@ def test_textures_separate_what_has_one_colour() -> None:
     labels[:, 24:] = 1
     labels[:, 48:] = 2
     labels[:, 72:] = 3
-    hierarchy = build_hierarchy(labels, image)
+    hierarchy = hierarchy_over(connected_regions(labels), labels, photo_cues(image))
     assert same_partition(hierarchy.cut_to(2), np.broadcast_to(np.arange(96) >= 48, (48, 96)).astype(int))
 
 
@@ -223,6 +232,26 @@ def test_contrast_is_taken_from_as_many_boundaries_as_there_are(pairs: int) -> N
 def test_regions_that_do_not_differ_at_all_are_the_first_to_merge() -> None:
     """Two labels that share a column, on a plain photo."""
     labels = np.repeat([0, graph_module.MOST_LABELS, 1], 4)[None].repeat(3, 0)
-    hierarchy = build_hierarchy(labels, np.full((*labels.shape, 3), 128, dtype=np.uint8))
+    plain = np.full((*labels.shape, 3), 128, dtype=np.uint8)
+    hierarchy = hierarchy_over(connected_regions(labels), labels, photo_cues(plain))
     assert hierarchy.size == 3
     assert hierarchy.cut_to(2).tolist() == [[0] * 8 + [1] * 4] * 3
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (40, 60), (300, 700)])
+def test_fragments_are_those_of_the_photo_whatever_its_labels(shape: tuple[int, int]) -> None:
+    image = photo(shape)
+    plain, noisy = (build_hierarchy(np.random.default_rng(0).integers(0, n, shape), image) for n in (1, 9))
+    np.testing.assert_array_equal(plain.fragments, noisy.fragments)
+    assert same_partition(connected_regions(plain.fragments), plain.fragments)
+
+
+def test_labels_decide_between_what_looks_the_same() -> None:
+    """Three stripes in one colour, between thin lines; two of them have one label."""
+    image = np.full((45, 60, 3), 120, dtype=np.uint8)
+    image[14:16], image[29:31] = 90, 90
+    for odd in (0, 2):
+        labels = np.ones((45, 60), dtype=int)
+        labels[15 * odd : 15 * odd + 15] = 2
+        found = build_hierarchy(labels, image).cut_to(2)[[5, 22, 40], 30]
+        assert (found == found[1]).tolist() == [odd != 0, True, odd != 2]

@@ -1,0 +1,79 @@
+"""Fragments: the finest regions of a photo, which end where its contrast is greatest."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter, label, maximum_filter, minimum_filter
+
+from ..resampling import middle_indices
+from .cues import steepness
+from .segments import connected_regions
+
+SMOOTHING = 0.7
+"""Standard deviation in pixels of the Gaussian that the contrast is smoothed with, so that noise makes no fragments."""
+BAND_PIXELS = 1 << 22
+"""Pixels of a large photo that are looked at at a time, which bounds the memory."""
+MARGIN = 64
+"""Rows above and below a band that its pixels may flow into."""
+
+_ALL, _BEFORE, _AFTER = slice(None), slice(None, -1), slice(1, None)
+_HALVES = (
+    ((_ALL, _BEFORE), (_ALL, _AFTER)),
+    ((_BEFORE, _ALL), (_AFTER, _ALL)),
+    ((_BEFORE, _BEFORE), (_AFTER, _AFTER)),
+    ((_BEFORE, _AFTER), (_AFTER, _BEFORE)),
+)
+_NEIGHBOURS = (*_HALVES, *((other, this) for this, other in _HALVES))
+"""Views of a map in pairs, so that each pixel of the one has its neighbour in one direction in the other."""
+
+
+def photo_fragments(image: NDArray[np.uint8], contrast: NDArray[np.float32]) -> NDArray[np.int32]:
+    """The 4-connected fragments 0..F-1, in scan order, of an RGB (H, W, 3) uint8 photo: (H, W) int32.
+
+    They are the catchment basins of the photo's contrast, in which every pixel flows to the lowest around it (Meyer
+    1994, doi:10.1016/0165-1684(94)90060-4, "topographic distance").
+
+    Parameters
+    ----------
+    contrast : (h, w) that of the photo, shrunk or not. If it was shrunk, boundaries are moved to the photo's own
+        contrast: its many basins are joined to those of the shrunk one.
+    """
+    height, width = image.shape[:2]
+    found = catchment_basins(gaussian_filter(contrast, SMOOTHING))
+    if found.shape == (height, width):
+        return connected_regions(found)
+    inside = minimum_filter(found, 3) == maximum_filter(found, 3)
+    rows, columns = map(middle_indices, found.shape, (height, width))
+    fragments = np.empty((height, width), dtype=np.int32)
+    for top in range(0, height, step := max(BAND_PIXELS // width, MARGIN)):
+        first, last = max(top - MARGIN, 0), min(top + step + MARGIN, height)
+        small = catchment_basins(steepness(image[first:last].astype(np.float32), SMOOTHING))
+        # Where a basin lies in several, its last pixel decides, if possible of those that are not next to a boundary.
+        near, belongs = np.ix_(rows[first:last], columns), np.empty(int(small.max()) + 1, dtype=np.int32)
+        belongs[small] = found[near]
+        belongs[small[inside[near]]] = found[near][inside[near]]
+        fragments[top : top + step] = belongs[small][top - first :][:step]
+    return connected_regions(fragments)
+
+
+def catchment_basins(relief: NDArray[np.float32]) -> NDArray[np.int32]:
+    """Number the catchment basins of an (H, W) relief from 1: (H, W) int32, 8-connected.
+
+    A pixel belongs to where one comes from it by steps to the lowest of its eight neighbours: to a minimum, or to level
+    ground from which no step leads down.
+    """
+    height, width = relief.shape
+    here = np.arange(relief.size).reshape(height, width)
+    lowest, flows_to = relief.copy(), here.copy()
+    for this, other in _NEIGHBOURS:
+        lower = relief[other] < lowest[this]
+        np.copyto(lowest[this], relief[other], where=lower)
+        np.copyto(flows_to[this], here[other], where=lower)
+    # Pixels without a lower neighbour that touch each other are equally high.
+    basins: NDArray[np.int32] = label(flows_to == here, np.ones((3, 3)))[0]
+    end = flows_to.reshape(-1)
+    while not np.array_equal(further := end[end], end):
+        end = further
+    found: NDArray[np.int32] = basins.reshape(-1)[end].reshape(height, width)
+    return found
