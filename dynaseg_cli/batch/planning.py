@@ -18,6 +18,7 @@ from ..files.output_folder import (
     CLUSTERS_NAME,
     EXPORT_FOLDER,
     EXTENSIONS,
+    KEPT_RAW_FOLDER,
     MANY_REGIONS,
     MODEL_NAME,
     REPORT_FOLDER,
@@ -150,6 +151,7 @@ def _targets(jobs: Sequence[Job], segment: SegmentConfig, batch: BatchConfig) ->
         for product, extension in EXTENSIONS.items():
             yield f"{product}/{job.name}{extension}"
         yield f"regions/{job.name}{MANY_REGIONS}"
+        yield f"{KEPT_RAW_FOLDER}/{job.name}{EXTENSIONS['raw']}"
 
 
 def _doubts(found: Discovery, output: Path) -> list[str]:
@@ -238,7 +240,7 @@ def _refuse_folder_of_scribbles(folder: Path, inputs: Sequence[Path], output: Pa
     for path in inputs:
         if path.resolve() == there:
             raise UsageError(f"`scribbles={folder}` is the input itself; keep scribbles in a folder of their own")
-    for written in (*EXTENSIONS, EXPORT_FOLDER):
+    for written in (*EXTENSIONS, KEPT_RAW_FOLDER, EXPORT_FOLDER):
         if there.is_relative_to((output / written).resolve()):
             raise UsageError(f"`scribbles={folder}` is where {written} are written; copy scribbles to another folder")
 

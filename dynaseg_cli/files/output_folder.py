@@ -55,17 +55,20 @@ class Job(NamedTuple):
 EXTENSIONS: dict[Product, str] = {
     "labels": ".png",
     "color": ".png",
-    "overlay": ".png",
+    "overlay": ".jpg",
     "regions": ".png",
     "hierarchy": ".png",
+    "raw": ".png",
     "recording": ".webp",
     "stats": ".json",
 }
 MANY_REGIONS = ".tif"
 """Extension of a map with more regions than 16 bits can number."""
+KEPT_RAW_FOLDER = ".raw"
+"""Holds the raw label maps that nobody asked for: another cut is made from them."""
 REPORT_FOLDER = "report"
 EXPORT_FOLDER = "export"
-FOLDERS = frozenset((*EXTENSIONS, REPORT_FOLDER, EXPORT_FOLDER))
+FOLDERS = frozenset((*EXTENSIONS, KEPT_RAW_FOLDER, REPORT_FOLDER, EXPORT_FOLDER))
 
 MODEL_NAME = "model.safetensors"
 CHECKPOINT_NAME = "model-unfinished.safetensors"
@@ -129,9 +132,23 @@ class OutputFolder:
         """The file that replaces ``result(job, "regions")`` when 16 bits cannot number the regions."""
         return self.path / "regions" / (job.name + MANY_REGIONS)
 
+    def kept_raw(self, job: Job) -> Path:
+        """The file that stands in for ``result(job, "raw")`` where that was not asked for."""
+        return self.path / KEPT_RAW_FOLDER / (job.name + EXTENSIONS["raw"])
+
+    def old_overlay(self, job: Job) -> Path | None:
+        """The overlay of an image as an earlier version wrote it, as PNG; None if there is none, or it is a user's."""
+        name = f"overlay/{job.name}.png"
+        path = self.path / name
+        return path if path.is_file() and folded(name) not in self.foreign_files() else None
+
     def has(self, job: Job, product: Product) -> bool:
-        """Whether the file of a product exists."""
-        return self.result(job, product).is_file() or (product == "regions" and self.many_regions(job).is_file())
+        """Whether the file of a product exists, under the name that it has now or another one."""
+        if self.result(job, product).is_file():
+            return True
+        if product == "overlay":
+            return self.old_overlay(job) is not None
+        return product == "regions" and self.many_regions(job).is_file()
 
     def write(self, path: Path, content: Content) -> None:
         """Create or replace a file of this folder atomically; raises OSError."""
