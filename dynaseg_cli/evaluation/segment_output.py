@@ -30,10 +30,10 @@ def maps_folder(prediction: Path, use: Use) -> Path:
     UsageError
         If `segment` wrote it without these maps.
     """
-    for name in (use, *((KEPT_RAW_FOLDER,) if use == "raw" else ())):
-        maps = prediction / name
-        if maps.is_dir():
-            return maps
+    names: tuple[str, ...] = (use, KEPT_RAW_FOLDER) if use == "raw" else (use,)
+    maps = next((prediction / name for name in names if (prediction / name).is_dir()), None)
+    if maps is not None:
+        return maps
     # Below the folder of the maps itself are the folders of the photos, which may be called anything.
     itself = prediction.resolve().name == use
     written = () if use == "labels" else ("labels", "stats")
