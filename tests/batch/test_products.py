@@ -28,7 +28,7 @@ from dynaseg_cli.batch.report_files import ReportEntry
 from dynaseg_cli.batch.stages import run_stream
 from dynaseg_cli.config import Colors, Product
 from dynaseg_cli.engine.segmentation import FitRecord, Segmentation
-from dynaseg_cli.files.encoding import jpeg, png
+from dynaseg_cli.files.encoding import JPEG_SIDE, jpeg, png
 from dynaseg_cli.files.output_folder import Job, OutputFolder
 from dynaseg_cli.files.user_files import MARK
 from dynaseg_cli.files.writing import write_atomically
@@ -232,6 +232,16 @@ def test_an_overlay_of_the_user_stays(engine: Engine, photos: Path, out: Path) -
     run(engine, photos, out, CutConfig(regions=2))
     assert theirs.read_bytes() == b"theirs"
     assert (out / "overlay/a.jpg").is_file()
+
+
+@pytest.mark.parametrize(("width", "height"), [(JPEG_SIDE + 1, 1), (1, JPEG_SIDE), (1, 2 * JPEG_SIDE + 1)])
+def test_overlay_is_as_large_as_its_format_allows(tmp_path: Path, width: int, height: int) -> None:
+    job, folder = Job("strip.png", "strip"), OutputFolder(tmp_path)
+    regions = np.zeros((height, width), dtype=np.int32)
+    image = np.zeros((height, width, 3), dtype=np.uint8)
+    Products(job, folder, BatchConfig())._write_overlay(image, regions, np.zeros((1, 3), dtype=np.uint8))
+    longest = max(read_pixels(tmp_path / "overlay/strip.jpg").shape)
+    assert longest == -(-max(width, height) // -(-max(width, height) // JPEG_SIDE)) <= JPEG_SIDE
 
 
 def test_labels_of_a_folder_keep_their_numbers(photos: Path, tmp_path: Path) -> None:

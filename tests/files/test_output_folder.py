@@ -273,6 +273,27 @@ def test_files_of_an_image_mirror_its_name(folder: OutputFolder, out: Path) -> N
         put(out, name)
         assert folder.has(job, "regions")
         (out / name).unlink()
+    assert folder.result(job, "raw") == out / "raw/sub/cat.png"
+    assert folder.kept_raw(job) == out / ".raw/sub/cat.png"
+
+
+@pytest.mark.parametrize("name", ["sub/cat", "a.jpg", "."])
+def test_overlay_of_an_earlier_version_is_an_overlay(folder: OutputFolder, out: Path, name: str) -> None:
+    job = Job(f"photos/{name}.jpg", name)
+    folder.mark()
+    assert folder.old_overlay(job) is None
+    assert not folder.has(job, "overlay")
+    put(out, f"overlay/{name}.png")
+    assert folder.old_overlay(job) == out / f"overlay/{name}.png"
+    assert folder.has(job, "overlay")
+
+
+def test_overlay_of_the_user_is_none(folder: OutputFolder, out: Path) -> None:
+    put(out, "overlay/Cat.png")
+    folder.mark()
+    put(out, "overlay/dog.png")
+    for name, is_theirs in (("Cat", True), ("dog", False)):
+        assert (folder.old_overlay(Job(f"{name}.jpg", name)) is None) == is_theirs
 
 
 @pytest.mark.parametrize(
