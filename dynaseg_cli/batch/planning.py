@@ -21,6 +21,7 @@ from ..files.output_folder import (
     KEPT_RAW_FOLDER,
     MANY_REGIONS,
     MODEL_NAME,
+    OLD_OVERLAY,
     REPORT_FOLDER,
     REPORT_NAME,
     SCRIBBLES,
@@ -139,7 +140,7 @@ def plan_batch(
 
 
 def _targets(jobs: Sequence[Job], segment: SegmentConfig, batch: BatchConfig) -> Iterator[str]:
-    """Paths below the output folder that a run may write, including products that are replaced because they exist."""
+    """Paths below the output folder that a run may write or remove, requested or replaced because they exist."""
     yield from (LOG_NAME, RUN_NAME)
     if segment.fit == "folder":
         yield from (MODEL_NAME, CHECKPOINT_NAME, CLUSTERS_NAME)
@@ -147,10 +148,14 @@ def _targets(jobs: Sequence[Job], segment: SegmentConfig, batch: BatchConfig) ->
         yield from (REPORT_NAME, f"{REPORT_FOLDER}/")
     if batch.export:
         yield f"{EXPORT_FOLDER}/"
+    if "raw" in batch.save:
+        yield "raw/"
     for job in jobs:
         for product, extension in EXTENSIONS.items():
-            yield f"{product}/{job.name}{extension}"
+            if product != "raw":
+                yield f"{product}/{job.name}{extension}"
         yield f"regions/{job.name}{MANY_REGIONS}"
+        yield f"overlay/{job.name}{OLD_OVERLAY}"
         yield f"{KEPT_RAW_FOLDER}/{job.name}{EXTENSIONS['raw']}"
 
 

@@ -54,7 +54,8 @@ class Products:
 
     def refuse_unwritable(self) -> None:
         """Find out before the work whether all files can be written; raises like `OutputFolder.refuse_unwritable`."""
-        for path in (*map(self._path, EXTENSIONS), self._folder.kept_raw(self._job)):
+        products = [product for product in EXTENSIONS if product != "raw" or "raw" in self._batch.save]
+        for path in (*map(self._path, products), self._folder.kept_raw(self._job)):
             self._folder.refuse_unwritable(path)
         if self._batch.report or self._report.exists:
             self._report.refuse_unwritable()
@@ -77,8 +78,8 @@ class Products:
         if is_of_version_1(stats):
             path, count = self._path("labels"), stats.get("num_labels")
         else:
-            path, count = self._path("raw"), stats.get("raw_labels")
-            path = path if path.is_file() else self._folder.kept_raw(self._job)
+            path = self._path("raw") if self._has("raw") else self._folder.kept_raw(self._job)
+            count = stats.get("raw_labels")
         try:
             raw = read_label_map(path, size[0] * size[1])
         except DecodeError:
@@ -213,9 +214,7 @@ class Products:
         step = -(-max(regions.shape) // JPEG_SIDE)
         picture = overlay(image[::step, ::step], regions[::step, ::step], colors)
         self._folder.write(self._path("overlay"), jpeg(picture))
-        old = self._folder.old_overlay(self._job)
-        if old is not None:
-            old.unlink(missing_ok=True)
+        self._folder.old_overlay(self._job).unlink(missing_ok=True)
 
     def _write_stats(self, stats: Stats) -> None:
         self._folder.write(self._path("stats"), json_text(stats))

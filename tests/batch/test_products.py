@@ -28,6 +28,7 @@ from dynaseg_cli.batch.report_files import ReportEntry
 from dynaseg_cli.batch.stages import run_stream
 from dynaseg_cli.config import Colors, Product
 from dynaseg_cli.engine.segmentation import FitRecord, Segmentation
+from dynaseg_cli.errors import UsageError
 from dynaseg_cli.files.encoding import JPEG_SIDE, jpeg, png
 from dynaseg_cli.files.output_folder import Job, OutputFolder
 from dynaseg_cli.files.user_files import MARK
@@ -228,10 +229,10 @@ def test_an_overlay_of_the_user_stays(engine: Engine, photos: Path, out: Path) -
     theirs = out / "overlay/a.png"
     theirs.parent.mkdir(parents=True)
     theirs.write_bytes(b"theirs")
-    run(engine, photos, out)
-    run(engine, photos, out, CutConfig(regions=2))
+    for save in (("overlay",), ("labels",)):
+        with pytest.raises(UsageError, match=r"overlay/a\.png exists and was not written by dynaseg"):
+            run(engine, photos, out, save=save, overwrite=True)
     assert theirs.read_bytes() == b"theirs"
-    assert (out / "overlay/a.jpg").is_file()
 
 
 @pytest.mark.parametrize(("width", "height"), [(JPEG_SIDE + 1, 1), (1, JPEG_SIDE), (1, 2 * JPEG_SIDE + 1)])
