@@ -20,11 +20,12 @@ Precision = Literal["auto", "float32", "bfloat16"]
 Executor = Literal["local", "ray"]
 Preset = Literal["default", "paper"]
 Fit = Literal["image", "folder"]
-Product = Literal["labels", "color", "stats", "overlay", "regions", "hierarchy", "recording"]
+Product = Literal["labels", "color", "stats", "overlay", "regions", "hierarchy", "raw", "recording"]
 Colors = Literal["palette", "mean"]
 Format = Literal["voc", "coco-rle", "coco-panoptic", "cvat"]
 Protocol = Literal["auto", "bsds500", "regions", "classes", "coco-stuff27"]
-Use = Literal["labels", "regions", "hierarchy"]
+Use = Literal["labels", "regions", "hierarchy", "raw"]
+Regions = Literal["auto", "coarse", "fine", "raw"]
 ValueRange = Literal["auto", "full"] | tuple[float, float]
 MethodName = Literal["scf", "fsf", "fixed", "reference", "kmeans", "felzenszwalb", "superpixel-cnn", "iic"]
 
@@ -39,6 +40,10 @@ FREE = 255
 
 COMMON_GRANULARITY = 0.5
 """Where the hierarchies of all images are cut unless asked otherwise."""
+COARSE_GRANULARITY = 0.42
+"""That of `regions=coarse`."""
+FINE_GRANULARITY = 0.58
+"""That of `regions=fine`."""
 
 IMAGENET_SHA256 = "f37072fd"
 """First digits of the SHA-256 of torchvision's ImageNet weights of the ResNet-18, as in the file's name."""
@@ -94,7 +99,7 @@ FOLDER_FIT: dict[str, Any] = {
 @documented
 @dataclass(frozen=True)
 class SegmentConfig:
-    """Everything that changes the labels of an image. Two runs with equal values give equal labels on one machine."""
+    """Everything that changes the raw labels of an image. Equal values give equal raw labels on one machine."""
 
     mode: Mode = option(
         "scf",
@@ -303,22 +308,24 @@ PRESETS: dict[Preset, SegmentConfig] = {
 @documented
 @dataclass(frozen=True)
 class CutConfig:
-    """How far neighbouring regions are merged: where the hierarchy is cut."""
+    """How far neighbouring regions are merged: where the hierarchy is cut, for labels and all that shows them."""
 
-    regions: int | Literal["auto"] = option(
+    regions: int | Regions = option(
         "auto",
-        "Merge neighbours into so many regions an image; auto cuts all images where boundaries are equally strong."
-        " Saves regions.",
+        "How far neighbours are merged, for labels, colours, overlay, regions and statistics alike. auto, coarse and"
+        " fine cut all images where boundaries are equally strong, a number gives so many regions an image, raw merges"
+        " nothing: labels are the network's own map.",
         REGIONS,
         least=1,
+        default_text="auto; raw with `preset=paper`",
     )
     granularity: float | None = option(
         None,
-        "Where all images are cut: from 0, one region, to 1, every fragment. Saves regions.",
+        "The same as a number: from 0, one region, to 1, which is raw.",
         REGIONS,
         least=0,
         most=1,
-        default_text=str(COMMON_GRANULARITY),
+        default_text=f"{COMMON_GRANULARITY} (auto), {COARSE_GRANULARITY} (coarse), {FINE_GRANULARITY} (fine)",
     )
 
     def __post_init__(self) -> None:
@@ -326,15 +333,32 @@ class CutConfig:
         if self.regions != "auto" and self.granularity is not None:
             raise UsageError("`regions` and `granularity` are two ways to say how far regions are merged; give one")
 
+    @property
+    def common_granularity(self) -> float | None:
+        """Where the hierarchies of all images are cut; None if each image is to have so many `regions`."""
+        if self.granularity is not None:
+            return self.granularity
+        words = {"auto": COMMON_GRANULARITY, "coarse": COARSE_GRANULARITY, "fine": FINE_GRANULARITY, "raw": 1.0}
+        return words[self.regions] if isinstance(self.regions, str) else None
+
+    @property
+    def is_raw(self) -> bool:
+        """Whether nothing is merged: labels are the network's own map."""
+        return self.common_granularity == 1
+
     def as_options(self) -> dict[str, Any]:
-        """The values as they are recorded beside the regions and compared on a re-run."""
+        """The values as they are recorded beside the labels and compared on a re-run."""
         return dataclasses.asdict(self)
+
+
+PRESET_CUTS: dict[Preset, CutConfig] = {"default": CutConfig(), "paper": CutConfig(regions="raw")}
+"""The cut that goes with each of `PRESETS`."""
 
 
 @documented
 @dataclass(frozen=True)
 class BatchConfig:
-    """How a batch of files is found, read and written. Only scribbles and range change labels."""
+    """How a batch of files is found, read and written. Of these, scribbles, range and cut change labels."""
 
     recursive: bool = option(True, "Look into folders below INPUT.", INPUT)
     include: tuple[str, ...] = option(
@@ -363,11 +387,11 @@ class BatchConfig:
         metavar="DIR",
     )
     save: tuple[Product, ...] = option(
-        ("labels", "color", "stats"),
+        ("labels", "color", "stats", "overlay"),
         "What to write, separated by commas: labels (grey PNG), color (palette PNG), stats (JSON), overlay (the photo"
-        " with regions and colours laid over), regions (merged, grey PNG), hierarchy (boundary strengths: any regions"
-        " can be cut from it later; grey PNG). Without stats nothing marks an image as complete, and a re-run does it"
-        " again.",
+        " with the regions' outlines and the labels' colours; JPEG), regions (grey PNG), hierarchy (boundary strengths:"
+        " any regions can be cut from it later; grey PNG), raw (labels as the network gave them, grey PNG). Without"
+        " stats nothing marks an image as complete, and a re-run does it again.",
         OUTPUT,
         metavar="LIST",
     )
@@ -378,7 +402,7 @@ class BatchConfig:
         OUTPUT,
         flags=("--overwrite/--resume",),
     )
-    cut: CutConfig = option(CutConfig(), "Where the regions that are saved, overlaid or reported are cut.")
+    cut: CutConfig = option(CutConfig(), "How far regions are merged, for labels and all that shows them.")
     colors: Colors = option(
         "palette",
         "Colours of the labels in pictures: a fixed palette, or the mean colour of each label in its image.",
@@ -486,7 +510,8 @@ class EvaluateConfig:
     use: Use = option(
         "labels",
         "Which maps of PRED to score; segment saves regions and hierarchies where asked. Hierarchies are cut at"
-        " every granularity: ODS is the best for all images, OIS the best of each.",
+        " every granularity: ODS is the best for all images, OIS the best of each. raw: labels as the network gave"
+        " them.",
         SCORING,
     )
     connected: bool = option(
@@ -548,7 +573,7 @@ class BenchmarkConfig:
     methods: str = option(
         "scf,fsf",
         f"Methods, separated by commas: {', '.join(get_args(MethodName))}. Options follow a method after colons:"
-        " kmeans:clusters=8:window=7 or scf:max_size=240.",
+        " kmeans:clusters=8:window=7 or scf:max_size=240:regions=raw.",
         WHAT,
         metavar="LIST",
     )

@@ -51,6 +51,12 @@ def files_below(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
+def pictures_of(*names: str) -> set[str]:
+    """The label maps and pictures that a run writes of images with these names, as paths below the output folder."""
+    endings = {"labels": ".png", "color": ".png", "overlay": ".jpg", ".raw": ".png"}
+    return {f"{folder}/{name}{ending}" for folder, ending in endings.items() for name in names}
+
+
 def read_pixels(path: Path, mode: str | None = None) -> NDArray[Any]:
     """The pixels of an image file, in its own mode or another."""
     with Image.open(path) as image:

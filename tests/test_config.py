@@ -8,7 +8,11 @@ import pytest
 
 from dynaseg_cli.benchmark.variants import METHODS
 from dynaseg_cli.config import (
+    COARSE_GRANULARITY,
+    COMMON_GRANULARITY,
+    FINE_GRANULARITY,
     FOLDER_FIT,
+    PRESET_CUTS,
     PRESETS,
     BatchConfig,
     BenchmarkConfig,
@@ -181,8 +185,8 @@ def test_changed_copy_is_checked_too() -> None:
         ({"report": True, "save": ("labels",)}, "`report` is made of stats: add stats to `save`"),
         ({"save": ()}, "`save` needs at least one of labels, color, stats"),
         (
-            {"save": ("labels", "movie")},
-            "`save` must be one or more of labels, color, stats, overlay, regions, hierarchy, recording, not 'movie'",
+            {"save": ("labels", "film")},
+            "`save` must be one or more of labels, color, stats, overlay, regions, hierarchy, raw, recording, not",
         ),
         ({"shard": (0, 8)}, "`shard` must be I/N with 1 <= I <= N, not 0/8"),
         ({"shard": (9, 8)}, "`shard` must be I/N with 1 <= I <= N, not 9/8"),
@@ -199,7 +203,7 @@ def test_batch_value_out_of_range_is_refused_by_the_name_of_its_option(options: 
     ("options", "named"),
     [
         ({"protocol": "voc"}, "`protocol` must be one of auto, bsds500, regions, classes, coco-stuff27, not 'voc'"),
-        ({"use": "colors"}, "`use` must be one of labels, regions, hierarchy, not 'colors'"),
+        ({"use": "colors"}, "`use` must be one of labels, regions, hierarchy, raw, not 'colors'"),
         (
             {"use": "hierarchy", "protocol": "classes"},
             "`use=hierarchy`: its regions belong to no classes; it goes with",
@@ -257,3 +261,26 @@ def test_workers_that_cannot_be_are_refused_by_name(options: dict[str, Any], nam
 def test_cut_out_of_range_is_refused_by_the_name_of_its_option(options: dict[str, Any], named: str) -> None:
     with pytest.raises(UsageError, match="^" + re.escape(named)):
         CutConfig(**options)
+
+
+@pytest.mark.parametrize(
+    ("cut", "granularity"),
+    [
+        (CutConfig(), COMMON_GRANULARITY),
+        (CutConfig(regions="coarse"), COARSE_GRANULARITY),
+        (CutConfig(regions="fine"), FINE_GRANULARITY),
+        (CutConfig(regions="raw"), 1),
+        (CutConfig(granularity=0.3), 0.3),
+        (CutConfig(regions=12), None),
+    ],
+)
+def test_words_of_cuts_are_granularities(cut: CutConfig, granularity: float | None) -> None:
+    assert 0 < COARSE_GRANULARITY < COMMON_GRANULARITY < FINE_GRANULARITY < 1
+    assert cut.common_granularity == granularity
+    assert cut.is_raw == (granularity == 1)
+
+
+def test_every_preset_has_a_cut() -> None:
+    assert PRESET_CUTS.keys() == PRESETS.keys()
+    assert PRESET_CUTS["paper"].is_raw
+    assert PRESET_CUTS["default"] == CutConfig()

@@ -11,11 +11,12 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from samples import TINY, photo_folder, save_photo
+from samples import TINY, photo_folder, read_pixels, save_photo
 from scenes import TINY_FOLDER_FIT, scene_folder
 
-from dynaseg_cli import FOLDER_FIT, BatchConfig, SegmentConfig, WorkersConfig, segment_folder
+from dynaseg_cli import FOLDER_FIT, BatchConfig, CutConfig, Engine, SegmentConfig, WorkersConfig, segment_folder
 from dynaseg_cli import run as module
 from dynaseg_cli.batch.outcomes import Outcome
 from dynaseg_cli.batch.planning import Plan, plan_batch
@@ -258,6 +259,15 @@ def test_folder_and_file_are_segmented_from_python(photos: Path, out: Path) -> N
         ("c.png", "done"),
     ]
     assert (out / "labels/sub/c.png").exists()
+
+
+def test_labels_are_cut_as_python_says(photos: Path, out: Path) -> None:
+    outcomes = list(segment_folder(photos, out, TINY, BatchConfig(cut=CutConfig(regions=1)), HERE))
+    assert [outcome.num_labels for outcome in outcomes] == [1, 1, 1]
+    outcomes = list(segment_folder(photos, out, TINY, BatchConfig(cut=CutConfig(regions="raw")), HERE))
+    assert [outcome.segmented for outcome in outcomes] == [False] * 3
+    raw = Engine(TINY, "cpu").segment(read_pixels(photos / "a.png")).labels
+    np.testing.assert_array_equal(read_pixels(out / "labels/a.png"), raw)
 
 
 def test_report_and_exports_are_written_from_python(photos: Path, out: Path, caplog: pytest.LogCaptureFixture) -> None:

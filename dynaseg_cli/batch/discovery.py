@@ -381,6 +381,8 @@ def refuse_result_named_like_a_folder(jobs: Sequence[Job], save: Sequence[Produc
     extensions = {EXTENSIONS[product] for product in save}
     if "regions" in save:
         extensions.add(MANY_REGIONS)
+    if "stats" in save:
+        extensions.add(EXTENSIONS["raw"])
     folders: dict[str, Job] = {}
     for job in jobs:
         folder = job.name.rpartition("/")[0]

@@ -18,8 +18,10 @@ from ..files.output_folder import (
     CLUSTERS_NAME,
     EXPORT_FOLDER,
     EXTENSIONS,
+    KEPT_RAW_FOLDER,
     MANY_REGIONS,
     MODEL_NAME,
+    OLD_OVERLAY,
     REPORT_FOLDER,
     REPORT_NAME,
     SCRIBBLES,
@@ -138,7 +140,7 @@ def plan_batch(
 
 
 def _targets(jobs: Sequence[Job], segment: SegmentConfig, batch: BatchConfig) -> Iterator[str]:
-    """Paths below the output folder that a run may write, including products that are replaced because they exist."""
+    """Paths below the output folder that a run may write or remove, requested or replaced because they exist."""
     yield from (LOG_NAME, RUN_NAME)
     if segment.fit == "folder":
         yield from (MODEL_NAME, CHECKPOINT_NAME, CLUSTERS_NAME)
@@ -146,10 +148,15 @@ def _targets(jobs: Sequence[Job], segment: SegmentConfig, batch: BatchConfig) ->
         yield from (REPORT_NAME, f"{REPORT_FOLDER}/")
     if batch.export:
         yield f"{EXPORT_FOLDER}/"
+    if "raw" in batch.save:
+        yield "raw/"
     for job in jobs:
         for product, extension in EXTENSIONS.items():
-            yield f"{product}/{job.name}{extension}"
+            if product != "raw":
+                yield f"{product}/{job.name}{extension}"
         yield f"regions/{job.name}{MANY_REGIONS}"
+        yield f"overlay/{job.name}{OLD_OVERLAY}"
+        yield f"{KEPT_RAW_FOLDER}/{job.name}{EXTENSIONS['raw']}"
 
 
 def _doubts(found: Discovery, output: Path) -> list[str]:
@@ -238,7 +245,7 @@ def _refuse_folder_of_scribbles(folder: Path, inputs: Sequence[Path], output: Pa
     for path in inputs:
         if path.resolve() == there:
             raise UsageError(f"`scribbles={folder}` is the input itself; keep scribbles in a folder of their own")
-    for written in (*EXTENSIONS, EXPORT_FOLDER):
+    for written in (*EXTENSIONS, KEPT_RAW_FOLDER, EXPORT_FOLDER):
         if there.is_relative_to((output / written).resolve()):
             raise UsageError(f"`scribbles={folder}` is where {written} are written; copy scribbles to another folder")
 

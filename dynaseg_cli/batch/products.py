@@ -9,31 +9,24 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..config import BatchConfig, CutConfig, Product
+from ..config import BatchConfig, Colors, Product
 from ..engine.segmentation import Segmentation
 from ..errors import DecodeError
-from ..files.encoding import json_text, palette_png, png, wide_tiff
+from ..files.encoding import JPEG_SIDE, jpeg, json_text, palette_png, png, wide_tiff
 from ..files.output_folder import EXTENSIONS, Job, OutputFolder
 from ..images.label_maps import read_hierarchy, read_label_map
 from ..pictures.overlay import overlay
 from ..pictures.recording import Frame, recording
 from ..regions.hierarchy import Hierarchy, boundary_map, build_hierarchy
+from ..regions.tidying import Labels, Tidied, tidy
 from ..report.entry import report_entry
 from .report_files import ReportEntry
-from .resume import (
-    PRODUCTS_NEEDING_COLORS,
-    PRODUCTS_NEEDING_REGIONS,
-    Stats,
-    cut_of,
-    is_colored_otherwise,
-    is_cut_otherwise,
-)
-from .statistics import REGION_ENTRIES, color_table, in_colors, region_entries
-from .stats_shape import is_whole
+from .resume import PRODUCTS_NEEDING_COLORS, Stats, colors_of, is_colored_otherwise, is_cut_otherwise
+from .statistics import OF_LABELS, SCHEMA_VERSION, color_table, stats_of_labels
+from .stats_shape import has_fit, is_of_version_1
 
-Labels = NDArray[np.uint8] | NDArray[np.uint16]
-
-PRODUCTS_NEEDING_HIERARCHY: frozenset[Product] = PRODUCTS_NEEDING_REGIONS | {"hierarchy"}
+PRODUCTS_OF_LABELS: frozenset[Product] = frozenset(("labels", "color", "overlay", "regions"))
+"""What another cut changes, and is made without the network."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +34,8 @@ class Earlier:
     """Results of an earlier run with the same options, from which everything requested can be made."""
 
     stats: Stats
-    labels: Labels
+    raw: Labels
+    """(H, W), as the network gave them."""
 
 
 class Products:
@@ -60,35 +54,39 @@ class Products:
 
     def refuse_unwritable(self) -> None:
         """Find out before the work whether all files can be written; raises like `OutputFolder.refuse_unwritable`."""
-        for product in EXTENSIONS:
-            self._folder.refuse_unwritable(self._path(product))
+        products = [product for product in EXTENSIONS if product != "raw" or "raw" in self._batch.save]
+        for path in (*map(self._path, products), self._folder.kept_raw(self._job)):
+            self._folder.refuse_unwritable(path)
         if self._batch.report or self._report.exists:
             self._report.refuse_unwritable()
 
     def read_earlier(self, stats: Stats, size: tuple[int, ...]) -> Earlier | None:
-        """The labels that belong to `stats`; None if they are not there as written, or do not suffice.
+        """The raw labels that belong to `stats`; None if they are not there as written, or do not suffice.
 
         Parameters
         ----------
         size : height and width of the image.
         """
-        if not is_whole(stats):
+        if not has_fit(stats):
             return None
-        # A recording is made during the fit alone, and its colours change with those of the other pictures.
+        # A recording is made during the fit alone, and ends with the labels and colours of the other pictures.
         is_there = self._has("recording")
         if ("recording" in self._batch.save and not is_there) or (
-            is_there and is_colored_otherwise(stats, self._batch)
+            is_there and (is_cut_otherwise(stats, self._batch) or is_colored_otherwise(stats, self._batch))
         ):
             return None
+        if is_of_version_1(stats):
+            path, count = self._path("labels"), stats.get("num_labels")
+        else:
+            path = self._path("raw") if self._has("raw") else self._folder.kept_raw(self._job)
+            count = stats.get("raw_labels")
         try:
-            labels = read_label_map(self._path("labels"), size[0] * size[1])
+            raw = read_label_map(path, size[0] * size[1])
         except DecodeError:
             return None
-        if labels.shape != size or labels.max() >= 1 << 16:
+        if raw.shape != size or raw.max() >= 1 << 16 or np.count_nonzero(np.bincount(raw.reshape(-1))) != count:
             return None
-        if np.count_nonzero(np.bincount(labels.reshape(-1))) != stats.get("num_labels"):
-            return None
-        return Earlier(stats, labels.astype(np.uint8) if labels.dtype == np.uint8 else labels.astype(np.uint16))
+        return Earlier(stats, raw.astype(np.uint8) if raw.dtype == np.uint8 else raw.astype(np.uint16))
 
     def write(
         self,
@@ -96,106 +94,112 @@ class Products:
         image: NDArray[np.uint8],
         stats: Stats,
         frames: Sequence[Frame] = (),
-        cut: CutConfig | None = None,
-    ) -> None:
-        """Write everything requested for new labels.
+        scribbles: NDArray[np.uint8] | None = None,
+    ) -> Stats:
+        """Write everything requested for new labels, and return the statistics.
 
         Files that an earlier run left are replaced even if not requested, so that all belong to one segmentation.
 
         Parameters
         ----------
         image : (H, W, 3) uint8 RGB.
+        stats : the part that `stats_of_fit` makes.
         frames : the label maps of the iterations, if the image `has_recording`.
-        cut : where regions are cut; None is as requested.
+        scribbles : (H, W) uint8, those of the segmentation.
         """
         products = {product for product in EXTENSIONS if product in self._batch.save or self._has(product)}
         # There is no stats file while other files are replaced.
         self._path("stats").unlink(missing_ok=True)
-        labels = segmentation.labels
-        if "labels" in products:
-            self._folder.write(self._path("labels"), png(labels))
+        if not {"raw", "stats"}.isdisjoint(products):
+            self._write_raw(segmentation.labels)
+        tidied = self._tidy(segmentation.labels, image, stats, scribbles, hierarchy=None)
+        stats = stats | stats_of_labels(tidied, image, self._batch.cut, self._batch.colors)
         if "recording" in products:
-            colors, means = color_table(stats["clusters"], labels), self._batch.colors == "mean"
-            content = recording(image, frames, segmentation.numbers, labels, colors, means=means)
+            colors, means = color_table(stats["clusters"], tidied.labels), self._batch.colors == "mean"
+            numbers = _joined(segmentation.numbers, tidied.numbers)
+            content = recording(image, frames, numbers, tidied.labels, colors, means=means)
             self._folder.write(self._path("recording"), content)
-        stats = self._make(products, labels, image, stats, cut or self._batch.cut, reuse=False)
+        self._make(products, tidied, image, stats)
         if "stats" in products:
             self._write_stats(stats)
+        return stats
 
-    def complete(self, earlier: Earlier, image: NDArray[np.uint8]) -> None:
-        """Make what is missing or outdated from an earlier run's labels and hierarchy, without segmenting again.
+    def complete(self, earlier: Earlier, image: NDArray[np.uint8], scribbles: NDArray[np.uint8] | None = None) -> Stats:
+        """Make what is missing or outdated from an earlier run's raw labels and hierarchy, without segmenting again.
 
-        Files that were not requested are replaced, too, if they would contradict the requested ones.
+        Files that were not requested are replaced, too, if they would contradict the requested ones. Returns the
+        statistics.
         """
-        stats, batch = earlier.stats, self._batch
-        stale: set[Product] = set()
-        outdated: set[str] = set()
-        # An entry is missing where a run that was to change it did not end: how its files were made is not known.
-        if is_colored_otherwise(stats, batch) or "colors" not in stats:
-            stale |= PRODUCTS_NEEDING_COLORS - {"recording"}
-            outdated.add("colors")
-        if is_cut_otherwise(stats, batch):
-            stale |= PRODUCTS_NEEDING_REGIONS
-            outdated.update(REGION_ENTRIES)
-        elif "cut" not in stats:
-            stale |= PRODUCTS_NEEDING_REGIONS
-        if outdated:
-            # Until the files are replaced, stats vouches for the others alone.
-            stats = {name: entry for name, entry in stats.items() if name not in outdated}
+        batch, before = self._batch, earlier.stats
+        tidied = self._tidy(earlier.raw, image, before, scribbles, self._earlier_hierarchy(earlier.raw.shape))
+        stats = {name: entry for name, entry in before.items() if name not in OF_LABELS}
+        stats |= {"schema_version": SCHEMA_VERSION, "raw_labels": before.get("raw_labels", before.get("num_labels"))}
+        colors: Colors = colors_of(before, batch)
+        entries = stats_of_labels(tidied, image, batch.cut, colors)
+        stale: Set[Product] = set()
+        if is_cut_otherwise(before, batch) or _sizes(before) != _sizes(entries):
+            stale = PRODUCTS_OF_LABELS
+        elif before.get("colors") != colors:
+            stale = PRODUCTS_NEEDING_COLORS & PRODUCTS_OF_LABELS
+        if is_of_version_1(before) or ("raw" in batch.save and not self._has("raw")):
+            self._write_raw(earlier.raw)
+        if stale:
+            # Until the files are replaced, stats vouches for the raw labels alone.
             self._write_stats(stats)
-        if "colors" in outdated:
-            stats = {**stats, "colors": batch.colors, "clusters": in_colors(stats["clusters"], batch.colors)}
         products = {product for product in batch.save if not self._has(product)}
         products |= {product for product in stale if product in batch.save or self._has(product)}
-        self._write_stats(self._make(products, earlier.labels, image, stats, cut_of(stats, batch), reuse=True))
+        stats |= entries
+        self._make(products, tidied, image, stats)
+        self._write_stats(stats)
+        return stats
 
-    def _make(
+    def _tidy(
         self,
-        products: Set[Product],
-        labels: Labels,
+        raw: Labels,
         image: NDArray[np.uint8],
         stats: Stats,
-        cut: CutConfig,
-        *,
-        reuse: bool,
-    ) -> Stats:
-        """Write what is made from labels alone, and the report's files; return `stats` with the entries of regions.
+        scribbles: NDArray[np.uint8] | None,
+        hierarchy: Hierarchy | None,
+    ) -> Tidied:
+        if hierarchy is None and ("hierarchy" in self._batch.save or self._has("hierarchy")):
+            hierarchy = build_hierarchy(raw, image)
+            self._folder.write(self._path("hierarchy"), png(boundary_map(hierarchy)))
+        # The labels of a folder mean the same in every image.
+        renumber = stats["options"].get("fit") != "folder"
+        return tidy(raw, image, self._batch.cut, hierarchy, scribbles, renumber=renumber)
 
-        With `reuse`, an existing hierarchy belongs to these labels.
-        """
+    def _make(self, products: Set[Product], tidied: Tidied, image: NDArray[np.uint8], stats: Stats) -> None:
+        """Write what is made of labels and regions, and the report's files."""
+        labels, regions = tidied.labels, tidied.regions
         colors = color_table(stats["clusters"], labels)
+        if "labels" in products:
+            self._folder.write(self._path("labels"), png(labels))
         if "color" in products:
             self._folder.write(self._path("color"), palette_png(labels, colors))
-        reported = self._batch.report or self._report.exists
-        if not reported and PRODUCTS_NEEDING_HIERARCHY.isdisjoint(products):
-            return stats
-        hierarchy = self._earlier_hierarchy(labels) if reuse else None
-        if hierarchy is None:
-            hierarchy = build_hierarchy(labels, image)
-            if "hierarchy" in self._batch.save or self._has("hierarchy"):
-                self._folder.write(self._path("hierarchy"), png(boundary_map(hierarchy)))
-        if not reported and PRODUCTS_NEEDING_REGIONS.isdisjoint(products):
-            return stats | region_entries(hierarchy, None, cut, labels, image)
-        regions = cut_regions(hierarchy, cut)
-        stats = stats | region_entries(hierarchy, regions, cut, labels, image)
         if "regions" in products:
             self._write_regions(regions)
         if "overlay" in products:
-            in_color = colors[[entry["label"] for entry in stats["regions"]]]
-            self._folder.write(self._path("overlay"), png(overlay(image, regions, in_color)))
-        if reported:
-            any_cut = hierarchy if self._has("hierarchy") else None
+            self._write_overlay(image, regions, colors[[entry["label"] for entry in stats["regions"]]])
+        if self._batch.report or self._report.exists:
+            any_cut = tidied.hierarchy if self._has("hierarchy") else None
             self._report.write(report_entry(self._report.key, image, labels, colors, regions, any_cut, stats))
-        return stats
 
-    def _earlier_hierarchy(self, labels: Labels) -> Hierarchy | None:
+    def _earlier_hierarchy(self, size: tuple[int, ...]) -> Hierarchy | None:
         if not self._has("hierarchy"):
             return None
         try:
-            hierarchy = read_hierarchy(self._path("hierarchy"), labels.size)
+            hierarchy = read_hierarchy(self._path("hierarchy"), size[0] * size[1])
         except DecodeError:
             return None
-        return hierarchy if hierarchy.fragments.shape == labels.shape else None
+        return hierarchy if hierarchy.fragments.shape == size else None
+
+    def _write_raw(self, raw: Labels) -> None:
+        kept = self._folder.kept_raw(self._job)
+        if "raw" in self._batch.save or self._has("raw"):
+            self._folder.write(self._path("raw"), png(raw))
+            kept.unlink(missing_ok=True)
+        else:
+            self._folder.write(kept, png(raw))
 
     def _write_regions(self, regions: NDArray[np.int32]) -> None:
         usual, many = self._path("regions"), self._folder.many_regions(self._job)
@@ -205,6 +209,12 @@ class Products:
         else:
             self._folder.write(many, wide_tiff(regions))
             usual.unlink(missing_ok=True)
+
+    def _write_overlay(self, image: NDArray[np.uint8], regions: NDArray[np.int32], colors: NDArray[np.uint8]) -> None:
+        step = -(-max(regions.shape) // JPEG_SIDE)
+        picture = overlay(image[::step, ::step], regions[::step, ::step], colors)
+        self._folder.write(self._path("overlay"), jpeg(picture))
+        self._folder.old_overlay(self._job).unlink(missing_ok=True)
 
     def _write_stats(self, stats: Stats) -> None:
         self._folder.write(self._path("stats"), json_text(stats))
@@ -216,8 +226,11 @@ class Products:
         return self._folder.result(self._job, product)
 
 
-def cut_regions(hierarchy: Hierarchy, cut: CutConfig) -> NDArray[np.int32]:
-    """The requested regions, (H, W) int32, 0..R-1 by falling area."""
-    if cut.regions != "auto":
-        return hierarchy.cut_to(cut.regions)
-    return hierarchy.cut() if cut.granularity is None else hierarchy.cut(cut.granularity)
+def _sizes(stats: Stats) -> list[list[int]]:
+    """Pixels of each label and region."""
+    return [[entry["pixels"] for entry in stats.get(name, [])] for name in ("clusters", "regions")]
+
+
+def _joined(numbers: NDArray[np.int32], renumbered: NDArray[np.int32]) -> NDArray[np.int32]:
+    """(C,) the label of each channel: its raw label by `numbers`, whose label is in `renumbered` if it occurs."""
+    return np.where(numbers < len(renumbered), renumbered[np.minimum(numbers, len(renumbered) - 1)], numbers)

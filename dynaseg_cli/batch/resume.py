@@ -6,17 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..config import BatchConfig, CutConfig, Product, SegmentConfig, ValueRange, range_text
+from ..config import BatchConfig, Colors, Product, SegmentConfig, ValueRange, range_text
 from ..errors import DecodeError, ImageError, UsageError
 from ..files.output_folder import Job, OutputFolder
 from ..files.reading import read_file
 from ..images.decoding import is_deep
 from .report_files import ReportEntry
-from .stats_shape import is_whole, parse_stats
+from .stats_shape import is_of_version_1, is_whole, parse_stats
 
 Stats = dict[str, Any]
 
-PRODUCTS_NEEDING_REGIONS: frozenset[Product] = frozenset(("regions", "overlay"))
 PRODUCTS_NEEDING_COLORS: frozenset[Product] = frozenset(("color", "overlay", "recording"))
 
 MOST_BYTES = 1 << 28
@@ -109,26 +108,21 @@ def is_complete(job: Job, folder: OutputFolder, stats: Stats, batch: BatchConfig
     return all(folder.has(job, product) for product in batch.save)
 
 
-def shows_regions(batch: BatchConfig) -> bool:
-    """Whether something requested needs regions."""
-    return batch.report or not PRODUCTS_NEEDING_REGIONS.isdisjoint(batch.save)
-
-
-def cut_of(stats: Stats | None, batch: BatchConfig) -> CutConfig:
-    """The cut to use for an image: the earlier one, unless regions are to be saved or another cut was requested."""
-    asked = "regions" in batch.save or (shows_regions(batch) and batch.cut != CutConfig())
-    before = None if stats is None or asked else stats.get("cut")
-    return batch.cut if before is None else CutConfig(**before)
-
-
 def is_cut_otherwise(stats: Stats, batch: BatchConfig) -> bool:
-    """Whether something requested needs regions, and the existing ones were cut differently."""
-    return shows_regions(batch) and stats.get("cut") != cut_of(stats, batch).as_options()
+    """Whether the existing labels were cut differently, or by a version that could not cut labels."""
+    return is_of_version_1(stats) or stats.get("cut") != batch.cut.as_options()
 
 
 def is_colored_otherwise(stats: Stats, batch: BatchConfig) -> bool:
     """Whether something requested needs the labels' colours, and the existing ones were chosen differently."""
-    return (batch.report or not PRODUCTS_NEEDING_COLORS.isdisjoint(batch.save)) and stats.get("colors") != batch.colors
+    return stats.get("colors") != colors_of(stats, batch)
+
+
+def colors_of(stats: Stats, batch: BatchConfig) -> Colors:
+    """How the labels are to be coloured: as before, unless something requested needs their colours."""
+    asked = batch.report or not PRODUCTS_NEEDING_COLORS.isdisjoint(batch.save)
+    before: Colors = stats.get("colors", batch.colors)
+    return batch.colors if asked else before
 
 
 def _entry(document: Stats | None, name: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..config import BatchConfig, CutConfig
+from ..config import BatchConfig, SegmentConfig
 from ..engine.device import describe_device
 from ..engine.engine import Engine
 from ..engine.segmentation import Segmentation
@@ -27,8 +27,8 @@ from ..pictures.recording import Frame, Recorder
 from ..workers.messages import Began, Iterated
 from .outcomes import Outcome
 from .products import Earlier, Products
-from .resume import Stats, cut_of, earlier_stats, is_complete
-from .statistics import stats_document
+from .resume import Stats, earlier_stats, is_complete
+from .statistics import stats_of_fit
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -95,7 +95,6 @@ class _Decoded:
     drawn: ScribbleFile | None
     scribbles: NDArray[np.uint8] | None
     """(H, W) uint8: the labels drawn in that file."""
-    cut: CutConfig
 
 
 @dataclass(frozen=True)
@@ -154,12 +153,12 @@ def run_stream(
         photo = decode_photo(content, batch.max_pixels, batch.range)
         earlier = None if stats is None else products.read_earlier(stats, photo.pixels.shape[:2])
         scribbles = silhouette = None
-        if earlier is None and drawn is not None:
+        if drawn is not None:
             scribbles = decode_scribbles(drawn, photo.pixels.shape[:2], engine.config.clusters, batch.max_pixels)
         if earlier is None and scribbles is None:
             silhouette = engine.find_silhouette(photo.pixels)
         tell(Began(job.name, "decoded"))
-        return _Decoded(products, photo, sha256, silhouette, earlier, drawn, scribbles, cut_of(stats, batch))
+        return _Decoded(products, photo, sha256, silhouette, earlier, drawn, scribbles)
 
     def segment(job: Job, decoded: _Decoded) -> _Segmented:
         def watch(iteration: int, labels: int) -> None:
@@ -177,16 +176,7 @@ def run_stream(
 
     def write(job: Job, segmented: _Segmented) -> Outcome:
         tell(Began(job.name, "written"))
-        decoded, segmentation = segmented.decoded, segmented.segmentation
-        if decoded.earlier is not None:
-            decoded.products.complete(decoded.earlier, decoded.photo.pixels)
-            return _outcome(job.path, decoded.earlier.stats, 0.0, decoded.photo.warnings, segmented=False)
-        assert segmentation is not None
-        stats = stats_document(
-            job.path, decoded.sha256, decoded.photo, segmentation, engine.config, device, batch.colors, decoded.drawn
-        )
-        decoded.products.write(segmentation, decoded.photo.pixels, stats, segmented.frames, decoded.cut)
-        return _outcome(job.path, stats, round(segmentation.seconds, 3), decoded.photo.warnings, segmented=True)
+        return _write_files(job, segmented, engine.config, device)
 
     count = readers(engine)
     with (
@@ -204,18 +194,25 @@ def run_stream(
                 raise
 
 
-def _outcome(path: str, stats: Stats, seconds: float, warnings: tuple[str, ...], *, segmented: bool) -> Outcome:
-    """The outcome of an image whose files are written."""
+def _write_files(job: Job, segmented: _Segmented, config: SegmentConfig, device: str) -> Outcome:
+    decoded, segmentation = segmented.decoded, segmented.segmentation
+    photo, products, scribbles = decoded.photo, decoded.products, decoded.scribbles
+    if decoded.earlier is not None:
+        stats = products.complete(decoded.earlier, photo.pixels, scribbles)
+    else:
+        assert segmentation is not None
+        of_fit = stats_of_fit(job.path, decoded.sha256, photo, segmentation, config, device, decoded.drawn)
+        stats = products.write(segmentation, photo.pixels, of_fit, segmented.frames, scribbles)
     fit = stats["fit"]
     return Outcome(
-        path=path,
+        path=job.path,
         status="done",
         num_labels=stats["num_labels"],
         iterations=fit["iterations"],
         stop_reason=fit["stop_reason"],
-        seconds=seconds,
-        segmented=segmented,
-        warnings=warnings,
+        seconds=0.0 if segmentation is None else round(segmentation.seconds, 3),
+        segmented=segmentation is not None,
+        warnings=photo.warnings,
     )
 
 

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import find_objects
-from scipy.sparse import coo_array
 
 from .. import __version__
 from ..config import Colors, CutConfig, SegmentConfig
@@ -15,27 +14,25 @@ from ..engine.segmentation import FitRecord, Segmentation
 from ..images.decoding import Photo
 from ..images.scribbles import ScribbleFile
 from ..pictures.palette import label_color, palette_colors
-from ..regions.hierarchy import Hierarchy
-from ..regions.segments import connected_regions, value_of_each
+from ..regions.segments import connected_regions, touching_pairs, value_of_each
+from ..regions.tidying import Labels, Tidied, main_labels
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 BAND = 256
 """Rows that are summed at a time, to bound memory."""
 
 
-def stats_document(
+def stats_of_fit(
     path: str,
     sha256: str,
     photo: Photo,
     segmentation: Segmentation,
     config: SegmentConfig,
     device: str,
-    colors: Colors = "palette",
     scribbles: ScribbleFile | None = None,
 ) -> dict[str, Any]:
-    """The document of ``stats.schema.json`` for one segmented image, without regions."""
-    image = photo.pixels
-    height, width = image.shape[:2]
+    """The part of the document of ``stats.schema.json`` for one image that no cut changes."""
+    height, width = photo.pixels.shape[:2]
     source: dict[str, Any] = {"path": path, "width": width, "height": height, "sha256": sha256}
     if photo.range is not None:
         source["range"] = photo.range.as_entry()
@@ -50,35 +47,30 @@ def stats_document(
         "device": device,
         "dynaseg": __version__,
         "fit": _fit_entry(segmentation.fit),
-        "num_labels": segmentation.num_labels,
-        "colors": colors,
-        "clusters": in_colors(cluster_statistics(segmentation.labels, image), colors),
+        "raw_labels": segmentation.num_labels,
     }
 
 
-def region_entries(
-    hierarchy: Hierarchy,
-    regions: NDArray[np.int32] | None,
-    cut: CutConfig,
-    labels: NDArray[np.uint8] | NDArray[np.uint16],
-    image: NDArray[np.uint8],
-) -> dict[str, Any]:
-    """Entries of the document about a hierarchy and, if given, the `regions` that `cut` takes from it."""
+def stats_of_labels(tidied: Tidied, image: NDArray[np.uint8], cut: CutConfig, colors: Colors) -> dict[str, Any]:
+    """The part that describes the labels and regions of a cut."""
+    clusters = in_colors(cluster_statistics(tidied.labels, image), colors)
     entries: dict[str, Any] = {
-        "levels": [{"granularity": granularity, "regions": count} for granularity, count in hierarchy.levels()]
+        "cut": cut.as_options(),
+        "num_labels": len(clusters),
+        "colors": colors,
+        "clusters": clusters,
     }
-    if regions is not None:
-        entries |= {"cut": cut.as_options(), "regions": region_statistics(regions, hierarchy, labels, image)}
-    return entries
+    if tidied.hierarchy is not None:
+        levels = tidied.hierarchy.levels()
+        entries["levels"] = [{"granularity": granularity, "regions": count} for granularity, count in levels]
+    return {**entries, "regions": region_statistics(tidied.regions, tidied.labels, image)}
 
 
-REGION_ENTRIES = ("levels", "cut", "regions")
-"""The keys of `region_entries`."""
+OF_LABELS = ("cut", "num_labels", "colors", "clusters", "levels", "regions")
+"""The keys of `stats_of_labels`."""
 
 
-def cluster_statistics(
-    labels: NDArray[np.uint8] | NDArray[np.uint16], image: NDArray[np.uint8]
-) -> list[dict[str, Any]]:
+def cluster_statistics(labels: Labels, image: NDArray[np.uint8]) -> list[dict[str, Any]]:
     """One entry per label that occurs, in order of the labels.
 
     Parameters
@@ -104,7 +96,7 @@ def in_colors(clusters: list[dict[str, Any]], colors: Colors) -> list[dict[str, 
     return [{**entry, "color": list(label_color(entry["label"]))} for entry in clusters]
 
 
-def color_table(clusters: list[dict[str, Any]], labels: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.uint8]:
+def color_table(clusters: list[dict[str, Any]], labels: Labels) -> NDArray[np.uint8]:
     """(N, 3) uint8 RGB: the colors of the entries of `in_colors`, indexed by label, for all values in `labels`."""
     table = palette_colors(1 + max(int(labels.max()), *(entry["label"] for entry in clusters)))
     for entry in clusters:
@@ -112,17 +104,12 @@ def color_table(clusters: list[dict[str, Any]], labels: NDArray[np.uint8] | NDAr
     return table
 
 
-def region_statistics(
-    regions: NDArray[np.int32],
-    hierarchy: Hierarchy,
-    labels: NDArray[np.uint8] | NDArray[np.uint16],
-    image: NDArray[np.uint8],
-) -> list[dict[str, Any]]:
+def region_statistics(regions: NDArray[np.int32], labels: Labels, image: NDArray[np.uint8]) -> list[dict[str, Any]]:
     """One entry per region, in order of the regions 0..R-1, all of which occur.
 
     Parameters
     ----------
-    regions : (H, W) map that was cut from the `hierarchy` over the (H, W) `labels`.
+    regions, labels : (H, W).
     image : (H, W, 3) uint8 RGB.
 
     Returns
@@ -130,23 +117,15 @@ def region_statistics(
     list of {region, entries of `segment_statistics`, label (the most frequent one), neighbours (regions that share a
     boundary with it)}.
     """
-    areas = np.bincount(hierarchy.fragments.reshape(-1))
-    region_of, label_of = (value_of_each(hierarchy.fragments, values) for values in (regions, labels))
-    count, num_labels = int(region_of.max()) + 1, int(label_of.max()) + 1
-    shares = coo_array((areas, (region_of, label_of)), shape=(count, num_labels)).tocsr()
-    ones, others = region_of[hierarchy.first], region_of[hierarchy.second]
-    apart = ones != others
-    ones, others = np.concatenate([ones[apart], others[apart]]), np.concatenate([others[apart], ones[apart]])
-    touching = coo_array((np.ones(len(ones)), (ones, others)), shape=(count, count)).tocsr()
+    pairs = touching_pairs(regions)
+    both = np.concatenate([pairs, pairs[:, ::-1]])
+    both = both[np.lexsort((both[:, 1], both[:, 0]))]
+    label_of = main_labels(regions, labels).tolist()
+    neighbours = np.split(both[:, 1], np.searchsorted(both[:, 0], np.arange(1, len(label_of))))
     return [
-        {"region": region, **entry, "label": int(label), "neighbours": row.tolist()}
-        for region, (entry, label, row) in enumerate(
-            zip(
-                segment_statistics(regions, image),
-                np.asarray(shares.argmax(axis=1)).reshape(-1),
-                np.split(touching.indices, touching.indptr[1:-1]),
-                strict=True,
-            )
+        {"region": region, **entry, "label": label, "neighbours": touching.tolist()}
+        for region, (entry, label, touching) in enumerate(
+            zip(segment_statistics(regions, image), label_of, neighbours, strict=True)
         )
     ]
 

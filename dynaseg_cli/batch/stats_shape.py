@@ -29,7 +29,17 @@ def parse_stats(content: bytes) -> dict[str, Any] | None:
 
 def is_whole(stats: Mapping[str, Any]) -> bool:
     """Whether a document has all parts that reports, exports and folder statistics need."""
-    return stats.keys() >= _WHOLE and all(parts <= stats[section].keys() for section, parts in _PARTS.items())
+    return has_fit(stats) and stats.keys() >= _OF_LABELS
+
+
+def has_fit(stats: Mapping[str, Any]) -> bool:
+    """Whether a document says how the labels were fitted; without the rest, they are being cut anew."""
+    return stats.keys() >= _OF_FIT and all(parts <= stats[section].keys() for section, parts in _PARTS.items())
+
+
+def is_of_version_1(stats: Mapping[str, Any]) -> bool:
+    """Whether the label map beside a document is the network's own, as in the first version."""
+    return bool(stats.get("schema_version", 1) == 1)
 
 
 def _finite(text: str) -> float:
@@ -120,15 +130,18 @@ _FIT: dict[str, Check] = {
 }
 _SOURCE: dict[str, Check] = {"path": _is_text, "width": _is_size, "height": _is_size, "sha256": _is_text}
 _DOCUMENT: dict[str, Check] = {
+    "schema_version": _is_count,
     "options": _is_object({}),
     "source": _is_object(_SOURCE),
     "device": _is_text,
     "fit": _is_object(_FIT),
+    "raw_labels": _is_count,
     "num_labels": _is_count,
     "clusters": _is_list(_CLUSTER, least=1),
     "cut": _is_cut,
     "colors": _is_text,
     "regions": _is_list(_REGION, least=1),
 }
-_WHOLE = frozenset(("source", "device", "fit", "num_labels", "clusters"))
+_OF_FIT = frozenset(("source", "device", "fit"))
+_OF_LABELS = frozenset(("num_labels", "clusters"))
 _PARTS = {"source": _SOURCE.keys(), "fit": _FIT.keys()}

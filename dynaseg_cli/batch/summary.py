@@ -11,7 +11,6 @@ from typing import Any
 from .. import __version__
 from .outcomes import Outcome
 from .planning import Plan
-from .resume import shows_regions
 
 NO_DEVICE = "none: no image was started"
 """Device reported when no worker was ready."""
@@ -75,7 +74,7 @@ class RunSummary:
             "passed_over": dict(sorted(plan.passed_over.items())),
             "warnings": [{"path": path, "warning": warning} for path, warning in self.warnings],
             "options": plan.segment.as_options(),
-            **({"cut": batch.cut.as_options()} if shows_regions(batch) else {}),
+            "cut": batch.cut.as_options(),
             "colors": batch.colors,
             **({} if batch.scribbles is None else {"scribbles": str(batch.scribbles)}),
             "versions": versions(),

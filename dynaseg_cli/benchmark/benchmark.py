@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ..baselines.settings import FelzenszwalbConfig
 from ..batch.discovery import discover
 from ..batch.summary import versions
-from ..config import BatchConfig, EvaluateConfig, SegmentConfig
+from ..config import BatchConfig, CutConfig, EvaluateConfig, Product, SegmentConfig
 from ..engine.device import describe_device, release_memory, resolve_device
 from ..errors import ImageError, UsageError, reason
 from ..evaluation.evaluate import Evaluation
@@ -38,6 +38,8 @@ from .variants import Variant
 WARM_UP = 32
 """Side in pixels of the piece of the first image that each method is run on once, before anything is timed."""
 
+WRITTEN: tuple[Product, ...] = ("labels", "color", "raw")
+
 Step = tuple[Job, Variant, str | None]
 """An image that a method was run on, and the reason if that failed."""
 
@@ -52,7 +54,8 @@ class Benchmark:
     ----------
     inputs : image files, and folders of them.
     variants : the methods, each with its options.
-    output : folder for the results: ``OUTPUT/VARIANT/labels/...`` and ``color/...``.
+    output : folder for the results: ``OUTPUT/VARIANT/labels/...`` and ``color/...``, of this tool's own methods
+        ``raw/...``, too.
     truth : ground truth as `evaluate` takes it, or None for seconds alone.
     evaluate : how to score against it.
     max_images : number of images to take, the first by name; 0 takes all.
@@ -88,7 +91,7 @@ class Benchmark:
             self.notes.append(f"Passed over: {found.passed_over.describe()}.")
         for variant in variants:
             folder = OutputFolder(self._folder(variant))
-            results = (folder.result(job, product) for job in self.jobs for product in ("labels", "color"))
+            results = (folder.result(job, product) for job in self.jobs for product in WRITTEN)
             folder.refuse_foreign(str(path.relative_to(folder.path)) for path in results)
         self.truth = truth
         self._evaluate = evaluate or EvaluateConfig()
@@ -165,21 +168,26 @@ class Benchmark:
 
         A failure ends that method's stream. Closing the iterator ends the process.
         """
-        for result, config in self._streamed:
+        for result, config, cut in self._streamed:
             jobs = [job for job in self.jobs if job.name in set(result.done)]
             if not jobs:
                 continue
-            result.stream = Stream(config, jobs, str(self._device))
+            result.stream = Stream(config, jobs, str(self._device), cut)
             release_memory(self._device)  # the other process needs it
             with contextlib.closing(result.stream.run(self._output)) as steps:
                 for job, failed in steps:
                     yield _step(job, result, failed and f"as a stream: {failed}")
 
     @property
-    def _streamed(self) -> list[tuple[MethodResults, SegmentConfig]]:
+    def _streamed(self) -> list[tuple[MethodResults, SegmentConfig, CutConfig]]:
         """The methods that `segment` has."""
-        own = [result for result in self.results if result.variant.method != "reference"]
-        return [(result, result.variant.config) for result in own if isinstance(result.variant.config, SegmentConfig)]
+        return [
+            (result, result.variant.config, result.variant.cut)
+            for result in self.results
+            if result.variant.method != "reference"
+            and isinstance(result.variant.config, SegmentConfig)
+            and result.variant.cut is not None
+        ]
 
     def score(self) -> None:
         """Compare what `run` wrote with the ground truth."""
@@ -210,7 +218,8 @@ class Benchmark:
                 here = [(result, curve) for result, curve in curves if curve.takes(name)]
                 image, unreadable = self._decode(job) if here else (None, None)
                 for result, curve in here:
-                    for failed in [unreadable] if image is None else curve.add(name, image):
+                    raw = OutputFolder(self._folder(result.variant)).result(job, "raw")
+                    for failed in [unreadable] if image is None else curve.add(name, image, raw):
                         yield _step(job, result, failed and f"in its curve: {failed}")
         finally:
             if curves:
@@ -293,6 +302,8 @@ class Benchmark:
             host, device = peak_memory(self._device)
             started = time.perf_counter()
             folder.mark()
+            if labelled.raw is not None:
+                folder.write(folder.result(job, "raw"), png(labelled.raw))
             folder.write(folder.result(job, "labels"), png(labelled.labels))
             colors = palette_colors(int(labelled.labels.max()) + 1)
             folder.write(folder.result(job, "color"), palette_png(labelled.labels, colors))

@@ -16,13 +16,14 @@ from ..baselines.iic import segment_by_iic
 from ..baselines.kmeans import segment_by_kmeans
 from ..baselines.settings import FelzenszwalbConfig, IicConfig, KMeansConfig, SuperpixelCnnConfig
 from ..baselines.superpixel_cnn import segment_by_superpixel_cnn
-from ..config import SegmentConfig
+from ..config import CutConfig, SegmentConfig
 from ..engine.device import resolve_device
 from ..engine.engine import Engine
 from ..errors import ImageError
 from ..method.reference import reference_segment
 from ..method.silhouette import silhouette_phase
 from ..regions.segments import number_by_area
+from ..regions.tidying import Labels, tidy
 from .variants import Variant
 
 MOST_LABELS = 1 << 16
@@ -33,7 +34,7 @@ MOST_LABELS = 1 << 16
 class Labelled:
     """The labels that a method gave one image, and what they cost."""
 
-    labels: NDArray[np.uint8] | NDArray[np.uint16]
+    labels: Labels
     """(H, W), 0..K-1 by falling area."""
     iterations: int | None
     """None for a method that does not count any."""
@@ -42,6 +43,8 @@ class Labelled:
     fused: bool | None = None
     captured: bool | None = None
     """As in `FitRecord`; None for a method without an engine."""
+    raw: Labels | None = None
+    """(H, W), as the network gave them, for methods of this tool."""
 
 
 Method = Callable[[NDArray[np.uint8]], Labelled]
@@ -61,7 +64,7 @@ def make_method(variant: Variant, device: str) -> Method:
         case SegmentConfig() if variant.method == "reference":
             return partial(_by_reference, config)
         case SegmentConfig():
-            return partial(_by_engine, Engine(config, device))
+            return partial(_by_engine, Engine(config, device), variant.cut or CutConfig())
         case KMeansConfig():
             return partial(_by_function, partial(segment_by_kmeans, **dataclasses.asdict(config)))
         case FelzenszwalbConfig():
@@ -72,14 +75,21 @@ def make_method(variant: Variant, device: str) -> Method:
             return partial(_by_function, partial(function, **options))
 
 
-def _by_engine(engine: Engine, image: NDArray[np.uint8]) -> Labelled:
+def _by_engine(engine: Engine, cut: CutConfig, image: NDArray[np.uint8]) -> Labelled:
     started = time.perf_counter()
     silhouette = engine.find_silhouette(image)
     found = time.perf_counter()
     result = engine.segment(image, silhouette)
+    segmented = time.perf_counter()
+    labels = tidy(result.labels, image, cut).labels
     fit = result.fit
-    stages = {"silhouette": found - started, "fit": fit.seconds, "label": result.seconds - fit.seconds}
-    return Labelled(result.labels, fit.iterations, stages, fit.fused, fit.captured)
+    stages = {
+        "silhouette": found - started,
+        "fit": fit.seconds,
+        "label": result.seconds - fit.seconds,
+        "merge": time.perf_counter() - segmented,
+    }
+    return Labelled(labels, fit.iterations, stages, fit.fused, fit.captured, result.labels)
 
 
 def _by_reference(config: SegmentConfig, image: NDArray[np.uint8]) -> Labelled:
@@ -93,7 +103,7 @@ def _by_reference(config: SegmentConfig, image: NDArray[np.uint8]) -> Labelled:
     result = reference_segment(image, config, threshold)
     labels = number_by_area(result.labels).labels
     stages = {"silhouette": found - started, "fit": time.perf_counter() - found}
-    return Labelled(labels, len(result.losses), stages)
+    return Labelled(labels, len(result.losses), stages, raw=labels)
 
 
 def _by_function(segment: Callable[[NDArray[np.uint8]], NDArray[np.int32]], image: NDArray[np.uint8]) -> Labelled:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -56,8 +57,8 @@ Point = dict[str, Any]
 """The ``setting``, and the usual metrics of all images there, as a JSON document has them."""
 
 
-Totals = Callable[[PairReader, Pair, NDArray[np.uint8]], Iterator[list[RegionTotals]]]
-"""The sums of one image, RGB (H, W, 3), at all settings, some at a step."""
+Totals = Callable[[PairReader, Pair, NDArray[np.uint8], Path], Iterator[list[RegionTotals]]]
+"""The sums of one image, RGB (H, W, 3), at all settings, some at a step; with the file of its raw labels."""
 
 
 class RegionCurve:
@@ -82,14 +83,15 @@ class RegionCurve:
         """Whether the image of that name can be added."""
         return name in self._pairs
 
-    def add(self, name: str, image: NDArray[np.uint8]) -> Iterator[str | None]:
+    def add(self, name: str, image: NDArray[np.uint8], raw: Path) -> Iterator[str | None]:
         """Score one more image, RGB (H, W, 3) uint8, in as many steps as `curve_steps` says.
 
         Each yields None, or why the image failed: that step is the last then, and the image has no part in the curve.
+        `raw` is the file of the image's labels as the network gave them, which methods of this tool have.
         """
         found: list[RegionTotals] = []
         try:
-            for part in self._totals(self._reader, self._pairs[name], image):
+            for part in self._totals(self._reader, self._pairs[name], image, raw):
                 found += part
                 if len(found) < len(self._set):
                     yield None
@@ -134,16 +136,20 @@ def make_curve(config: MethodConfig, evaluation: Evaluation) -> RegionCurve | No
             return None
 
 
-def _totals_of_hierarchy(reader: PairReader, pair: Pair, image: NDArray[np.uint8]) -> Iterator[list[RegionTotals]]:
-    """Every cut of the hierarchy over the labels that a method of this tool wrote."""
-    hierarchy = build_hierarchy(read_label_map(pair.prediction, reader.config.max_pixels), image)
+def _totals_of_hierarchy(
+    reader: PairReader, pair: Pair, image: NDArray[np.uint8], raw: Path
+) -> Iterator[list[RegionTotals]]:
+    """Every cut of the hierarchy over the raw labels that a method of this tool wrote."""
+    hierarchy = build_hierarchy(read_label_map(raw, reader.config.max_pixels), image)
     truths = reader.truths(pair.truth)
     ignore = reader.ignored_value(truths)
     fragments, truths = reader.sized(pair, hierarchy.fragments, truths)
     yield totals_of_cuts(hierarchy, fragments, [compared(truth, fragments, ignore) for truth in truths])[0]
 
 
-def _totals_of_felzenszwalb(reader: PairReader, pair: Pair, image: NDArray[np.uint8]) -> Iterator[list[RegionTotals]]:
+def _totals_of_felzenszwalb(
+    reader: PairReader, pair: Pair, image: NDArray[np.uint8], _: Path
+) -> Iterator[list[RegionTotals]]:
     """All of `FELZENSZWALB_CURVE`, whatever setting the labels were made with.
 
     The regions count as the method gives them. Some hang together by corners alone, and to split these, as `evaluate`

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..evaluation.headings import HEADINGS, Row, columns_of, written
@@ -81,7 +81,7 @@ class MethodResults:
         return {
             "name": self.variant.name,
             "method": self.variant.method,
-            "options": asdict(self.variant.config),
+            "options": self.variant.as_options(),
             "images": len(self.done),
             "failures": self.failures,
             "seconds": {**spread(run.seconds for run in runs), "total": sum(run.seconds for run in runs)},

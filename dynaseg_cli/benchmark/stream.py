@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory, TemporaryFile
 from typing import IO, Any
 
 from ..batch.stages import run_stream
-from ..config import BatchConfig, SegmentConfig, WeightsFile
+from ..config import BatchConfig, CutConfig, SegmentConfig, WeightsFile
 from ..engine.engine import Engine
 from ..errors import reason
 from ..files.output_folder import Job, OutputFolder
@@ -49,8 +49,9 @@ class Stream:
     device : cpu, cuda:N or mps.
     """
 
-    def __init__(self, config: SegmentConfig, jobs: Sequence[Job], device: str) -> None:
+    def __init__(self, config: SegmentConfig, jobs: Sequence[Job], device: str, cut: CutConfig | None = None) -> None:
         self._config = config
+        self._cut = cut or CutConfig()
         self._device = device
         self._uncounted = UNCOUNTED[_kind(device)]
         self._steps = steps_of_stream(len(jobs), device)
@@ -101,7 +102,8 @@ class Stream:
             ):
                 options = dataclasses.asdict(self._config)  # also of the file of weights in it
                 jobs = [(job.path, job.name) for job in self._jobs]
-                json.dump({"options": options, "device": self._device, "output": folder, "jobs": jobs}, request)
+                work = {"options": options, "cut": self._cut.as_options(), "jobs": jobs}
+                json.dump({**work, "device": self._device, "output": folder}, request)
                 request.seek(0)
                 self._started = time.monotonic()
                 with (
@@ -149,7 +151,8 @@ def main() -> None:
         if isinstance(options["weights"], dict):
             options["weights"] = WeightsFile(**options["weights"])
         engine = Engine(SegmentConfig(**options), request["device"])
-        for _, outcome in run_stream(jobs, OutputFolder(Path(request["output"])), BatchConfig(), engine):
+        folder, batch = OutputFolder(Path(request["output"])), BatchConfig(cut=CutConfig(**request["cut"]))
+        for _, outcome in run_stream(jobs, folder, batch, engine):
             finished = time.monotonic()
             host, device = peak_memory_of_process(engine.device)
             assert outcome is not None, "nobody else works in a temporary folder"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, get_args, get_type_hints
 
 from ..baselines.settings import FelzenszwalbConfig, IicConfig, KMeansConfig, SuperpixelCnnConfig
-from ..config import PRESETS, SegmentConfig, WeightsFile
+from ..config import PRESET_CUTS, PRESETS, CutConfig, SegmentConfig, WeightsFile
 from ..errors import UsageError
 from ..fields import read_value
 from ..files.weights import identify
@@ -34,6 +34,13 @@ class Variant:
     name: str
     method: str
     config: MethodConfig
+    cut: CutConfig | None = None
+    """How far regions are merged, for methods of this tool."""
+
+    def as_options(self) -> dict[str, Any]:
+        """The values as a JSON document has them."""
+        options = dataclasses.asdict(self.config)
+        return options if self.cut is None else {**options, **self.cut.as_options()}
 
 
 def parse_variants(text: str, iterations: int | None = None) -> list[Variant]:
@@ -60,24 +67,32 @@ def _parse(name: str, iterations: int | None) -> Variant:
     if method not in METHODS:
         raise UsageError(f"`methods`: there is no {method}; choose from {', '.join(METHODS)}")
     defaults = METHODS[method]
-    fields = {field.name for field in dataclasses.fields(defaults)}
+    kinds = get_type_hints(type(defaults))
+    fields, of_cut = {field.name for field in dataclasses.fields(defaults)}, set[str]()
     if isinstance(defaults, SegmentConfig):
         # The mode is the method's name, and every image is segmented by itself.
         fields -= {"mode", "fit", "epochs", "model", "refine"}
+        if method != "reference":
+            of_cut = {field.name for field in dataclasses.fields(CutConfig)}
+            kinds = {**kinds, **get_type_hints(CutConfig)}
     changes: dict[str, Any] = {}
     if iterations is not None and "iterations" in fields:
         changes["iterations"] = iterations
-    kinds = get_type_hints(type(defaults))
     try:
         for assignment in assignments:
             option, equals, value = assignment.partition("=")
             option = option.replace("-", "_")
-            if option not in fields or not equals:
-                raise UsageError(f"{assignment!r} is no option=value; its options are {', '.join(sorted(fields))}")
+            if option not in fields | of_cut or not equals:
+                known = ", ".join(sorted(fields | of_cut))
+                raise UsageError(f"{assignment!r} is no option=value; its options are {known}")
             is_file = WeightsFile in get_args(kinds[option]) and value != "random"
             changes[option] = identify(value, option) if is_file else read_value(option, value, kinds[option])
         if method == "reference" and changes.get("backbone", "cnn") != "cnn":
             raise UsageError("it is the literal loop of the cnn; scf and fsf have other backbones")
-        return Variant(name, method, dataclasses.replace(defaults, **changes))
+        cut = {option: changes.pop(option) for option in of_cut & changes.keys()}
+        config = dataclasses.replace(defaults, **changes)
+        if not isinstance(config, SegmentConfig):
+            return Variant(name, method, config)
+        return Variant(name, method, config, PRESET_CUTS["paper"] if method == "reference" else CutConfig(**cut))
     except UsageError as error:
         raise UsageError(f"`methods`: {method}: {error}") from None

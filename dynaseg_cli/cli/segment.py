@@ -15,6 +15,7 @@ from ..config import (
     METHOD,
     OUTPUT,
     PICTURES,
+    PRESET_CUTS,
     PRESETS,
     RUN,
     BatchConfig,
@@ -64,7 +65,7 @@ class Extras:
     preset: Preset = option(
         "default",
         "Starting point for all options; paper is the paper to the letter: full resolution, float32, p = q = 100, 1000"
-        " iterations, no convergence stop.",
+        " iterations, no convergence stop, raw labels.",
         METHOD,
     )
     classes: int | None = option(
@@ -85,8 +86,8 @@ OPTIONS = command_options(Places, SegmentConfig, CutConfig, WorkersConfig, Batch
 def segment(line: CommandLine) -> ExitCode:
     """Segment images without labels, training set or tuning.
 
-    Writes OUT/labels (raw labels, PNG), OUT/color (the same in a fixed palette) and OUT/stats (JSON), mirroring
-    INPUT's tree; with --regions, OUT/regions, too. Run it again to continue where it stopped.
+    Writes OUT/labels (PNG), OUT/color (the same in a fixed palette), OUT/overlay (on the photo) and OUT/stats
+    (JSON), mirroring INPUT's tree; with --regions, OUT/regions, too. Run it again to continue where it stopped.
     """
     from ..batch.planning import parse_shard, plan_batch
     from .segment_run import run_plan, show_plan
@@ -94,9 +95,10 @@ def segment(line: CommandLine) -> ExitCode:
     places, extras, shared = line.build(Places), line.build(Extras), line.build(Shared)
     config = _segment_config(line, extras)
     batch = line.given(BatchConfig, shard=lambda text: parse_shard(text, os.environ))
-    cut = line.given(CutConfig)
+    given_cut = line.given(CutConfig)
+    cut = CutConfig(**given_cut) if given_cut else PRESET_CUTS[extras.preset]
     workers = line.build(WorkersConfig)
-    batch["save"] = _products(batch, cut, record=extras.record)
+    batch["save"] = _products(batch, with_regions=bool(given_cut) and not cut.is_raw, record=extras.record)
     if places.null and places.files_from is None:
         raise UsageError("-0 applies to the list of --files-from: add that option")
     listed = [] if places.files_from is None else read_list("--files-from", places.files_from, null=places.null)
@@ -106,7 +108,7 @@ def segment(line: CommandLine) -> ExitCode:
         places.inputs,
         places.output or _default_output(places),
         config,
-        BatchConfig(**batch, cut=CutConfig(**cut)),
+        BatchConfig(**batch, cut=cut),
         list(map(Path, listed)),
     )
     if places.output is None and len(places.inputs) > 1 and not shared.quiet:
@@ -159,18 +161,13 @@ def _with_options_of(model: Path, given: dict[str, Any]) -> SegmentConfig:
     return dataclasses.replace(config, **given)
 
 
-def _products(batch: dict[str, Any], cut: dict[str, Any], *, record: bool) -> tuple[Product, ...]:
-    """The products to save. A requested cut adds regions, unless the products were listed."""
+def _products(batch: dict[str, Any], *, with_regions: bool, record: bool) -> tuple[Product, ...]:
+    """The products to save. A cut that was written adds regions, unless the products were listed."""
     products: list[Product] = [*batch.get("save", BatchConfig.save)]
     if record and "recording" not in products:
         products.append("recording")
-    if cut and "regions" not in products:
-        if "save" not in batch:
-            products.append("regions")
-        elif "overlay" not in products and not batch.get("report"):
-            raise UsageError(
-                f"`{min(cut)}` says where regions are cut, but `save` names neither regions nor overlay: add one"
-            )
+    if with_regions and "save" not in batch:
+        products.append("regions")
     return tuple(products)
 
 

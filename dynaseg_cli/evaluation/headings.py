@@ -18,6 +18,7 @@ HEADINGS = {
     "silhouette_seconds": "silhouette",
     "fit_seconds": "fit",
     "label_seconds": "label",
+    "merge_seconds": "merge",
     "write_seconds": "write",
     "host_gigabytes": "host GB",
     "device_gigabytes": "device GB",

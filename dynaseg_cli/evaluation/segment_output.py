@@ -8,11 +8,14 @@ from typing import Any, get_args
 
 from ..config import Product, Use
 from ..errors import DecodeError, UsageError
+from ..files.output_folder import KEPT_RAW_FOLDER
 from ..files.reading import read_file
 from ..files.user_files import RUN_NAME, is_output_folder
 
 PRODUCTS = get_args(Product)
 """Folders that `segment` writes below an output folder."""
+MAPS = (*get_args(Use), KEPT_RAW_FOLDER)
+"""Those of them that hold maps to score."""
 MOST_BYTES = 256 << 20
 """Limit on the size of a JSON file that `segment` wrote."""
 MOST_CLUSTERS = 1 << 16
@@ -27,8 +30,9 @@ def maps_folder(prediction: Path, use: Use) -> Path:
     UsageError
         If `segment` wrote it without these maps.
     """
-    maps = prediction / use
-    if maps.is_dir():
+    names: tuple[str, ...] = (use, KEPT_RAW_FOLDER) if use == "raw" else (use,)
+    maps = next((prediction / name for name in names if (prediction / name).is_dir()), None)
+    if maps is not None:
         return maps
     # Below the folder of the maps itself are the folders of the photos, which may be called anything.
     itself = prediction.resolve().name == use
@@ -48,7 +52,7 @@ def lies_in_output(path: Path) -> bool:
 def options_of_run(prediction: Path) -> dict[str, Any] | None:
     """The options that `segment` wrote these maps with; None if it did not."""
     here = prediction.resolve()
-    outputs = [here, *(folder.parent for folder in (here, *here.parents) if folder.name in get_args(Use))]
+    outputs = [here, *(folder.parent for folder in (here, *here.parents) if folder.name in MAPS)]
     found = (_read(folder / RUN_NAME, "options") for folder in outputs)
     return next((options for options in found if isinstance(options, dict)), None)
 
@@ -57,7 +61,7 @@ def silhouette_of_image(path: Path) -> int | None:
     """The number of clusters that the silhouette phase chose for the image of a map; None where that is not known."""
     here = path.absolute()
     for folder in here.parents:
-        if folder.name in get_args(Use):
+        if folder.name in MAPS:
             stats = folder.parent / "stats" / here.relative_to(folder).with_suffix(".json")
             k = _read(stats, "fit", "silhouette", "k")
             if isinstance(k, int) and not isinstance(k, bool) and 0 < k <= MOST_CLUSTERS:

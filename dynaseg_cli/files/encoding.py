@@ -1,4 +1,4 @@
-"""The content of result files: label maps and pictures as PNG or TIFF, documents as JSON."""
+"""The content of result files: label maps and pictures as PNG, TIFF or JPEG, documents as JSON."""
 
 from __future__ import annotations
 
@@ -14,6 +14,10 @@ from .writing import Content
 
 PNG_LEVEL = 3
 """zlib level: label maps hardly shrink further, and higher levels take several times as long."""
+JPEG_QUALITY = 90
+"""With colour at full resolution: lines and flat colours have no visible fringes."""
+JPEG_SIDE = 65_500
+"""Longest side in pixels of the JPEG files that libjpeg writes."""
 
 
 def png(image: NDArray[np.uint8] | NDArray[np.uint16]) -> Content:
@@ -28,6 +32,11 @@ def palette_png(labels: NDArray[np.uint8] | NDArray[np.uint16], colors: NDArray[
     image = Image.fromarray(labels).convert("P")
     image.putpalette(colors.tobytes())
     return _png(image)
+
+
+def jpeg(picture: NDArray[np.uint8]) -> Content:
+    """A JPEG of an (H, W, 3) uint8 RGB picture, whose sides are at most `JPEG_SIDE`."""
+    return partial(Image.fromarray(picture).save, format="JPEG", quality=JPEG_QUALITY, subsampling=0)
 
 
 def wide_tiff(labels: NDArray[np.int32]) -> Content:

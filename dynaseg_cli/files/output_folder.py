@@ -8,7 +8,7 @@ import json
 import os
 import secrets
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from contextlib import AbstractContextManager
 from pathlib import Path
 from stat import S_ISREG
@@ -55,17 +55,22 @@ class Job(NamedTuple):
 EXTENSIONS: dict[Product, str] = {
     "labels": ".png",
     "color": ".png",
-    "overlay": ".png",
+    "overlay": ".jpg",
     "regions": ".png",
     "hierarchy": ".png",
+    "raw": ".png",
     "recording": ".webp",
     "stats": ".json",
 }
 MANY_REGIONS = ".tif"
 """Extension of a map with more regions than 16 bits can number."""
+KEPT_RAW_FOLDER = ".raw"
+"""Holds the raw label maps that nobody asked for: another cut is made from them."""
+OLD_OVERLAY = ".png"
+"""Extension of overlays in earlier versions."""
 REPORT_FOLDER = "report"
 EXPORT_FOLDER = "export"
-FOLDERS = frozenset((*EXTENSIONS, REPORT_FOLDER, EXPORT_FOLDER))
+FOLDERS = frozenset((*EXTENSIONS, KEPT_RAW_FOLDER, REPORT_FOLDER, EXPORT_FOLDER))
 
 MODEL_NAME = "model.safetensors"
 CHECKPOINT_NAME = "model-unfinished.safetensors"
@@ -73,7 +78,10 @@ CLUSTERS_NAME = "clusters.json"
 REPORT_NAME = "report.html"
 FILES = frozenset((LOG_NAME, RUN_NAME, MODEL_NAME, CHECKPOINT_NAME, CLUSTERS_NAME, REPORT_NAME))
 
-_FOREIGN = "foreign"
+FOLDERS_OF_VERSION_1 = FOLDERS - {"raw", KEPT_RAW_FOLDER}
+"""Where results went before marks said so."""
+
+_FOREIGN, _FOLDERS = "foreign", "folders"
 
 
 class OutputFolder:
@@ -129,9 +137,25 @@ class OutputFolder:
         """The file that replaces ``result(job, "regions")`` when 16 bits cannot number the regions."""
         return self.path / "regions" / (job.name + MANY_REGIONS)
 
+    def kept_raw(self, job: Job) -> Path:
+        """The file that stands in for ``result(job, "raw")`` where that was not asked for."""
+        return self.path / KEPT_RAW_FOLDER / (job.name + EXTENSIONS["raw"])
+
+    def old_overlay(self, job: Job) -> Path:
+        """The file that ``result(job, "overlay")`` was in earlier versions."""
+        return self.path / "overlay" / (job.name + OLD_OVERLAY)
+
     def has(self, job: Job, product: Product) -> bool:
-        """Whether the file of a product exists."""
-        return self.result(job, product).is_file() or (product == "regions" and self.many_regions(job).is_file())
+        """Whether the file of a product exists, under the name that it has now or another one."""
+        others = {"regions": self.many_regions, "overlay": self.old_overlay}
+        if product in others and others[product](job).is_file():
+            return True
+        return self.result(job, product).is_file() and not (product == "raw" and self.raw_is_the_user_s)
+
+    @property
+    def raw_is_the_user_s(self) -> bool:
+        """Whether ``OUT/raw`` has files of the user: many people call the folder of their photos so."""
+        return any(name.startswith("raw/") for name in self.foreign_files())
 
     def write(self, path: Path, content: Content) -> None:
         """Create or replace a file of this folder atomically; raises OSError."""
@@ -154,7 +178,8 @@ class OutputFolder:
     def mark(self) -> None:
         """Create the folder if needed, and mark it as dynaseg's before anything else is written to it.
 
-        The mark lists the files that already lie where results go. They stay the user's for good.
+        The mark lists the files that already lie where results go. They stay the user's for good. The mark of an
+        earlier version, whose results went to fewer folders, gets those in the others.
 
         Raises
         ------
@@ -163,18 +188,23 @@ class OutputFolder:
         """
         self.path.mkdir(parents=True, exist_ok=True)
         mark = self.path / MARK
-        if mark.is_file():
+        outdated = mark.is_file()
+        if outdated and _read_mark(self.path).folders >= FOLDERS:
             return
-        content = json.dumps({"dynaseg": __version__, _FOREIGN: sorted(self.foreign_files())}) + "\n"
+        entries = {"dynaseg": __version__, _FOLDERS: sorted(FOLDERS), _FOREIGN: sorted(self.foreign_files())}
+        content = json.dumps(entries) + "\n"
         temporary = self.path / f"{MARK}-{secrets.token_hex(8)}.tmp"
         try:
             with temporary.open("x") as stream:
                 stream.write(content)
                 stream.flush()
                 os.fsync(stream.fileno())
-            # A link, not a rename: if two runs start at once, the first mark must stay, since the second may list
-            # results of the first.
-            os.link(temporary, mark)
+            if outdated:
+                temporary.replace(mark)
+            else:
+                # A link, not a rename: if two runs start at once, the first mark must stay, since the second may list
+                # results of the first.
+                os.link(temporary, mark)
         except FileExistsError:
             pass
         except OSError:
@@ -188,19 +218,21 @@ class OutputFolder:
     def foreign_files(self) -> frozenset[str]:
         """The user's files where results go, as `folded` paths below the folder; links to folders end with a slash.
 
-        In a folder that dynaseg wrote, these are the files that its mark lists. In any other folder, all files count.
+        In a folder that dynaseg wrote, these are the files that its mark lists. In any other folder, and where results
+        did not go when it was marked, all files count.
 
         Raises
         ------
         UsageError
             If the mark is damaged, so that they are not known.
         """
-        mark = self.path / MARK
-        if is_output_folder(self.path):
-            return _listed_in_mark(mark)
-        found = frozenset(map(folded, _where_results_go(self.path)))
+        mark = _read_mark(self.path)
+        if mark.folders >= FOLDERS:
+            return mark.foreign
+        found = frozenset(map(folded, _where_results_go(self.path, mark.folders)))
         # Another run may have started meanwhile. It marks the folder first: its results are never seen without a mark.
-        return _listed_in_mark(mark) if is_output_folder(self.path) else found
+        marked_since = _read_mark(self.path)
+        return marked_since.foreign if marked_since.folders >= FOLDERS else mark.foreign | found
 
     def refuse_foreign(self, targets: Iterable[str]) -> None:
         """Refuse to replace a user's files.
@@ -244,16 +276,31 @@ def folded(name: str) -> str:
 
 def is_result(real: Path) -> bool:
     """Whether a folder, given by its real path, is one that dynaseg writes results to, or lies in one."""
-    return any(
-        folded(real.relative_to(above).parts[0]) in FOLDERS and is_output_folder(above) for above in real.parents
-    )
+    return any(_is_written_to(above, folded(real.relative_to(above).parts[0])) for above in real.parents)
 
 
-def _listed_in_mark(mark: Path) -> frozenset[str]:
+def _is_written_to(output: Path, folder: str) -> bool:
+    if folder not in FOLDERS or not is_output_folder(output):
+        return False
+    return folder != "raw" or not OutputFolder(output).raw_is_the_user_s
+
+
+class _Mark(NamedTuple):
+    foreign: frozenset[str]
+    folders: frozenset[str]
+    """Where results went when the output folder was marked; empty if it was not."""
+
+
+def _read_mark(output: Path) -> _Mark:
+    if not is_output_folder(output):
+        return _Mark(frozenset(), frozenset())
+    mark = output / MARK
     try:
-        return frozenset(map(str, json.loads(mark.read_bytes())[_FOREIGN]))
+        entries = json.loads(mark.read_bytes())
+        foreign = frozenset(map(str, entries[_FOREIGN]))
+        return _Mark(foreign, frozenset(map(str, entries.get(_FOLDERS, FOLDERS_OF_VERSION_1))))
     except FileNotFoundError:  # earlier versions left none
-        return frozenset()
+        return _Mark(frozenset(), FOLDERS_OF_VERSION_1)
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         raise UsageError(
             f"{mark} is damaged: it says which files of {mark.parent} must not be replaced; choose another `output`"
@@ -261,15 +308,16 @@ def _listed_in_mark(mark: Path) -> frozenset[str]:
         ) from None
 
 
-def _where_results_go(output: Path) -> Iterator[str]:
+def _where_results_go(output: Path, known: Set[str]) -> Iterator[str]:
+    """The files in folders of results that are not `known`; and files of runs, if none is."""
     try:
         names = os.listdir(output)  # noqa: PTH208 - text
     except OSError:  # not there; or unusable, which is reported elsewhere
         return
     for name in names:
-        if folded(name) in FOLDERS:
+        if folded(name) in FOLDERS - known:
             yield from _below(output, name)
-        elif folded(name) in FILES and not (output / name).is_dir() and not _is_empty(output / name):
+        elif not known and folded(name) in FILES and not (output / name).is_dir() and not _is_empty(output / name):
             yield name
 
 

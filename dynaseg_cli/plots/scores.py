@@ -111,7 +111,7 @@ def draw_classes(axes: Axes, classes: Sequence[ClassScore], num_things: int | No
 
 def _count_panels(evaluation: Evaluation) -> dict[str, Panel]:
     """Labels beside the ground truth, and clusters that the silhouette phase chose, where `segment` has left them."""
-    use = "regions" if evaluation.config.use == "hierarchy" else evaluation.config.use
+    use = {"hierarchy": "regions", "raw": "labels"}.get(evaluation.config.use, evaluation.config.use)
     counts = dict(evaluation.label_counts())
     ks = {
         pair.name: k

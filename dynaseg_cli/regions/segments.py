@@ -92,6 +92,20 @@ def areas_and_colors(
     return areas, np.rint(sums / np.maximum(areas, 1)[:, None]).astype(np.uint8)
 
 
+def touching_pairs(segments: NDArray[np.int32]) -> NDArray[np.int64]:
+    """(P, 2) the pairs of the segments 0..S-1 of an (H, W) map that share a boundary, smaller number first, rising."""
+    count = int(segments.max()) + 1
+    found = [np.empty(0, dtype=np.int64)]
+    for top in range(0, len(segments), rows := max(BAND_PIXELS // segments.shape[1], 1)):
+        band = segments[top : top + rows + 1]
+        for ones, others in ((band[:, :-1], band[:, 1:]), (band[:-1], band[1:])):
+            differ = ones != others
+            first, second = np.sort([ones[differ], others[differ]], axis=0).astype(np.int64)
+            found.append(np.unique(first * count + second))
+    keys = np.unique(np.concatenate(found))
+    return np.stack([keys // count, keys % count], axis=1)
+
+
 def number_by_area(raw: NDArray[np.integer], kept: Sequence[int] = ()) -> Numbered:
     """Renumber the labels of an (H, W) map of small non-negative integers to 0..K-1 by falling area.
 

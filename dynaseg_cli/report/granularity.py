@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..config import COMMON_GRANULARITY
+from ..config import CutConfig
 from ..regions.hierarchy import STRONGEST, Hierarchy
 from ..regions.segments import areas_and_colors
 from .thumbnail import shrunk_map
@@ -68,9 +68,9 @@ def step_of(strength: NDArray[np.integer]) -> NDArray[np.intp]:
 
 def _start(cut: dict[str, Any], regions: list[int]) -> int:
     """The step at which the slider shows the regions that were cut, or the nearest."""
-    if isinstance(cut["regions"], int):
+    granularity = CutConfig(**cut).common_granularity
+    if granularity is None:
         return min(range(STEPS + 1), key=lambda step: abs(regions[step] - cut["regions"]))
-    granularity = COMMON_GRANULARITY if cut["granularity"] is None else cut["granularity"]
     return round(granularity * STEPS)
 
 

@@ -23,22 +23,25 @@ from dynaseg_cli import BatchConfig, CutConfig, Engine, read_hierarchy
 from dynaseg_cli.batch import products, stages
 from dynaseg_cli.batch.outcomes import Outcome
 from dynaseg_cli.batch.planning import plan_batch
-from dynaseg_cli.batch.products import Products, cut_regions
+from dynaseg_cli.batch.products import Products
 from dynaseg_cli.batch.report_files import ReportEntry
 from dynaseg_cli.batch.stages import run_stream
 from dynaseg_cli.config import Colors, Product
-from dynaseg_cli.files.encoding import png
+from dynaseg_cli.engine.segmentation import FitRecord, Segmentation
+from dynaseg_cli.errors import UsageError
+from dynaseg_cli.files.encoding import JPEG_SIDE, jpeg, png
 from dynaseg_cli.files.output_folder import Job, OutputFolder
 from dynaseg_cli.files.user_files import MARK
 from dynaseg_cli.files.writing import write_atomically
 from dynaseg_cli.pictures.overlay import overlay
 from dynaseg_cli.pictures.palette import label_palette
 from dynaseg_cli.regions.hierarchy import Hierarchy
-from dynaseg_cli.regions.segments import connected_regions
+from dynaseg_cli.regions.segments import connected_regions, number_by_area
+from dynaseg_cli.regions.tidying import cut_regions, tidied_labels
 
 SCHEMA = json.loads((Path(stages.__file__).parent / "stats.schema.json").read_text())
-ALL: tuple[Product, ...] = ("labels", "color", "stats", "overlay", "regions", "hierarchy")
-"""All that can be made of labels."""
+ALL: tuple[Product, ...] = ("labels", "color", "stats", "overlay", "regions", "hierarchy", "raw")
+"""All that can be made of raw labels."""
 REGIONS: tuple[Product, ...] = ("labels", "color", "stats", "regions")
 
 
@@ -101,37 +104,159 @@ def no_network(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "find_silhouette", refuse)
 
 
-def test_regions_and_hierarchy_are_written_and_agree(engine: Engine, photos: Path, out: Path) -> None:
-    assert statuses(run(engine, photos, out, save=ALL)) == ["done", "done"]
+@pytest.mark.parametrize(
+    "cut", [CutConfig(), CutConfig(regions=3), CutConfig(granularity=0.9), CutConfig(regions="fine")]
+)
+def test_labels_regions_and_hierarchy_agree(engine: Engine, photos: Path, out: Path, cut: CutConfig) -> None:
+    assert statuses(run(engine, photos, out, cut, save=ALL)) == ["done", "done"]
     for name in ("a", "sub/b"):
-        labels, regions = read_pixels(out / f"labels/{name}.png"), read_pixels(out / f"regions/{name}.png")
+        raw, labels, regions = (read_pixels(out / f"{product}/{name}.png") for product in ("raw", "labels", "regions"))
+        np.testing.assert_array_equal(raw, engine.segment(read_pixels(photos / f"{name}.png")).labels)
         assert regions.dtype == np.uint16
         assert (np.diff(np.bincount(regions.reshape(-1))) <= 0).all()
         np.testing.assert_array_equal(connected_regions(regions).max(), regions.max())
         hierarchy = read_hierarchy(out / f"hierarchy/{name}.png")
-        np.testing.assert_array_equal(hierarchy.fragments, connected_regions(labels))
-        np.testing.assert_array_equal(hierarchy.cut(), regions)
+        np.testing.assert_array_equal(cut_regions(hierarchy, cut), regions)
+        tidied = number_by_area(tidied_labels(raw, regions.astype(np.int32)))
+        np.testing.assert_array_equal(labels, tidied.labels)
         stats = stats_of(out, name)
-        assert stats["cut"] == {"regions": "auto", "granularity": None}
+        assert stats["cut"] == cut.as_options()
+        assert (stats["num_labels"], stats["raw_labels"]) == (tidied.count, len(np.unique(raw)))
+        assert [entry["pixels"] for entry in stats["clusters"]] == np.bincount(labels.reshape(-1)).tolist()
         assert [entry["pixels"] for entry in stats["regions"]] == np.bincount(regions.reshape(-1)).tolist()
         assert {(entry["granularity"], entry["regions"]) for entry in stats["levels"]} == set(hierarchy.levels())
 
 
-@pytest.mark.parametrize(
-    ("save", "keys"),
-    [
-        (("labels", "stats"), set()),
-        (("labels", "stats", "hierarchy"), {"levels"}),
-        (("labels", "stats", "regions"), {"levels", "cut", "regions"}),
-        (("labels", "stats", "overlay"), {"levels", "cut", "regions"}),
-    ],
-)
-def test_stats_tell_of_what_is_saved(
-    engine: Engine, photos: Path, out: Path, save: tuple[Product, ...], keys: set[str]
+@pytest.mark.parametrize("cut", [CutConfig(regions="raw"), CutConfig(granularity=1.0)])
+def test_raw_cut_leaves_the_labels_of_the_network(engine: Engine, photos: Path, out: Path, cut: CutConfig) -> None:
+    run(engine, photos, out, cut, save=("labels", "stats", "regions", "overlay", "raw"))
+    raw, labels, regions = (read_pixels(out / f"{product}/a.png") for product in ("raw", "labels", "regions"))
+    np.testing.assert_array_equal(labels, engine.segment(read_pixels(photos / "a.png")).labels)
+    np.testing.assert_array_equal(raw, labels)
+    parts = connected_regions(labels)
+    assert len(np.unique(parts * 65536 + regions)) == parts.max() + 1 == regions.max() + 1
+    assert len(stats_of(out)["regions"]) == regions.max() + 1
+    assert "levels" not in stats_of(out), "no hierarchy is needed"
+
+
+@pytest.mark.parametrize("save", [("labels", "stats"), ("color", "stats", "hierarchy"), ("stats", "overlay", "raw")])
+def test_raw_labels_are_kept_and_nothing_else_that_nobody_asked_for(
+    engine: Engine, photos: Path, out: Path, save: tuple[Product, ...]
 ) -> None:
     run(engine, photos, out, save=save)
-    assert {"levels", "cut", "regions"} & stats_of(out).keys() == keys
-    assert {path.name for path in out.iterdir()} == {*save, "outcomes.jsonl", MARK}
+    kept = () if "raw" in save else (".raw",)
+    assert {path.name for path in out.iterdir()} == {*save, *kept, "outcomes.jsonl", MARK}
+    assert {"levels", "cut", "regions"} <= stats_of(out).keys()
+
+
+def test_without_statistics_nothing_is_kept_for_later(engine: Engine, photos: Path, out: Path) -> None:
+    run(engine, photos, out, save=("labels",))
+    assert {path.name for path in out.iterdir()} == {"labels", "outcomes.jsonl", MARK}
+
+
+@pytest.mark.usefixtures("no_network")
+def test_raw_labels_that_are_asked_for_later_take_no_network(photos: Path, out: Path, engine: Engine) -> None:
+    run(Engine(TINY, "cpu"), photos, out)
+    kept = files_below(out / ".raw")
+    outcomes = run(engine, photos, out, save=("labels", "color", "stats", "overlay", "raw"))
+    assert [outcome.segmented for outcome in outcomes] == [False, False]
+    assert files_below(out / "raw") == kept
+    assert files_below(out / ".raw") == {}
+    run(engine, photos, out, CutConfig(regions=2))
+    assert files_below(out / "raw") == kept, "they serve for the next cut"
+
+
+def test_kept_raw_labels_of_a_photo_that_is_redone_are_its_own(engine: Engine, photos: Path, out: Path) -> None:
+    run(engine, photos, out)
+    other = Engine(replace(TINY, seed=5), "cpu")
+    run(other, photos, out, overwrite=True)
+    np.testing.assert_array_equal(read_pixels(out / ".raw/a.png"), other.segment(read_pixels(photos / "a.png")).labels)
+
+
+def to_version_1(out: Path, *, overlay: bool = True) -> None:
+    """Turn results of the cut `raw` to what the first version wrote."""
+    shutil.rmtree(out / ".raw", ignore_errors=True)
+    for path in out.glob("stats/**/*.json"):
+        stats = json.loads(path.read_text())
+        assert stats.pop("raw_labels") == stats["num_labels"]
+        stats["schema_version"] = 1
+        for name in ("cut", "regions"):
+            del stats[name]
+        path.write_text(json.dumps(stats))
+    for path in out.glob("overlay/**/*.jpg"):
+        path.rename(path.with_suffix(".png"))
+
+
+@pytest.mark.usefixtures("no_network")
+@pytest.mark.parametrize("cut", [CutConfig(), CutConfig(regions=3), CutConfig(regions="raw")])
+@pytest.mark.parametrize("save", [BatchConfig.save, ("stats", "color"), ALL])
+def test_results_of_version_1_are_cut_without_the_network(
+    photos: Path, out: Path, engine: Engine, cut: CutConfig, save: tuple[Product, ...]
+) -> None:
+    run(Engine(TINY, "cpu"), photos, out, CutConfig(regions="raw"))
+    before = files_below(out / "labels")
+    to_version_1(out)
+    outcomes = run(engine, photos, out, cut, save=save)
+    assert [(outcome.status, outcome.segmented) for outcome in outcomes] == [("done", False)] * 2
+    assert files_below(out / ("raw" if "raw" in save else ".raw")) == before
+    everything = tuple(dict.fromkeys((*BatchConfig.save, *save)))
+    run(Engine(TINY, "cpu"), photos, out.parent / "fresh", cut, save=everything)
+    assert written(out) == written(out.parent / "fresh")
+    assert not list(out.glob("overlay/**/*.png")), "there is one overlay an image"
+    assert statuses(run(engine, photos, out, cut, save=save)) == ["skipped", "skipped"]
+
+
+@pytest.mark.usefixtures("no_network")
+@pytest.mark.parametrize("step", range(12))
+def test_results_of_version_1_survive_a_kill(photos: Path, out: Path, engine: Engine, step: int) -> None:
+    run(Engine(TINY, "cpu"), photos, out, CutConfig(regions="raw"))
+    before = files_below(out / "labels")
+    to_version_1(out)
+    with pytest.MonkeyPatch.context() as patch, contextlib.suppress(_KilledError):
+        killed_at(patch, step)
+        run(engine, photos, out)
+    assert [outcome.segmented for outcome in run(engine, photos, out) if outcome.status == "done"] in (
+        [],
+        [False],
+        [False, False],
+    )
+    assert files_below(out / ".raw") == before
+    run(Engine(TINY, "cpu"), photos, out.parent / "fresh")
+    assert written(out) == written(out.parent / "fresh")
+
+
+def test_an_overlay_of_the_user_stays(engine: Engine, photos: Path, out: Path) -> None:
+    theirs = out / "overlay/a.png"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_bytes(b"theirs")
+    for save in (("overlay",), ("labels",)):
+        with pytest.raises(UsageError, match=r"overlay/a\.png exists and was not written by dynaseg"):
+            run(engine, photos, out, save=save, overwrite=True)
+    assert theirs.read_bytes() == b"theirs"
+
+
+@pytest.mark.parametrize(("width", "height"), [(JPEG_SIDE + 1, 1), (1, JPEG_SIDE), (1, 2 * JPEG_SIDE + 1)])
+def test_overlay_is_as_large_as_its_format_allows(tmp_path: Path, width: int, height: int) -> None:
+    job, folder = Job("strip.png", "strip"), OutputFolder(tmp_path)
+    regions = np.zeros((height, width), dtype=np.int32)
+    image = np.zeros((height, width, 3), dtype=np.uint8)
+    Products(job, folder, BatchConfig())._write_overlay(image, regions, np.zeros((1, 3), dtype=np.uint8))
+    longest = max(read_pixels(tmp_path / "overlay/strip.jpg").shape)
+    assert longest == -(-max(width, height) // -(-max(width, height) // JPEG_SIDE)) <= JPEG_SIDE
+
+
+def test_labels_of_a_folder_keep_their_numbers(photos: Path, tmp_path: Path) -> None:
+    job, folder = Job("photo.png", "photo"), OutputFolder(tmp_path)
+    raw = np.full((20, 24), 7, dtype=np.uint8)
+    raw[:, 12:] = 3
+    raw[4, 5] = 20  # a speck
+    image = read_pixels(photos / "a.png")
+    image[:] = raw[..., None] * 10
+    fit = {"options": {"fit": "folder"}, "source": {"width": 24, "height": 20}}
+    segmentation = Segmentation(raw, 3, np.arange(27, dtype=np.int32), FitRecord(3, "float32"), 0.0)
+    Products(job, folder, BatchConfig(cut=CutConfig(regions=2))).write(segmentation, image, fit)
+    assert np.unique(read_pixels(tmp_path / "labels/photo.png")).tolist() == [3, 7]
+    np.testing.assert_array_equal(read_pixels(tmp_path / ".raw/photo.png"), raw)
 
 
 @pytest.mark.parametrize("colors", ["palette", "mean"])
@@ -147,7 +272,8 @@ def test_pictures_are_in_the_colours_that_the_statistics_tell(
     np.testing.assert_array_equal(read_pixels(out / "color/a.png", "RGB"), table[read_pixels(out / "labels/a.png")])
     of_region = table[[entry["label"] for entry in stats["regions"]]]
     laid = overlay(read_pixels(photos / "a.png"), read_pixels(out / "regions/a.png").astype(int), of_region)
-    np.testing.assert_array_equal(read_pixels(out / "overlay/a.png"), laid)
+    write_atomically(out.parent / "laid.jpg", jpeg(laid))
+    assert (out / "overlay/a.jpg").read_bytes() == (out.parent / "laid.jpg").read_bytes()
 
 
 def means_of(stats: dict[str, Any]) -> NDArray[np.float64]:
@@ -161,8 +287,8 @@ def test_other_colours_take_no_network_and_give_what_a_fresh_run_does(
     cut = CutConfig(regions=4)
     run(Engine(TINY, "cpu"), photos, tmp_path / "fresh", cut, save=ALL, colors="mean", report=True)
     run(Engine(TINY, "cpu"), photos, tmp_path / "out", cut, save=ALL, report=True)
-    colored = ("labels", "color", "stats")  # what is not asked for follows, with regions as they are
-    outcomes = run(engine, photos, tmp_path / "out", save=colored, colors="mean")
+    colored = ("labels", "color", "stats")  # what is not asked for follows
+    outcomes = run(engine, photos, tmp_path / "out", cut, save=colored, colors="mean")
     assert [(outcome.status, outcome.segmented) for outcome in outcomes] == [("done", False)] * 2
     assert written(tmp_path / "out") == written(tmp_path / "fresh")
     assert statuses(run(engine, photos, tmp_path / "out", cut, save=ALL, colors="mean")) == ["skipped", "skipped"]
@@ -174,66 +300,44 @@ def test_colours_that_are_not_asked_for_stay_as_they_are(photos: Path, out: Path
     before = written(out)
     assert statuses(run(engine, photos, out, save=("labels", "stats"))) == ["skipped", "skipped"]
     assert statuses(run(engine, photos, out, save=("labels", "stats", "hierarchy"))) == ["done", "done"]
-    after = written(out)
-    assert after["color/a.png"] == before["color/a.png"]
-    assert stats_of(out)["colors"] == "mean"
+    assert {name: written(out)[name] for name in before} == before
+    assert statuses(run(engine, photos, out, CutConfig(regions=2), save=("labels", "stats"))) == ["done", "done"]
+    assert stats_of(out)["colors"] == "mean", "the pictures that are there follow the cut"
+    run(Engine(TINY, "cpu"), photos, out.parent / "fresh", CutConfig(regions=2), colors="mean")
+    shutil.rmtree(out / "hierarchy")
+    assert written(out) == written(out.parent / "fresh")
 
 
-def test_other_colours_that_cannot_be_written_leave_the_labels_complete_and_the_colours_not(
-    engine: Engine, photos: Path, out: Path
+def disk_full(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("options", [{"colors": "mean"}, {"cut": CutConfig(regions=3)}])
+@pytest.mark.parametrize("failing", ["jpeg", "palette_png"])
+def test_pictures_that_cannot_be_written_leave_the_raw_labels_to_go_on_from(
+    engine: Engine, photos: Path, out: Path, options: dict[str, Any], failing: str
 ) -> None:
     run(engine, photos, out, save=ALL)
-
-    def disk_full(*_: object, **__: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(products, "png", disk_full)
-        assert statuses(run(engine, photos, out, save=ALL, colors="mean")) == ["failed", "failed"]
+        patch.setattr(products, failing, disk_full)
+        assert statuses(run(engine, photos, out, save=ALL, **options)) == ["failed", "failed"]
     stats = json.loads((out / "stats/a.json").read_text())
-    assert "colors" not in stats
-    assert "cut" in stats
-    assert statuses(run(engine, photos, out, save=("labels", "stats", "regions"))) == ["skipped", "skipped"]
-    assert statuses(run(engine, photos, out, save=ALL)) == ["done", "done"]
+    assert not {"cut", "num_labels", "colors", "clusters", "levels", "regions"} & stats.keys()
+    outcomes = run(engine, photos, out, save=("labels", "stats"))
+    assert [(outcome.status, outcome.segmented) for outcome in outcomes] == [("done", False)] * 2
     fresh = out.parent / "fresh"
     run(engine, photos, fresh, save=ALL)
     assert written(out) == written(fresh)
 
 
-def test_colours_that_were_not_finished_are_finished_by_whatever_comes_next(
-    engine: Engine, photos: Path, out: Path
-) -> None:
-    run(engine, photos, out)
-
-    def disk_full(*_: object, **__: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(products, "palette_png", disk_full)
-        assert statuses(run(engine, photos, out, colors="mean")) == ["failed", "failed"]
-    assert statuses(run(engine, photos, out, save=("labels", "stats", "hierarchy"), colors="mean")) == ["done", "done"]
-    assert stats_of(out)["colors"] == "mean"
-    run(engine, photos, out.parent / "fresh", save=("labels", "color", "stats", "hierarchy"), colors="mean")
-    assert written(out) == written(out.parent / "fresh")
-
-
 @pytest.mark.usefixtures("no_network")
-@pytest.mark.parametrize("asked", [{"report": True}, {"save": ("labels", "stats", "overlay")}])
-def test_what_shows_regions_shows_those_that_are_there(
-    photos: Path, out: Path, engine: Engine, asked: dict[str, Any]
-) -> None:
-    cut = CutConfig(regions=4)
-    run(Engine(TINY, "cpu"), photos, out, cut, save=REGIONS)
-    before = written(out)
+@pytest.mark.parametrize("asked", [{"report": True}, {"save": ("labels", "stats")}, {"save": ("stats", "regions")}])
+def test_everything_that_is_there_follows_the_cut(photos: Path, out: Path, engine: Engine, asked: Any) -> None:
+    run(Engine(TINY, "cpu"), photos, out, CutConfig(regions=4), save=ALL)
     assert statuses(run(engine, photos, out, **asked)) == ["done", "done"]
-    after = written(out)
-    assert {name: after[name] for name in before} == before
     assert statuses(run(engine, photos, out, **asked)) == ["skipped", "skipped"]
-    run(engine, photos, out, CutConfig(regions=2), **asked)
-    assert stats_of(out)["cut"] == CutConfig(regions=2).as_options()
-    assert read_pixels(out / "regions/a.png").max() == 1
-    run(engine, photos, out, **{**asked, "save": ("labels", "stats", "regions")})
-    assert stats_of(out)["cut"] == CutConfig().as_options()
+    run(Engine(TINY, "cpu"), photos, out.parent / "fresh", save=ALL, report="report" in asked)
+    assert written(out) == written(out.parent / "fresh")
 
 
 def test_thumbnail_that_is_gone_is_made_again(engine: Engine, photos: Path, out: Path) -> None:
@@ -257,6 +361,22 @@ def test_recording_shows_the_iterations_and_changes_nothing_else(engine: Engine,
     assert statuses(run(engine, photos, out, save=(*ALL, "recording"))) == ["skipped", "skipped"]
 
 
+@pytest.mark.parametrize("cut", [CutConfig(regions="raw"), CutConfig(regions=1)])
+def test_recording_ends_with_the_labels_as_they_were_cut(
+    engine: Engine, photos: Path, out: Path, cut: CutConfig
+) -> None:
+    run(engine, photos, out, save=("labels", "stats", "recording"))
+    outcomes = run(engine, photos, out, cut, save=("labels", "stats"))
+    assert [outcome.segmented for outcome in outcomes] == [True, True], "the frames are gone"
+    run(engine, photos, out.parent / "fresh", cut, save=("labels", "stats", "recording"))
+    assert written(out) == written(out.parent / "fresh")
+    with Image.open(out / "recording/a.webp") as recording:
+        recording.seek(recording.n_frames - 1)
+        right = np.array(recording.convert("RGB"))[: 480 * 20 // 24, -480:]
+    shown = {tuple(color) for color in right[5:-5, 5:-5].reshape(-1, 3).tolist()}
+    assert {tuple(entry["color"]) for entry in stats_of(out)["clusters"]} == shown
+
+
 def test_recording_that_is_asked_for_later_takes_the_network_and_gives_the_same_labels(
     engine: Engine, photos: Path, out: Path
 ) -> None:
@@ -271,42 +391,14 @@ def test_recording_that_is_asked_for_later_takes_the_network_and_gives_the_same_
     assert written(out)["recording/a.webp"] != after["recording/a.webp"]
 
 
-def test_regions_that_are_there_stay_as_they_were_cut_when_a_recording_is_asked_for(
-    engine: Engine, photos: Path, out: Path
-) -> None:
-    run(engine, photos, out, CutConfig(regions=3), save=ALL)
-    before = written(out)
-    outcomes = run(engine, photos, out, save=("labels", "color", "stats", "recording"))
-    assert [outcome.segmented for outcome in outcomes] == [True, True]
-    after = written(out)
-    assert {name: after[name] for name in before} == before
-
-
 def test_recording_that_is_there_changes_its_colours_with_the_other_pictures(
     engine: Engine, photos: Path, out: Path
 ) -> None:
-    save: tuple[Product, ...] = ("labels", "color", "stats", "recording")
+    save: tuple[Product, ...] = (*BatchConfig.save, "recording")
     run(engine, photos, out, save=save)
     assert statuses(run(engine, photos, out, colors="mean")) == ["done", "done"]
     assert statuses(run(engine, photos, out, save=save, colors="mean")) == ["skipped", "skipped"]
     run(engine, photos, out.parent / "fresh", save=save, colors="mean")
-    assert written(out) == written(out.parent / "fresh")
-
-
-def test_regions_of_a_cut_that_was_not_finished_are_cut_anew_with_the_first_thing_that_is(
-    engine: Engine, photos: Path, out: Path
-) -> None:
-    run(engine, photos, out, CutConfig(regions=3), save=ALL)
-
-    def disk_full(*_: object, **__: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(products, "png", disk_full)
-        assert statuses(run(engine, photos, out, CutConfig(regions=5), save=REGIONS)) == ["failed", "failed"]
-    assert statuses(run(engine, photos, out, save=("labels", "stats", "color"), colors="mean")) == ["done", "done"]
-    assert stats_of(out)["cut"] == CutConfig().as_options(), "the overlay was made anew, and is cut somehow"
-    run(engine, photos, out.parent / "fresh", save=ALL, colors="mean")
     assert written(out) == written(out.parent / "fresh")
 
 
@@ -374,18 +466,6 @@ def test_what_is_asked_for_later_is_made_of_the_labels(photos: Path, tmp_path: P
 
 
 @pytest.mark.usefixtures("no_network")
-def test_regions_that_are_not_asked_for_stay_as_they_are(photos: Path, out: Path, engine: Engine) -> None:
-    cut = CutConfig(regions=4)
-    run(Engine(TINY, "cpu"), photos, out, cut, save=REGIONS)
-    before = written(out)
-    assert statuses(run(engine, photos, out, save=("labels", "color", "stats"))) == ["skipped", "skipped"]
-    assert statuses(run(engine, photos, out, save=("labels", "stats", "hierarchy"))) == ["done", "done"]
-    after = written(out)
-    assert {name: after[name] for name in before} == before
-    assert statuses(run(engine, photos, out, cut, save=REGIONS)) == ["skipped", "skipped"]
-
-
-@pytest.mark.usefixtures("no_network")
 def test_a_hierarchy_on_disk_is_what_is_cut(photos: Path, out: Path, engine: Engine) -> None:
     run(Engine(TINY, "cpu"), photos, out, save=ALL)
     path = out / "hierarchy/a.png"
@@ -407,8 +487,8 @@ def test_a_damaged_hierarchy_is_built_again(photos: Path, out: Path, engine: Eng
     assert written(out) == before
 
 
-def damage_labels(out: Path, how: str) -> None:
-    path = out / "labels/a.png"
+def damage(out: Path, how: str) -> None:
+    path = out / ".raw/a.png"
     if how == "lost":
         path.unlink()
     elif how == "truncated":
@@ -418,18 +498,15 @@ def damage_labels(out: Path, how: str) -> None:
     elif how == "other labels":
         write_atomically(path, png(read_pixels(path) // 2))
     else:
-        path.unlink()
-        path.mkdir()
-        path.rmdir()
         (out / "stats/a.json").write_text(json.dumps({**stats_of(out), "fit": None}))
 
 
 @pytest.mark.parametrize("how", ["lost", "truncated", "other size", "other labels", "no fit"])
-def test_labels_that_are_not_as_they_were_written_are_made_anew(
+def test_raw_labels_that_are_not_as_they_were_written_are_made_anew(
     engine: Engine, photos: Path, out: Path, how: str
 ) -> None:
     run(engine, photos, out, save=REGIONS)
-    damage_labels(out, how)
+    damage(out, how)
     first, second = run(engine, photos, out, CutConfig(regions=3), save=REGIONS)
     assert (first.segmented, second.segmented) == (True, False)
     fresh = out.parent / "fresh"
@@ -438,17 +515,16 @@ def test_labels_that_are_not_as_they_were_written_are_made_anew(
 
 
 @pytest.mark.usefixtures("no_network")
-def test_labels_with_gaps_between_them_serve_again(photos: Path, out: Path, engine: Engine) -> None:
-    run(Engine(TINY, "cpu"), photos, out)
-    path = out / "labels/a.png"
-    labels = read_pixels(path)
-    values = np.array([7, 250, 3, 9, 40, 41, 100, 0], dtype=np.uint8)[: labels.max() + 1]
-    write_atomically(path, png(values[labels]))
-    stats = stats_of(out)
-    assert run(engine, photos, out, save=ALL)[0].num_labels == len(values)
-    assert {entry["label"] for entry in stats_of(out)["regions"]} <= set(values.tolist())
-    np.testing.assert_array_equal(read_pixels(path), values[labels])
-    assert stats_of(out)["num_labels"] == stats["num_labels"]
+def test_raw_labels_with_gaps_between_them_serve_again(photos: Path, out: Path, engine: Engine) -> None:
+    run(Engine(TINY, "cpu"), photos, out, CutConfig(regions="raw"))
+    path = out / ".raw/a.png"
+    raw = read_pixels(path)
+    values = np.array([7, 250, 3, 9, 40, 41, 100, 0], dtype=np.uint8)[: raw.max() + 1]
+    write_atomically(path, png(values[raw]))
+    (out / "labels/a.png").unlink()
+    run(engine, photos, out, CutConfig(regions="raw"))
+    np.testing.assert_array_equal(read_pixels(out / "labels/a.png"), values[raw])
+    assert {entry["label"] for entry in stats_of(out)["clusters"]} == set(values.tolist())
 
 
 def test_all_files_of_an_image_that_is_redone_are_of_one_segmentation(engine: Engine, photos: Path, out: Path) -> None:
@@ -458,24 +534,6 @@ def test_all_files_of_an_image_that_is_redone_are_of_one_segmentation(engine: En
     fresh = out.parent / "fresh"
     run(other, photos, fresh, save=ALL)
     assert written(out) == written(fresh)
-
-
-def test_a_recut_that_fails_leaves_the_labels_complete_and_the_regions_not(
-    engine: Engine, photos: Path, out: Path
-) -> None:
-    run(engine, photos, out, save=REGIONS)
-
-    def disk_full(*_: object, **__: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Products, "_write_regions", disk_full)
-        assert statuses(run(engine, photos, out, CutConfig(regions=3), save=REGIONS)) == ["failed", "failed"]
-    assert "cut" not in stats_of(out)
-    assert statuses(run(engine, photos, out, save=("labels", "color", "stats"))) == ["skipped", "skipped"]
-    outcomes = run(engine, photos, out, save=REGIONS)
-    assert [(outcome.status, outcome.segmented) for outcome in outcomes] == [("done", False)] * 2
-    assert stats_of(out)["cut"] == CutConfig().as_options()
 
 
 def test_more_regions_than_16_bits_number_become_a_tiff(tmp_path: Path) -> None:
@@ -531,7 +589,7 @@ def test_any_sequence_of_runs_of_which_some_are_killed_ends_as_one_run(
         color = ["color"] * (chance.random() < 0.6)
         return {
             "save": ("labels", "stats", *color, *more),
-            "cut": chance.choice([CutConfig(), CutConfig(regions=3), CutConfig(granularity=0.9)]),
+            "cut": chance.choice([CutConfig(), CutConfig(regions=3), CutConfig(regions="raw")]),
             "colors": chance.choice(["palette", "mean"]),
             "report": chance.random() < 0.3,
         }
@@ -541,15 +599,13 @@ def test_any_sequence_of_runs_of_which_some_are_killed_ends_as_one_run(
             killed_at(patch, chance.choice([*range(12), 1000]))
             run(engine, photos, out, **any_options())
     last = any_options()
-    last["save"] = (*last["save"], "overlay")  # it has a cut and colours
+    last["save"] = (*last["save"], "overlay")  # it has colours
     run(engine, photos, out, **last)
     job, folder = Job(str(photos / "a.png"), "a"), OutputFolder(out)
     there = tuple(product for product in every if folder.has(job, product))
     reported = ReportEntry(job, folder).exists
     if not reported:  # some of its files may be there, which tell nobody anything
         shutil.rmtree(out / "report", ignore_errors=True)
-    cut = CutConfig(**stats_of(out)["cut"])  # where it is not said how, it stays as it was
-    assert cut == last["cut"] or (last["cut"] == CutConfig() and "regions" not in last["save"])
-    fresh = {**last, "save": there, "report": reported, "cut": cut}
+    fresh = {**last, "save": there, "report": reported}
     run(engine, photos, tmp_path / "fresh", **fresh)
     assert written(out) == written(tmp_path / "fresh")

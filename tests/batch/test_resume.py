@@ -21,12 +21,14 @@ from dynaseg_cli.report.entry import ENTRY_FILES
 
 JOB = Job("photos/sub/cat.jpg", "sub/cat")
 HASH = "ab" * 32
-ALL: tuple[Product, ...] = ("labels", "color", "stats")
+ALL: tuple[Product, ...] = ("labels", "color", "stats", "overlay")
 COLORS: tuple[Colors, ...] = ("palette", "mean")
 
 CLUSTER = {"label": 0, "pixels": 480, "fraction": 1.0, "mean_rgb": [9, 9, 9], "std_rgb": [0, 0, 0], "regions": 1}
 LISTS = ("levels", "loss", "similarity_loss", "continuity_loss", "labels_per_iteration")
 WHOLE: dict[str, Any] = {
+    "schema_version": 2,
+    "cut": CutConfig().as_options(),
     "options": TINY.as_options(),
     "source": {"path": JOB.path, "width": 24, "height": 20, "sha256": HASH},
     "device": "cpu",
@@ -101,30 +103,46 @@ def test_result_that_is_not_asked_for_may_be_lacking(output: OutputFolder) -> No
     assert is_complete(JOB, output, stats_of(output), BatchConfig(save=("labels", "stats")))
 
 
-@pytest.mark.parametrize("place", ["regions/sub/cat.png", "regions/sub/cat.tif", "overlay/sub/cat.png"])
-def test_regions_are_complete_as_long_as_they_are_cut_alike(output: OutputFolder, place: str) -> None:
-    path = output.path / place
-    product: Product = "overlay" if "overlay" in place else "regions"
-    path.parent.mkdir(parents=True)
-    path.touch()
-    cut = CutConfig(regions=7)
-    stats = {**stats_of(output), "cut": cut.as_options()}
-    asked = BatchConfig(save=(product, "stats"), cut=cut)
-    assert is_complete(JOB, output, stats, asked)
-    assert not is_complete(JOB, output, stats, replace(asked, cut=CutConfig(regions=8)))
-    unsaid = is_complete(JOB, output, stats, replace(asked, cut=CutConfig()))
-    assert unsaid == (product == "overlay"), "what is laid over is what is there"
+@pytest.mark.parametrize(
+    "place", ["regions/sub/cat.png", "regions/sub/cat.tif", "overlay/sub/cat.png", "raw/sub/cat.png"]
+)
+def test_what_is_asked_for_is_complete_under_any_of_its_names(output: OutputFolder, place: str) -> None:
+    product: Any = place.partition("/")[0]
+    output.result(JOB, product).unlink(missing_ok=True)
+    output.mark()
+    asked = BatchConfig(save=(product, "stats"))
     assert not is_complete(JOB, output, stats_of(output), asked)
-    assert is_complete(JOB, output, stats, BatchConfig(save=("labels", "stats"))), "regions are not asked for"
-    path.unlink()
-    assert not is_complete(JOB, output, stats, asked)
+    (output.path / place).parent.mkdir(parents=True, exist_ok=True)
+    (output.path / place).touch()
+    assert is_complete(JOB, output, stats_of(output), asked)
+
+
+@pytest.mark.parametrize("save", [("labels", "stats"), ("stats", "hierarchy"), ("color", "stats")])
+def test_labels_are_complete_as_long_as_they_are_cut_alike(output: OutputFolder, save: tuple[Product, ...]) -> None:
+    output.result(JOB, "hierarchy").parent.mkdir(parents=True)
+    output.result(JOB, "hierarchy").touch()
+    cut = CutConfig(regions=7)
+    stats = {**stats_of(output), "cut": cut.as_options(), "levels": []}
+    asked = BatchConfig(save=save, cut=cut)
+    assert is_complete(JOB, output, stats, asked)
+    for other in (CutConfig(), CutConfig(regions=8), CutConfig(regions="raw")):
+        assert not is_complete(JOB, output, stats, replace(asked, cut=other))
+    assert not is_complete(JOB, output, {name: stats[name] for name in stats if name != "cut"}, asked)
+
+
+@pytest.mark.parametrize("version", [{"schema_version": 1}, {}], ids=["1", "none"])
+@pytest.mark.parametrize("cut", [CutConfig(), CutConfig(regions="raw")])
+def test_labels_of_version_1_were_not_cut(output: OutputFolder, version: dict[str, int], cut: CutConfig) -> None:
+    stats = {name: entry for name, entry in stats_of(output).items() if name != "schema_version"}
+    stats |= {**version, "cut": cut.as_options()}
+    assert not is_complete(JOB, output, stats, BatchConfig(cut=cut))
 
 
 @pytest.mark.parametrize("product", ["color", "overlay", "recording"])
 def test_what_has_colours_is_complete_as_long_as_they_are_chosen_alike(output: OutputFolder, product: Product) -> None:
     output.result(JOB, product).parent.mkdir(parents=True, exist_ok=True)
     output.result(JOB, product).touch()
-    stats = {**stats_of(output), "cut": CutConfig().as_options()}
+    stats = stats_of(output)
     palette, mean = (BatchConfig(save=(product, "stats"), colors=colors) for colors in COLORS)
     assert is_complete(JOB, output, stats, palette)
     assert not is_complete(JOB, output, stats, mean)
@@ -134,14 +152,13 @@ def test_what_has_colours_is_complete_as_long_as_they_are_chosen_alike(output: O
 
 
 def test_report_is_complete_with_what_it_shows_of_the_image(output: OutputFolder) -> None:
-    stats = {**stats_of(output), "cut": CutConfig().as_options()}
+    stats = stats_of(output)
     asked = BatchConfig(report=True)
     assert not is_complete(JOB, output, stats, asked)
     for files in (ENTRY_FILES[-1:], ENTRY_FILES):
         assert not is_complete(JOB, output, stats, asked)
         ReportEntry(JOB, output).write([(suffix, b"") for suffix in files])
     assert is_complete(JOB, output, stats, asked)
-    assert not is_complete(JOB, output, stats_of(output), asked), "regions are on it"
     assert not is_complete(JOB, output, stats, replace(asked, colors="mean"))
 
 

@@ -16,7 +16,7 @@ import jsonschema
 import numpy as np
 import pytest
 from PIL import Image
-from samples import TINY, encoded, files_below, noise, photo_folder, read_pixels, save_photo
+from samples import TINY, encoded, files_below, noise, photo_folder, pictures_of, read_pixels, save_photo
 
 from dynaseg_cli import BatchConfig, Engine
 from dynaseg_cli.batch import products, stages
@@ -73,7 +73,7 @@ def statuses(outcomes: list[Outcome]) -> dict[str, str]:
 
 def results(out: Path) -> dict[str, bytes]:
     """The label maps and colours, of which each byte must stay the same."""
-    return {name: content for name, content in files_below(out).items() if name.endswith(".png")}
+    return {name: content for name, content in files_below(out).items() if name.endswith((".png", ".jpg"))}
 
 
 def disk_full(*_: object, **__: object) -> None:
@@ -85,7 +85,7 @@ def test_every_image_gets_its_files(engine: Engine, photos: Path, out: Path) -> 
     assert statuses(outcomes) == {"a.png": "done", "b.bmp": "done", "c.png": "done"}
     assert set(files_below(out)) == {
         "outcomes.jsonl",
-        *(f"{product}/{name}.png" for product in ("labels", "color") for name in ("a", "b", "sub/c")),
+        *pictures_of("a", "b", "sub/c"),
         *(f"stats/{name}.json" for name in ("a", "b", "sub/c")),
     }
     for outcome in outcomes:
@@ -133,7 +133,7 @@ def test_bad_image_among_good_ones_is_named_and_stops_nothing(engine: Engine, ph
     outcomes = run(engine, photos, out)
     assert statuses(outcomes) == {"a.png": "failed", "b.bmp": "done", "bad.jpg": "failed", "c.png": "done"}
     assert outcomes[0].reason == "the file is empty"
-    assert set(results(out)) == {"labels/b.png", "color/b.png", "labels/sub/c.png", "color/sub/c.png"}
+    assert set(results(out)) == pictures_of("b", "sub/c")
 
 
 def test_image_that_vanished_meanwhile_is_a_failure(engine: Engine, photos: Path, out: Path) -> None:
@@ -221,7 +221,7 @@ def test_results_do_not_depend_on_the_other_images(engine: Engine, photos: Path,
     together = results(tmp_path / "all")
     run(engine, photos / "sub/c.png", tmp_path / "alone")
     alone = results(tmp_path / "alone")
-    assert alone == {"labels/c.png": together["labels/sub/c.png"], "color/c.png": together["color/sub/c.png"]}
+    assert alone == {name.replace("sub/", ""): together[name] for name in pictures_of("sub/c")}
 
     photo_folder(tmp_path / "more", "0.png", "1.png", "2.png", "a.png")
     (tmp_path / "more/a.png").write_bytes((photos / "a.png").read_bytes())
@@ -249,7 +249,7 @@ def test_image_of_changed_content_is_redone(engine: Engine, photos: Path, out: P
     save_photo(photos / "a.png", seed=99)
     assert statuses(run(engine, photos, out)) == {"a.png": "done", "b.bmp": "skipped", "c.png": "skipped"}
     changed = {name for name, content in results(out).items() if content != before[name]}
-    assert changed == {"labels/a.png", "color/a.png"}
+    assert changed == pictures_of("a")
 
 
 @pytest.mark.parametrize("lost", ["labels/sub/c.png", "color/sub/c.png", "stats/sub/c.json"])
@@ -281,7 +281,7 @@ def test_files_of_an_image_are_all_of_one_segmentation(engine: Engine, photos: P
     other = Engine(dataclasses.replace(TINY, seed=5), "cpu")
     run(engine, photos, out, save=("labels", "stats"))
     run(other, photos, out, save=("color", "stats"), overwrite=True)
-    run(other, photos, tmp_path / "other")
+    run(other, photos, tmp_path / "other", save=("labels", "color", "stats"))
     assert results(out) == results(tmp_path / "other")
     (out / "color/a.png").unlink()
     run(other, photos, out, save=("color",))
@@ -341,7 +341,7 @@ def test_closing_midway_leaves_only_complete_files(interrupted: Path, out: Path)
     assert interrupted.is_dir()
     assert set(files_below(out)) == {
         "outcomes.jsonl",
-        *(f"{product}/{index}.png" for product in ("labels", "color") for index in range(2)),
+        *pictures_of("0", "1"),
         *(f"stats/{index}.json" for index in range(2)),
     }
 
@@ -378,7 +378,7 @@ def test_closing_drops_the_image_at_hand_and_begins_no_other(
     outcomes.close()
     assert len(dropped) == 1
     assert next(begun) == 2
-    assert set(results(out)) == {"labels/a.png", "color/a.png"}
+    assert set(results(out)) == pictures_of("a")
 
 
 @pytest.mark.parametrize(("marked", "left"), [(False, {}), (True, {"outcomes.jsonl": b""})])

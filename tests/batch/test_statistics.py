@@ -16,13 +16,13 @@ from scipy import ndimage
 
 from dynaseg_cli.batch import statistics
 from dynaseg_cli.batch.statistics import (
-    REGION_ENTRIES,
+    OF_LABELS,
     cluster_statistics,
     color_table,
     in_colors,
-    region_entries,
     region_statistics,
-    stats_document,
+    stats_of_fit,
+    stats_of_labels,
 )
 from dynaseg_cli.config import CutConfig, SegmentConfig, WeightsFile
 from dynaseg_cli.engine.engine import Engine
@@ -30,6 +30,7 @@ from dynaseg_cli.images.decoding import Photo
 from dynaseg_cli.images.value_range import UsedRange
 from dynaseg_cli.pictures.palette import label_color
 from dynaseg_cli.regions.hierarchy import build_hierarchy
+from dynaseg_cli.regions.tidying import tidy
 
 SCHEMA = json.loads((files("dynaseg_cli.batch") / "stats.schema.json").read_text())
 
@@ -146,7 +147,7 @@ def test_regions_are_those_counted_one_by_one(case: tuple[NDArray[np.uint8], NDA
     labels, image = case
     hierarchy = build_hierarchy(labels, image)
     regions = hierarchy.cut_to(number)
-    found = region_statistics(regions, hierarchy, labels, image)
+    found = region_statistics(regions, labels, image)
     for region, entry in enumerate(found):
         inside = regions == region
         expected = counted_one_by_one(regions.astype(np.uint8), image, region)
@@ -158,18 +159,16 @@ def test_regions_are_those_counted_one_by_one(case: tuple[NDArray[np.uint8], NDA
         assert entry["neighbours"] == np.setdiff1d(regions[grown], region).tolist()
 
 
-def test_region_entries_are_those_of_the_schema() -> None:
+@pytest.mark.parametrize("cut", [CutConfig(regions=5), CutConfig(regions="coarse"), CutConfig(granularity=0.3)])
+def test_entries_of_labels_are_those_of_the_schema(cut: CutConfig) -> None:
     image = noise(0, 30, 20)
-    labels = np.random.default_rng(0).integers(0, 3, (20, 30), dtype=np.uint8)
-    hierarchy = build_hierarchy(labels, image)
-    cut = CutConfig(regions=5)
-    entries = region_entries(hierarchy, hierarchy.cut_to(5), cut, labels, image)
-    assert set(entries) == set(REGION_ENTRIES)
+    tidied = tidy(np.random.default_rng(0).integers(0, 3, (20, 30), dtype=np.uint8), image, cut)
+    entries = stats_of_labels(tidied, image, cut, "palette")
+    assert set(entries) == set(OF_LABELS)
     assert set(SCHEMA["properties"]["cut"]["required"]) == set(entries["cut"])
     for name in ("levels", "regions"):
         assert set(SCHEMA["properties"][name]["items"]["required"]) == set(entries[name][0])
     jsonschema.validate({**document(TINY, image), **json.loads(json.dumps(entries))}, SCHEMA)
-    assert set(region_entries(hierarchy, None, cut, labels, image)) == {"levels"}
 
 
 def test_more_than_256_labels_are_counted() -> None:
@@ -182,8 +181,10 @@ def test_more_than_256_labels_are_counted() -> None:
 def document(config: SegmentConfig, image: NDArray[np.uint8], **known: Any) -> dict[str, Any]:
     segmentation = Engine(config, "cpu").segment(image)
     photo = Photo(image, **known)
-    made = stats_document("photos/ä.png", "0" * 64, photo, segmentation, config, "cpu (a processor, 1 thread)")
-    return json.loads(json.dumps(made))
+    made = stats_of_fit("photos/ä.png", "0" * 64, photo, segmentation, config, "cpu (a processor, 1 thread)")
+    cut = CutConfig(regions="raw")
+    of_labels = stats_of_labels(tidy(segmentation.labels, image, cut), image, cut, "palette")
+    return json.loads(json.dumps(made | of_labels))
 
 
 @pytest.mark.parametrize(
@@ -251,7 +252,7 @@ def test_schema_describes_and_requires_every_key_of_a_document() -> None:
 @pytest.mark.parametrize(
     ("change", "wrong"),
     [
-        ({"schema_version": 2}, "schema_version"),
+        ({"schema_version": 1}, "schema_version"),
         ({"num_labels": 0}, "num_labels"),
         ({"source": {}}, "path"),
         ({"clusters": [{"label": 0}]}, "pixels"),
@@ -274,7 +275,7 @@ def test_schema_lets_a_document_grow() -> None:
 def test_entries_agree_with_the_image_and_the_fit() -> None:
     image = noise()
     made = document(TINY, image)
-    assert made["schema_version"] == 1
+    assert made["schema_version"] == 2
     assert made["source"] == {"path": "photos/ä.png", "width": 24, "height": 20, "sha256": "0" * 64}
     assert made["options"] == TINY.as_options()
     assert made["num_labels"] == len(made["clusters"])

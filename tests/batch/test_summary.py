@@ -53,6 +53,7 @@ def test_run_document_has_the_promised_keys(tmp_path: Path) -> None:
         "failures": [{"path": "b\n\udce9.jpg", "reason": "the file is empty"}],
         "warnings": [{"path": "c.tif", "warning": "first of 3 pages, 2 left out"}],
         "options": TINY.as_options(),
+        "cut": {"regions": "auto", "granularity": None},
         "colors": "palette",
         "device": "cpu (a processor)",
     }

@@ -11,9 +11,10 @@ from samples import files_below, photo_folder, read_pixels
 
 from dynaseg_cli.benchmark.benchmark import Benchmark
 from dynaseg_cli.benchmark.variants import parse_variants
-from dynaseg_cli.config import EvaluateConfig
+from dynaseg_cli.config import CutConfig, EvaluateConfig
 from dynaseg_cli.errors import UsageError
 from dynaseg_cli.evaluation.evaluate import Evaluation
+from dynaseg_cli.regions.tidying import tidy
 
 FIGURES = (
     "seconds",
@@ -108,6 +109,15 @@ def test_results_are_written_as_segment_writes_them(photos: Path, tmp_path: Path
     assert (labels.dtype, labels.shape, labels.max()) == (np.uint8, (20, 24), 2)
 
 
+def test_raw_labels_lie_beside_the_tidied_ones(photos: Path, tmp_path: Path) -> None:
+    method = "scf:iterations=2:max_size=16:features=8:clusters=8:regions=2"
+    list(benchmark(photos, tmp_path, method).run())
+    found = {product: read_pixels(tmp_path / "out" / method / product / "a.png") for product in ("labels", "raw")}
+    expected = tidy(found["raw"], read_pixels(photos / "a.png"), CutConfig(regions=2))
+    np.testing.assert_array_equal(found["labels"], expected.labels)
+    assert found["raw"].max() > found["labels"].max()
+
+
 def test_results_of_a_method_with_a_path_lie_in_one_folder(photos: Path, tmp_path: Path) -> None:
     (variant,) = parse_variants("kmeans:clusters=3")
     work = Benchmark(
@@ -140,7 +150,7 @@ def test_figures_are_strict_json_with_the_work_behind_them(photos: Path, truth: 
     assert document["versions"]["scikit-image"]
     (method,) = document["methods"]
     assert (method["images"], method["iterations"], method["options"]["max_size"]) == (3, 2, 16)
-    assert list(method["stages"]) == ["decode", "silhouette", "fit", "label", "write"]
+    assert list(method["stages"]) == ["decode", "silhouette", "fit", "label", "merge", "write"]
     assert method["seconds"]["total"] >= method["seconds"]["most"] >= method["seconds"]["median"] > 0
     assert method["ms_per_iteration"]["least"] > 0
     assert method["preparation_seconds"] > 0

@@ -7,12 +7,13 @@ from numpy.typing import NDArray
 from dynaseg_cli.benchmark import methods
 from dynaseg_cli.benchmark.methods import make_method
 from dynaseg_cli.benchmark.variants import METHODS, parse_variants
-from dynaseg_cli.config import SegmentConfig
+from dynaseg_cli.config import CutConfig, SegmentConfig
 from dynaseg_cli.engine.engine import Engine
 from dynaseg_cli.errors import DeviceUnavailableError, ImageError
 from dynaseg_cli.method.reference import reference_segment
 from dynaseg_cli.method.silhouette import silhouette_phase
 from dynaseg_cli.regions.segments import number_by_area
+from dynaseg_cli.regions.tidying import tidy
 
 QUICK = {
     "scf": "scf:iterations=3:max_size=16:features=8:clusters=8",
@@ -69,9 +70,24 @@ def test_engine_runs_with_the_options_of_the_variant(photo: NDArray[np.uint8]) -
     config = SegmentConfig(mode="fsf", iterations=5, max_size=16, levels=1, features=8, clusters=8, seed=3)
     labelled = run("fsf:iterations=5:max_size=16:levels=1:features=8:clusters=8:seed=3", photo)
     expected = Engine(config, "cpu").segment(photo)
-    np.testing.assert_array_equal(labelled.labels, expected.labels)
+    np.testing.assert_array_equal(labelled.raw, expected.labels)
+    np.testing.assert_array_equal(labelled.labels, tidy(expected.labels, photo, CutConfig()).labels)
     assert labelled.iterations == expected.fit.iterations
-    assert list(labelled.stages) == ["silhouette", "fit", "label"]
+    assert list(labelled.stages) == ["silhouette", "fit", "label", "merge"]
+
+
+@pytest.mark.parametrize(
+    ("written", "cut"),
+    [
+        ("regions=raw", CutConfig(regions="raw")),
+        ("regions=3", CutConfig(regions=3)),
+        ("granularity=0.2", CutConfig(granularity=0.2)),
+    ],
+)
+def test_labels_are_cut_as_the_variant_says(photo: NDArray[np.uint8], written: str, cut: CutConfig) -> None:
+    labelled = run(f"scf:iterations=2:max_size=16:levels=1:features=8:clusters=8:{written}", photo)
+    assert labelled.raw is not None
+    np.testing.assert_array_equal(labelled.labels, tidy(labelled.raw, photo, cut).labels)
 
 
 def test_reference_is_the_literal_loop(photo: NDArray[np.uint8]) -> None:

@@ -80,7 +80,7 @@ def test_cuts_of_three_regions_worked_by_hand(truth: Path, tmp_path: Path) -> No
     """The two on the right are of one colour, and become one first."""
     curve = curve_of(SegmentConfig(), evaluated(saved(tmp_path / "maps", a=QUARTERED), truth))
     assert curve.points() == []
-    assert list(curve.add("a", BLACK_AND_WHITE)) == [None]
+    assert list(curve.add("a", BLACK_AND_WHITE, tmp_path / "maps/a.png")) == [None]
     points = curve.points()
     assert len(points) == 101
     whole, halves, quartered = (metrics_at(points, granularity=granularity) for granularity in (0, 0.5, 1))
@@ -93,7 +93,7 @@ def test_cuts_of_three_regions_worked_by_hand(truth: Path, tmp_path: Path) -> No
 def test_each_setting_finds_nothing_in_a_plain_image(truth: Path, tmp_path: Path) -> None:
     curve = curve_of(FelzenszwalbConfig(), evaluated(saved(tmp_path / "maps", a=QUARTERED, b=HALVES), truth))
     for name in ("a", "b"):
-        assert list(curve.add(name, np.full((20, 24, 3), 90, dtype=np.uint8))) == [None] * SETTINGS
+        assert list(curve.add(name, np.full((20, 24, 3), 90, dtype=np.uint8), tmp_path)) == [None] * SETTINGS
     points = curve.points()
     assert [point["setting"] for point in points] == [dataclasses.asdict(config) for config in FELZENSZWALB_CURVE]
     assert {(point["segments"], point["covering"], point["miou"]) for point in points} == {(1, 0.5, 0.5)}
@@ -104,7 +104,7 @@ def test_regions_joined_by_corners_are_not_split(truth: Path, tmp_path: Path, mo
     checkered = np.indices((20, 24)).sum(0) % 2
     monkeypatch.setattr(region_curve, "segment_by_felzenszwalb", lambda image, **_: checkered)
     curve = curve_of(FelzenszwalbConfig(), evaluated(saved(tmp_path / "maps", a=QUARTERED, b=HALVES), truth))
-    assert list(curve.add("a", np.zeros((20, 24, 3), dtype=np.uint8))) == [None] * SETTINGS
+    assert list(curve.add("a", np.zeros((20, 24, 3), dtype=np.uint8), tmp_path)) == [None] * SETTINGS
     assert {point["segments"] for point in curve.points()} == {2}
 
 
@@ -118,7 +118,7 @@ def test_a_granularity_is_worth_what_the_regions_of_that_cut_are(photos: Path, t
     for granularity in (0, 0.3, 0.5, 0.6, 1):
         cuts = {
             name: build_hierarchy(
-                read_pixels(tmp_path / "out" / OWN / "labels" / f"{name}.png"), read_pixels(photos / f"{name}.png")
+                read_pixels(tmp_path / "out" / OWN / "raw" / f"{name}.png"), read_pixels(photos / f"{name}.png")
             ).cut(granularity)
             for name in ("a", "b")
         }
@@ -228,4 +228,5 @@ def test_only_methods_with_coarser_and_finer_segmentations_have_a_curve(truth: P
     evaluation = evaluated(saved(tmp_path / "maps", a=HALVES), truth)
     assert (make_curve(KMeansConfig(), evaluation), curve_steps(KMeansConfig())) == (None, 0)
     for config in (SegmentConfig(), FelzenszwalbConfig()):
-        assert len(list(curve_of(config, evaluation).add("a", noise()))) == curve_steps(config) > 0
+        steps = list(curve_of(config, evaluation).add("a", noise(), tmp_path / "maps/a.png"))
+        assert len(steps) == curve_steps(config) > 0

@@ -8,7 +8,7 @@ import pytest
 
 from dynaseg_cli.baselines.settings import IicConfig, KMeansConfig
 from dynaseg_cli.benchmark.variants import METHODS, parse_variants
-from dynaseg_cli.config import PRESETS, MethodName, SegmentConfig
+from dynaseg_cli.config import PRESETS, CutConfig, MethodName, SegmentConfig
 from dynaseg_cli.errors import UsageError
 from dynaseg_cli.files.weights import identify
 
@@ -97,3 +97,15 @@ def test_what_does_not_exist_is_refused_in_one_line(text: str, message: str) -> 
         parse_variants(text)
     assert message in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+def test_regions_are_an_option_of_the_methods_that_have_them() -> None:
+    plain, raw, common, paper, kmeans = parse_variants("scf,fsf:regions=raw,fixed:granularity=0.4,reference,kmeans")
+    assert (plain.cut, raw.cut, common.cut) == (CutConfig(), CutConfig(regions="raw"), CutConfig(granularity=0.4))
+    assert paper.cut == CutConfig(regions="raw"), "the literal loop merges nothing"
+    assert kmeans.cut is None
+    assert raw.as_options()["regions"] == "raw"
+    assert "regions" not in kmeans.as_options()
+    for refused in ("reference:regions=4", "kmeans:regions=4", "scf:regions=few", "scf:regions=4:granularity=0.4"):
+        with pytest.raises(UsageError, match="`methods`"):
+            parse_variants(refused)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from refusal import refused
-from samples import files_below, read_pixels, save_photo
+from samples import files_below, pictures_of, read_pixels, save_photo
 from scenes import scene_folder
 from typer.testing import CliRunner, Result
 
@@ -55,13 +55,17 @@ def test_folder_gets_a_model_one_label_space_and_its_statistics(photos: Path, he
     assert (result.exit_code, result.stdout) == (0, "")
     assert set(files_below(here / "out")) == {
         *("model.safetensors", "clusters.json", "run.json", "outcomes.jsonl"),
-        *(f"{product}/{name}.png" for product in ("labels", "color") for name in ("a", "b", "sub/c")),
+        *pictures_of("a", "b", "sub/c"),
         *(f"stats/{name}.json" for name in ("a", "b", "sub/c")),
     }
     document = json.loads(Path("out/clusters.json").read_text())
-    areas = sum(np.bincount(read_pixels(path).reshape(-1), minlength=8) for path in Path("out/labels").rglob("*.png"))
+    raw, areas = (
+        sum(np.bincount(read_pixels(path).reshape(-1), minlength=8) for path in Path("out", folder).rglob("*.png"))
+        for folder in (".raw", "labels")
+    )
+    assert isinstance(raw, np.ndarray)
     assert isinstance(areas, np.ndarray)
-    assert (np.diff(areas) <= 0).all()
+    assert (np.diff(raw) <= 0).all()
     assert [cluster["pixels"] for cluster in document["clusters"]] == areas[areas > 0].tolist()
     assert {example["path"] for cluster in document["clusters"] for example in cluster["examples"]} <= {
         "photos/a.png",

@@ -16,7 +16,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from refusal import refused
-from samples import encoded, files_below, noise, photo_folder, read_pixels, save_photo
+from samples import encoded, files_below, noise, photo_folder, pictures_of, read_pixels, save_photo
 from typer.testing import CliRunner, Result
 
 from dynaseg_cli import Engine, __version__
@@ -63,7 +63,7 @@ def test_folder_is_segmented_with_nothing_on_stdout(photos: Path, here: Path) ->
     assert set(files_below(here / "photos-dynaseg")) == {
         "run.json",
         "outcomes.jsonl",
-        *(f"{product}/{name}.png" for product in ("labels", "color") for name in ("a", "b", "sub/c")),
+        *pictures_of("a", "b", "sub/c"),
         *(f"stats/{name}.json" for name in ("a", "b", "sub/c")),
     }
     assert read_pixels(here / "photos-dynaseg/labels/a.png").shape == (20, 24)
@@ -168,7 +168,8 @@ def test_first_failure_ends_a_run_that_is_to_fail_fast(photos: Path, here: Path)
 def test_only_what_is_asked_for_is_saved(photos: Path, here: Path, save: str) -> None:
     assert segment(photos, "--save", save).exit_code == 0
     folders = {path.name for path in (here / "photos-dynaseg").iterdir() if path.is_dir()}
-    assert folders == {name.strip() for name in save.split(",")}
+    assert folders - {".raw"} == {name.strip() for name in save.split(",")}
+    assert (".raw" in folders) == ("stats" in save)
 
 
 def test_preset_is_the_start_and_written_options_count(photos: Path, here: Path) -> None:
@@ -181,6 +182,14 @@ def test_preset_is_the_start_and_written_options_count(photos: Path, here: Path)
     assert options["patience"] == default.patience > 0
     assert (options["precision"], options["features"], options["mode"], options["alpha"]) == ("float32", 100, "scf", 50)
     assert options["levels"] == 1 < default.levels
+    assert summary(result)["cut"] == {"regions": "raw", "granularity": None}
+    assert files_below(here / "photos-dynaseg/labels") == files_below(here / "photos-dynaseg/.raw")
+
+
+@pytest.mark.parametrize(("cut", "value"), [("regions", "fine"), ("granularity", "0.3")])
+def test_cut_that_was_written_counts_with_a_preset(photos: Path, cut: str, value: str) -> None:
+    document = summary(segment(photos, "--preset", "paper", f"--{cut}", value, "--json"))
+    assert str(document["cut"][cut]) == value
 
 
 @pytest.mark.parametrize(
@@ -326,7 +335,7 @@ def test_shards_written_one_by_one_are_the_whole(photos: Path, here: Path) -> No
     segment(photos, "-o", "whole")
     shards = [summary(segment(photos, "-o", "shards", "--json", "--shard", f"{index}/2")) for index in (1, 2)]
     assert [(shard["images"], shard["done"]) for shard in shards] == [(2, 2), (1, 1)]
-    for product in ("labels", "color"):
+    for product in ("labels", "color", "overlay"):
         assert files_below(here / "shards" / product) == files_below(here / "whole" / product)
     assert summary(segment(photos, "-o", "shards", "--json"))["skipped"] == 3
 
@@ -695,8 +704,7 @@ def test_interrupt_keeps_what_is_finished_and_a_re_run_continues(
     assert set(files_below(here / "out")) == {
         "run.json",
         "outcomes.jsonl",
-        "labels/a.png",
-        "color/a.png",
+        *pictures_of("a"),
         "stats/a.json",
     }
 
@@ -706,27 +714,40 @@ def test_interrupt_keeps_what_is_finished_and_a_re_run_continues(
     assert (summary(result)["interrupted"], summary(result)["done"], summary(result)["skipped"]) == (False, 2, 1)
 
 
-def test_regions_are_saved_where_it_is_said_how_they_are_cut(photos: Path) -> None:
-    assert segment(photos, "--regions", "7").exit_code == 0
-    assert {path.name for path in Path("photos-dynaseg").iterdir() if path.is_dir()} == {
-        "labels",
-        "color",
-        "stats",
-        "regions",
-    }
-    assert read_pixels(Path("photos-dynaseg/regions/a.png")).max() == 6
+@pytest.mark.parametrize(
+    ("cut", "more"), [("7", {"regions"}), ("coarse", {"regions"}), ("auto", {"regions"}), ("raw", set())]
+)
+def test_regions_are_saved_where_it_is_said_how_they_are_cut(photos: Path, cut: str, more: set[str]) -> None:
+    result = segment(photos, "--regions", cut, "--json")
+    assert summary(result)["cut"] == {"regions": 7 if cut == "7" else cut, "granularity": None}
+    folders = {path.name for path in Path("photos-dynaseg").iterdir() if path.is_dir()}
+    assert folders == {"labels", "color", "stats", "overlay", ".raw", *more}
+    if cut == "7":
+        assert read_pixels(Path("photos-dynaseg/regions/a.png")).max() == 6
+
+
+def test_raw_labels_are_saved_where_they_are_asked_for(photos: Path, here: Path) -> None:
+    assert segment(photos, "--save", "labels,stats,raw", "--regions", "2").exit_code == 0
+    assert {path.name for path in (here / "photos-dynaseg").iterdir() if path.is_dir()} == {"labels", "stats", "raw"}
+    assert segment(photos, "--regions", "raw", "-o", "other").exit_code == 0
+    assert files_below(here / "photos-dynaseg/raw") == files_below(here / "other/labels")
+
+
+def test_a_cut_needs_no_map_of_regions(photos: Path) -> None:
+    assert segment(photos, "--regions", "1", "--save", "labels,stats").exit_code == 0
+    assert read_pixels(Path("photos-dynaseg/labels/a.png")).max() == 0
 
 
 def test_another_cut_is_made_of_the_labels_and_says_so(photos: Path) -> None:
     everything = "labels,color,stats,regions,hierarchy"
     assert segment(photos, "--save", everything).exit_code == 0
-    labels = Path("photos-dynaseg/labels/a.png").stat().st_mtime_ns
+    raw = Path("photos-dynaseg/.raw/a.png").stat().st_mtime_ns
     result = segment(photos, "--save", everything, "--granularity", "0", "--json")
     assert result.exit_code == 0
     assert summary(result)["done"] == 3
     assert summary(result)["cut"] == {"regions": "auto", "granularity": 0.0}
     assert "0 segmented, 3 written from earlier labels" in result.stderr
-    assert Path("photos-dynaseg/labels/a.png").stat().st_mtime_ns == labels
+    assert Path("photos-dynaseg/.raw/a.png").stat().st_mtime_ns == raw
     assert read_pixels(Path("photos-dynaseg/regions/a.png")).max() == 0
     assert "3 complete already" in segment(photos, "--save", everything, "--granularity", "0").stderr
 
@@ -737,8 +758,7 @@ def test_another_cut_is_made_of_the_labels_and_says_so(photos: Path) -> None:
         (("--regions", "5", "--granularity", "0.5"), "--regions and --granularity are two ways"),
         (("--regions", "0"), "--regions must be at least 1, not 0"),
         (("--granularity", "2"), "--granularity must be at most 1, not 2"),
-        (("--regions", "5", "--save", "labels,stats"), "--save names neither regions nor overlay"),
-        (("--granularity", "0.5", "--save", "hierarchy"), "--save names neither regions nor overlay"),
+        (("--regions", "raw", "--granularity", "0.5"), "--regions and --granularity are two ways"),
     ],
 )
 def test_cuts_that_make_no_sense_are_refused(photos: Path, options: tuple[str, ...], said: str) -> None:
@@ -749,7 +769,7 @@ def test_cuts_that_make_no_sense_are_refused(photos: Path, options: tuple[str, .
 def test_number_of_regions_that_is_none_is_refused(photos: Path) -> None:
     result = segment(photos, "--regions", "many")
     assert result.exit_code == 2
-    assert "--regions must be auto or a whole number, not 'many'" in result.stderr
+    assert "--regions must be auto, coarse, fine, raw or a whole number, not 'many'" in result.stderr
 
 
 # Scribbles

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,25 @@ def test_photos_in_a_folder_called_as_a_product_stay_as_they_are(
     assert f"ds/{product}/a.png exists and was not written by dynaseg" in said
     assert files_below(here) == before
     assert not (here / "ds/.dynaseg").exists()
+
+
+@pytest.mark.parametrize("is_link", [False, True])
+def test_photos_in_a_folder_called_raw_are_read_again_and_stay_as_they_are(here: Path, is_link: bool) -> None:
+    if is_link:
+        photo_folder(here / "elsewhere", "a.png", "sub/b.jpg")
+        (here / "ds").mkdir()
+        (here / "ds/raw").symlink_to(here / "elsewhere")
+    else:
+        photo_folder(here / "ds/raw", "a.png", "sub/b.jpg")
+    before = files_below(here / "ds/raw")
+    for cut in ("2", "raw"):
+        result = segment("ds/raw", "-o", "ds", "--regions", cut)
+        assert result.exit_code == 0, result.stderr
+    assert "2 written from earlier labels" in result.stderr
+    assert files_below(here / "ds/raw") == before
+    said = refused(segment("ds/raw", "-o", "ds", "--save", "stats,raw"))
+    assert "ds/raw " in said
+    assert files_below(here / "ds/raw") == before
 
 
 @pytest.mark.parametrize("more", [(), ("--overwrite",), ("--dry-run",)], ids=str)
@@ -121,17 +141,23 @@ def test_folder_of_photos_is_not_written_through_a_link(photos: Path, here: Path
 
 
 def test_out_of_an_earlier_version_goes_on(photos: Path, here: Path) -> None:
-    """It has no mark, and its statistics lack whatever option is younger."""
-    segment(photos, "-o", "out")
+    """It has no mark and no raw labels, and its statistics lack whatever is younger."""
+    segment(photos, "-o", "out", "--regions", "raw")
+    labels = files_below(here / "out/labels")
     (here / "out/.dynaseg").unlink()
+    shutil.rmtree(here / "out/.raw")
     for path in (here / "out/stats").rglob("*.json"):
         stats = json.loads(path.read_text())
         for option in ("refine", "model", "freeze_backbone", "weights"):
             del stats["options"][option]
-        path.write_text(json.dumps(stats))
-    result = segment(photos, "-o", "out", "--json")
-    assert json.loads(result.stdout)["skipped"] == 3
+        for entry in ("raw_labels", "cut", "regions"):
+            del stats[entry]
+        path.write_text(json.dumps({**stats, "schema_version": 1}))
+    result = segment(photos, "-o", "out")
+    assert "0 segmented, 3 written from earlier labels" in result.stderr
     assert (here / "out/.dynaseg").exists()
+    assert files_below(here / "out/.raw") == labels
+    assert "3 complete already" in segment(photos, "-o", "out").stderr
 
 
 # Results, hidden files and sidecars are never input

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from dynaseg_cli.evaluation.segment_output import options_of_run, silhouette_of_image
+from dynaseg_cli.errors import UsageError
+from dynaseg_cli.evaluation.segment_output import maps_folder, options_of_run, silhouette_of_image
 
 
 def write(path: Path, text: str) -> Path:
@@ -13,7 +14,7 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("use", ["labels", "regions", "hierarchy"])
+@pytest.mark.parametrize("use", ["labels", "regions", "hierarchy", "raw", ".raw"])
 @pytest.mark.parametrize("name", ["cat", "sub/dir.d/a.jpg", "labels/cat"])
 def test_silhouette_is_read_from_the_statistics_of_the_image(tmp_path: Path, use: str, name: str) -> None:
     write(tmp_path / f"out/stats/{name}.json", '{"fit": {"silhouette": {"k": 7, "scores": {}}}}')
@@ -49,7 +50,7 @@ def test_maps_from_elsewhere_have_no_silhouette(tmp_path: Path) -> None:
     assert silhouette_of_image(tmp_path / "labels/dog.png") is None
 
 
-@pytest.mark.parametrize("below", ["", "labels", "labels/sub", "regions"])
+@pytest.mark.parametrize("below", ["", "labels", "labels/sub", "regions", ".raw", "raw/sub"])
 def test_options_are_those_of_the_run(tmp_path: Path, below: str) -> None:
     (tmp_path / "out" / below).mkdir(parents=True)
     write(tmp_path / "out/run.json", '{"options": {"fit": "folder"}}')
@@ -60,3 +61,14 @@ def test_options_are_those_of_the_run(tmp_path: Path, below: str) -> None:
 def test_run_that_says_no_options_has_none(tmp_path: Path, text: str) -> None:
     write(tmp_path / "out/run.json", text)
     assert options_of_run(tmp_path / "out") is None
+
+
+def test_raw_maps_are_those_that_were_asked_for_or_else_those_that_are_kept(tmp_path: Path) -> None:
+    write(tmp_path / "run.json", '{"versions": {"dynaseg": "0"}}')
+    with pytest.raises(UsageError, match="has no raw/, which segment writes with --save labels,color,stats,raw"):
+        maps_folder(tmp_path, "raw")
+    for name in (".raw", "raw"):
+        (tmp_path / name).mkdir()
+        assert maps_folder(tmp_path, "raw") == tmp_path / name
+    with pytest.raises(UsageError, match="has no regions/"):
+        maps_folder(tmp_path, "regions")

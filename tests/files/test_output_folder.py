@@ -5,13 +5,15 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from samples import files_below
 
+from dynaseg_cli.config import Product
 from dynaseg_cli.errors import ImageError, UsageError
 from dynaseg_cli.files import output_folder
-from dynaseg_cli.files.output_folder import Job, OutputFolder
+from dynaseg_cli.files.output_folder import Job, OutputFolder, is_result
 from dynaseg_cli.files.user_files import LOG_NAME, MARK, is_output_folder, kind_passed_over
 
 
@@ -59,6 +61,58 @@ def test_results_of_a_run_that_marked_the_folder_meanwhile_are_not_taken_for_a_u
     folder.mark()
     put(out, "labels/a.png", text="the other's")
     assert folder.foreign_files() == frozenset()
+
+
+def mark_as_version_1(out: Path, *foreign: str) -> None:
+    put(out, MARK, text=json.dumps({"dynaseg": "0.1.0", "foreign": list(foreign)}))
+
+
+def test_mark_of_version_1_learns_of_the_folders_that_have_come_since(folder: OutputFolder, out: Path) -> None:
+    mark_as_version_1(out, "labels/mine.png")
+    put(out, "labels/mine.png", "labels/result.png", "raw/mine.png", ".raw/mine.png", "run.json")
+    theirs = {"labels/mine.png", "raw/mine.png", ".raw/mine.png"}
+    assert folder.foreign_files() == theirs
+    folder.mark()
+    put(out, "raw/result.png", ".raw/result.png")
+    folder.mark()
+    assert folder.foreign_files() == theirs
+    with pytest.raises(UsageError, match=r"raw exists and was not written by dynaseg"):
+        folder.refuse_foreign(["raw/"])
+
+
+def test_results_of_a_run_that_renewed_the_mark_meanwhile_are_not_taken_for_a_user_s(
+    folder: OutputFolder, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark_as_version_1(out)
+    listed = output_folder._where_results_go
+
+    def renew_meanwhile(*arguments: Any) -> Any:
+        monkeypatch.undo()
+        folder.mark()
+        put(out, ".raw/result.png")
+        return listed(*arguments)
+
+    monkeypatch.setattr(output_folder, "_where_results_go", renew_meanwhile)
+    assert folder.foreign_files() == frozenset()
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_photos_in_a_folder_called_raw_are_no_results(folder: OutputFolder, out: Path, marked: bool) -> None:
+    mark_as_version_1(out)
+    put(out, "raw/a.png", "raw/sub/b.jpg")
+    if marked:
+        folder.mark()
+    assert not is_result(out / "raw")
+    assert not is_result(out / "raw/sub")
+    assert is_result(out / "labels")
+    assert not folder.has(Job("a.jpg", "a"), "raw")
+
+
+def test_raw_labels_are_results(folder: OutputFolder, out: Path) -> None:
+    folder.mark()
+    put(out, "raw/a.png")
+    assert is_result(out / "raw")
+    assert folder.has(Job("a.jpg", "a"), "raw")
 
 
 def test_runs_that_begin_at_once_share_one_mark(folder: OutputFolder, out: Path) -> None:
@@ -268,11 +322,19 @@ def test_files_of_an_image_mirror_its_name(folder: OutputFolder, out: Path) -> N
     assert folder.result(job, "labels") == out / "labels/sub/cat.png"
     assert folder.result(job, "stats") == out / "stats/sub/cat.json"
     assert folder.many_regions(job) == out / "regions/sub/cat.tif"
-    for name in ("regions/sub/cat.png", "regions/sub/cat.tif"):
-        assert not folder.has(job, "regions")
+    names: list[tuple[Product, str]] = [
+        ("regions", "regions/sub/cat.png"),
+        ("regions", "regions/sub/cat.tif"),
+        ("overlay", "overlay/sub/cat.jpg"),
+        ("overlay", "overlay/sub/cat.png"),
+    ]
+    for product, name in names:
+        assert not folder.has(job, product)
         put(out, name)
-        assert folder.has(job, "regions")
+        assert folder.has(job, product)
         (out / name).unlink()
+    assert folder.result(job, "raw") == out / "raw/sub/cat.png"
+    assert folder.kept_raw(job) == out / ".raw/sub/cat.png"
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from samples import files_below, read_pixels
 
-from dynaseg_cli.files.encoding import json_text, palette_png, png, wide_tiff
+from dynaseg_cli.files.encoding import JPEG_SIDE, jpeg, json_text, palette_png, png, wide_tiff
 from dynaseg_cli.files.writing import write_atomically
 
 LABEL_MAPS = st.one_of(
@@ -106,6 +106,22 @@ def test_more_regions_than_16_bits_number_come_back_from_their_file(tmp_path: Pa
     regions = np.arange(260 * 260, dtype=np.int32).reshape(260, 260)
     write_atomically(tmp_path / "regions.tif", wide_tiff(regions))
     np.testing.assert_array_equal(read_pixels(tmp_path / "regions.tif"), regions)
+
+
+def test_lines_and_flat_colours_stay_clean_in_a_jpeg(tmp_path: Path) -> None:
+    picture = np.full((40, 60, 3), (200, 40, 40), dtype=np.uint8)
+    picture[:, 30:] = (20, 60, 220)
+    picture[:, 29:31] = 255
+    write_atomically(tmp_path / "overlay.jpg", jpeg(picture))
+    found = read_pixels(tmp_path / "overlay.jpg").astype(int)
+    assert abs(found - picture).mean() < 3
+    assert abs(found[:, 29:31] - 255).mean() < 12
+
+
+@pytest.mark.parametrize("shape", [(1, JPEG_SIDE), (JPEG_SIDE, 1)])
+def test_largest_jpeg_can_be_written(tmp_path: Path, shape: tuple[int, int]) -> None:
+    write_atomically(tmp_path / "overlay.jpg", jpeg(np.zeros((*shape, 3), dtype=np.uint8)))
+    assert read_pixels(tmp_path / "overlay.jpg").shape == (*shape, 3)
 
 
 def test_300_labels_come_back_from_their_file(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from samples import TINY, encoded, files_below, noise, photo_folder, read_pixels, save_photo
 
-from dynaseg_cli import BatchConfig, Engine
+from dynaseg_cli import BatchConfig, CutConfig, Engine
 from dynaseg_cli.batch import stages
 from dynaseg_cli.batch.outcomes import Outcome
 from dynaseg_cli.batch.planning import Plan, plan_batch
@@ -22,6 +22,7 @@ from dynaseg_cli.config import FREE
 from dynaseg_cli.errors import ImageError, UsageError
 from dynaseg_cli.files.output_folder import OutputFolder
 from dynaseg_cli.images.scribbles import ScribbleFile, decode_scribbles
+from dynaseg_cli.regions.tidying import tidy
 
 SCHEMA = json.loads((Path(stages.__file__).parent / "stats.schema.json").read_text())
 
@@ -85,7 +86,10 @@ def test_images_are_segmented_with_what_is_drawn_on_them(
     assert statuses(run(engine, photos, out, drawn)) == ["done"] * 3
     for name, labels in (("a", (5, 2)), ("sub/c", (6, 2))):
         with Image.open(photos / f"{name}.png") as image:
-            expected = engine.segment(np.array(image), scribbles=strokes(*labels))
+            photo, drawn_labels = np.array(image), strokes(*labels)
+        raw = engine.segment(photo, scribbles=drawn_labels).labels
+        np.testing.assert_array_equal(read_pixels(out / f".raw/{name}.png"), raw)
+        expected = tidy(raw, photo, CutConfig(), scribbles=drawn_labels)
         np.testing.assert_array_equal(read_pixels(out / f"labels/{name}.png"), expected.labels)
         stats = stats_of(out, name)
         assert stats["source"]["scribbles"]["path"] == str(drawn / f"{name}.png")
@@ -134,9 +138,22 @@ def test_regions_are_cut_of_labels_with_scribbles_without_the_network(
     engine: Engine, photos: Path, drawn: Path, out: Path
 ) -> None:
     run(engine, photos, out, drawn)
-    outcomes = run(engine, photos, out, drawn, save=("labels", "color", "stats", "regions"))
-    assert [outcome.segmented for outcome in outcomes.values()] == [False] * 3
-    assert stats_of(out, "a")["regions"]
+    for cut in (CutConfig(regions=1), CutConfig(regions="raw"), CutConfig(regions=3)):
+        outcomes = run(engine, photos, out, drawn, save=(*BatchConfig.save, "regions"), cut=cut)
+        assert [outcome.segmented for outcome in outcomes.values()] == [False] * 3
+        fresh = out.parent / str(cut.regions)
+        run(engine, photos, fresh, drawn, save=(*BatchConfig.save, "regions"), cut=cut)
+        for product in ("labels", "overlay", "regions"):
+            assert files_below(out / product) == files_below(fresh / product)
+        assert stats_of(out, "a")["cut"] == cut.as_options()
+
+
+def test_drawn_pixels_keep_their_labels_in_any_cut(engine: Engine, photos: Path, drawn: Path, out: Path) -> None:
+    for regions in (1, 2, 5):
+        run(engine, photos, out, drawn, cut=CutConfig(regions=regions))
+        for name, scribbles in (("a", strokes(5, 2)), ("sub/c", strokes(6, 2))):
+            labels, is_drawn = read_pixels(out / f"labels/{name}.png"), scribbles != FREE
+            np.testing.assert_array_equal(labels[is_drawn], scribbles[is_drawn])
 
 
 def test_run_without_scribbles_leaves_alone_what_was_made_with_some(

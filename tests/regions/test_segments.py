@@ -8,7 +8,8 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 from skimage.measure import label as label_regions
 
-from dynaseg_cli.regions.segments import connected_regions, number_by_area
+from dynaseg_cli.regions import segments
+from dynaseg_cli.regions.segments import connected_regions, number_by_area, touching_pairs
 
 LABEL_MAPS = arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=9), elements=st.integers(0, 2))
 RAW_MAPS = arrays(np.int16, array_shapes(min_dims=2, max_dims=2, max_side=8), elements=st.integers(0, 9))
@@ -110,3 +111,17 @@ def test_kept_labels_are_taken_by_no_other(raw: NDArray[np.int16], kept: list[in
     others = np.setdiff1d(np.unique(labels), kept)
     assert (np.diff([np.count_nonzero(labels == label) for label in others]) <= 0).all()
     assert others.tolist() == np.setdiff1d(np.arange(300), kept)[: len(others)].tolist()
+
+
+@given(LABEL_MAPS, st.integers(1, 20))
+def test_touching_pairs_are_those_of_neighbouring_pixels(labels: NDArray[np.uint8], band: int) -> None:
+    regions = connected_regions(labels)
+    expected = set()
+    for (y, x), one in np.ndenumerate(regions):
+        for other in (*regions[y + 1 : y + 2, x], *regions[y, x + 1 : x + 2]):
+            if one != other:
+                expected.add((min(one, other), max(one, other)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(segments, "BAND_PIXELS", band)
+        found = touching_pairs(regions)
+    assert [tuple(pair) for pair in found.tolist()] == sorted(expected)

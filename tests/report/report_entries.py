@@ -10,23 +10,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dynaseg_cli.batch.statistics import cluster_statistics, in_colors, region_entries
+from dynaseg_cli.batch.statistics import stats_of_labels
 from dynaseg_cli.config import CutConfig
 from dynaseg_cli.pictures.palette import label_palette
 from dynaseg_cli.regions.hierarchy import Hierarchy, build_hierarchy
+from dynaseg_cli.regions.tidying import Tidied
 from dynaseg_cli.report.entry import report_entry
 
 CALL = "dynasegEntry("
 
 
 def stats_of(
-    photo: NDArray[np.uint8], labels: NDArray[np.integer], hierarchy: Hierarchy, iterations: int = 30, **fit: Any
+    photo: NDArray[np.uint8], labels: NDArray[np.uint8], hierarchy: Hierarchy, iterations: int = 30, **fit: Any
 ) -> dict[str, Any]:
     """A document of ``stats.schema.json``."""
     height, width = labels.shape
     curve = [1 / (index + 1) + 0.123456789 for index in range(iterations)]
     return {
-        "schema_version": 1,
+        "schema_version": 2,
         "source": {"path": "photos/cat.jpg", "width": width, "height": height, "sha256": "ab" * 32},
         "options": {},
         "device": "cpu",
@@ -51,9 +52,10 @@ def stats_of(
             "seconds": 1.5,
             **fit,
         },
-        "num_labels": len(np.unique(labels)),
-        "clusters": in_colors(cluster_statistics(labels, photo), "palette"),
-        **region_entries(hierarchy, hierarchy.cut(), CutConfig(), labels, photo),
+        "raw_labels": len(np.unique(labels)),
+        **stats_of_labels(
+            Tidied(labels, hierarchy.cut(), np.arange(256, dtype=np.int32), hierarchy), photo, CutConfig(), "palette"
+        ),
     }
 
 

@@ -136,3 +136,10 @@ def test_the_assets_cannot_end_the_elements_that_they_stand_in() -> None:
         text = resources.files("dynaseg_cli.report").joinpath(name).read_text()
         assert end not in text.lower()
         assert "<!--" not in text
+
+
+@pytest.mark.parametrize("group", ["layer", "detail-layer"])
+def test_the_page_opens_on_the_regions(group: str) -> None:
+    page = resources.files("dynaseg_cli.report").joinpath("page.html").read_text()
+    layers = re.findall(rf'<input type="radio" name="{group}" value="(\w+)"( checked)?>', page)
+    assert layers[:3] == [("regions", " checked"), ("labels", ""), ("overlay", "")]
