@@ -40,9 +40,9 @@ FREE = 255
 
 COMMON_GRANULARITY = 0.5
 """Where the hierarchies of all images are cut unless asked otherwise."""
-COARSE_GRANULARITY = 0.42
+COARSE_GRANULARITY = 0.4
 """That of `regions=coarse`."""
-FINE_GRANULARITY = 0.58
+FINE_GRANULARITY = 0.6
 """That of `regions=fine`."""
 
 IMAGENET_SHA256 = "f37072fd"
