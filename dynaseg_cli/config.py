@@ -314,7 +314,7 @@ class CutConfig:
         "auto",
         "How far neighbours are merged, for labels, colours, overlay, regions and statistics alike. auto, coarse and"
         " fine cut all images where boundaries are equally strong, a number gives so many regions an image, raw merges"
-        " nothing: labels are the network's own map.",
+        " nothing: labels are the network's own map. Without `save`, any but raw saves regions, too.",
         REGIONS,
         least=1,
         default_text="auto; raw with `preset=paper`",

@@ -53,7 +53,8 @@ def tidy(
         parts = connected_regions(raw)
         regions = numbers_by_area(np.bincount(parts.reshape(-1)))[parts]
         return Tidied(raw, regions, np.arange(int(raw.max()) + 1, dtype=np.int32), hierarchy)
-    hierarchy = hierarchy or build_hierarchy(raw, image)
+    if hierarchy is None:
+        hierarchy = build_hierarchy(raw, image)
     regions = cut_regions(hierarchy, cut)
     if scribbles is not None:
         regions = split_between_strokes(regions, raw, scribbles)

@@ -361,6 +361,12 @@ def test_recording_shows_the_iterations_and_changes_nothing_else(engine: Engine,
     assert statuses(run(engine, photos, out, save=(*ALL, "recording"))) == ["skipped", "skipped"]
 
 
+def test_channels_of_labels_that_survive_have_their_numbers() -> None:
+    """Channel 0 became raw label 2, which is label 0 now; channel 3 became raw label 5, which did not occur."""
+    numbers, renumbered = np.array([2, 0, 1, 5], dtype=np.int32), np.array([1, 3, 0, 2], dtype=np.int32)
+    assert products._joined(numbers, renumbered).tolist() == [0, 1, 3, 5]
+
+
 @pytest.mark.parametrize("cut", [CutConfig(regions="raw"), CutConfig(regions=1)])
 def test_recording_ends_with_the_labels_as_they_were_cut(
     engine: Engine, photos: Path, out: Path, cut: CutConfig

@@ -284,7 +284,7 @@ def test_one_slider_moves_all_and_each_card_has_its_own(page: Any) -> None:
     page.get_by_label("Split of all images").fill("20")
     assert {clip(views.nth(index)) for index in range(5)} == {"inset(0px 0px 0px 20%)"}
     own = card(page, "b/cat 2.jpg").get_by_role("slider")
-    expect(own).to_have_attribute("aria-label", re.compile("cat 2.jpg.*labels"))
+    expect(own).to_have_attribute("aria-label", re.compile("cat 2.jpg.*regions"))
     own.focus()
     for _ in range(5):
         own.press("ArrowRight")
@@ -308,6 +308,7 @@ def test_a_split_is_dragged_on_the_picture_and_a_click_opens_it(page: Any) -> No
 
 def test_the_layer_is_seen_right_of_the_split(page: Any) -> None:
     """Pixels of the screen: the photo's to the left, those of the labels to the right."""
+    page.get_by_label("Labels", exact=True).first.check()
     frame = card(page, "a/dog.jpg").locator(".frame")
     page.wait_for_function("[...document.querySelectorAll('.card img')].every((each) => each.complete)")
     shots = {}
@@ -584,7 +585,7 @@ def test_five_thousand_images(opened: Opened, report: Report, tmp_path: Path) ->
             )
         )
     for index in range(5000):
-        for suffix in ("-photo.webp", "-labels.webp"):
+        for suffix in ("-photo.webp", "-regions.webp"):
             os.link(report.folder / f"report/{index % 5:016x}{suffix}", tmp_path / f"report/{index:016x}{suffix}")
     page = opened(write_page(tmp_path, rows, images=5000, done=5000))
     expect(page.locator("#count")).to_have_text("5,000 images")
