@@ -10,7 +10,7 @@ from ..resampling import middle_indices
 from .cues import steepness
 from .segments import connected_regions
 
-SMOOTHING = 0.7
+SMOOTHING = 1.0
 """Standard deviation in pixels of the Gaussian that the contrast is smoothed with, so that noise makes no fragments."""
 BAND_PIXELS = 1 << 22
 """Pixels of a large photo that are looked at at a time, which bounds the memory."""

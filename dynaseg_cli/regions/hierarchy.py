@@ -20,12 +20,10 @@ from .segments import joined_groups, numbers_by_area, regions_between
 
 STRONGEST = 2**16 - 1
 """The largest strength; the weakest boundary of a fragment has 1."""
-COMMON_CUT = 34.0
-"""Dissimilarity at `COMMON_GRANULARITY`, in a photo of typical contrast. Chosen on BSDS500 train."""
 TYPICAL_REGIONS = 50
 """The contrast of a photo is the dissimilarity at which this many regions are left."""
-TYPICAL_CONTRAST = 31.5
-"""Geometric mean of that contrast in 100 photos of BSDS500 train."""
+TYPICAL_CONTRAST = 26.5
+"""Geometric mean of that contrast in 50 photos of BSDS500 train. Where a photo has it, it is the common cut."""
 ADAPTATION = 1 / 2
 """How far the contrast of a photo is made typical: with 0 not at all, with 1 all photos have equally many regions."""
 LEVELS = 20
@@ -140,16 +138,18 @@ def build_hierarchy(labels: NDArray[np.integer], image: NDArray[np.uint8]) -> Hi
 def hierarchy_over(fragments: NDArray[np.int32], labels: NDArray[np.integer], cues: Cues) -> Hierarchy:
     """The hierarchy over 4-connected fragments, (H, W) int32 in scan order, from the labels and the cues of a photo."""
     graph = region_graph(fragments, labels, cues)
-    different = _adapted(boundary_strengths(graph))
+    different = adapted(boundary_strengths(graph))
     # A rising function that maps 0..infinity to 0..1, and the common cut to the middle.
-    strength = np.rint(different**2 / (different**2 + COMMON_CUT**2) * STRONGEST)
+    strength = np.rint(different**2 / (different**2 + 1) * STRONGEST)
     return Hierarchy(fragments, graph.first, graph.second, np.clip(strength, 1, STRONGEST).astype(np.uint16))
 
 
-def _adapted(different: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Dissimilarities as seen by eyes that have adapted to the contrast of the photo."""
+def adapted(different: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Dissimilarities as seen by eyes that have adapted to the contrast of the photo: 1 is the common cut."""
     strongest = np.unique(different)[-TYPICAL_REGIONS:]
-    return different * (TYPICAL_CONTRAST / strongest[0]) ** ADAPTATION if len(strongest) else different
+    contrast = strongest[0] if len(strongest) else TYPICAL_CONTRAST
+    relative: NDArray[np.float64] = different / (TYPICAL_CONTRAST ** (1 - ADAPTATION) * contrast**ADAPTATION)
+    return relative
 
 
 def boundary_map(hierarchy: Hierarchy) -> NDArray[np.uint16]:
