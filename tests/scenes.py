@@ -34,7 +34,7 @@ HUES = 0.1
 """Standard deviation, between scenes, of the factor on each channel."""
 NOISE = 10.0
 TINY_FOLDER_FIT = SegmentConfig(
-    **FOLDER_FIT | {"epochs": 3, "iterations": 2, "clusters": 8}, features=8, max_size=16, precision="float32"
+    **FOLDER_FIT | {"epochs": 3, "iterations": 2, "clusters": 8, "features": 8, "max_size": 16}, precision="float32"
 )
 """A fit to a folder, of a second."""
 

@@ -130,7 +130,10 @@ def build_hierarchy(labels: NDArray[np.integer], image: NDArray[np.uint8]) -> Hi
     """The hierarchy over the fragments of an RGB (H, W, 3) uint8 photo with an (H, W) label map.
 
     Fragments end where the photo's contrast is greatest, whatever their labels; labels say which of them are alike.
+    Raises ValueError if labels and photo differ in size.
     """
+    if labels.shape != image.shape[:2]:
+        raise ValueError(f"labels of shape {labels.shape} do not belong to a photo of shape {image.shape}")
     cues = photo_cues(image)
     return hierarchy_over(photo_fragments(image, cues.contrast), labels, cues)
 

@@ -27,7 +27,6 @@ SETTINGS = len(FELZENSZWALB_CURVE)
 HALVES = np.tile(np.arange(24, dtype=np.uint8) // 12, (20, 1))
 QUARTERED = HALVES + (HALVES == 1) * (np.arange(20, dtype=np.uint8)[:, None] // 10)
 """The right half in two."""
-BLACK_AND_WHITE = np.repeat(HALVES[..., None] * np.uint8(255), 3, axis=2)
 
 
 @pytest.fixture
@@ -77,17 +76,18 @@ def metrics_at(points: list[Point], **setting: float) -> dict[str, float]:
 
 
 def test_cuts_of_three_regions_worked_by_hand(truth: Path, tmp_path: Path) -> None:
-    """The two on the right are of one colour, and become one first."""
+    """The two on the right are of nearly one colour, and become one first."""
+    photo = np.take(np.array([0, 255, 225], dtype=np.uint8), QUARTERED)[..., None].repeat(3, axis=2)
     curve = curve_of(SegmentConfig(), evaluated(saved(tmp_path / "maps", a=QUARTERED), truth))
     assert curve.points() == []
-    assert list(curve.add("a", BLACK_AND_WHITE, tmp_path / "maps/a.png")) == [None]
+    assert list(curve.add("a", photo, tmp_path / "maps/a.png")) == [None]
     points = curve.points()
     assert len(points) == 101
-    whole, halves, quartered = (metrics_at(points, granularity=granularity) for granularity in (0, 0.5, 1))
-    assert (whole["segments"], whole["covering"], whole["miou"]) == (1, 0.5, 0.5)
-    assert (halves["segments"], halves["covering"], halves["miou"]) == (2, 1, 1)
-    assert (quartered["segments"], quartered["covering"], quartered["miou"]) == (3, 0.75, 0.75)
-    assert [point["segments"] for point in points] == sorted(point["segments"] for point in points)
+    found = [(point["segments"], point["covering"], point["miou"]) for point in points]
+    whole, halves, quartered = sorted(set(found))
+    assert (whole, halves) == ((1, 0.5, 0.5), (2, 1, 1))
+    assert quartered == pytest.approx((3, 0.75, 0.75), abs=0.01)  # where three meet, a pixel is anyone's
+    assert found == sorted(found)
 
 
 def test_each_setting_finds_nothing_in_a_plain_image(truth: Path, tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ def test_any_other_failure_keeps_no_step_from_running(script: Script, failing: s
 def test_fits_may_be_broken_off_by_time(script: Script) -> None:
     done = script.run(slow="*segment*", ONLY="default paper-scf", LIMIT="9")
     assert done.returncode == 0, script.log
-    assert "default: 9 s, exit code 124" in done.stdout, "it was interrupted, not killed"
+    assert re.search(r"default: \d+ s, exit code 124", done.stdout), "it was killed, not interrupted"
     assert "paper-scf: skipped" in done.stdout
 
 

@@ -181,7 +181,8 @@ def test_preset_is_the_start_and_written_options_count(photos: Path, here: Path)
     assert (options["iterations"], options["max_size"], options["min_labels"]) == (2, 16, 3)
     assert options["patience"] == default.patience > 0
     assert (options["precision"], options["features"], options["mode"], options["alpha"]) == ("float32", 100, "scf", 50)
-    assert options["levels"] == 1 < default.levels
+    assert default.features != 100
+    assert options["levels"] == 1
     assert summary(result)["cut"] == {"regions": "raw", "granularity": None}
     assert files_below(here / "photos-dynaseg/labels") == files_below(here / "photos-dynaseg/.raw")
 

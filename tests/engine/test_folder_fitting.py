@@ -22,7 +22,7 @@ from dynaseg_cli.errors import DeviceMemoryError, DivergedError
 from dynaseg_cli.files.weights import read_model
 from dynaseg_cli.method.losses import continuity_loss, continuity_weight, similarity_loss
 
-CONFIG = SegmentConfig(**FOLDER_FIT | {"clusters": 8, "epochs": 1}, features=8, max_size=32, precision="float32")
+CONFIG = SegmentConfig(**FOLDER_FIT | {"clusters": 8, "epochs": 1, "features": 8, "max_size": 32}, precision="float32")
 RESNET = dataclasses.replace(CONFIG, backbone="resnet18-fpn", weights="random")
 FROZEN = dataclasses.replace(RESNET, freeze_backbone=True)
 KINDS = pytest.mark.parametrize("config", [CONFIG, RESNET, FROZEN], ids=["cnn", "resnet", "frozen resnet"])

@@ -18,7 +18,7 @@ from dynaseg_cli.errors import UsageError
 from dynaseg_cli.files.weights import identify, read_model
 from dynaseg_cli.method.network import SegmentationNetwork
 
-CONFIG = SegmentConfig(**FOLDER_FIT | {"clusters": 5}, features=13)
+CONFIG = SegmentConfig(**FOLDER_FIT | {"clusters": 5, "features": 13})
 MAKE = partial(SegmentationNetwork, CONFIG.blocks, CONFIG.features, CONFIG.clusters)
 RESNET = dataclasses.replace(CONFIG, backbone="resnet18-fpn", weights="random")
 

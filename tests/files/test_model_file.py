@@ -17,7 +17,7 @@ from dynaseg_cli.config import FOLDER_FIT, PRESETS, SegmentConfig, WeightsFile
 from dynaseg_cli.errors import UsageError
 from dynaseg_cli.files.weights import OPTIONS_KEY, read_model
 
-CONFIG = SegmentConfig(**FOLDER_FIT, features=8)
+CONFIG = SegmentConfig(**FOLDER_FIT | {"features": 8})
 
 
 def written(path: Path, options: Any) -> Path:

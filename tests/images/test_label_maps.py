@@ -666,7 +666,7 @@ def test_exhausted_memory_is_not_taken_for_damage(tmp_path: Path, monkeypatch: p
 # Hierarchies
 
 
-HIERARCHY = build_hierarchy(LABELS, noise(12, 16))
+HIERARCHY = build_hierarchy(LABELS, noise(width=16, height=12))
 BOUNDARIES = boundary_map(HIERARCHY)
 
 

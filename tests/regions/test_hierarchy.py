@@ -260,3 +260,8 @@ def test_labels_decide_between_what_looks_the_same() -> None:
         labels[15 * odd : 15 * odd + 15] = 2
         found = build_hierarchy(labels, image).cut_to(2)[[5, 22, 40], 30]
         assert (found == found[1]).tolist() == [odd != 0, True, odd != 2]
+
+
+def test_labels_of_another_photo_are_refused() -> None:
+    with pytest.raises(ValueError, match=re.escape("(3, 4) do not belong to a photo of shape (4, 3, 3)")):
+        build_hierarchy(np.zeros((3, 4), dtype=int), photo((4, 3)))
