@@ -139,10 +139,10 @@ def test_model_depends_on_images_options_and_seed_alone(photos: Path, tmp_path: 
     assert fitted(photos, tmp_path / "longer", dataclasses.replace(TINY_FOLDER_FIT, epochs=4)) != model
 
 
-def test_labels_in_the_files_are_numbered_by_area_over_the_folder(photos: Path, tmp_path: Path) -> None:
+def test_raw_labels_are_numbered_by_area_over_the_folder(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert {outcome.status for outcome in segmented(photos, out)} == {"done"}
-    maps = [read_pixels(path) for path in sorted((out / "labels").rglob("*.png"))]
+    maps = [read_pixels(path) for path in sorted((out / ".raw").rglob("*.png"))]
     areas = sum(np.bincount(labels.reshape(-1), minlength=8) for labels in maps)
     assert isinstance(areas, np.ndarray)
     assert len(maps) == 11
@@ -381,9 +381,10 @@ def test_folder_of_a_single_image_is_fitted(width: int, height: int, tmp_path: P
     save_photo(tmp_path / "one/a.png", 0, width, height)
     (outcome,) = segmented(tmp_path / "one", tmp_path / "out")
     assert outcome.status == "done"
-    labels = read_pixels(tmp_path / "out/labels/a.png")
-    assert labels.shape == (height, width)
-    assert (np.diff(np.bincount(labels.reshape(-1), minlength=8)) <= 0).all()
+    raw, labels = (read_pixels(tmp_path / "out" / name / "a.png") for name in (".raw", "labels"))
+    assert raw.shape == labels.shape == (height, width)
+    assert (np.diff(np.bincount(raw.reshape(-1), minlength=8)) <= 0).all()
+    assert np.isin(labels, raw).all()
 
 
 @pytest.mark.parametrize(
