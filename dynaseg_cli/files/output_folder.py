@@ -150,10 +150,10 @@ class OutputFolder:
         others = {"regions": self.many_regions, "overlay": self.old_overlay}
         if product in others and others[product](job).is_file():
             return True
-        return self.result(job, product).is_file() and not (product == "raw" and self.raw_is_the_user_s)
+        return self.result(job, product).is_file() and not (product == "raw" and self.raw_is_foreign)
 
     @property
-    def raw_is_the_user_s(self) -> bool:
+    def raw_is_foreign(self) -> bool:
         """Whether ``OUT/raw`` has files of the user: many people call the folder of their photos so."""
         return any(name.startswith("raw/") for name in self.foreign_files())
 
@@ -282,7 +282,7 @@ def is_result(real: Path) -> bool:
 def _is_written_to(output: Path, folder: str) -> bool:
     if folder not in FOLDERS or not is_output_folder(output):
         return False
-    return folder != "raw" or not OutputFolder(output).raw_is_the_user_s
+    return folder != "raw" or not OutputFolder(output).raw_is_foreign
 
 
 class _Mark(NamedTuple):

@@ -8,12 +8,10 @@ from scipy.ndimage import gaussian_filter, label, maximum_filter, minimum_filter
 
 from ..resampling import middle_indices
 from .cues import steepness
-from .segments import connected_regions
+from .segments import BAND_PIXELS, connected_regions
 
 SMOOTHING = 1.0
 """Standard deviation in pixels of the Gaussian that the contrast is smoothed with, so that noise makes no fragments."""
-BAND_PIXELS = 1 << 22
-"""Pixels of a large photo that are looked at at a time, which bounds the memory."""
 MARGIN = 64
 """Rows above and below a band that its pixels may flow into."""
 

@@ -10,7 +10,7 @@ from scipy.sparse import csr_array
 
 from ..resampling import middle_indices
 from .cues import BIN_STEPS, COLOUR_BINS, TEXTURE_BINS, Cues, bins_of_steps
-from .segments import BAND_PIXELS, areas_and_sums
+from .segments import BAND_PIXELS, areas_and_sums, pair_keys
 
 MOST_LABELS = 256
 """Columns for labels; the number bounds the memory."""
@@ -138,9 +138,3 @@ def _boundaries(
 def _summed(index: NDArray[np.integer], values: NDArray[np.floating], length: int) -> NDArray[np.float64]:
     """(length,) sums of the values of each index."""
     return np.bincount(index, values, length).astype(np.float64)  # bincount of nothing is an integer array
-
-
-def pair_keys(one: NDArray[np.integer], other: NDArray[np.integer], count: int) -> NDArray[np.int64]:
-    """One number for each pair, whichever comes first. In 64 bits, as the square of `count` may not fit 32."""
-    keys: NDArray[np.int64] = np.minimum(one, other).astype(np.int64) * count + np.maximum(one, other)
-    return keys

@@ -14,9 +14,9 @@ from scipy.sparse.csgraph import minimum_spanning_tree
 from ..config import COMMON_GRANULARITY
 from .cues import Cues, photo_cues
 from .fragments import photo_fragments
-from .graph import pair_keys, region_graph
+from .graph import region_graph
 from .linkage import boundary_strengths
-from .segments import joined_groups, numbers_by_area, regions_between
+from .segments import joined_groups, numbers_by_area, pair_keys, regions_between
 
 STRONGEST = 2**16 - 1
 """The largest strength; the weakest boundary of a fragment has 1."""

@@ -8,8 +8,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .graph import pair_keys
-from .segments import areas_and_sums, connected_regions, value_of_each
+from .segments import areas_and_sums, connected_regions, touching_pairs, value_of_each
 
 Labels = TypeVar("Labels", bound=np.integer)
 
@@ -55,12 +54,9 @@ def merge_small_regions(labels: NDArray[Labels], image: NDArray[np.uint8], min_r
 
 def _neighbours(regions: NDArray[np.int32], count: int) -> list[set[int]]:
     neighbours: list[set[int]] = [set() for _ in range(count)]
-    for one, other in ((regions[:, :-1], regions[:, 1:]), (regions[:-1], regions[1:])):
-        differ = one != other
-        keys = np.unique(pair_keys(one[differ], other[differ], count))
-        for first, second in zip((keys // count).tolist(), (keys % count).tolist(), strict=True):
-            neighbours[first].add(second)
-            neighbours[second].add(first)
+    for first, second in touching_pairs(regions).tolist():
+        neighbours[first].add(second)
+        neighbours[second].add(first)
     return neighbours
 
 

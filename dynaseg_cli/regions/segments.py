@@ -92,6 +92,12 @@ def areas_and_colors(
     return areas, np.rint(sums / np.maximum(areas, 1)[:, None]).astype(np.uint8)
 
 
+def pair_keys(one: NDArray[np.integer], other: NDArray[np.integer], count: int) -> NDArray[np.int64]:
+    """One number for each pair, whichever comes first. In 64 bits, as the square of `count` may not fit 32."""
+    keys: NDArray[np.int64] = np.minimum(one, other).astype(np.int64) * count + np.maximum(one, other)
+    return keys
+
+
 def touching_pairs(segments: NDArray[np.int32]) -> NDArray[np.int64]:
     """(P, 2) the pairs of the segments 0..S-1 of an (H, W) map that share a boundary, smaller number first, rising."""
     count = int(segments.max()) + 1
@@ -100,8 +106,7 @@ def touching_pairs(segments: NDArray[np.int32]) -> NDArray[np.int64]:
         band = segments[top : top + rows + 1]
         for ones, others in ((band[:, :-1], band[:, 1:]), (band[:-1], band[1:])):
             differ = ones != others
-            first, second = np.sort([ones[differ], others[differ]], axis=0).astype(np.int64)
-            found.append(np.unique(first * count + second))
+            found.append(np.unique(pair_keys(ones[differ], others[differ], count)))
     keys = np.unique(np.concatenate(found))
     return np.stack([keys // count, keys % count], axis=1)
 
