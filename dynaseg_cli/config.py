@@ -35,6 +35,11 @@ PAPER_WEIGHT: dict[Mode, float] = {"scf": 50.0, "fsf": 15.0, "fixed": 5.0}
 SCRIBBLE_WEIGHT = 0.5
 """Weight of the scribble loss, as Kim, Kanezaki and Tanaka published it (doi:10.1109/TIP.2020.3011269)."""
 
+PATIENCE = 1
+"""Iterations without fewer labels after which a fit stops: more of them make no better regions."""
+SCRIBBLE_PATIENCE = 6
+"""The same where labels are drawn on an image, which the network has to learn."""
+
 FREE = 255
 """Value of unmarked pixels in a scribble image."""
 
@@ -146,8 +151,12 @@ class SegmentConfig:
         least=1,
         default_text=f"auto; {FOLDER_FIT['min_labels']} with `fit=folder`",
     )
-    patience: int = option(
-        2, "Stop when the number of labels has reached no new low for so many iterations; 0 never does.", STOP, least=0
+    patience: int | Literal["auto"] = option(
+        "auto",
+        "Stop when the number of labels has reached no new low for so many iterations; 0 never does.",
+        STOP,
+        least=0,
+        default_text=f"auto: {PATIENCE}, and {SCRIBBLE_PATIENCE} where something is drawn on an image",
     )
     max_size: int = option(
         128,
@@ -174,14 +183,14 @@ class SegmentConfig:
     seed: int = option(0, "Seed of the initial weights and of the silhouette sample.", METHOD, least=0, most=MOST_SEED)
     blocks: int = option(3, "M: convolutional blocks of the feature extractor.", least=1, most=100)
     features: int = option(
-        32,
+        64,
         "p: channels of the feature map.",
         METHOD,
         least=1,
         most=2**12,
-        default_text=f"32; {FOLDER_FIT['features']} with `fit=folder`",
+        default_text=f"64; {FOLDER_FIT['features']} with `fit=folder`",
     )
-    clusters: int = option(100, "q: the most labels an image can have.", METHOD, least=2, most=2**15 - 1)
+    clusters: int = option(64, "q: the most labels an image can have.", METHOD, least=2, most=2**15 - 1)
     learning_rate: float = option(0.1, "Learning rate of the gradient descent.", above=0, below=math.inf)
     momentum: float = option(0.9, "Momentum of the gradient descent.", least=0, below=1)
     weight_decay: float = option(1e-4, "Weight decay of the gradient descent.", least=0, below=math.inf)
@@ -257,6 +266,12 @@ class SegmentConfig:
         """The constant of the weighting in use: alpha of scf and fsf, mu of fixed."""
         given = self.mu if self.mode == "fixed" else self.alpha
         return PAPER_WEIGHT[self.mode] if given is None else given
+
+    def patience_for(self, *, scribbled: bool) -> int:
+        """Iterations without fewer labels after which the fit of an image stops, or 0."""
+        if self.patience == "auto":
+            return SCRIBBLE_PATIENCE if scribbled else PATIENCE
+        return self.patience
 
     def as_options(self) -> dict[str, Any]:
         """The values as they are recorded beside a result and compared on a re-run.

@@ -44,7 +44,7 @@ NAN, INFINITY = float("nan"), float("inf")
         ({"mode": "fixed", "mu": 0.0}, "`mu` must be above 0, not 0"),
         ({"mode": "fixed", "mu": NAN}, "`mu`"),
         ({"min_labels": 0}, "`min_labels` must be at least 1, not 0"),
-        ({"min_labels": 200}, "`min_labels=200` is more than `clusters=100`"),
+        ({"min_labels": 200}, "`min_labels=200` is more than `clusters=64`"),
         ({**FOLDER_FIT, "min_labels": 28}, "`min_labels=28` is more than `clusters=27`"),
         ({"iterations": 10**30}, "`iterations` must be at most 2147483647"),
         ({"iterations": 2.5}, "`iterations` must be a whole number, not 2.5"),

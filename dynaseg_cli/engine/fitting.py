@@ -220,7 +220,7 @@ class Fitter:
     def _new_iteration(self, height: int, width: int, *, scribbled: bool) -> Iteration:
         """The fastest iteration that works here. Without a compiler or a suitable driver there is a slower one."""
         step = self._new_step(height, width, scribbled=scribbled)
-        trajectory = Trajectory(height, width, self._config, self._device)
+        trajectory = Trajectory(height, width, self._config, self._device, scribbled=scribbled)
         update = partial(self._update, trajectory.ended)
         try:
             # A larger image keeps the device busy without a graph, whose memory would come on top.

@@ -34,18 +34,21 @@ class Trajectory:
     """One row of figures per iteration, the labels of the last one, and the stop rules.
 
     The loop ends when the loss is not finite, when at most `threshold` labels are left (III-C.2), when q' has reached
-    no new low for `config.patience` iterations, or after `limit` iterations. From then on `take` changes nothing.
+    no new low for `config.patience_for` iterations, or after `limit` iterations. From then on `take` changes nothing.
 
     Parameters
     ----------
     height, width : of the images.
+    scribbled : whether something is drawn on them.
     """
 
-    def __init__(self, height: int, width: int, config: SegmentConfig, device: torch.device) -> None:
+    def __init__(
+        self, height: int, width: int, config: SegmentConfig, device: torch.device, *, scribbled: bool = False
+    ) -> None:
         def number() -> Tensor:
             return torch.zeros((), dtype=torch.int64, device=device)
 
-        self._patience = config.patience or config.iterations + 1
+        self._patience = config.patience_for(scribbled=scribbled) or config.iterations + 1
         self._most = config.clusters + 1
         self.threshold = number()
         """int64, shape ()."""

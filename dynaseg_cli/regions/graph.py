@@ -69,6 +69,12 @@ class RegionGraph:
         )
         return graph, edge_of
 
+    def beside_itself(self, times: int) -> RegionGraph:
+        """A graph of so many copies of this one, all regions and pairs of one after those of another."""
+        values = {name: np.concatenate([value] * times) for name, value in vars(self).items()}
+        offset = np.repeat(np.arange(times) * len(self.area), len(self.first))
+        return RegionGraph(**{**values, "first": values["first"] + offset, "second": values["second"] + offset})
+
 
 def region_graph(regions: NDArray[np.int32], labels: NDArray[np.integer], cues: Cues) -> RegionGraph:
     """The graph of the 4-connected regions 0..R-1, (H, W), described by the cues of the photo and a map of `labels`."""

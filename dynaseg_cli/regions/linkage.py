@@ -3,41 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .graph import RegionGraph
-from .segments import joined_groups
+from .segments import joined_groups, value_of_each
 
 HISTOGRAM_AREA = 2e-4
 """Fraction of the image; in much smaller regions histograms of the photo are noise, and count little."""
 LEAST = 1e-6
 """Colour difference of regions that look the same."""
-AREA_EXPONENT = 0.25
+AREA_EXPONENT = 0.23
 LENGTH_EXPONENT = 0.3
+STRONG = 36.0
+"""Average strength of a boundary from which the area counts for more, and fully at e times as much."""
+STRONG_AREA = 0.01
+STRONG_EXPONENT = 0.15
+"""Such boundaries are weaker the smaller the regions are than this area: what is small belongs in fine cuts."""
 
-CHEAPEST = 1 / 64
+CHEAPEST = 1 / 16
 """Share of the regions that merge with their nearest neighbour in each round, even if it is nearer to another."""
 EDGES_AT_ONCE = 1 << 16
 """Pairs whose histograms are compared at a time, to bound the memory."""
 
+Weight: TypeAlias = float | NDArray[np.float64]
+Dissimilarity: TypeAlias = Callable[[RegionGraph, NDArray[np.intp]], NDArray[np.float64]]
 
-@dataclass(frozen=True)
-class View:
-    """What counts how much where two regions are compared, in colour differences."""
 
-    colour: float
+class View(NamedTuple):
+    """What counts how much where two regions are compared, in colour differences; (E,) if pairs differ in it."""
+
+    colour: Weight
     """Of a colour difference of one between the means."""
-    contrast: float
+    contrast: Weight
     """Of a contrast of one colour difference per pixel along the boundary."""
-    colours: float
+    colours: Weight
     """Of histograms of colour with nothing in common."""
-    texture: float
+    texture: Weight
     """Of histograms of texture with nothing in common."""
-    labels: float
+    labels: Weight
     """Of no common label."""
 
 
@@ -55,16 +62,21 @@ def boundary_strengths(graph: RegionGraph) -> NDArray[np.float64]:
 
     Which of several neighbours a region joins is decided by little, and everything after it follows: a single hierarchy
     is noisy, and the average of several that differ is less so (Arbelaez et al. 2014, doi:10.1109/CVPR.2014.49,
-    averages hierarchies of several scales). Regions are then merged once more, by the average along their boundary.
+    averages hierarchies of several scales). Regions are then merged once more, by `average_strength`.
     """
-    heights = [merge_heights(graph, partial(dissimilarity, view=view)) for view in VIEWS]
-    average = np.exp(np.mean(np.log(heights), axis=0))
+    weights = np.array(VIEWS)
+    each = merge_heights(
+        graph.beside_itself(len(VIEWS)),
+        lambda merged, view: dissimilarity(merged, View(*weights[view].T)),
+        np.repeat(np.arange(len(VIEWS)), len(graph.area)),
+    )
+    average = np.exp(np.log(each.reshape(len(VIEWS), -1)).mean(0))
     plain = replace(
         graph,
         contrast=average * graph.length,
         **{name: getattr(graph, name)[:, :0] for name in ("colours", "texture", "labels")},
     )
-    return merge_heights(plain, lambda merged: merged.contrast / merged.length)
+    return merge_heights(plain, lambda merged, _: average_strength(merged))
 
 
 def dissimilarity(graph: RegionGraph, view: View) -> NDArray[np.float64]:
@@ -77,7 +89,7 @@ def dissimilarity(graph: RegionGraph, view: View) -> NDArray[np.float64]:
     one, other = graph.first, graph.second
     mean = graph.lab / graph.area[:, None]
     colour = np.sqrt(((mean[one] - mean[other]) ** 2).sum(1))
-    area = graph.area[one] * graph.area[other] / (graph.area[one] + graph.area[other])
+    area = _area_between(graph)
     patterns = view.colours * _chi_squared(graph.colours, graph) + view.texture * _chi_squared(graph.texture, graph)
     looks = (
         view.colour * colour
@@ -90,27 +102,54 @@ def dissimilarity(graph: RegionGraph, view: View) -> NDArray[np.float64]:
     return different
 
 
+def average_strength(graph: RegionGraph) -> NDArray[np.float64]:
+    """(E,) > 0, the average along each boundary, where `contrast` has strengths; of strong ones, times a power of area.
+
+    One power of the area (`dissimilarity`) does not do for all cuts: with a larger one, coarse cuts lose specks and
+    get better, and fine cuts lose small things and split large ones.
+    """
+    strength = graph.contrast / graph.length
+    beyond = np.clip(np.log(strength / STRONG), 0, 1)
+    with_area = strength * (_area_between(graph) / STRONG_AREA) ** (STRONG_EXPONENT * beyond)
+    average: NDArray[np.float64] = np.where(beyond > 0, np.maximum(with_area, STRONG), strength)
+    return average
+
+
+def _area_between(graph: RegionGraph) -> NDArray[np.float64]:
+    """(E,) product over sum of the areas on both sides, by which Ward's linkage weighs: about that of the smaller."""
+    one, other = graph.area[graph.first], graph.area[graph.second]
+    between: NDArray[np.float64] = one * other / (one + other)
+    return between
+
+
 def merge_heights(
-    graph: RegionGraph, dissimilarity: Callable[[RegionGraph], NDArray[np.float64]]
+    graph: RegionGraph, dissimilarity: Dissimilarity, part: NDArray[np.intp] | None = None
 ) -> NDArray[np.float64]:
-    """Merge neighbours until one region is left: (E,) the dissimilarity at which the two sides of a pair were joined.
+    """Merge neighbours until none are left: (E,) the dissimilarity at which the two sides of a pair were joined.
 
     It is ultrametric: of three regions that touch each other, no boundary is stronger than both others. Each round
     merges all pairs that are each other's nearest neighbour, which are those that single merges would come to (Murtagh
     1983, doi:10.1093/comjnl/26.4.354) unless merging brings neighbours nearer; and the cheapest others.
+
+    Parameters
+    ----------
+    dissimilarity : of each pair of neighbours, (E,) > 0, from the graph as it is by then and the part of each pair.
+    part : (R,) the part, 0..P-1, of the graph that each region is in. No pair is between two, and merging one is as if
+        the others were not there; together they take no more rounds than one. By default all is one part.
     """
+    part = np.zeros(len(graph.area), dtype=np.intp) if part is None else part
     strength = np.zeros(len(graph.first))
     pair = np.arange(len(graph.first))  # index in the current graph of each pair of the first
     height = np.zeros(len(graph.area))
     while len(graph.first):
-        cost = dissimilarity(graph)
-        chosen = _to_merge(graph, cost)
+        cost = dissimilarity(graph, part[graph.first])
+        chosen = _to_merge(graph, cost, part)
         group = joined_groups(graph.first[chosen], graph.second[chosen], len(height))
         groups = int(group.max()) + 1
         merged_at = np.zeros(groups)
         np.maximum.at(merged_at, group, height)
         np.maximum.at(merged_at, group[graph.first[chosen]], cost[chosen])
-        height = merged_at
+        height, part = merged_at, value_of_each(group, part)
         inside_of = group[graph.first]
         graph, went_to = graph.joined(group, groups)
         left = np.flatnonzero(pair >= 0)
@@ -120,19 +159,24 @@ def merge_heights(
     return strength
 
 
-def _to_merge(graph: RegionGraph, cost: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Pairs that are each other's nearest, and the cheapest pairs of a region and its nearest.
+def _to_merge(graph: RegionGraph, cost: NDArray[np.float64], part: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Pairs that are each other's nearest, and the cheapest pairs of a region and its nearest in each part.
 
     Without the latter, many neighbours of one region would join it one a round, as would a chain of ever nearer ones.
     """
-    order = np.argsort(cost, kind="stable")
+    order = np.lexsort((cost, part[graph.first]))
     rank = np.empty(len(order), dtype=np.int64)
     rank[order] = np.arange(len(order))
-    nearest = np.full(len(graph.area), len(order))
+    alone = len(order)
+    nearest = np.full(len(graph.area), alone)
     np.minimum.at(nearest, graph.first, rank)
     np.minimum.at(nearest, graph.second, rank)
     mutual = (rank == nearest[graph.first]) & (rank == nearest[graph.second])
-    cheapest = np.sort(nearest)[: max(int(len(nearest) * CHEAPEST), 1)]
+    # Ranks rise from part to part, so this is one part after another, the cheapest of each first.
+    ranked = np.sort(nearest[nearest < alone])
+    sizes = np.bincount(part[nearest < alone])
+    place = np.arange(len(ranked)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    cheapest = ranked[place < np.repeat(np.maximum(sizes * CHEAPEST, 1), sizes)]
     chosen: NDArray[np.intp] = np.union1d(np.flatnonzero(mutual), order[cheapest])
     return chosen
 

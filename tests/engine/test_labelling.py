@@ -146,7 +146,9 @@ def test_guided_labels_follow_an_edge_that_the_fit_could_not_place(network: Segm
     disc = (y - 50) ** 2 + (x - 45) ** 2 < 30**2
     image = np.where(disc[..., None], np.uint8([200, 60, 40]), np.uint8([30, 90, 160]))
     network.initialise(0)
-    fit = Fitter(network, SegmentConfig(iterations=30), torch.float32).fit([to_input(shrink(image, 24, 24), CPU)], 2)
+    fit = Fitter(network, SegmentConfig(iterations=30, patience=2), torch.float32).fit(
+        [to_input(shrink(image, 24, 24), CPU)], 2
+    )
     labels = label_with_fit(network, image, fit.labels, torch.float32, 32)
     inside, outside = (np.bincount(labels[part]).argmax() for part in (disc, ~disc))
     assert inside != outside

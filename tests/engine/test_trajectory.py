@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynaseg_cli.config import SegmentConfig
+from dynaseg_cli.config import PATIENCE, SCRIBBLE_PATIENCE, SegmentConfig
 from dynaseg_cli.engine.iteration import Trajectory, read_status
 from dynaseg_cli.engine.training_step import Objective
 
@@ -74,6 +74,16 @@ def test_nothing_changes_after_the_end() -> None:
     assert read_status(trajectory.status()) == ("threshold", 2, 4)
     assert trajectory.records() == [[9, 1, 0.5, 0.25, 1], [4, 2, 1, 0.5, 1]]
     assert (trajectory.labels == 2).all()
+
+
+@pytest.mark.parametrize(("scribbled", "patience"), [(False, PATIENCE), (True, SCRIBBLE_PATIENCE)])
+def test_a_fit_has_more_patience_where_something_is_drawn(scribbled: bool, patience: int) -> None:
+    config = SegmentConfig(iterations=20, clusters=CLUSTERS)
+    trajectory = Trajectory(2, 3, config, torch.device("cpu"), scribbled=scribbled)
+    trajectory.begin(threshold=1, limit=20)
+    for _ in range(20):
+        trajectory.take(found(5))
+    assert read_status(trajectory.status()) == ("converged", 1 + patience, 5)
 
 
 def test_what_is_recorded_after_the_last_possible_iteration_has_a_row_of_its_own() -> None:
