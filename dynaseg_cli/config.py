@@ -45,7 +45,7 @@ FREE = 255
 
 COMMON_GRANULARITY = 0.5
 """Where the hierarchies of all images are cut unless asked otherwise."""
-COARSE_GRANULARITY = 0.4
+COARSE_GRANULARITY = 0.45
 """That of `regions=coarse`."""
 FINE_GRANULARITY = 0.6
 """That of `regions=fine`."""

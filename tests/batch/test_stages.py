@@ -90,7 +90,7 @@ def test_every_image_gets_its_files(engine: Engine, photos: Path, out: Path) -> 
     }
     for outcome in outcomes:
         assert outcome.iterations == 2
-        assert outcome.stop_reason == "iterations"
+        assert outcome.stop_reason == "converged"
         assert outcome.reason is None
 
 
