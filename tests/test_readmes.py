@@ -131,6 +131,7 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> Path:
         save_labels(folder / f"ground_truth/{name}.png", halves)
     for name in ("1", "2"):
         save_labels(folder / f"groundTruth/val/{name}.mat", halves + 1, 2 - halves)
+        save_labels(folder / f"gpb-owt-ucm/{name}.png", np.zeros((2 * HEIGHT - 1, 2 * WIDTH - 1), np.uint16))
     halves[1:-1] = 255
     save_labels(folder / "drawn/cat.png", halves)
     with pytest.MonkeyPatch.context() as monkeypatch:

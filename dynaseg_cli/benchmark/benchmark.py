@@ -6,6 +6,7 @@ import contextlib
 import platform
 import time
 from collections.abc import Generator, Iterator, Sequence
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from ..images.decoding import decode, read_source
 from ..pictures.palette import palette_colors
 from .measurement import Run, peak_memory, reset_peak
 from .methods import Method, make_method
-from .region_curve import PROTOCOLS, RegionCurve, curve_steps, make_curve
+from .region_curve import PROTOCOLS, Point, RegionCurve, curve_steps, make_curve, points_of_hierarchies
 from .results import MethodResults
 from .stream import Stream, steps_of_stream
 from .variants import Variant
@@ -61,6 +62,7 @@ class Benchmark:
     max_images : number of images to take, the first by name; 0 takes all.
     repeats : how often each method labels each image, the methods in reverse order every other time (A B B A).
     device : auto, cpu, cuda, cuda:N or mps; the classical methods compute on the CPU.
+    hierarchies : of the same images by another method, as `evaluate` reads them; scored beside the methods.
 
     Raises
     ------
@@ -79,6 +81,7 @@ class Benchmark:
         max_images: int = 0,
         repeats: int = 1,
         device: str = "auto",
+        hierarchies: Path | None = None,
     ) -> None:
         self._batch = BatchConfig()
         found = discover(inputs, [], output, self._batch)
@@ -115,6 +118,10 @@ class Benchmark:
                 self.notes.append(
                     f"Without a ground truth, and so without a score: {len(alone)} of the images, {alone[0]} first."
                 )
+        self._hierarchies: Evaluation | None = None
+        if hierarchies is not None and truth is not None:
+            names = [job.name for job in self.jobs if job.name in self._scorable]
+            self._hierarchies = Evaluation(hierarchies, truth, replace(self._evaluate, use="hierarchy"), names)
 
     @property
     def steps(self) -> int:
@@ -135,7 +142,8 @@ class Benchmark:
 
     @property
     def failures(self) -> int:
-        return sum(len(result.failures) for result in self.results)
+        theirs = len(self._hierarchies.failures) if self._hierarchies else 0
+        return theirs + sum(len(result.failures) for result in self.results)
 
     def run(self) -> Iterator[Step]:
         """Run every method on every image, as often as was asked."""
@@ -205,6 +213,15 @@ class Benchmark:
                 result.ignored_fraction = evaluation.ignored_fraction
                 self._scored[result.variant.name] = evaluation
                 self.notes += [note for note in evaluation.notes if note not in self.notes]
+        if self._hierarchies is not None:
+            self.notes += [scored.reason for scored in self._hierarchies.run() if scored.reason is not None]
+
+    @property
+    def points_of_hierarchies(self) -> tuple[str, list[Point]] | None:
+        """The folder of another method's hierarchies, and their curve, once they are scored."""
+        if self._hierarchies is None:
+            return None
+        return str(self._hierarchies.prediction), points_of_hierarchies(self._hierarchies)
 
     def curves(self) -> Generator[Step, None, None]:
         """Score what `score` has scored at other numbers of regions, an image in several steps.
@@ -258,6 +275,17 @@ class Benchmark:
             "versions": {**versions(), "scikit-image": _version("scikit-image")},
             "repeats": self._repeats,
             "methods": [result.document(self._reference) for result in self.results],
+            "hierarchies": self._hierarchies_document(),
+        }
+
+    def _hierarchies_document(self) -> dict[str, Any] | None:
+        if self._hierarchies is None:
+            return None
+        figures = self._hierarchies.document()
+        return {
+            "path": str(self._hierarchies.prediction),
+            **{name: figures[name] for name in ("images", "failures", "metrics")},
+            "region_curve": points_of_hierarchies(self._hierarchies),
         }
 
     def rows(self) -> list[tuple[str, Row]]:

@@ -113,7 +113,21 @@ class RegionCurve:
             {"setting": setting, **totals.row(annotators=annotators)}
             for setting, totals in zip(self._settings, self._set, strict=True)
         ]
-        return sorted(points, key=lambda point: float(point["segments"]))
+        return sorted(points, key=_segments)
+
+
+def points_of_hierarchies(evaluation: Evaluation) -> list[Point]:
+    """The curve of hierarchies that were scored, a point at each granularity, by the number of segments."""
+    points = [
+        {"setting": {"granularity": row["granularity"]}, **{key: row[key] for key in row if key != "granularity"}}
+        for row in evaluation.curve()
+        if evaluation.images
+    ]
+    return sorted(points, key=_segments)
+
+
+def _segments(point: Point) -> float:
+    return float(point["segments"])
 
 
 def curve_steps(config: MethodConfig) -> int:

@@ -40,6 +40,13 @@ class Work:
     )
     ground_truth: Path | None = option(None, "Score against a ground truth, as evaluate does.", QUALITY, metavar="GT")
     protocol: Protocol = option(EvaluateConfig.protocol, "How to score, as in evaluate.", QUALITY)
+    hierarchies: Path | None = option(
+        None,
+        "Hierarchies of the same images by another method, as evaluate reads them: scored, and drawn beside the curves"
+        " of the methods. Needs `ground_truth`.",
+        QUALITY,
+        metavar="DIR",
+    )
     device: str = option(
         "auto",
         "Where networks compute; kmeans, felzenszwalb and reference use the CPU.",
@@ -87,6 +94,8 @@ def benchmark(line: CommandLine) -> ExitCode:
         raise UsageError("--size is of the images that are made without INPUT; leave out one of them")
     if not work.inputs and work.ground_truth is not None:
         raise UsageError("--ground-truth needs INPUT: images that are made have none")
+    if work.hierarchies is not None and work.ground_truth is None:
+        raise UsageError("--hierarchies needs --ground-truth: they are scored")
     if work.plot is not None:
         refuse_undrawable("--plot", work.plot)
     refuse_reports({"save": work.save, "markdown": work.markdown, "plot": work.plot})
@@ -106,6 +115,7 @@ def benchmark(line: CommandLine) -> ExitCode:
             max_images=config.max_images,
             repeats=config.repeats,
             device=work.device,
+            hierarchies=work.hierarchies,
         )
         return _run(comparison, work, stream=config.stream, as_json=shared.json, quiet=shared.quiet)
 
@@ -184,4 +194,4 @@ def _draw(path: Path, work: Benchmark, device: str) -> None:
         return
     against = "" if work.truth is None else f" against {plain(str(work.truth), 50)}"
     title = f"{images} image{'' if images == 1 else 's'}{against}, {plain(device, 50)}"
-    save_picture(path, lambda: picture(work.results, title))
+    save_picture(path, lambda: picture(work.results, title, work.points_of_hierarchies))

@@ -135,14 +135,18 @@ class Evaluation:
         """How good hierarchies are at one granularity and at each image's best; empty unless they were scored."""
         return self._scores.readings() if isinstance(self._scores, HierarchyScores) else {}
 
+    def curve(self) -> list[Row]:
+        """The metrics of all hierarchies at each granularity; empty unless they were scored."""
+        return self._scores.curve() if isinstance(self._scores, HierarchyScores) else []
+
     def document(self) -> dict[str, Any]:
         """All figures as JSON."""
         more: dict[str, Any] = {}
         if classes := self.per_class():
             more["classes"] = [vars(score) for score in classes]
-        if isinstance(self._scores, HierarchyScores):
+        if curve := self.curve():
             granularities = {metric: reading["ods_granularity"] for metric, reading in self.readings().items()}
-            more["hierarchy"] = {"granularity": granularities, "curve": self._scores.curve()}
+            more["hierarchy"] = {"granularity": granularities, "curve": curve}
         return {
             "protocol": self.protocol,
             "images": self.images,

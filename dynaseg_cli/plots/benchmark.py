@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ..benchmark.measurement import Run, peak_bytes
+from ..benchmark.region_curve import Point
 from ..benchmark.results import MethodResults
 from .quality import (
     Method,
@@ -51,8 +52,13 @@ LEAST_HEIGHT = 4.2
 Panel = Callable[["Axes"], None]
 
 
-def picture(results: Sequence[MethodResults], title: str) -> Figure:
-    """All panels that there are figures for, once at least one method has labelled an image."""
+def picture(
+    results: Sequence[MethodResults], title: str, hierarchies: tuple[str, Sequence[Point]] | None = None
+) -> Figure:
+    """All panels that there are figures for, once at least one method has labelled an image.
+
+    `hierarchies` are those of another method: the folder, and the curve.
+    """
     from matplotlib.figure import Figure  # noqa: PLC0415  # an extra, and slow to import
 
     methods = with_looks([one for one in results if one.runs])
@@ -63,7 +69,8 @@ def picture(results: Sequence[MethodResults], title: str) -> Figure:
         partial(draw_against_seconds, methods=methods, metric=metric) for metric in metrics_against_seconds(methods)
     ]
     by_segments: list[Panel] = [
-        partial(draw_against_segments, methods=methods, metric=metric) for metric in metrics_against_segments(methods)
+        partial(draw_against_segments, methods=methods, metric=metric, hierarchies=hierarchies)
+        for metric in metrics_against_segments(methods)
     ]
     first = [speed + quality] if len(speed + quality) <= PANELS_IN_ROW else [speed, quality]
     rows = [row for row in (*first, by_segments) if row]

@@ -12,7 +12,7 @@ from ..benchmark.region_curve import Point
 from ..benchmark.results import MethodResults
 from ..config import COMMON_GRANULARITY
 from ..evaluation.headings import metric_in_words
-from .style import COLORS, FAINT, Points, legend_above, number, plot_points, use_log_axis
+from .style import COLORS, FAINT, INK, Points, legend_above, number, plain, plot_points, use_log_axis
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,6 +27,8 @@ LEAST_SPAN = 0.1
 SEGMENTS = (5.0, 1000.0)
 """Segments an image that are drawn: fewer and more are of no use."""
 TICKS = (5, 10, 20, 50, 100, 200, 500, 1000)
+LONGEST_FOLDER = 34
+"""Characters of another method's folder in the legend."""
 ABOUT_AS_MANY = 1.2
 """Settings whose numbers of segments differ by no more than this factor are compared."""
 
@@ -117,17 +119,25 @@ def best_points(points: Sequence[Point], metric: str) -> list[Point]:
     ]
 
 
-def draw_against_segments(axes: Axes, methods: Sequence[Method], metric: str) -> None:
-    """One metric of all curves: hierarchies as lines, settings as points with a line through the best."""
+def draw_against_segments(
+    axes: Axes, methods: Sequence[Method], metric: str, hierarchies: tuple[str, Sequence[Point]] | None = None
+) -> None:
+    """One metric of all curves: hierarchies as lines, settings as points with a line through the best.
+
+    `hierarchies` are those of another method, with the name of their folder: a broken line.
+    """
 
     def places(points: Sequence[Point]) -> Points:
         return [(point["segments"], point[metric]) for point in points]
 
-    hierarchies = False
+    def seen(points: Sequence[Point]) -> list[Point]:
+        return [point for point in points if SEGMENTS[0] <= point["segments"] <= SEGMENTS[1]]
+
+    cut = False
     for one in methods:
-        drawn = [point for point in one.points if SEGMENTS[0] <= point["segments"] <= SEGMENTS[1]]
+        drawn = seen(one.points)
         if one.points and "granularity" in one.points[0]["setting"]:
-            hierarchies = True
+            cut = True
             plot_points(axes, places(drawn), "-", color=one.color)
             common = [point for point in drawn if point["setting"]["granularity"] == COMMON_GRANULARITY]
             plot_points(axes, places(common), one.marker, color=one.color, markersize=8)
@@ -135,7 +145,10 @@ def draw_against_segments(axes: Axes, methods: Sequence[Method], metric: str) ->
             plot_points(axes, places(drawn), "o", color=one.color, alpha=0.4, markersize=4)
             label = f"{one.results.variant.method} at several settings"
             plot_points(axes, places(best_points(drawn, metric)), "o-", color=one.color, markersize=4, label=label)
-    if hierarchies:
+    if hierarchies is not None:
+        folder, points = hierarchies
+        plot_points(axes, places(seen(points)), "--", color=INK, label=plain(folder, LONGEST_FOLDER))
+    if cut:
         axes.plot([], [], "o", color=FAINT, markersize=8, label=f"granularity {COMMON_GRANULARITY:g}")
     axes.set(xscale="log", xlim=SEGMENTS, xlabel="segments an image, mean", ylabel=metric_in_words(metric))
     axes.set_xticks(TICKS, [number(tick) for tick in TICKS])

@@ -19,8 +19,9 @@ from dynaseg_cli.benchmark.benchmark import Benchmark
 from dynaseg_cli.benchmark.region_curve import FELZENSZWALB_CURVE, Point, RegionCurve, curve_steps, make_curve
 from dynaseg_cli.benchmark.variants import parse_variants
 from dynaseg_cli.config import EvaluateConfig, SegmentConfig
+from dynaseg_cli.errors import UsageError
 from dynaseg_cli.evaluation.evaluate import Evaluation
-from dynaseg_cli.regions.hierarchy import build_hierarchy
+from dynaseg_cli.regions.hierarchy import boundary_map, build_hierarchy
 
 OWN = "scf:iterations=2:min_labels=3:max_size=16:features=8:clusters=8"
 SETTINGS = len(FELZENSZWALB_CURVE)
@@ -230,3 +231,39 @@ def test_only_methods_with_coarser_and_finer_segmentations_have_a_curve(truth: P
     for config in (SegmentConfig(), FelzenszwalbConfig()):
         steps = list(curve_of(config, evaluation).add("a", noise(), tmp_path / "maps/a.png"))
         assert len(steps) == curve_steps(config) > 0
+
+
+# Hierarchies of another method
+
+
+def test_hierarchies_of_another_method_are_scored_beside_the_curves(photos: Path, truth: Path, tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    for name in ("a", "b"):
+        hierarchy = build_hierarchy(
+            QUARTERED, np.take(np.array([0, 255, 225], np.uint8), QUARTERED)[..., None].repeat(3, 2)
+        )
+        Image.fromarray(boundary_map(hierarchy)).save(theirs / f"{name}.png")
+    work = benchmark(photos, tmp_path, "kmeans", truth=truth, hierarchies=theirs)
+    found = work.document()["hierarchies"]
+    assert (found["path"], found["images"], found["failures"]) == (str(theirs), 2, [])
+    own = curve_of(SegmentConfig(), evaluated(saved(tmp_path / "maps", a=QUARTERED, b=QUARTERED), truth))
+    for name in ("a", "b"):
+        photo = np.take(np.array([0, 255, 225], np.uint8), QUARTERED)[..., None].repeat(3, 2)
+        assert list(own.add(name, photo, tmp_path / f"maps/{name}.png")) == [None]
+    assert found["region_curve"] == own.points()
+    assert work.points_of_hierarchies == (str(theirs), own.points())
+
+
+def test_hierarchies_that_cannot_be_read_are_named(photos: Path, truth: Path, tmp_path: Path) -> None:
+    theirs = saved(tmp_path / "theirs", a=np.zeros((39, 47), np.uint16), b=np.zeros((20, 24), np.uint16))
+    work = benchmark(photos, tmp_path, "kmeans", truth=truth, hierarchies=theirs)
+    assert work.failures == 1
+    assert any("theirs/b.png" in note for note in work.notes)
+    assert work.document()["hierarchies"]["images"] == 1
+
+
+def test_hierarchies_of_other_images_are_refused(photos: Path, truth: Path, tmp_path: Path) -> None:
+    theirs = saved(tmp_path / "theirs", other=np.zeros((39, 47), np.uint16))
+    with pytest.raises(UsageError):
+        Benchmark([photos], parse_variants("kmeans"), tmp_path / "out", truth=truth, hierarchies=theirs)

@@ -146,7 +146,7 @@ def test_plot_is_as_wide_as_a_slide(tmp_path: Path) -> None:
 
 def test_title_says_what_was_compared_and_on_what(monkeypatch: pytest.MonkeyPatch) -> None:
     titles: list[str] = []
-    monkeypatch.setattr(plot, "picture", lambda reports, title: titles.append(title) or Figure())
+    monkeypatch.setattr(plot, "picture", lambda reports, title, hierarchies: titles.append(title) or Figure())
     arguments = ("photos", "--methods", QUICK, "--plot", "figures.png", "-q")
     assert benchmark(*arguments).exit_code == 0
     assert benchmark(*arguments, "--ground-truth", "truth", "--max-images", "1").exit_code == 0
@@ -193,6 +193,24 @@ def test_plot_with_ground_truth_has_curves_over_the_number_of_segments(tmp_path:
     note = f"Images in the curves over the number of segments: {OWN} 2, felzenszwalb:scale=50 2."
     assert note in " ".join(result.stderr.split())
     assert read_pixels(tmp_path / "figures.png").shape[0] > 1100  # two rows of panels
+
+
+def test_hierarchies_of_another_method_are_scored_and_drawn(tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    halves = np.zeros((39, 47), np.uint16)
+    halves[:, 23] = 40000
+    Image.fromarray(halves).save(theirs / "a.png")
+    Image.fromarray(halves[:1]).save(theirs / "b.png")
+    arguments = ("--methods", QUICK, "--ground-truth", "truth", "--hierarchies", "theirs", "--plot", "figures.png")
+    result = benchmark("photos", *arguments, "--json")
+    assert result.exit_code == 1
+    assert "theirs/b.png" in result.stderr
+    found = json.loads(result.stdout)["hierarchies"]
+    assert (found["path"], found["images"], len(found["failures"])) == ("theirs", 1, 1)
+    assert (found["metrics"]["covering"], found["metrics"]["segments"]) == (1, 2)
+    assert {point["segments"] for point in found["region_curve"]} == {1, 2}
+    assert (tmp_path / "figures.png").exists()
 
 
 @pytest.mark.parametrize("arguments", [("--plot", "figures.png"), ("--ground-truth", "truth")])
@@ -360,6 +378,8 @@ def test_tables_fit_a_hundred_columns_with_every_figure_there_can_be(photos: Pat
         (("--size", "481"), "--size must be a width and a height such as 481x321, not '481'"),
         (("--size", "0x20"), "--size must be sides of 1 to 32768 and at most 200000000 pixels, not 0x20"),
         (("--ground-truth", "truth"), "--ground-truth needs INPUT"),
+        (("photos", "--hierarchies", "maps"), "--hierarchies needs --ground-truth"),
+        (("photos", "--ground-truth", "truth", "--hierarchies", "maps"), "maps"),
         (("photos", "--size", "40x30"), "--size is of the images that are made without INPUT"),
         (("photos", "--methods", QUICK, "--ground-truth", "photos/a.png"), "photos/a.png"),
         (

@@ -58,6 +58,25 @@ def test_picture_has_panels_of_quality_after_those_of_speed(tmp_path: Path, seve
     assert points == [list(pair) for pair in zip(seconds, scores, strict=True)]
 
 
+def test_hierarchies_of_another_method_are_a_broken_line_in_the_panels_over_segments(tmp_path: Path) -> None:
+    photos = photo_folder(tmp_path / "photos", "a.png")
+    truth = photo_folder(tmp_path / "truth", "a.png")
+    Image.fromarray(np.tile(np.arange(24, dtype=np.uint8) // 12, (20, 1))).save(truth / "a.png")
+    work = Benchmark([photos], parse_variants(OWN), tmp_path / "out", truth=truth)
+    list(work.run())
+    work.score()
+    list(work.curves())
+    theirs = [
+        {"setting": {"granularity": number / 10}, "segments": number, "covering": 0.5, "miou": number / 50}
+        for number in (1, 10, 40, 4000)
+    ]
+    panels = picture(work.results, "title", ("maps_$of/theirs", theirs)).axes[-2:]
+    for axes, metric in zip(panels, ("covering", "miou"), strict=True):
+        (line,) = [line for line in axes.lines if line.get_linestyle() == "--"]
+        assert line.get_xydata().tolist() == [[n, 0.5 if metric == "covering" else n / 50] for n in (10, 40)]
+        assert line.get_label() == r"maps_\$of/theirs"
+
+
 def results(names: str, sizes: tuple[tuple[int, int], ...] = ((30, 20),), **metrics: float) -> list[MethodResults]:
     """Of each method a run an image, which takes the longer the later the method is named."""
     found = []
