@@ -43,7 +43,14 @@ def kernels_per_iteration(counts: Mapping[str, int], iterations: int) -> int:
 def profile_fit(device: str) -> tuple[str, dict[str, Any]]:
     """The table of kernels of one image in bfloat16, and its figures."""
     config = SegmentConfig(
-        max_size=0, levels=1, patience=0, min_labels=1, iterations=ITERATIONS[device], precision="bfloat16"
+        max_size=0,
+        levels=1,
+        patience=0,
+        min_labels=1,
+        features=100,
+        clusters=100,
+        iterations=ITERATIONS[device],
+        precision="bfloat16",
     )
     photo = synthetic_photo(*SIZE[device], 0)
     engine = Engine(config, device)

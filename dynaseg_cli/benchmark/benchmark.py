@@ -22,7 +22,7 @@ from ..config import BatchConfig, CutConfig, EvaluateConfig, Product, SegmentCon
 from ..engine.device import describe_device, release_memory, resolve_device
 from ..errors import ImageError, UsageError, reason
 from ..evaluation.evaluate import Evaluation
-from ..evaluation.headings import Row
+from ..evaluation.headings import Row, written
 from ..evaluation.label_files import composed
 from ..evaluation.pairing import scorable
 from ..files.encoding import palette_png, png
@@ -215,6 +215,12 @@ class Benchmark:
                 self.notes += [note for note in evaluation.notes if note not in self.notes]
         if self._hierarchies is not None:
             self.notes += [scored.reason for scored in self._hierarchies.run() if scored.reason is not None]
+            found = self._hierarchies.readings()["covering"]
+            ods, ois, best = (written("covering", found[name]) or "none" for name in ("ods", "ois", "best"))
+            self.notes.append(
+                f"{self._hierarchies.prediction}, {self._hierarchies.images} hierarchies:"
+                f" covering ODS {ods}, OIS {ois}, best {best}."
+            )
 
     @property
     def points_of_hierarchies(self) -> tuple[str, list[Point]] | None:
@@ -240,8 +246,10 @@ class Benchmark:
                         yield _step(job, result, failed and f"in its curve: {failed}")
         finally:
             if curves:
-                counts = ", ".join(f"{result.variant.name} {curve.images}" for result, curve in curves)
-                self.notes.append(f"Images in the curves over the number of segments: {counts}.")
+                counts = [f"{result.variant.name} {curve.images}" for result, curve in curves]
+                if self._hierarchies is not None:
+                    counts.append(f"{self._hierarchies.prediction} {self._hierarchies.images}")
+                self.notes.append(f"Images in the curves over the number of segments: {', '.join(counts)}.")
 
     def _make_curves(self) -> list[tuple[MethodResults, RegionCurve]]:
         """An empty curve for each method that has one under the protocol."""
@@ -279,13 +287,14 @@ class Benchmark:
         }
 
     def _hierarchies_document(self) -> dict[str, Any] | None:
-        if self._hierarchies is None:
+        if self._hierarchies is None or self.points_of_hierarchies is None:
             return None
+        path, points = self.points_of_hierarchies
         figures = self._hierarchies.document()
         return {
-            "path": str(self._hierarchies.prediction),
+            "path": path,
             **{name: figures[name] for name in ("images", "failures", "metrics")},
-            "region_curve": points_of_hierarchies(self._hierarchies),
+            "region_curve": points,
         }
 
     def rows(self) -> list[tuple[str, Row]]:

@@ -206,6 +206,7 @@ def test_hierarchies_of_another_method_are_scored_and_drawn(tmp_path: Path) -> N
     result = benchmark("photos", *arguments, "--json")
     assert result.exit_code == 1
     assert "theirs/b.png" in result.stderr
+    assert "theirs, 1 hierarchies: covering ODS 1.000, OIS 1.000, best 1.000." in " ".join(result.stderr.split())
     found = json.loads(result.stdout)["hierarchies"]
     assert (found["path"], found["images"], len(found["failures"])) == ("theirs", 1, 1)
     assert (found["metrics"]["covering"], found["metrics"]["segments"]) == (1, 2)
