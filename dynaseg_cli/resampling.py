@@ -32,6 +32,11 @@ def shrink(image: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint
     return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BOX))
 
 
+def resize(image: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
+    """Resize an RGB (H, W, 3) image, smoothly where it is enlarged."""
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
+
+
 def nearest_indices(length: int, wanted: int) -> NDArray[np.int32]:
     """Nearest neighbour along one side: for each of `wanted` pixels the index, below `length`, that it takes."""
     # By Pillow itself: halfway between two pixels its rounding errors decide.

@@ -23,7 +23,7 @@ from .batch.outcomes import Outcome
 from .batch.planning import Plan, plan_batch
 from .batch.report_files import last_outcomes, report_content
 from .batch.summary import RunSummary
-from .config import BatchConfig, SegmentConfig, WeightsFile, WorkersConfig
+from .config import TIMM, BatchConfig, SegmentConfig, WeightsFile, WorkersConfig
 from .errors import DynasegError, InterruptedWorkError, UsageError, WorkerError
 from .export.exporting import Exported, ExportFailure
 from .files.encoding import json_text
@@ -149,8 +149,8 @@ def segment_folder(
     Raises
     ------
     UsageError
-        If the options or the input are unusable, or the ResNet's weights cannot be found: nothing is written then. A
-        device that does not exist is found with the first outcome.
+        If the options or the input are unusable, or the weights of the backbone cannot be found: nothing is written
+        then. A device that does not exist is found with the first outcome.
     OSError, DynasegError
         After the last outcome, if a file of the whole run cannot be written.
     """
@@ -179,7 +179,7 @@ def _outcomes(events: Generator[Event, None, None]) -> Iterator[Outcome]:
 
 
 def fetch_weights(config: SegmentConfig, *, progress: bool = False) -> None:
-    """Download the ResNet's ImageNet weights if they are needed and missing: once, before several workers need them.
+    """Download the backbone's weights if they are needed and missing: once, before several workers need them.
 
     Raises
     ------
@@ -187,9 +187,13 @@ def fetch_weights(config: SegmentConfig, *, progress: bool = False) -> None:
         If they cannot be downloaded.
     """
     if lacks_weights(config):
-        from .engine.networks import imagenet_weights  # noqa: PLC0415 - loads torch
+        from .engine.pretrained_weights import imagenet_weights  # noqa: PLC0415 - loads torch
 
         imagenet_weights(progress=progress)
+    elif config.backbone.startswith(TIMM) and config.weights is None and config.model is None:
+        from .engine.timm_trunk import timm_weights  # noqa: PLC0415 - loads torch
+
+        timm_weights(config.backbone.removeprefix(TIMM), progress=progress)
 
 
 def _prepare_model(

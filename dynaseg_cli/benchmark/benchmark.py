@@ -29,6 +29,7 @@ from ..files.encoding import palette_png, png
 from ..files.output_folder import Job, OutputFolder
 from ..images.decoding import decode, read_source
 from ..pictures.palette import palette_colors
+from ..regions.hierarchy import boundary_map
 from .measurement import Run, peak_memory, reset_peak
 from .methods import Method, make_method
 from .region_curve import PROTOCOLS, Point, RegionCurve, curve_steps, make_curve, points_of_hierarchies
@@ -56,7 +57,7 @@ class Benchmark:
     inputs : image files, and folders of them.
     variants : the methods, each with its options.
     output : folder for the results: ``OUTPUT/VARIANT/labels/...`` and ``color/...``, of this tool's own methods
-        ``raw/...``, too.
+        ``raw/...``, and with a pretrained backbone ``hierarchy/...``, too.
     truth : ground truth as `evaluate` takes it, or None for seconds alone.
     evaluate : how to score against it.
     max_images : number of images to take, the first by name; 0 takes all.
@@ -241,8 +242,9 @@ class Benchmark:
                 here = [(result, curve) for result, curve in curves if curve.takes(name)]
                 image, unreadable = self._decode(job) if here else (None, None)
                 for result, curve in here:
-                    raw = OutputFolder(self._folder(result.variant)).result(job, "raw")
-                    for failed in [unreadable] if image is None else curve.add(name, image, raw):
+                    folder = OutputFolder(self._folder(result.variant))
+                    files = folder.result(job, "raw"), folder.result(job, "hierarchy")
+                    for failed in [unreadable] if image is None else curve.add(name, image, *files):
                         yield _step(job, result, failed and f"in its curve: {failed}")
         finally:
             if curves:
@@ -341,6 +343,8 @@ class Benchmark:
             folder.mark()
             if labelled.raw is not None:
                 folder.write(folder.result(job, "raw"), png(labelled.raw))
+            if labelled.hierarchy is not None:
+                folder.write(folder.result(job, "hierarchy"), png(boundary_map(labelled.hierarchy)))
             folder.write(folder.result(job, "labels"), png(labelled.labels))
             colors = palette_colors(int(labelled.labels.max()) + 1)
             folder.write(folder.result(job, "color"), palette_png(labelled.labels, colors))

@@ -22,6 +22,7 @@ from ..engine.engine import Engine
 from ..errors import ImageError
 from ..method.reference import reference_segment
 from ..method.silhouette import silhouette_phase
+from ..regions.hierarchy import Hierarchy, build_hierarchy
 from ..regions.segments import number_by_area
 from ..regions.tidying import Labels, tidy
 from .variants import Variant
@@ -45,6 +46,8 @@ class Labelled:
     """As in `FitRecord`; None for a method without an engine."""
     raw: Labels | None = None
     """(H, W), as the network gave them, for methods of this tool."""
+    hierarchy: Hierarchy | None = None
+    """Of its regions, where a pretrained network had a part in it; else it follows from raw labels and image."""
 
 
 Method = Callable[[NDArray[np.uint8]], Labelled]
@@ -81,15 +84,21 @@ def _by_engine(engine: Engine, cut: CutConfig, image: NDArray[np.uint8]) -> Labe
     found = time.perf_counter()
     result = engine.segment(image, silhouette)
     segmented = time.perf_counter()
-    labels = tidy(result.labels, image, cut).labels
+    hierarchy = None if cut.is_raw else build_hierarchy(result.labels, image, result.features)
+    labels = tidy(result.labels, image, cut, hierarchy).labels
     fit = result.fit
     stages = {
         "silhouette": found - started,
+        **({"features": result.features_seconds} if result.features else {}),
         "fit": fit.seconds,
-        "label": result.seconds - fit.seconds,
+        "label": result.seconds - fit.seconds - result.features_seconds,
         "merge": time.perf_counter() - segmented,
     }
-    return Labelled(labels, fit.iterations, stages, fit.fused, fit.captured, result.labels)
+    if not result.features:
+        hierarchy = None
+    elif hierarchy is None:
+        hierarchy = build_hierarchy(result.labels, image, result.features)
+    return Labelled(labels, fit.iterations, stages, fit.fused, fit.captured, result.labels, hierarchy)
 
 
 def _by_reference(config: SegmentConfig, image: NDArray[np.uint8]) -> Labelled:

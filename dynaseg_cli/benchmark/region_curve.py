@@ -20,7 +20,7 @@ from ..evaluation.hierarchy_scores import GRANULARITIES, totals_of_cuts
 from ..evaluation.pairing import Pair
 from ..evaluation.protocols import PairReader
 from ..evaluation.region_scores import RegionTotals
-from ..images.label_maps import read_label_map
+from ..images.label_maps import read_hierarchy, read_label_map
 from ..regions.hierarchy import build_hierarchy
 from .variants import MethodConfig
 
@@ -57,8 +57,8 @@ Point = dict[str, Any]
 """The ``setting``, and the usual metrics of all images there, as a JSON document has them."""
 
 
-Totals = Callable[[PairReader, Pair, NDArray[np.uint8], Path], Iterator[list[RegionTotals]]]
-"""The sums of one image, RGB (H, W, 3), at all settings, some at a step; with the file of its raw labels."""
+Totals = Callable[[PairReader, Pair, NDArray[np.uint8], Path, Path | None], Iterator[list[RegionTotals]]]
+"""The sums of one image, RGB (H, W, 3), at all settings, some at a step; with the files of raw labels and hierarchy."""
 
 
 class RegionCurve:
@@ -83,15 +83,18 @@ class RegionCurve:
         """Whether the image of that name can be added."""
         return name in self._pairs
 
-    def add(self, name: str, image: NDArray[np.uint8], raw: Path) -> Iterator[str | None]:
+    def add(
+        self, name: str, image: NDArray[np.uint8], raw: Path, hierarchy: Path | None = None
+    ) -> Iterator[str | None]:
         """Score one more image, RGB (H, W, 3) uint8, in as many steps as `curve_steps` says.
 
         Each yields None, or why the image failed: that step is the last then, and the image has no part in the curve.
-        `raw` is the file of the image's labels as the network gave them, which methods of this tool have.
+        `raw` is the file of the image's labels as the network gave them, which methods of this tool have; `hierarchy`
+        that of its regions, which there is if a pretrained network had a part in it.
         """
         found: list[RegionTotals] = []
         try:
-            for part in self._totals(self._reader, self._pairs[name], image, raw):
+            for part in self._totals(self._reader, self._pairs[name], image, raw, hierarchy):
                 found += part
                 if len(found) < len(self._set):
                     yield None
@@ -151,10 +154,14 @@ def make_curve(config: MethodConfig, evaluation: Evaluation) -> RegionCurve | No
 
 
 def _totals_of_hierarchy(
-    reader: PairReader, pair: Pair, image: NDArray[np.uint8], raw: Path
+    reader: PairReader, pair: Pair, image: NDArray[np.uint8], raw: Path, written: Path | None
 ) -> Iterator[list[RegionTotals]]:
-    """Every cut of the hierarchy over the raw labels that a method of this tool wrote."""
-    hierarchy = build_hierarchy(read_label_map(raw, reader.config.max_pixels), image)
+    """Every cut of the hierarchy that a method of this tool wrote, or else of the one over its raw labels."""
+    most = reader.config.max_pixels
+    if written is not None and written.is_file():
+        hierarchy = read_hierarchy(written, most)
+    else:
+        hierarchy = build_hierarchy(read_label_map(raw, most), image)
     truths = reader.truths(pair.truth)
     ignore = reader.ignored_value(truths)
     fragments, truths = reader.sized(pair, hierarchy.fragments, truths)
@@ -162,7 +169,7 @@ def _totals_of_hierarchy(
 
 
 def _totals_of_felzenszwalb(
-    reader: PairReader, pair: Pair, image: NDArray[np.uint8], _: Path
+    reader: PairReader, pair: Pair, image: NDArray[np.uint8], *_: Path | None
 ) -> Iterator[list[RegionTotals]]:
     """All of `FELZENSZWALB_CURVE`, whatever setting the labels were made with.
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass
 from typing import Any, get_args, get_type_hints
 
 from ..baselines.settings import FelzenszwalbConfig, IicConfig, KMeansConfig, SuperpixelCnnConfig
-from ..config import PRESET_CUTS, PRESETS, CutConfig, SegmentConfig, WeightsFile
+from ..config import PRESET_CUTS, PRESETS, TIMM, CutConfig, SegmentConfig, WeightsFile
 from ..errors import UsageError
 from ..fields import read_value
 from ..files.weights import identify
@@ -63,7 +64,8 @@ def parse_variants(text: str, iterations: int | None = None) -> list[Variant]:
 
 
 def _parse(name: str, iterations: int | None) -> Variant:
-    method, *assignments = name.split(":")
+    # The name of a backbone may have a colon of its own.
+    method, *assignments = re.split(f"(?<!={TIMM[:-1]}):", name)
     if method not in METHODS:
         raise UsageError(f"`methods`: there is no {method}; choose from {', '.join(METHODS)}")
     defaults = METHODS[method]

@@ -20,10 +20,11 @@ from ..method.silhouette import Silhouette, silhouette_phase
 from ..regions.merging import merge_small_regions
 from ..regions.segments import number_by_area
 from ..resampling import level_sizes, shrink, working_size
+from .backbones import MOST_SIZE, resnet_backbone
 from .device import is_out_of_memory, release_memory, resolve_device
 from .fitting import Fit, Fitter
 from .labelling import TILE_SIZE, label_with_fit, label_with_model, to_input
-from .networks import CHANNEL_MULTIPLE, align_features, new_network
+from .networks import CHANNEL_MULTIPLE, align_features, frozen_backbone, new_network
 from .precision import compute_dtype, exact_arithmetic, precision_name
 from .scribbles import drawn_labels, nearest_drawn, shrink_scribbles
 from .segmentation import FitLevel, FitRecord, Segmentation
@@ -32,6 +33,8 @@ SMALLEST_SIZE = 32
 """Lower limit of the longest side, and of tiles, when they are halved for lack of memory."""
 BAND = 256
 """Rows compared at a time."""
+BESIDE_SCALE = 3.0
+"""Length of the vectors of features that stand beside those of the network; the latter have one of about 8."""
 
 OnIteration = Callable[[int, int], None]
 """Called with the iteration (from 1) and q'; an exception ends the work."""
@@ -56,7 +59,7 @@ class Engine:
     DeviceUnavailableError
         If the device does not exist on this machine.
     UsageError
-        If the model cannot be loaded, or the ResNet's weights are not available.
+        If the model cannot be loaded, or the weights of the backbone are not available.
     """
 
     def __init__(self, config: SegmentConfig | None = None, device: str = "auto") -> None:
@@ -66,11 +69,15 @@ class Engine:
             import sklearn.cluster  # noqa: F401, PLC0415
         self.device = resolve_device(device)
         self.dtype = compute_dtype(self.device, self.config.precision)
-        network = new_network(self.config)
-        if isinstance(network, SegmentationNetwork) and self.device.type == "cuda" and not self.config.literal:
+        backbone = frozen_backbone(self.config)
+        network = new_network(self.config, backbone)
+        if not isinstance(network, SegmentationNetwork):
+            backbone = resnet_backbone(network)
+        elif self.device.type == "cuda" and not self.config.literal and not network.beside:
             network = align_features(network, CHANNEL_MULTIPLE)
         layout = torch.contiguous_format if self.config.literal else torch.channels_last
         self.network = network.to(self.device, memory_format=layout)  # type: ignore[call-overload]
+        self.backbone = backbone and backbone.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if self.config.fit == "folder":
             # `FolderFitter` says why.
             self.network.response_norm.requires_grad_(requires_grad=False)
@@ -81,6 +88,30 @@ class Engine:
     def find_silhouette(self, image: NDArray[np.uint8]) -> Silhouette | None:
         """The silhouette phase of an image; None if the options fix the stop threshold. Safe in any thread."""
         return silhouette_phase(image, self.config.seed) if self.config.min_labels == "auto" else None
+
+    def look(self, image: NDArray[np.uint8]) -> list[Tensor]:
+        """What the backbone sees in an RGB (H, W, 3) uint8 image: (C, h, w) maps on the device, from fine to coarse.
+
+        The list is empty without a pretrained backbone.
+        """
+        backbone = self.backbone
+        if backbone is None:
+            return []
+
+        def see(most: int) -> list[Tensor]:
+            x = to_input(backbone.resized(image, most), self.device)
+            with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+                maps: list[Tensor] = backbone(x)
+            return maps
+
+        with self.computing(), torch.inference_mode():
+            return self._shrinking_on_out_of_memory(see, MOST_SIZE)
+
+    def beside(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Those of the maps that `look` gave that stand beside the network's own features, as `to_input` takes them."""
+        if not self.config.has_frozen_backbone:
+            return []
+        return [features * BESIDE_SCALE for features in (maps if self.config.fit == "image" else maps[-1:])]
 
     def segment(
         self,
@@ -134,10 +165,14 @@ class Engine:
             silhouette = silhouette or self.find_silhouette(image)
         threshold = len(drawn) or (silhouette.k if silhouette is not None else self.config.min_labels)
         assert isinstance(threshold, int)
-        work = self._label_one_color if one_color else self._fit_and_label
-        raw, record = work(image, threshold, scribbles, on_iteration or (lambda iteration, present: None), on_labels)
+        watch = on_iteration or (lambda iteration, present: None)
+        maps, looked = ([], 0.0) if one_color else self._timed_look(image)
+        if one_color:
+            raw, record = self._label_one_color(image, threshold, scribbles, watch, on_labels)
+        else:
+            raw, record = self._fit_and_label(image, self.beside(maps), threshold, scribbles, watch, on_labels)
         record = dataclasses.replace(record, silhouette=silhouette)
-        return self._segmentation(raw, image, record, started, drawn)
+        return self._segmentation(raw, image, record, started, maps, looked, drawn)
 
     def apply(self, image: NDArray[np.uint8], on_iteration: OnIteration | None = None) -> Segmentation:
         """Label an RGB (H, W, 3) uint8 image with the network as it is and its running statistics.
@@ -145,6 +180,8 @@ class Engine:
         Labels are the network's channels, 0..q-1: they mean the same in every image, and not all need to occur.
         """
         started = time.perf_counter()
+        maps, looked = self._timed_look(image)
+        beside = self.beside(maps)
         width, height = working_size(image.shape[1], image.shape[0], self.config.max_size)
 
         def on_tile() -> None:
@@ -152,7 +189,7 @@ class Engine:
                 on_iteration(0, self.config.clusters)
 
         def label(tile_size: int) -> NDArray[np.int16]:
-            return label_with_model(self.network, image, (height, width), self.dtype, tile_size, on_tile)
+            return label_with_model(self.network, image, (height, width), self.dtype, tile_size, on_tile, beside)
 
         with self.computing():
             raw = self._shrinking_on_out_of_memory(label, TILE_SIZE[self.device.type])
@@ -160,7 +197,7 @@ class Engine:
             raw = np.full_like(raw, np.bincount(raw.reshape(-1)).argmax())
         levels = [FitLevel(width, height, 0)]
         record = FitRecord(int(self.config.min_labels), precision_name(self.dtype), levels, stop_reason="model")
-        return self._segmentation(raw, image, record, started)
+        return self._segmentation(raw, image, record, started, maps, looked)
 
     @contextmanager
     def computing(self) -> Iterator[None]:
@@ -170,24 +207,32 @@ class Engine:
         with on_device, exact_arithmetic():
             yield
 
+    def _timed_look(self, image: NDArray[np.uint8]) -> tuple[list[Tensor], float]:
+        started = time.perf_counter()
+        return self.look(image), time.perf_counter() - started
+
     def _segmentation(
         self,
         raw: NDArray[np.int16],
         image: NDArray[np.uint8],
         record: FitRecord,
         started: float,
+        maps: Sequence[Tensor],
+        looked: float,
         drawn: Sequence[int] = (),
     ) -> Segmentation:
+        features = tuple(found.permute(1, 2, 0).contiguous().cpu().numpy() for found in maps)
         if self.config.min_region > 1:
             raw = merge_small_regions(raw, image, self.config.min_region)
         if self.config.fit == "folder":
             num_labels = int(np.count_nonzero(np.bincount(raw.reshape(-1))))
             labels = raw.astype(np.uint8 if self.config.clusters <= 256 else np.uint16)
             numbers = np.arange(self.config.clusters, dtype=np.int32)
-            return Segmentation(labels, num_labels, numbers, record, time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            return Segmentation(labels, num_labels, numbers, record, seconds, features, looked)
         numbered = number_by_area(raw, kept=drawn)
         seconds = time.perf_counter() - started
-        return Segmentation(numbered.labels, numbered.count, numbered.numbers, record, seconds)
+        return Segmentation(numbered.labels, numbered.count, numbered.numbers, record, seconds, features, looked)
 
     def _drawn_labels(self, scribbles: NDArray[np.uint8], size: tuple[int, ...]) -> list[int]:
         if scribbles.shape != size or scribbles.dtype != np.uint8:
@@ -232,6 +277,7 @@ class Engine:
     def _fit_and_label(
         self,
         image: NDArray[np.uint8],
+        beside: Sequence[Tensor],
         threshold: int,
         scribbles: NDArray[np.uint8] | None,
         on_iteration: OnIteration,
@@ -248,7 +294,7 @@ class Engine:
         def fit(max_size: int) -> Fit:
             started = time.perf_counter()
             sizes = [working_size(width, height, size) for size in level_sizes(max_size, self.config.levels)]
-            levels = [to_input(shrink(image, *size), self.device) for size in sizes]
+            levels = [to_input(shrink(image, *size), self.device, beside) for size in sizes]
             drawn = None
             if scribbles is not None:
                 small = (shrink_scribbles(scribbles, *size) for size in sizes)
@@ -260,7 +306,7 @@ class Engine:
             on_iteration(record.iterations, record.labels_per_iteration[-1])
 
         def label(tile_size: int) -> NDArray[np.int16]:
-            return label_with_fit(self.network, image, fitted, self.dtype, tile_size, on_tile)
+            return label_with_fit(self.network, image, fitted, self.dtype, tile_size, on_tile, beside)
 
         longest = max(height, width)
         with self.computing():

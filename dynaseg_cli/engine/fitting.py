@@ -91,7 +91,7 @@ class Fitter:
 
         Parameters
         ----------
-        levels : (1, 3, h, w) float32.
+        levels : (1, 3 + C, h, w) float32, as `to_input` makes them.
         watch : called when the host knows how far the fit is.
         scribbles : (h, w) int64 for each level, labels and `FREE`.
         every : call `watch` after every iteration, which makes the host wait for the device.
@@ -249,7 +249,7 @@ class Fitter:
         _log.warning("%s: continuing without %s, more slowly: %s", self._device, lost, error)
 
     def _new_step(self, height: int, width: int, *, scribbled: bool) -> TrainingStep:
-        if self._config.literal or not isinstance(self._network, SegmentationNetwork):
+        if self._config.literal or not isinstance(self._network, SegmentationNetwork) or self._network.beside:
             return AutogradStep(self._network, self._config, self._dtype)
         if self._kernels and not scribbled:  # the kernels do not compute the scribble loss
             from .cuda.fused_step import FusedStep  # noqa: PLC0415 - imports Triton, which only CUDA needs
@@ -257,26 +257,29 @@ class Fitter:
             return FusedStep(self._network, height, width, self._config, self._dtype)
         return BandedStep(self._network, height, width, self._config, self._dtype, scribbled=scribbled)
 
-    @torch.no_grad()
     def _update(self, ended: Tensor) -> None:
-        """One step of stochastic gradient descent. The fused one changes nothing if `ended` is 1."""
-        config = self._config
-        fused = not config.literal and self._device.type in ("cpu", "cuda")
-        # The function, not the class: creating an optimiser imports torch's compiler, which takes a second.
-        sgd(
-            self._trained,
-            [parameter.grad for parameter in self._trained if parameter.grad is not None],
-            [*self.momenta],
-            fused=fused,
-            foreach=False if fused else None,
-            found_inf=ended if fused else None,
-            weight_decay=config.weight_decay,
-            momentum=config.momentum,
-            lr=config.learning_rate,
-            dampening=0,
-            nesterov=False,
-            maximize=False,
-        )
+        descend(self._trained, self.momenta, self._config, ended)
+
+
+@torch.no_grad()
+def descend(parameters: list[Tensor], momenta: list[Tensor], config: SegmentConfig, ended: Tensor) -> None:
+    """One step of stochastic gradient descent. The fused one changes nothing if `ended`, float32 of shape (), is 1."""
+    fused = not config.literal and ended.device.type in ("cpu", "cuda")
+    # The function, not the class: creating an optimiser imports torch's compiler, which takes a second.
+    sgd(
+        parameters,
+        [parameter.grad for parameter in parameters if parameter.grad is not None],
+        [*momenta],
+        fused=fused,
+        foreach=False if fused else None,
+        found_inf=ended if fused else None,
+        weight_decay=config.weight_decay,
+        momentum=config.momentum,
+        lr=config.learning_rate,
+        dampening=0,
+        nesterov=False,
+        maximize=False,
+    )
 
 
 def captures(device: torch.device, config: SegmentConfig) -> bool:

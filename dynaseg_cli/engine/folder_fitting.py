@@ -13,7 +13,7 @@ from ..regions.segments import numbers_by_area
 from .device import is_out_of_memory
 from .engine import Engine
 from .labelling import to_input
-from .networks import model_bytes
+from .networks import model_bytes, permute_channels
 from .segmentation import FitRecord
 
 
@@ -78,15 +78,9 @@ class FolderFitter:
             _statistic(norm.running_var).copy_(variance)
         self._measured = 0
 
-    @torch.no_grad()
-    def number_by_area(self, areas: NDArray[np.int64]) -> None:
+    def number_by_area(self, areas: NDArray[np.integer] | NDArray[np.floating]) -> None:
         """Permute the network's channels so that its labels 0..q-1 are ordered by falling area; `areas` is (q,)."""
-        order = torch.tensor(np.argsort(numbers_by_area(areas)), device=self.engine.device)
-        classifier, norm = self._network.classifier, self._network.response_norm
-        of_label = [classifier.weight, classifier.bias, norm.weight, norm.bias, norm.running_mean, norm.running_var]
-        for values in of_label:
-            assert values is not None
-            values.copy_(values[order])
+        permute_channels(self._network, np.argsort(numbers_by_area(areas)))
 
     def model(self) -> bytes:
         """The network as the content of a model file."""

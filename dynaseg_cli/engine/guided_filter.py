@@ -81,8 +81,8 @@ def apply_coefficients(
     `coefficients`, (C, 4, h, w), are interpolated bilinearly with pixel centres aligned; `guide`, (3, r, c) in [0, 1],
     is the photo in that tile.
     """
-    near_rows, down = _interpolation(coefficients.shape[2], rows, size[0])
-    near_columns, across = _interpolation(coefficients.shape[3], columns, size[1])
+    near_rows, down = interpolation(coefficients.shape[2], rows, size[0])
+    near_columns, across = interpolation(coefficients.shape[3], columns, size[1])
     large = down.to(guide) @ coefficients[:, :, near_rows, near_columns] @ across.to(guide).T
     filtered = large[:, 3]
     for channel in range(3):
@@ -108,7 +108,7 @@ def triangle_weights(
     return slice(int(near[0]), int(near[-1]) + 1), torch.tensor(weights, dtype=torch.float32)
 
 
-def _interpolation(coarse: int, span: slice, length: int) -> tuple[slice, Tensor]:
+def interpolation(coarse: int, span: slice, length: int) -> tuple[slice, Tensor]:
     """Weights to interpolate `coarse` pixels to `span` of the `length` pixels over the same extent."""
     centres = (np.arange(span.start, span.stop) + 0.5) * (coarse / length) - 0.5
     return triangle_weights(centres.clip(0, coarse - 1), 1, coarse)

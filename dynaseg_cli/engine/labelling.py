@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 from ..method.network import SegmentationNetwork
 from ..resampling import shrink, working_size
 from .banded_layers import as_image
-from .guided_filter import apply_coefficients, guided_coefficients, triangle_weights
+from .guided_filter import apply_coefficients, guided_coefficients, interpolation, triangle_weights
 from .networks import Network
 
 TILE_SIZE = {"cpu": 160, "mps": 512, "cuda": 1024}
@@ -33,17 +33,23 @@ OnTile = Callable[[], None]
 
 
 def label_image(
-    network: Network, image: NDArray[np.uint8], dtype: torch.dtype, tile_size: int, *, mirrored: bool = False
+    network: Network,
+    image: NDArray[np.uint8],
+    dtype: torch.dtype,
+    tile_size: int,
+    beside: Sequence[Tensor] = (),
+    *,
+    mirrored: bool = False,
 ) -> NDArray[np.int16]:
     """Raw labels in 0..q-1, (H, W) int16, of an RGB (H, W, 3) image: the argmax of the network's response to it.
 
-    The BatchNorms use their running statistics, so tiles agree with each other and with the fit. `mirrored` is as in
-    `label_with_model`.
+    The BatchNorms use their running statistics, so tiles agree with each other and with the fit. `beside` is as in
+    `to_input`, `mirrored` as in `label_with_model`.
     """
     network.eval()
     labels = np.empty(image.shape[:2], dtype=np.int16)
     with torch.inference_mode():
-        for rows, columns, response in _responses(network, image, dtype, tile_size, mirrored=mirrored):
+        for rows, columns, response in _responses(network, image, dtype, tile_size, beside, mirrored=mirrored):
             labels[rows, columns] = response.max(1).indices[0].to(torch.int16).cpu().numpy()
     return labels
 
@@ -55,6 +61,7 @@ def label_with_model(
     dtype: torch.dtype,
     tile_size: int,
     on_tile: OnTile = lambda: None,
+    beside: Sequence[Tensor] = (),
 ) -> NDArray[np.int16]:
     """Raw labels, (H, W) int16, of an RGB (H, W, 3) image by the network of a folder, fitted at (height, width) `size`.
 
@@ -65,12 +72,12 @@ def label_with_model(
     height, width = size
     small = shrink(image, width, height)
     if small.shape == image.shape:
-        return label_image(network, image, dtype, tile_size, mirrored=True)
+        return label_image(network, image, dtype, tile_size, beside, mirrored=True)
     network.eval()
     with torch.inference_mode():
         weight = network.classifier.weight
         response = torch.empty((1, len(weight), height, width), device=weight.device)
-        for rows, columns, part in _responses(network, small, dtype, tile_size, mirrored=True):
+        for rows, columns, part in _responses(network, small, dtype, tile_size, beside, mirrored=True):
             response[..., rows, columns] = part
         kept = torch.unique(response.max(1).indices)
         return _label_filtered(image, small, response[:, kept], kept, tile_size, on_tile)
@@ -83,6 +90,7 @@ def label_with_fit(
     dtype: torch.dtype,
     tile_size: int,
     on_tile: OnTile = lambda: None,
+    beside: Sequence[Tensor] = (),
 ) -> NDArray[np.int16]:
     """Raw labels, (H, W) int16, of an RGB (H, W, 3) image by a network that was fitted to a smaller copy of it.
 
@@ -100,11 +108,11 @@ def label_with_fit(
         if isinstance(network, SegmentationNetwork):
             network.eval()
             detailed = shrink(image, *working_size(width, height, round(DETAIL * max(fitted.shape))))
-            response = _averaged_response(network, detailed, kept, fitted.shape, dtype, tile_size, on_tile)
+            response = _averaged_response(network, detailed, kept, fitted.shape, dtype, tile_size, on_tile, beside)
         else:
             # Training mode applies the statistics of this very image. The running variances are unbiased, which is
             # noticeable for the few pixels of the last stage.
-            response = _response(network.train(), small, dtype)[:, kept]
+            response = _response(network.train(), to_input(small, fitted.device), dtype)[:, kept]
         return _label_filtered(image, small, response, kept, tile_size, on_tile)
 
 
@@ -149,13 +157,14 @@ def _averaged_response(
     dtype: torch.dtype,
     tile_size: int,
     on_tile: OnTile,
+    beside: Sequence[Tensor],
 ) -> Tensor:
     """Channels `kept` of the response to an image, averaged over the area of each pixel of `size`: (1, K, h, w)."""
     (height, width), (coarse_height, coarse_width) = image.shape[:2], size
     down = torch.tensor(area_weights(height, coarse_height), device=kept.device)
     across = torch.tensor(area_weights(width, coarse_width), device=kept.device)
     average = torch.zeros((1, len(kept), coarse_height, coarse_width), device=kept.device)
-    for rows, columns, response in _responses(network, image, dtype, tile_size):
+    for rows, columns, response in _responses(network, image, dtype, tile_size, beside):
         on_tile()
         ys = slice(rows.start * coarse_height // height, -(-rows.stop * coarse_height // height))
         xs = slice(columns.start * coarse_width // width, -(-columns.stop * coarse_width // width))
@@ -164,7 +173,13 @@ def _averaged_response(
 
 
 def _responses(
-    network: Network, image: NDArray[np.uint8], dtype: torch.dtype, tile_size: int, *, mirrored: bool = False
+    network: Network,
+    image: NDArray[np.uint8],
+    dtype: torch.dtype,
+    tile_size: int,
+    beside: Sequence[Tensor] = (),
+    *,
+    mirrored: bool = False,
 ) -> Iterator[tuple[slice, slice, Tensor]]:
     """The response map (1, q, r, c) to an image, tile by tile.
 
@@ -172,8 +187,9 @@ def _responses(
     The ResNet's receptive field is too large for a halo: its only tile is the whole image.
     """
     height, width = image.shape[:2]
+    device = network.classifier.weight.device
     if not isinstance(network, SegmentationNetwork):
-        yield slice(0, height), slice(0, width), _response(network, image, dtype)
+        yield slice(0, height), slice(0, width), _response(network, to_input(image, device), dtype)
         return
     halo = network.receptive_radius
     margin = halo if mirrored else 0
@@ -182,14 +198,14 @@ def _responses(
     for rows, columns in tiles(height, width, tile_size):
         moved = (slice(rows.start + margin, rows.stop + margin), slice(columns.start + margin, columns.stop + margin))
         seen, inner = _with_halo(*moved, halo, image.shape[:2])
-        yield rows, columns, _response(network, image[seen], dtype)[..., inner[0], inner[1]]
+        x = to_input(image, device, beside, *seen)
+        yield rows, columns, _response(network, x, dtype)[..., inner[0], inner[1]]
 
 
-def _response(network: Network, image: NDArray[np.uint8], dtype: torch.dtype) -> Tensor:
-    """The response map, (1, q, H, W) float32, to an image."""
-    device = network.classifier.weight.device
-    with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-        response: Tensor = network(to_input(image, device))
+def _response(network: Network, x: Tensor, dtype: torch.dtype) -> Tensor:
+    """The response map, (1, q, H, W) float32, to an input."""
+    with torch.autocast(x.device.type, dtype, enabled=dtype != torch.float32):
+        response: Tensor = network(x)
     return response
 
 
@@ -202,10 +218,29 @@ def area_weights(fine: int, coarse: int) -> NDArray[np.float32]:
     return weights
 
 
-def to_input(image: NDArray[np.uint8], device: torch.device) -> Tensor:
-    """An RGB (H, W, 3) uint8 image as the network's (1, 3, H, W) float32 input in [0, 1], channels last."""
-    pixels = torch.tensor(np.ascontiguousarray(image), device=device)
-    return as_image(pixels).float().div_(255)
+def to_input(
+    image: NDArray[np.uint8],
+    device: torch.device,
+    beside: Sequence[Tensor] = (),
+    rows: slice | None = None,
+    columns: slice | None = None,
+) -> Tensor:
+    """An RGB (H, W, 3) uint8 image as the network's (1, 3 + C, H, W) float32 input, channels last: colours in [0, 1].
+
+    Parameters
+    ----------
+    beside : maps of features of the whole image, each (C, h, w), which are interpolated bilinearly to its pixels.
+    rows, columns : the part of the image that is wanted; by default all of it.
+    """
+    height, width = image.shape[:2]
+    rows, columns = rows or slice(0, height), columns or slice(0, width)
+    pixels = torch.tensor(np.ascontiguousarray(image[rows, columns]), device=device)
+    parts = [as_image(pixels).float().div_(255)]
+    for features in beside:
+        near_rows, down = interpolation(features.shape[1], rows, height)
+        near_columns, across = interpolation(features.shape[2], columns, width)
+        parts.append((down.to(features) @ features[:, near_rows, near_columns] @ across.to(features).T)[None])
+    return torch.cat(parts, 1).contiguous(memory_format=torch.channels_last) if beside else parts[0]
 
 
 def tiles(height: int, width: int, size: int) -> Iterator[Tile]:

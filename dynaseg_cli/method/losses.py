@@ -49,6 +49,31 @@ def continuity_loss(response: Tensor) -> Tensor:
     return _mean_absolute(horizontal) + _mean_absolute(vertical)
 
 
+def similarity_loss_of_regions(response: Tensor, labels: Tensor, area: Tensor) -> Tensor:
+    """The similarity loss (eq. 1) of maps that are constant in each of R regions.
+
+    Parameters
+    ----------
+    response : (R, q) float tensor, r' in each region.
+    labels : (R,) int64 tensor, c_n.
+    area : (R,) share of the pixels, which sums to 1.
+    """
+    return (area * functional.cross_entropy(response, labels, reduction="none")).sum()
+
+
+def continuity_loss_of_regions(response: Tensor, pairs: Tensor, length: Tensor) -> Tensor:
+    """The continuity loss (eq. 2 to 6) of maps that are constant in each of R regions.
+
+    Parameters
+    ----------
+    response : (R, q) float tensor, r' in each region.
+    pairs : (P, 2) int64 tensor, the regions that touch each other.
+    length : (P,) share of the horizontal plus share of the vertical pairs of pixels that lie on the boundary.
+    """
+    differences = (response[pairs[:, 0]] - response[pairs[:, 1]]).abs().mean(1)
+    return (length * differences).sum()
+
+
 def scribble_loss(response: Tensor, scribbles: Tensor) -> Tensor:
     """Cross-entropy of the response map against the scribbles, mean over the pixels drawn on; 0 without any.
 

@@ -18,16 +18,25 @@ class SegmentationNetwork(nn.Module):
 
     Every BatchNorm starts with scale 1 and shift 0, so r' has zero mean and unit variance along each cluster axis
     (section III-D). Both are learned; without that in the last one, far more labels survive the optimisation.
+
+    Features of a pretrained network can stand beside those of the blocks: x_n is then both, and the input has them as
+    further channels after the colours.
+
+    Parameters
+    ----------
+    blocks, features, clusters : M, p and q. Without blocks there are only the features beside.
+    beside : channels of the input after the first three, which only the classifier sees.
     """
 
-    def __init__(self, blocks: int, features: int, clusters: int) -> None:
+    def __init__(self, blocks: int, features: int, clusters: int, beside: int = 0) -> None:
         super().__init__()
+        self.beside = beside
         widths = [3] + [features] * blocks
         self.convolutions = nn.ModuleList(
             nn.Conv2d(fan_in, fan_out, kernel_size=3, padding=1) for fan_in, fan_out in itertools.pairwise(widths)
         )
         self.norms = nn.ModuleList(nn.BatchNorm2d(features, momentum=1.0) for _ in range(blocks))
-        self.classifier = nn.Conv2d(features, clusters, kernel_size=1)
+        self.classifier = nn.Conv2d((features if blocks else 0) + beside, clusters, kernel_size=1)
         self.response_norm = nn.BatchNorm2d(clusters, momentum=1.0)
 
     @property
@@ -44,9 +53,11 @@ class SegmentationNetwork(nn.Module):
         return len(self.convolutions)
 
     def forward(self, image: Tensor) -> Tensor:
-        x = image
+        x, beside = image[:, :3], image[:, 3:]
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             x = norm(torch.relu(convolution(x)))
+        if self.beside:
+            x = torch.cat((x, beside), 1) if self.convolutions else beside
         # In float32, because bfloat16 responses would tie in the argmax.
         response: Tensor = self.response_norm(self.classifier(x).float())
         return response

@@ -10,25 +10,48 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.models import resnet18
+from torchvision.models import ResNet
+from torchvision.models.resnet import BasicBlock
 from torchvision.ops import FeaturePyramidNetwork
+
+from .backbone import Stage
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Statistics of the colours, RGB in [0, 1], that torchvision's weights were trained on."""
 STRIDE = 4
 """Image pixels per pixel of the finest stage; the first pixels of both coincide."""
-STAGES = {"layer1": 64, "layer2": 128, "layer3": 256, "layer4": 512}
-"""Channels of the ResNet's stages; each has half the width and height of the previous one."""
+STAGES = (Stage("layer1", 4, 64), Stage("layer2", 8, 128), Stage("layer3", 16, 256), Stage("layer4", 32, 512))
 SMALLEST = 33
 """Smallest longest side, in pixels, for which the last stage, 1/32 of the image, has more than one pixel."""
 
 
-class ResNetFpnNetwork(nn.Module):
-    """A ResNet-18 without pooling and classifier, an FPN to p channels, a 1x1 convolution to q clusters, its BatchNorm.
+class ResNet18(ResNet):  # type: ignore[misc]  # torchvision has no types
+    """The four stages of torchvision's ResNet-18, with its parameter names, without pooling and classifier.
 
-    Input and output are those of `SegmentationNetwork`; the colours are normalised here as for ImageNet. All
-    BatchNorms have momentum 1, so evaluation mode applies the network as it was last trained. Its receptive field
-    reaches more than 200 pixels, too many for the halo of a tile: it needs the whole image.
+    All BatchNorms have momentum 1, so evaluation mode applies the network as it was last trained.
+    """
+
+    stages = STAGES
+
+    def __init__(self) -> None:
+        super().__init__(BasicBlock, [2, 2, 2, 2], norm_layer=partial(nn.BatchNorm2d, momentum=1.0))
+        del self.avgpool, self.fc
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """The (1, C, h, w) map of each of the stages of a normalised (1, 3, H, W) image."""
+        x: Tensor = self.maxpool(self.relu(self.bn1(self.conv1(image))))
+        maps = []
+        for stage in self.stages:
+            x = getattr(self, stage.name)(x)
+            maps.append(x)
+        return maps
+
+
+class ResNetFpnNetwork(nn.Module):
+    """A ResNet-18, an FPN to p channels, a 1x1 convolution to q clusters, its BatchNorm.
+
+    Input and output are those of `SegmentationNetwork`; the colours are normalised here as for ImageNet. Its receptive
+    field reaches more than 200 pixels, too many for the halo of a tile: it needs the whole image.
 
     Parameters
     ----------
@@ -43,11 +66,9 @@ class ResNetFpnNetwork(nn.Module):
     def __init__(self, features: int, clusters: int, frozen: bool = False) -> None:
         super().__init__()
         self._frozen = frozen
-        self.trunk: Any = resnet18(weights=None, norm_layer=partial(nn.BatchNorm2d, momentum=1.0))
-        """The ResNet, with torchvision's parameter names."""
-        del self.trunk.avgpool, self.trunk.fc
+        self.trunk = ResNet18()
         self.trunk.requires_grad_(not frozen)
-        self.pyramid: Any = FeaturePyramidNetwork([*STAGES.values()], features)
+        self.pyramid: Any = FeaturePyramidNetwork([stage.channels for stage in STAGES], features)
         # Only the finest level is used; the top-down connections bring the others into it.
         for level in range(1, len(STAGES)):
             self.pyramid.layer_blocks[level] = nn.Identity()
@@ -100,12 +121,8 @@ class ResNetFpnNetwork(nn.Module):
 
     def _features(self, image: Tensor) -> Tensor:
         """The feature map x_n of a normalised image, (1, p, h, w) at 1/4 of its size, rounded up."""
-        trunk = self.trunk
-        x: Tensor = trunk.maxpool(trunk.relu(trunk.bn1(trunk.conv1(image))))
-        stages: OrderedDict[str, Tensor] = OrderedDict()
-        for name in STAGES:
-            x = stages[name] = getattr(trunk, name)(x)
-        finest: Tensor = self.pyramid(stages)["layer1"]
+        maps = OrderedDict((stage.name, found) for stage, found in zip(STAGES, self.trunk(image), strict=True))
+        finest: Tensor = self.pyramid(maps)[STAGES[0].name]
         return finest
 
     def _enlarged(self, response: Tensor) -> Tensor:

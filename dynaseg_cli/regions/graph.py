@@ -10,6 +10,7 @@ from scipy.sparse import csr_array
 
 from ..resampling import middle_indices
 from .cues import BIN_STEPS, COLOUR_BINS, TEXTURE_BINS, Cues, bins_of_steps
+from .features import Features, pixels_of_each, summed_features
 from .segments import BAND_PIXELS, areas_and_sums, pair_keys
 
 MOST_LABELS = 256
@@ -34,6 +35,8 @@ class RegionGraph:
     """(R, C * TEXTURE_BINS) a histogram for each of C filters, summed over the area."""
     labels: NDArray[np.float32]
     """(R, K) the area of each label that occurs; beyond `MOST_LABELS`, some share a column."""
+    features: NDArray[np.float32]
+    """(R, C) features of a pretrained network, summed over the area; C is 0 without one."""
     first: NDArray[np.int64]
     """(E,) the region with the smaller number in each pair."""
     second: NDArray[np.int64]
@@ -62,6 +65,7 @@ class RegionGraph:
             colours=joining_histograms @ self.colours,
             texture=joining_histograms @ self.texture,
             labels=joining_histograms @ self.labels,
+            features=joining_histograms @ self.features,
             first=keys // groups,
             second=keys % groups,
             length=_summed(edge, self.length[between], len(keys)),
@@ -76,8 +80,13 @@ class RegionGraph:
         return RegionGraph(**{**values, "first": values["first"] + offset, "second": values["second"] + offset})
 
 
-def region_graph(regions: NDArray[np.int32], labels: NDArray[np.integer], cues: Cues) -> RegionGraph:
-    """The graph of the 4-connected regions 0..R-1, (H, W), described by the cues of the photo and a map of `labels`."""
+def region_graph(
+    regions: NDArray[np.int32], labels: NDArray[np.integer], cues: Cues, features: Features = ()
+) -> RegionGraph:
+    """The graph of the 4-connected regions 0..R-1, (H, W).
+
+    They are described by the cues of the photo, a map of `labels`, and what a pretrained network sees in it.
+    """
     height, width = regions.shape
     count = int(regions.max()) + 1
     near_rows, near_columns = map(middle_indices, cues.contrast.shape, regions.shape)
@@ -105,12 +114,17 @@ def region_graph(regions: NDArray[np.int32], labels: NDArray[np.integer], cues: 
     pairs, lengths, contrasts = (np.concatenate(part) for part in zip(*boundaries, strict=True))
     keys, edge = np.unique(pairs, return_inverse=True)
     pixels = height * width
+    size = cues.contrast.shape
+    of_features = np.empty((count, 0), dtype=np.float32)
+    if features:
+        of_features = summed_features(pixels_of_each(regions, size, count), size, features)
     return RegionGraph(
         area=area / pixels,
         lab=lab / pixels,
         colours=colours.reshape(count, -1) / np.float32(pixels),
         texture=texture.reshape(count, -1) / np.float32(pixels),
         labels=areas_of_labels / np.float32(pixels),
+        features=of_features / np.float32(pixels),
         first=keys // count,
         second=keys % count,
         length=_summed(edge, lengths, len(keys)) / np.sqrt(pixels),

@@ -13,6 +13,7 @@ from scipy.sparse.csgraph import minimum_spanning_tree
 
 from ..config import COMMON_GRANULARITY
 from .cues import Cues, photo_cues
+from .features import Features
 from .fragments import photo_fragments
 from .graph import region_graph
 from .linkage import boundary_strengths
@@ -24,6 +25,8 @@ TYPICAL_REGIONS = 45
 """The contrast of a photo is the dissimilarity at which this many regions are left."""
 TYPICAL_CONTRAST = 32.0
 """Geometric mean of that contrast in BSDS500 train. Where a photo has it, it is the common cut."""
+TYPICAL_CONTRAST_OF_FEATURES = 30.0
+"""What it is replaced by where a pretrained network has a part: large regions stay whole, so the cut can be finer."""
 ADAPTATION = 1 / 2
 """How far the contrast of a photo is made typical: with 0 not at all, with 1 all photos have equally many regions."""
 LEVELS = 20
@@ -126,32 +129,39 @@ class Hierarchy:
         return regions
 
 
-def build_hierarchy(labels: NDArray[np.integer], image: NDArray[np.uint8]) -> Hierarchy:
+def build_hierarchy(labels: NDArray[np.integer], image: NDArray[np.uint8], features: Features = ()) -> Hierarchy:
     """The hierarchy over the fragments of an RGB (H, W, 3) uint8 photo with an (H, W) label map.
 
-    Fragments end where the photo's contrast is greatest, whatever their labels; labels say which of them are alike.
-    Raises ValueError if labels and photo differ in size.
+    Fragments end where the photo's contrast is greatest, whatever their labels; labels say which of them are alike, and
+    so do the `features` of a pretrained network, (h, w, C) maps of the photo with vectors of unit length, if there are
+    any. Raises ValueError if labels and photo differ in size.
     """
     if labels.shape != image.shape[:2]:
         raise ValueError(f"labels of shape {labels.shape} do not belong to a photo of shape {image.shape}")
     cues = photo_cues(image)
-    return hierarchy_over(photo_fragments(image, cues.contrast), labels, cues)
+    return hierarchy_over(photo_fragments(image, cues.contrast), labels, cues, features)
 
 
-def hierarchy_over(fragments: NDArray[np.int32], labels: NDArray[np.integer], cues: Cues) -> Hierarchy:
-    """The hierarchy over 4-connected fragments, (H, W) int32 in scan order, from the labels and the cues of a photo."""
-    graph = region_graph(fragments, labels, cues)
-    different = adapted(boundary_strengths(graph))
+def hierarchy_over(
+    fragments: NDArray[np.int32], labels: NDArray[np.integer], cues: Cues, features: Features = ()
+) -> Hierarchy:
+    """The hierarchy over 4-connected fragments, (H, W) int32 in scan order, from labels, cues and features."""
+    graph = region_graph(fragments, labels, cues, features)
+    typical = TYPICAL_CONTRAST_OF_FEATURES if features else TYPICAL_CONTRAST
+    different = adapted(boundary_strengths(graph), typical)
     # A rising function that maps 0..infinity to 0..1, and the common cut to the middle.
     strength = np.rint(different**2 / (different**2 + 1) * STRONGEST)
     return Hierarchy(fragments, graph.first, graph.second, np.clip(strength, 1, STRONGEST).astype(np.uint16))
 
 
-def adapted(different: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Dissimilarities as seen by eyes that have adapted to the contrast of the photo: 1 is the common cut."""
+def adapted(different: NDArray[np.float64], typical: float = TYPICAL_CONTRAST) -> NDArray[np.float64]:
+    """Dissimilarities as seen by eyes that have adapted to the contrast of the photo: 1 is the common cut.
+
+    `typical` is the contrast of a photo for which nothing changes.
+    """
     strongest = np.unique(different)[-TYPICAL_REGIONS:]
-    contrast = strongest[0] if len(strongest) else TYPICAL_CONTRAST
-    relative: NDArray[np.float64] = different / (TYPICAL_CONTRAST ** (1 - ADAPTATION) * contrast**ADAPTATION)
+    contrast = strongest[0] if len(strongest) else typical
+    relative: NDArray[np.float64] = different / (typical ** (1 - ADAPTATION) * contrast**ADAPTATION)
     return relative
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from .features import unit_length
 from .graph import RegionGraph
 from .segments import joined_groups, value_of_each
 
@@ -23,6 +24,16 @@ STRONG = 36.0
 STRONG_AREA = 0.01
 STRONG_EXPONENT = 0.15
 """Such boundaries are weaker the smaller the regions are than this area: what is small belongs in fine cuts."""
+FEATURE_EXPONENT = 0.7
+"""Power of the unlikeness of features by which boundaries of large regions are weaker or stronger."""
+FEATURE_AREA = 0.02
+"""In regions of this area features count half of that: they are too coarse for much smaller ones."""
+USUAL_FEATURES = 0.385
+"""Unlikeness of features, in units of the photo's spread, that leaves the strength as it is."""
+SAME_FEATURES = 0.003
+"""Unlikeness that no network tells from none."""
+LEAST_SPREAD = 1e-4
+"""A spread below it is rounding: the network sees the same everywhere."""
 
 CHEAPEST = 1 / 16
 """Share of the regions that merge with their nearest neighbour in each round, even if it is nearer to another."""
@@ -63,10 +74,13 @@ def boundary_strengths(graph: RegionGraph) -> NDArray[np.float64]:
     Which of several neighbours a region joins is decided by little, and everything after it follows: a single hierarchy
     is noisy, and the average of several that differ is less so (Arbelaez et al. 2014, doi:10.1109/CVPR.2014.49,
     averages hierarchies of several scales). Regions are then merged once more, by `average_strength`.
+
+    Features of a pretrained network count in that last merging alone. They are coarser than fragments: as one more cue
+    in each view they would split what is large, and fine cuts would get worse.
     """
     weights = np.array(VIEWS)
     each = merge_heights(
-        graph.beside_itself(len(VIEWS)),
+        replace(graph, features=graph.features[:, :0]).beside_itself(len(VIEWS)),
         lambda merged, view: dissimilarity(merged, View(*weights[view].T)),
         np.repeat(np.arange(len(VIEWS)), len(graph.area)),
     )
@@ -76,7 +90,8 @@ def boundary_strengths(graph: RegionGraph) -> NDArray[np.float64]:
         contrast=average * graph.length,
         **{name: getattr(graph, name)[:, :0] for name in ("colours", "texture", "labels")},
     )
-    return merge_heights(plain, lambda merged, _: average_strength(merged))
+    spread = feature_spread(graph)
+    return merge_heights(plain, lambda merged, _: average_strength(merged, spread))
 
 
 def dissimilarity(graph: RegionGraph, view: View) -> NDArray[np.float64]:
@@ -102,17 +117,45 @@ def dissimilarity(graph: RegionGraph, view: View) -> NDArray[np.float64]:
     return different
 
 
-def average_strength(graph: RegionGraph) -> NDArray[np.float64]:
+def average_strength(graph: RegionGraph, spread: float = 0) -> NDArray[np.float64]:
     """(E,) > 0, the average along each boundary, where `contrast` has strengths; of strong ones, times a power of area.
 
     One power of the area (`dissimilarity`) does not do for all cuts: with a larger one, coarse cuts lose specks and
     get better, and fine cuts lose small things and split large ones.
+
+    Boundaries are weaker before that where a pretrained network sees the same on both sides, and stronger where it sees
+    something else, if the regions are large. `spread` is the `feature_spread` of the photo.
     """
     strength = graph.contrast / graph.length
+    if spread > 0:
+        area = _area_between(graph)
+        unlike = (1 - _cosines(graph)) / spread
+        power = FEATURE_EXPONENT * area / (area + FEATURE_AREA)
+        strength = strength * ((unlike + SAME_FEATURES) / USUAL_FEATURES) ** power
     beyond = np.clip(np.log(strength / STRONG), 0, 1)
     with_area = strength * (_area_between(graph) / STRONG_AREA) ** (STRONG_EXPONENT * beyond)
     average: NDArray[np.float64] = np.where(beyond > 0, np.maximum(with_area, STRONG), strength)
     return average
+
+
+def feature_spread(graph: RegionGraph) -> float:
+    """How much the features of a photo differ: about the mean of 1 - cosine over pairs of places; 0 without features.
+
+    Networks differ in it, and so do photos: of a face, everything is a part of one thing.
+    """
+    squares = float(((graph.features**2).sum(1) / graph.area).sum())
+    spread = 1 - float((graph.features.sum(0) ** 2).sum()) / squares if squares > 0 else 0.0
+    return spread if spread > LEAST_SPREAD else 0.0
+
+
+def _cosines(graph: RegionGraph) -> NDArray[np.float64]:
+    """(E,) cosine of the angle between the features of each pair."""
+    unit = unit_length(graph.features)
+    cosine = np.empty(len(graph.first))
+    for start in range(0, len(cosine), EDGES_AT_ONCE):
+        some = slice(start, start + EDGES_AT_ONCE)
+        cosine[some] = np.einsum("ec,ec->e", unit[graph.first[some]], unit[graph.second[some]])
+    return np.minimum(cosine, 1)
 
 
 def _area_between(graph: RegionGraph) -> NDArray[np.float64]:

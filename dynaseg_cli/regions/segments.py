@@ -111,6 +111,30 @@ def touching_pairs(segments: NDArray[np.int32]) -> NDArray[np.int64]:
     return np.stack([keys // count, keys % count], axis=1)
 
 
+def boundary_shares(segments: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The boundaries of the segments 0..S-1 of an (H, W) map.
+
+    (P, 2) the pairs that touch, smaller number first, rising; and (P,) the share of all horizontal pairs of pixels plus
+    that of all vertical ones that lie between the two.
+    """
+    count = int(segments.max()) + 1
+    keys, shares = [np.empty(0, dtype=np.int64)], [np.empty(0)]
+    height, width = segments.shape
+    for top in range(0, height, rows := max(BAND_PIXELS // width, 1)):
+        band = segments[top : top + rows + 1]
+        for ones, others, of_all in (
+            (band[:rows, :-1], band[:rows, 1:], height * (width - 1)),
+            (band[:-1], band[1:], (height - 1) * width),
+        ):
+            differ = ones != others
+            found, sides = np.unique(pair_keys(ones[differ], others[differ], count), return_counts=True)
+            keys.append(found)
+            shares.append(sides / max(of_all, 1))
+    pairs, where = np.unique(np.concatenate(keys), return_inverse=True)
+    summed = np.bincount(where, np.concatenate(shares), len(pairs)).astype(np.float64)
+    return np.stack([pairs // count, pairs % count], axis=1), summed
+
+
 def number_by_area(raw: NDArray[np.integer], kept: Sequence[int] = ()) -> Numbered:
     """Renumber the labels of an (H, W) map of small non-negative integers to 0..K-1 by falling area.
 

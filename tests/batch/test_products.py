@@ -15,6 +15,8 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
+import timm
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 from samples import TINY, files_below, photo_folder, read_pixels
@@ -26,16 +28,17 @@ from dynaseg_cli.batch.planning import plan_batch
 from dynaseg_cli.batch.products import Products
 from dynaseg_cli.batch.report_files import ReportEntry
 from dynaseg_cli.batch.stages import run_stream
-from dynaseg_cli.config import Colors, Product
+from dynaseg_cli.config import Colors, Product, SegmentConfig
 from dynaseg_cli.engine.segmentation import FitRecord, Segmentation
 from dynaseg_cli.errors import UsageError
 from dynaseg_cli.files.encoding import JPEG_SIDE, jpeg, png
 from dynaseg_cli.files.output_folder import Job, OutputFolder
 from dynaseg_cli.files.user_files import MARK
+from dynaseg_cli.files.weights import identify
 from dynaseg_cli.files.writing import write_atomically
 from dynaseg_cli.pictures.overlay import overlay
 from dynaseg_cli.pictures.palette import label_palette
-from dynaseg_cli.regions.hierarchy import Hierarchy
+from dynaseg_cli.regions.hierarchy import Hierarchy, boundary_map, build_hierarchy
 from dynaseg_cli.regions.segments import connected_regions, number_by_area
 from dynaseg_cli.regions.tidying import cut_regions, tidied_labels
 
@@ -583,10 +586,8 @@ def killed_at(patch: pytest.MonkeyPatch, step: int) -> None:
     patch.setattr(Path, "replace", replace_or_end)
 
 
-@pytest.mark.parametrize("seed", range(30))
-def test_any_sequence_of_runs_of_which_some_are_killed_ends_as_one_run(
-    engine: Engine, tmp_path: Path, seed: int
-) -> None:
+def ends_as_one_run(engine: Engine, tmp_path: Path, seed: int) -> None:
+    """Of any sequence of runs, some of which are killed, the last one leaves what it would have made alone."""
     photos, out, chance = photo_folder(tmp_path / "photos", "a.png"), tmp_path / "out", random.Random(seed)
     every: tuple[Product, ...] = (*ALL, "recording")
 
@@ -614,4 +615,181 @@ def test_any_sequence_of_runs_of_which_some_are_killed_ends_as_one_run(
         shutil.rmtree(out / "report", ignore_errors=True)
     fresh = {**last, "save": there, "report": reported}
     run(engine, photos, tmp_path / "fresh", **fresh)
-    assert written(out) == written(tmp_path / "fresh")
+    found = written(out)
+    if last["cut"].is_raw and "hierarchy" not in there:  # one may be left that an earlier cut was made from
+        found.pop(".hierarchy/a.png", None)
+    assert found == written(tmp_path / "fresh")
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_any_sequence_of_runs_of_which_some_are_killed_ends_as_one_run(
+    engine: Engine, tmp_path: Path, seed: int
+) -> None:
+    ends_as_one_run(engine, tmp_path, seed)
+
+
+# What a pretrained network had a part in
+
+
+@pytest.fixture(scope="module")
+def frozen(tmp_path_factory: pytest.TempPathFactory) -> SegmentConfig:
+    """A fit beside what timm's smallest network sees, which has learned nothing."""
+    path = tmp_path_factory.mktemp("weights") / "made.pth"
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        torch.save(timm.create_model("test_resnet").state_dict(), path)
+    return replace(TINY, backbone="timm:test_resnet", weights=identify(path))
+
+
+@pytest.fixture(scope="module")
+def seeing(frozen: SegmentConfig) -> Engine:
+    return Engine(frozen, "cpu")
+
+
+@pytest.fixture
+def closed(frozen: SegmentConfig, monkeypatch: pytest.MonkeyPatch) -> Engine:
+    """One with the same options, which must not segment."""
+
+    def refuse(*_: object) -> None:
+        raise _SegmentsAgainError
+
+    engine = Engine(frozen, "cpu")
+    for name in ("segment", "find_silhouette", "look"):
+        monkeypatch.setattr(engine, name, refuse)
+    return engine
+
+
+def kept(out: Path) -> dict[str, bytes]:
+    return files_below(out / ".hierarchy")
+
+
+@pytest.mark.parametrize("resnet", [False, True], ids=["frozen", "trained"])
+def test_hierarchy_that_a_pretrained_network_had_a_part_in_is_kept(
+    seeing: Engine, photos: Path, out: Path, resnet: bool
+) -> None:
+    if resnet:
+        seeing = Engine(replace(TINY, backbone="resnet18-fpn", weights="random"), "cpu")
+    run(seeing, photos, out, save=("labels", "stats"))
+    assert {path.name for path in out.iterdir()} == {"labels", "stats", ".raw", ".hierarchy", "outcomes.jsonl", MARK}
+    assert kept(out).keys() == {"a.png", "sub/b.png"}
+    for name in ("a", "sub/b"):
+        image = read_pixels(photos / f"{name}.png")
+        result, found = seeing.segment(image), read_hierarchy(out / f".hierarchy/{name}.png")
+        expected, blind = (build_hierarchy(result.labels, image, seen) for seen in (result.features, ()))
+        np.testing.assert_array_equal(boundary_map(found), boundary_map(expected))
+        assert not np.array_equal(boundary_map(found), boundary_map(blind)), "what it saw counts"
+
+
+def test_no_hierarchy_is_kept_where_none_is_needed_or_the_labels_are_enough(
+    engine: Engine, seeing: Engine, photos: Path, tmp_path: Path
+) -> None:
+    run(engine, photos, tmp_path / "cnn")
+    run(seeing, photos, tmp_path / "raw", CutConfig(regions="raw"))
+    run(seeing, photos, tmp_path / "without", save=("labels",))
+    run(seeing, photos, tmp_path / "with", save=("labels", "stats", "hierarchy"))
+    for name in ("cnn", "raw", "without", "with"):
+        assert not (tmp_path / name / ".hierarchy").exists()
+
+
+@pytest.mark.parametrize("save", [REGIONS, ALL], ids=["kept", "asked for"])
+@pytest.mark.parametrize("cut", [CutConfig(regions=3), CutConfig(granularity=0.9), CutConfig(regions="raw")])
+def test_another_cut_of_what_a_pretrained_network_saw_takes_no_network(
+    seeing: Engine, closed: Engine, photos: Path, out: Path, save: tuple[Product, ...], cut: CutConfig
+) -> None:
+    run(seeing, photos, out, save=save, report=True)
+    before = kept(out)
+    outcomes = run(closed, photos, out, cut, save=save, report=True)
+    assert [(outcome.status, outcome.segmented) for outcome in outcomes] == [("done", False)] * 2
+    fresh = out.parent / "fresh"
+    run(seeing, photos, fresh, cut, save=save, report=True)
+    assert kept(out) == before
+    if cut.is_raw:
+        shutil.rmtree(out / ".hierarchy", ignore_errors=True)
+    assert written(out) == written(fresh)
+    assert statuses(run(closed, photos, out, cut, save=save, report=True)) == ["skipped", "skipped"]
+
+
+def test_kept_hierarchy_that_is_asked_for_later_is_moved(
+    seeing: Engine, closed: Engine, photos: Path, out: Path
+) -> None:
+    run(seeing, photos, out, save=("labels", "stats"))
+    before = kept(out)
+    outcomes = run(closed, photos, out, save=ALL)
+    assert [(outcome.status, outcome.segmented) for outcome in outcomes] == [("done", False)] * 2
+    assert files_below(out / "hierarchy") == before
+    assert kept(out) == {}
+    shutil.rmtree(out / ".hierarchy")
+    run(seeing, photos, out.parent / "fresh", save=ALL)
+    assert written(out) == written(out.parent / "fresh")
+    outcomes = run(closed, photos, out, CutConfig(regions=2), save=("labels", "stats"))
+    assert [outcome.segmented for outcome in outcomes] == [False, False], "it serves for the next cut"
+
+
+def damage_kept(path: Path, how: str) -> None:
+    if how == "lost":
+        path.unlink()
+    elif how == "truncated":
+        path.write_bytes(path.read_bytes()[:60])
+    elif how == "other size":
+        write_atomically(path, png(np.zeros((5, 5), dtype=np.uint16)))
+    else:
+        path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("how", ["lost", "truncated", "other size", "empty"])
+@pytest.mark.parametrize("save", [REGIONS, ALL], ids=["kept", "asked for"])
+def test_hierarchy_that_is_not_as_it_was_written_is_made_anew_by_the_network(
+    seeing: Engine, photos: Path, out: Path, how: str, save: tuple[Product, ...]
+) -> None:
+    run(seeing, photos, out, save=save)
+    damage_kept(out / ("hierarchy" if save is ALL else ".hierarchy") / "a.png", how)
+    first, second = run(seeing, photos, out, CutConfig(regions=3), save=save)
+    assert (first.segmented, second.segmented) == (True, False)
+    run(seeing, photos, out.parent / "fresh", CutConfig(regions=3), save=save)
+    assert written(out) == written(out.parent / "fresh")
+
+
+def test_cut_of_raw_labels_alone_takes_the_network_where_no_hierarchy_was_made(
+    seeing: Engine, photos: Path, out: Path
+) -> None:
+    run(seeing, photos, out, CutConfig(regions="raw"))
+    assert [outcome.segmented for outcome in run(seeing, photos, out)] == [True, True]
+    run(seeing, photos, out.parent / "fresh")
+    assert written(out) == written(out.parent / "fresh")
+
+
+def test_labels_and_colours_need_no_hierarchy(closed: Engine, seeing: Engine, photos: Path, out: Path) -> None:
+    run(seeing, photos, out, CutConfig(regions="raw"))
+    outcomes = run(closed, photos, out, CutConfig(regions="raw"), colors="mean")
+    assert [(outcome.status, outcome.segmented) for outcome in outcomes] == [("done", False)] * 2
+
+
+@pytest.mark.parametrize("save", [("labels", "stats"), ("labels", "stats", "hierarchy")], ids=["kept", "asked for"])
+def test_hierarchy_of_another_backbone_does_not_stay(
+    engine: Engine, seeing: Engine, photos: Path, out: Path, save: tuple[Product, ...]
+) -> None:
+    run(seeing, photos, out, save=save)
+    run(engine, photos, out, save=save, overwrite=True)
+    assert kept(out) == {}
+    shutil.rmtree(out / ".hierarchy", ignore_errors=True)
+    fresh = out.parent / "fresh"
+    run(engine, photos, fresh, save=save)
+    assert written(out) == written(fresh)
+    run(seeing, photos, out, save=save, overwrite=True)
+    shutil.rmtree(fresh)
+    run(seeing, photos, fresh, save=save)
+    assert written(out) == written(fresh)
+
+
+def test_hierarchy_of_the_user_in_the_place_of_a_kept_one_stays(seeing: Engine, photos: Path, out: Path) -> None:
+    theirs = out / ".hierarchy/a.png"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_bytes(b"theirs")
+    with pytest.raises(UsageError, match=r"\.hierarchy/a\.png exists and was not written by dynaseg"):
+        run(seeing, photos, out, overwrite=True)
+    assert theirs.read_bytes() == b"theirs"
+
+
+@pytest.mark.parametrize("seed", range(15))
+def test_any_sequence_of_runs_with_a_backbone_ends_as_one_run(seeing: Engine, tmp_path: Path, seed: int) -> None:
+    ends_as_one_run(seeing, tmp_path, seed)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 from numpy.typing import NDArray
 from refusal import refused
@@ -431,7 +432,7 @@ def test_file_that_is_none_of_a_resnet_is_refused_before_an_image_is(photos: Pat
 def test_random_weights_are_said_aloud_whatever_was_asked_for(photos: Path, quiet: tuple[str, ...]) -> None:
     result = segment(photos, *RESNET, "--weights", "random", *quiet)
     assert result.exit_code == 0
-    assert result.stderr.count("warning: --weights random: THE RESNET HAS LEARNED NOTHING") == 1
+    assert result.stderr.count("warning: --weights random: THE BACKBONE HAS LEARNED NOTHING") == 1
 
 
 def test_workers_of_their_own_take_the_file_and_warn_once(photos: Path, here: Path, made_weights: bytes) -> None:
@@ -441,7 +442,103 @@ def test_workers_of_their_own_take_the_file_and_warn_once(photos: Path, here: Pa
     assert (by_one.exit_code, by_two.exit_code) == (0, 0)
     assert files_below(here / "one/labels") == files_below(here / "two/labels")
     random = dynaseg("segment", photos, *FIT, *RESNET, "--weights", "random", "-o", "three", "--workers", "2")
-    assert random.stderr.count("THE RESNET HAS LEARNED NOTHING") == 1
+    assert random.stderr.count("THE BACKBONE HAS LEARNED NOTHING") == 1
+
+
+# Networks of timm
+
+TIMM = ("--backbone", "timm:test_resnet", "--features", "8", "--clusters", "8")
+
+
+@pytest.fixture
+def no_hub(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
+    """What is asked for of timm's hub, which does not answer."""
+    asked: list[tuple[object, ...]] = []
+
+    def refuse(*wanted: object, **_: object) -> None:
+        asked.append(wanted)
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", refuse)
+    return asked
+
+
+@pytest.fixture
+def timm_weights(here: Path) -> Path:
+    """A file in the current folder."""
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        torch.save(timm.create_model("test_resnet").state_dict(), here / "timm.pth")
+    return Path("timm.pth")
+
+
+def test_without_timms_weights_and_network_nothing_is_started_and_the_error_says_what_to_do(
+    photos: Path, here: Path, no_hub: list[tuple[object, ...]]
+) -> None:
+    result = segment(photos, "--backbone", "timm:resnet10t", "-q")
+    assert refused(result) == (
+        "--backbone timm:resnet10t: its weights cannot be downloaded (Name or service not known); fetch"
+        " model.safetensors of timm/resnet10t.c3_in1k elsewhere and name the file with --weights PATH"
+    )
+    assert no_hub == [("timm/resnet10t.c3_in1k", "model.safetensors")]
+    assert not (here / "photos-dynaseg").exists()
+
+
+def test_without_timm_it_is_said_what_to_install(photos: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    for backbone in ("timm:resnet10t", "efficientnet-lite0"):
+        result = segment(photos, "--backbone", backbone, "-q")
+        assert "needs timm: pip install 'dynaseg[pretrained]'" in refused(result)
+    assert not (here / "photos-dynaseg").exists()
+
+
+def test_dry_run_asks_timms_hub_for_nothing(photos: Path, no_hub: list[tuple[object, ...]]) -> None:
+    result = segment(photos, *TIMM, "--dry-run")
+    assert result.exit_code == 0
+    assert no_hub == []
+
+
+def test_file_with_timms_weights_is_taken_and_recorded_and_needs_no_network(
+    photos: Path, here: Path, no_hub: list[tuple[object, ...]], timm_weights: Path
+) -> None:
+    result = segment(photos, *TIMM, "--weights", timm_weights, "--json")
+    assert result.exit_code == 0
+    options = summary(result)["options"]
+    assert options["weights"] == hashlib.sha256((here / timm_weights).read_bytes()).hexdigest()[:8]
+    assert options["backbone"] == "timm:test_resnet"
+    assert no_hub == []
+    (here / timm_weights).rename(here / "moved.pth")
+    again = segment(photos, *TIMM, "--weights", "moved.pth", "--json")
+    assert summary(again)["skipped"] == 3
+
+
+def test_file_of_another_network_is_refused_before_an_image_is_read(
+    photos: Path, here: Path, timm_weights: Path
+) -> None:
+    result = segment(photos, "--backbone", "timm:test_efficientnet", "--weights", timm_weights)
+    assert refused(result).startswith(f"--weights {here}/timm.pth: not the weights of timm's test_efficientnet: ")
+    assert not (here / "photos-dynaseg").exists()
+
+
+def test_another_backbone_is_not_mixed_with_the_one_before(photos: Path, timm_weights: Path) -> None:
+    assert segment(photos).exit_code == 0
+    result = segment(photos, "--backbone", "timm:test_resnet", "--weights", timm_weights)
+    assert "backbone was cnn, now timm:test_resnet" in refused(result)
+
+
+def test_model_on_a_frozen_backbone_is_applied_and_not_refined(photos: Path, here: Path, timm_weights: Path) -> None:
+    folder = ("--fit", "folder", "--epochs", "1", "--iterations", "2", "--classes", "4", "--max-size", "16")
+    quick = ("--device", "cpu", "--workers", "0", "--precision", "float32")
+    backbone = ("--backbone", "timm:test_resnet", "--weights", timm_weights)
+    fitted = dynaseg("segment", photos, *folder, *quick, *backbone, "-o", "one")
+    assert fitted.exit_code == 0, fitted.stderr
+    (here / timm_weights).unlink()
+    model = ("--load-model", "one/model.safetensors")
+    applied = dynaseg("segment", photos, *model, "--device", "cpu", "--workers", "0", "-o", "two")
+    assert applied.exit_code == 0, applied.stderr
+    assert files_below(here / "two/labels") == files_below(here / "one/labels")
+    refined = dynaseg("segment", photos, *model, "--refine", "3", "--device", "cpu", "-o", "three")
+    assert "--refine trains features further, and those of --backbone timm:test_resnet stay" in refused(refined)
 
 
 # What is refused before anything is started
@@ -454,10 +551,23 @@ def test_workers_of_their_own_take_the_file_and_warn_once(photos: Path, here: Pa
         (("--alpha", "nan"), "--alpha must be above 0, not nan"),
         (("--mu", "1"), "--mu belongs to --mode fixed"),
         (("--mode", "fixed", "--alpha", "1"), "--alpha belongs to --mode scf and fsf"),
-        (("--weights", "random"), "--weights belongs to --backbone resnet18-fpn"),
+        (("--weights", "random"), "--weights belong to a pretrained --backbone; the cnn is"),
         (("--freeze-backbone",), "--freeze-backbone belongs to --backbone resnet18-fpn"),
         (("--backbone", "resnet18-fpn", "--weights", "no.pth"), "--weights no.pth: No such file or directory; name a"),
         (("--backbone", "resnet18-fpn", "--weights", "."), "--weights .: Is a directory"),
+        (
+            ("--backbone", "vgg"),
+            "--backbone must be one of cnn, resnet18-fpn, efficientnet-lite0 or timm:NAME, not 'vgg'",
+        ),
+        (("--backbone", "timm:"), "--backbone must be one of cnn, resnet18-fpn, efficientnet-lite0 or timm:NAME, not"),
+        (("--backbone", "timm:nothing"), "--backbone timm:nothing: timm "),
+        (("--backbone", "timm:resnet10"), "knows no such network; did you mean resnet10t, "),
+        (("--backbone", "timm:test_resnet.nothing"), "--backbone timm:test_resnet.nothing: "),
+        (("--backbone", "efficientnet-lite0", "--freeze-backbone"), "--freeze-backbone belongs to --backbone resnet18"),
+        (
+            ("--backbone", "timm:test_resnet", "--weights", "no.pth"),
+            "--weights no.pth: No such file or directory; name",
+        ),
         (("--iterations", "0"), "--iterations must be at least 1"),
         (("--min-labels", "0"), "--min-labels must be at least 1"),
         (("--patience", "-1"), "--patience must be at least 0"),

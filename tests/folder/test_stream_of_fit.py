@@ -20,19 +20,22 @@ import jsonschema
 import numpy as np
 import pytest
 import safetensors.torch
+import timm
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 from samples import files_below, noise, read_pixels, save_photo
 from scenes import TINY_FOLDER_FIT, tiny_scenes
 
+from dynaseg_cli.batch import planning
 from dynaseg_cli.batch.outcomes import Outcome
 from dynaseg_cli.batch.planning import Plan, plan_batch
-from dynaseg_cli.config import BatchConfig, Mode, SegmentConfig, ValueRange, WorkersConfig
+from dynaseg_cli.config import BatchConfig, Mode, SegmentConfig, ValueRange, WeightsFile, WorkersConfig
 from dynaseg_cli.engine.folder_fitting import FolderFitter
+from dynaseg_cli.engine.region_fitting import RegionFitter
 from dynaseg_cli.errors import InterruptedWorkError, UsageError
 from dynaseg_cli.files.output_folder import CHECKPOINT_NAME, MODEL_NAME, OutputFolder
-from dynaseg_cli.files.weights import read_model
+from dynaseg_cli.files.weights import identify, read_model
 from dynaseg_cli.folder import stream as module
 from dynaseg_cli.folder.mosaics import CROPS
 from dynaseg_cli.folder.stream import STATE_KEY, fit_network
@@ -105,7 +108,7 @@ def interrupted(
 
 def epochs_done(output: Path) -> int:
     with safetensors.safe_open(output / CHECKPOINT_NAME, framework="pt") as content:
-        return int(json.loads(content.metadata()[STATE_KEY])["epochs_done"])
+        return int(json.loads(content.metadata()[STATE_KEY])["done"])
 
 
 # The model
@@ -673,3 +676,200 @@ def test_disk_that_is_full_leaves_no_half_of_a_model(photos: Path, small_disk: P
     with pytest.raises(OSError, match="No space left"):
         fit_folder(planned(photos, small_disk / "out", dataclasses.replace(TINY_FOLDER_FIT, features=64)))
     assert set(files_below(small_disk / "out")) == {"outcomes.jsonl"}
+
+
+# On a frozen backbone
+
+
+@pytest.fixture(scope="module")
+def frozen(tmp_path_factory: pytest.TempPathFactory) -> SegmentConfig:
+    """A fit beside what timm's smallest network sees, which has learned nothing."""
+    path = tmp_path_factory.mktemp("weights") / "made.pth"
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        torch.save(timm.create_model("test_resnet").state_dict(), path)
+    return dataclasses.replace(TINY_FOLDER_FIT, backbone="timm:test_resnet", weights=identify(path))
+
+
+def images_done(output: Path) -> int:
+    with safetensors.safe_open(output / CHECKPOINT_NAME, framework="pt") as content:
+        return int(json.loads(content.metadata()[STATE_KEY])["done"])
+
+
+@pytest.fixture
+def described(monkeypatch: pytest.MonkeyPatch) -> list[NDArray[np.uint8]]:
+    """The images that a fit looked at, in order."""
+    found: list[NDArray[np.uint8]] = []
+    describe = RegionFitter.describe
+
+    def describe_and_note(fitter: RegionFitter, image: NDArray[np.uint8]) -> None:
+        found.append(image)
+        describe(fitter, image)
+
+    monkeypatch.setattr(RegionFitter, "describe", describe_and_note)
+    return found
+
+
+def test_regions_of_each_image_are_looked_at_once(
+    photos: Path, tmp_path: Path, frozen: SegmentConfig, described: list[NDArray[np.uint8]]
+) -> None:
+    told: list[FitProgress] = []
+    plan = planned(photos, tmp_path / "out", frozen)
+    fit_folder(plan, told.append)
+    assert plan.fit_visits == 11
+    assert [progress.seen for progress in told] == [*range(1, 12)]
+    assert {progress.step for progress in told} == {"regions"}
+    assert {progress.before for progress in told} == {0}
+    assert len({image.tobytes() for image in described}) == len(described) == 11
+    assert set(files_below(tmp_path / "out")) == {MODEL_NAME, "outcomes.jsonl"}, "no checkpoint stays"
+
+
+def test_model_on_a_frozen_backbone_depends_on_images_options_and_seed_alone(
+    photos: Path, tmp_path: Path, frozen: SegmentConfig
+) -> None:
+    model = fitted(photos, tmp_path / "one", frozen)
+    torch.rand(3)
+    np.random.default_rng().random()
+    assert fitted(photos, tmp_path / "two", frozen) == model
+    assert fitted(photos, tmp_path / "more", dataclasses.replace(frozen, seed=1)) != model
+
+
+@pytest.mark.parametrize(("after", "done"), [(3, 3), (5, 3), (6, 6), (10, 9), (11, 9)])
+def test_interrupted_look_at_the_regions_continues_to_the_very_same_model(
+    after: int,
+    done: int,
+    photos: Path,
+    tmp_path: Path,
+    frozen: SegmentConfig,
+    described: list[NDArray[np.uint8]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "CHECKPOINT_IMAGES", 3)
+    out = tmp_path / "out"
+    interrupted(photos, out, after, frozen)
+    assert images_done(out) == done
+    assert not (out / MODEL_NAME).exists()
+    told: list[FitProgress] = []
+    described.clear()
+    fit_folder(planned(photos, out, frozen), told.append)
+    assert len(described) == 11 - done, "what was seen is not looked at again"
+    assert [progress.seen for progress in told] == [*range(done + 1, 12)]
+    assert {progress.before for progress in told} == {done}
+    assert (out / MODEL_NAME).read_bytes() == fitted(photos, tmp_path / "whole", frozen)
+    assert set(files_below(out)) == {MODEL_NAME, "outcomes.jsonl"}
+
+
+def test_fit_that_had_seen_every_region_needs_no_image_again(
+    photos: Path,
+    tmp_path: Path,
+    frozen: SegmentConfig,
+    described: list[NDArray[np.uint8]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "CHECKPOINT_IMAGES", 11)
+    interrupted(photos, tmp_path / "out", 11, frozen)
+    described.clear()
+    model = fitted(photos, tmp_path / "out", frozen)
+    assert described == []
+    assert model == fitted(photos, tmp_path / "whole", frozen)
+
+
+def test_stop_before_the_first_checkpoint_leaves_nothing(photos: Path, tmp_path: Path, frozen: SegmentConfig) -> None:
+    interrupted(photos, tmp_path / "out", 5, frozen)
+    assert set(files_below(tmp_path / "out")) == {"outcomes.jsonl"}
+
+
+def test_checkpoint_may_be_of_unreadable_images_alone(
+    photos: Path, tmp_path: Path, frozen: SegmentConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CHECKPOINT_IMAGES", 1)
+    first = int(np.random.default_rng(frozen.seed).permutation(11)[0])
+    (photos / f"{first:02}.png").write_bytes(b"no image")
+    interrupted(photos, tmp_path / "out", 1, frozen)
+    assert images_done(tmp_path / "out") == 1
+    assert fitted(photos, tmp_path / "out", frozen) == fitted(photos, tmp_path / "whole", frozen)
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"backbone": "cnn", "weights": None}], ids=["seed", "cnn"])
+def test_checkpoint_of_regions_is_not_continued_with_other_options(
+    change: dict[str, Any],
+    photos: Path,
+    tmp_path: Path,
+    frozen: SegmentConfig,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "CHECKPOINT_IMAGES", 3)
+    interrupted(photos, tmp_path / "out", 4, frozen)
+    not_continued(photos, tmp_path / "out", caplog, dataclasses.replace(frozen, **change))
+
+
+def test_unreadable_images_are_left_out_of_the_regions(
+    photos: Path, tmp_path: Path, frozen: SegmentConfig, described: list[NDArray[np.uint8]]
+) -> None:
+    (photos / "05.png").write_bytes(b"no image")
+    outcomes = segmented(photos, tmp_path / "out", frozen)
+    assert {Path(outcome.path).stem for outcome in outcomes if outcome.status == "failed"} == {"05"}
+    assert len(described) == 10
+    assert len(label_files(tmp_path / "out")) == 10
+
+
+def test_folder_without_a_readable_image_is_refused_on_a_frozen_backbone(tmp_path: Path, frozen: SegmentConfig) -> None:
+    folder, out = tmp_path / "bad", tmp_path / "out"
+    folder.mkdir()
+    for name in "ab":
+        (folder / f"{name}.png").write_bytes(b"no image")
+    message = r"^no image can be read, so that no network can be fitted: .*[ab]\.png: not an image"
+    with pytest.raises(UsageError, match=message):
+        fit_folder(planned(folder, out, frozen))
+    assert not (out / MODEL_NAME).exists()
+
+
+def test_of_many_images_some_are_drawn(
+    photos: Path,
+    tmp_path: Path,
+    frozen: SegmentConfig,
+    described: list[NDArray[np.uint8]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "MOST_FITTED", 4)
+    monkeypatch.setattr(planning, "MOST_FITTED", 4)
+    told: list[FitProgress] = []
+    plan = planned(photos, tmp_path / "out", frozen)
+    fit_folder(plan, told.append)
+    assert plan.fit_visits == told[-1].seen == len(told) == len(described) == 4
+    drawn = {image.tobytes() for image in described}
+    described.clear()
+    fit_folder(planned(photos, tmp_path / "other", dataclasses.replace(frozen, seed=1)))
+    assert drawn != {image.tobytes() for image in described}
+    monkeypatch.setattr(planning, "MOST_FITTED", 99)
+    assert planned(photos, tmp_path / "more", frozen).fit_visits == 11
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 50), (300, 2), (24, 20)])
+def test_folder_of_a_single_image_is_fitted_on_a_frozen_backbone(
+    width: int, height: int, tmp_path: Path, frozen: SegmentConfig
+) -> None:
+    save_photo(tmp_path / "one/a.png", 0, width, height)
+    (outcome,) = segmented(tmp_path / "one", tmp_path / "out", frozen)
+    assert outcome.status == "done"
+    assert read_pixels(tmp_path / "out/labels/a.png").shape == (height, width)
+
+
+def test_model_on_a_frozen_backbone_labels_photos_as_the_run_did(
+    photos: Path, tmp_path: Path, frozen: SegmentConfig
+) -> None:
+    """Without the file of weights: the model has them."""
+    path = tmp_path / "own.pth"
+    assert isinstance(frozen.weights, WeightsFile)
+    path.write_bytes(Path(frozen.weights.path).read_bytes())
+    out = tmp_path / "out"
+    segmented(photos, out, dataclasses.replace(frozen, weights=identify(path)))
+    raw = files_below(out / ".raw")
+    assert len(raw) == 11
+    assert len(np.unique([read_pixels(one) for one in sorted((out / ".raw").iterdir())])) > 2
+    path.unlink()
+    model = read_model(out / MODEL_NAME)
+    segmented(photos, tmp_path / "again", model)
+    assert files_below(tmp_path / "again/.raw") == raw
+    assert label_files(tmp_path / "again") == label_files(out)

@@ -2,12 +2,24 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dynaseg_cli.config import FREE
-from dynaseg_cli.method.losses import continuity_loss, scribble_loss, similarity_loss
+from dynaseg_cli.method.losses import (
+    continuity_loss,
+    continuity_loss_of_regions,
+    scribble_loss,
+    similarity_loss,
+    similarity_loss_of_regions,
+)
+from dynaseg_cli.regions.segments import boundary_shares
 
 
 def response(*rows: list[float]) -> Tensor:
@@ -98,3 +110,61 @@ def test_of_more_than_255_clusters_the_one_of_that_number_is_a_label() -> None:
     labels, scribbles = torch.full((1, 2, 2), 255), torch.tensor([[[FREE, 7], [FREE, FREE]]])
     negative = -response.log_softmax(1)[0, 255].flatten()
     assert similarity_loss(response, labels, scribbles).item() == pytest.approx(negative[[0, 2, 3]].mean().item())
+
+
+REGION_MAPS = arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=7), elements=st.integers(0, 5))
+
+
+def numbered(values: NDArray[np.uint8]) -> NDArray[np.int32]:
+    """The map with the numbers 0..R-1; they need not be connected."""
+    return np.unique(values, return_inverse=True)[1].reshape(values.shape).astype(np.int32)
+
+
+def responses(regions: NDArray[np.int32], seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """A random response of each region, twice, and the map that is constant in each, of the second."""
+    shape = int(regions.max()) + 1, 4
+    of_regions = torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    leaf, other = of_regions.clone().requires_grad_(), of_regions.clone().requires_grad_()
+    return leaf, other, other[torch.tensor(regions, dtype=torch.int64)].permute(2, 0, 1)[None]
+
+
+@given(REGION_MAPS, st.integers(0, 2**31))
+def test_similarity_of_regions_is_that_of_their_map(values: NDArray[np.uint8], seed: int) -> None:
+    regions = numbered(values)
+    leaf, other, at_pixels = responses(regions, seed)
+    labels = torch.randint(4, (len(leaf),), generator=torch.Generator().manual_seed(seed + 1))
+    area = torch.tensor(np.bincount(regions.reshape(-1)) / regions.size)
+    loss = similarity_loss_of_regions(leaf, labels, area)
+    expected = similarity_loss(at_pixels, labels[torch.tensor(regions, dtype=torch.int64)][None])
+    torch.testing.assert_close(loss, expected)
+    loss.backward()
+    expected.backward()
+    torch.testing.assert_close(leaf.grad, other.grad)
+
+
+@given(REGION_MAPS, st.integers(0, 2**31))
+def test_continuity_of_regions_is_that_of_their_map(values: NDArray[np.uint8], seed: int) -> None:
+    regions = numbered(values)
+    leaf, other, at_pixels = responses(regions, seed)
+    pairs, length = map(torch.tensor, boundary_shares(regions))
+    loss = continuity_loss_of_regions(leaf, pairs, length)
+    expected = continuity_loss(at_pixels)
+    torch.testing.assert_close(loss, expected)
+    loss.backward()
+    expected.backward()
+    torch.testing.assert_close(leaf.grad, other.grad)
+
+
+def test_losses_of_two_regions_worked_out() -> None:
+    # A quarter of the pixels is to be 1, of probability 1/4; the others are to be 0, of 1/2.
+    pixels = torch.tensor([[math.log(3), 0.0], [0.0, 0.0]])
+    similarity = similarity_loss_of_regions(pixels, torch.tensor([1, 0]), torch.tensor([0.25, 0.75]))
+    assert similarity.item() == pytest.approx(0.25 * math.log(4) + 0.75 * math.log(2))
+    # They differ by log 3 in one of two axes, along half of the pairs across and a quarter of those down.
+    continuity = continuity_loss_of_regions(pixels, torch.tensor([[0, 1]]), torch.tensor([0.75]))
+    assert continuity.item() == pytest.approx(0.75 * math.log(3) / 2)
+
+
+def test_one_region_has_no_discontinuity() -> None:
+    pairs, length = map(torch.tensor, boundary_shares(np.zeros((3, 4), dtype=np.int32)))
+    assert continuity_loss_of_regions(torch.randn(1, 4), pairs, length).item() == 0

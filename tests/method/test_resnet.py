@@ -11,7 +11,7 @@ from torchvision.models import ResNet, resnet18
 from torchvision.models.feature_extraction import create_feature_extractor
 from torchvision.ops import FeaturePyramidNetwork
 
-from dynaseg_cli.method.resnet import ResNetFpnNetwork
+from dynaseg_cli.method.resnet import STAGES, ResNet18, ResNetFpnNetwork
 
 SIZES = [(1, 40), (40, 1), (2, 2), (1, 2), (32, 32), (33, 17), (40, 61)]
 
@@ -91,6 +91,13 @@ def test_features_are_those_of_torchvision_before_its_pooling_and_its_classifier
         features = network._features(noise())
     assert features.shape == (1, 12, 10, 16)
     torch.testing.assert_close(features, expected)
+
+
+def test_every_stage_has_the_stride_and_the_channels_that_it_says() -> None:
+    maps = ResNet18()(noise(64, 96))
+    assert [found.shape for found in maps] == [
+        (1, stage.channels, 64 // stage.stride, 96 // stage.stride) for stage in STAGES
+    ]
 
 
 def test_response_is_that_of_the_features_brought_to_the_size_of_the_image() -> None:

@@ -262,6 +262,26 @@ def test_labels_decide_between_what_looks_the_same() -> None:
         assert (found == found[1]).tolist() == [odd != 0, True, odd != 2]
 
 
+def test_features_decide_between_boundaries_of_one_contrast() -> None:
+    """Three stripes, each a little brighter than the one before; a network sees the same thing in two of them."""
+    image = np.repeat(np.array([100, 120, 140], dtype=np.uint8), 15)[:, None, None].repeat(60, 1).repeat(3, 2)
+    labels = np.zeros((45, 60), dtype=int)
+    for odd in (0, 2):
+        features = np.zeros((3, 4, 2), dtype=np.float32)
+        features[..., 0] = 1
+        features[odd] = 0, 1
+        found = build_hierarchy(labels, image, [features]).cut_to(2)[[5, 22, 40], 30]
+        assert (found == found[1]).tolist() == [odd != 0, True, odd != 2]
+
+
+def test_features_change_no_fragments() -> None:
+    image, labels = photo((40, 60)), np.zeros((40, 60), dtype=int)
+    features = np.random.default_rng(0).random((3, 4, 2)).astype(np.float32)
+    seen, unseen = build_hierarchy(labels, image, [features]), build_hierarchy(labels, image)
+    np.testing.assert_array_equal(seen.fragments, unseen.fragments)
+    assert (seen.strength != unseen.strength).any()
+
+
 def test_labels_of_another_photo_are_refused() -> None:
     with pytest.raises(ValueError, match=re.escape("(3, 4) do not belong to a photo of shape (4, 3, 3)")):
         build_hierarchy(np.zeros((3, 4), dtype=int), photo((4, 3)))

@@ -11,15 +11,29 @@ from numpy.typing import NDArray
 
 from dynaseg_cli.regions import linkage
 from dynaseg_cli.regions.cues import photo_cues
+from dynaseg_cli.regions.features import Features, unit_length
 from dynaseg_cli.regions.graph import RegionGraph, region_graph
-from dynaseg_cli.regions.linkage import VIEWS, View, average_strength, boundary_strengths, dissimilarity, merge_heights
+from dynaseg_cli.regions.linkage import (
+    VIEWS,
+    View,
+    average_strength,
+    boundary_strengths,
+    dissimilarity,
+    feature_spread,
+    merge_heights,
+)
 from dynaseg_cli.regions.segments import connected_regions
 
 
 def make_graph(
-    edges: list[tuple[int, int]], *, area: list[float], lab: list[float], contrast: float = 0
+    edges: list[tuple[int, int]],
+    *,
+    area: list[float],
+    lab: list[float],
+    contrast: float = 0,
+    features: list[list[float]] | None = None,
 ) -> RegionGraph:
-    """Regions that differ in L* alone, each boundary of length 1."""
+    """Regions that differ in L* and in mean `features` alone, each boundary of length 1."""
     first, second = np.array(edges, dtype=np.int64).T
     areas = np.array(area)
     alike = np.zeros((len(area), 4), dtype=np.float32)
@@ -30,6 +44,7 @@ def make_graph(
         colours=alike.copy(),
         texture=alike,
         labels=alike.copy(),
+        features=(np.array(features or [[]] * len(area)) * areas[:, None]).astype(np.float32),
         first=first,
         second=second,
         length=np.ones(len(edges)),
@@ -47,11 +62,16 @@ def seen_with(view: View, graph: RegionGraph, _: object = None) -> NDArray[np.fl
 seen = partial(seen_with, VIEW)
 
 
-def of_noise(seed: int, height: int = 14, width: int = 17, labels: int = 3) -> RegionGraph:
+def of_noise(seed: int, height: int = 14, width: int = 17, labels: int = 3, features: Features = ()) -> RegionGraph:
     random = np.random.default_rng(seed)
     image = random.integers(0, 256, (height, width, 3), dtype=np.uint8)
     map_of_labels = random.integers(0, labels, (height, width))
-    return region_graph(connected_regions(map_of_labels), map_of_labels, photo_cues(image))
+    return region_graph(connected_regions(map_of_labels), map_of_labels, photo_cues(image), features)
+
+
+def some_features(seed: int = 0) -> list[NDArray[np.float32]]:
+    random = np.random.default_rng(seed)
+    return [unit_length(random.normal(size=size).astype(np.float32)) for size in ((4, 5, 6), (2, 2, 3))]
 
 
 def one_at_a_time(graph: RegionGraph) -> NDArray[np.float64]:
@@ -210,3 +230,114 @@ def test_the_average_strength_of_two_regions_worked_out() -> None:
     np.testing.assert_allclose(found[1], linkage.STRONG * np.e * beyond**linkage.STRONG_EXPONENT)
     np.testing.assert_allclose(found[2], linkage.STRONG * np.e**0.5 * beyond ** (linkage.STRONG_EXPONENT / 2))
     assert found[3] == linkage.STRONG  # a speck is weaker, but no weaker than what is not strong
+
+
+SAME, OTHER = [1.0, 0.0], [0.6, 0.8]
+"""Unit vectors whose cosine is 0.6."""
+
+
+def test_the_spread_of_two_regions_worked_out() -> None:
+    graph = make_graph([(0, 1)], area=[0.25, 0.75], lab=[0, 0], features=[SAME, OTHER])
+    # Of two places, one is in each region with probability 2 * 1/4 * 3/4, and then 1 - cosine is 0.4.
+    assert feature_spread(graph) == pytest.approx(0.15, rel=1e-5)
+
+
+@given(st.integers(0, 2**31), st.integers(2, 8), st.integers(1, 5))
+def test_spread_is_the_mean_unlikeness_of_two_places(seed: int, regions: int, channels: int) -> None:
+    random = np.random.default_rng(seed)
+    area, unit = random.dirichlet(np.ones(regions)), unit_length(random.normal(size=(regions, channels)))
+    edges = [(n, n + 1) for n in range(regions - 1)]
+    graph = make_graph(edges, area=area.tolist(), lab=[0] * regions, features=unit.tolist())
+    expected = (np.outer(area, area) * (1 - unit @ unit.T)).sum()
+    assert feature_spread(graph) == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_photo_without_features_has_no_spread() -> None:
+    assert feature_spread(of_noise(0)) == 0
+
+
+def test_a_photo_whose_features_are_all_0_has_no_spread() -> None:
+    assert feature_spread(make_graph([(0, 1)], area=[0.5, 0.5], lab=[0, 0], features=[[0.0], [0.0]])) == 0
+
+
+def test_equal_features_have_no_spread() -> None:
+    equal = np.broadcast_to(some_features()[0][0, 0], (4, 5, 6))
+    assert feature_spread(of_noise(0, features=[equal])) == pytest.approx(0, abs=1e-6)
+
+
+def test_the_strength_between_regions_with_features_worked_out() -> None:
+    """A boundary that they make a strong one is one for which the area counts."""
+    graph = make_graph([(0, 1), (1, 2)], area=[0.2, 0.3, 0.2], lab=[0] * 3, features=[SAME, OTHER, OTHER])
+    graph.contrast[:] = 20, 30
+    power = linkage.FEATURE_EXPONENT * 0.12 / (0.12 + linkage.FEATURE_AREA)
+    same, other = (((unlike + linkage.SAME_FEATURES) / linkage.USUAL_FEATURES) ** power for unlike in (0, 0.4 / 0.5))
+    np.testing.assert_allclose(average_strength(graph, 0.5), [20 * other, 30 * same], rtol=1e-3)
+    graph.contrast[:] = 30, 30
+    strong = 30 * other
+    assert strong > linkage.STRONG
+    beyond = linkage.STRONG_EXPONENT * np.log(strong / linkage.STRONG)
+    expected = strong * (0.12 / linkage.STRONG_AREA) ** beyond
+    np.testing.assert_allclose(average_strength(graph, 0.5)[0], expected, rtol=1e-5)
+
+
+def test_usual_unlikeness_leaves_the_strength_as_it_is() -> None:
+    graph = make_graph([(0, 1)], area=[0.5, 0.5], lab=[0, 0], contrast=20, features=[SAME, OTHER])
+    spread = 0.4 / (linkage.USUAL_FEATURES - linkage.SAME_FEATURES)
+    np.testing.assert_allclose(average_strength(graph, spread), 20, rtol=1e-5)
+
+
+def test_the_same_thing_on_both_sides_weakens_a_boundary_and_another_strengthens_it() -> None:
+    graph = make_graph([(0, 1), (1, 2)], area=[0.25, 0.25, 0.5], lab=[0] * 3, contrast=20, features=[SAME, SAME, OTHER])
+    within, between = average_strength(graph, feature_spread(graph))
+    assert within < 20 < between
+
+
+@pytest.mark.parametrize("features", [[SAME, SAME], [SAME, [-1.0, 0.0]]], ids=["same", "opposite"])
+def test_features_do_not_count_in_specks(features: list[list[float]]) -> None:
+    speck, large = (
+        make_graph([(0, 1)], area=[area, 1 - area], lab=[0, 0], contrast=20, features=features) for area in (1e-6, 0.5)
+    )
+    assert average_strength(speck, 0.5)[0] == pytest.approx(20, rel=1e-3)
+    assert average_strength(large, 0.5)[0] != pytest.approx(20, rel=0.3)
+
+
+def test_without_a_spread_features_do_not_count() -> None:
+    seen, unseen = of_noise(0, features=some_features()), of_noise(0)
+    for spread in (0, -1e-7):
+        np.testing.assert_array_equal(average_strength(seen, spread), average_strength(unseen))
+
+
+def test_features_that_count_for_nothing_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They count in the last merging alone."""
+    seen, unseen = of_noise(0, features=some_features()), of_noise(0)
+    assert (boundary_strengths(seen) != boundary_strengths(unseen)).any()
+    monkeypatch.setattr(linkage, "FEATURE_EXPONENT", 0)
+    np.testing.assert_array_equal(boundary_strengths(seen), boundary_strengths(unseen))
+
+
+def test_features_are_compared_a_few_at_a_time_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = of_noise(0, features=some_features())
+    whole, spread = boundary_strengths(graph), feature_spread(graph)
+    once = average_strength(graph, spread)
+    monkeypatch.setattr(linkage, "EDGES_AT_ONCE", 7)
+    np.testing.assert_array_equal(average_strength(graph, spread), once)
+    np.testing.assert_array_equal(boundary_strengths(graph), whole)
+
+
+def test_a_merged_region_has_the_features_of_its_parts() -> None:
+    """0 and 1 join first: together they are half one thing and half another, and as far from 2 as from 3."""
+    features = [[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]]
+    graph = make_graph([(0, 1), (1, 2), (1, 3)], area=[0.25] * 4, lab=[0] * 4, features=features)
+    graph.contrast[:] = 0.01, 20, 20
+    joined, _ = graph.joined(np.array([0, 0, 1, 2]), 3)
+    found = average_strength(joined, feature_spread(graph))
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-6)
+    apart = average_strength(graph, feature_spread(graph))
+    assert apart[2] < found[1] < apart[1]
+
+
+def test_the_same_features_everywhere_count_for_nothing() -> None:
+    for seed in range(8):
+        equal = np.broadcast_to(some_features(seed)[0][0, 0], (4, 5, 6))
+        seen, unseen = of_noise(seed, features=[equal]), of_noise(seed)
+        np.testing.assert_array_equal(boundary_strengths(seen), boundary_strengths(unseen))

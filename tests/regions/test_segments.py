@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from skimage.measure import label as label_regions
 
 from dynaseg_cli.regions import segments
-from dynaseg_cli.regions.segments import connected_regions, number_by_area, touching_pairs
+from dynaseg_cli.regions.segments import boundary_shares, connected_regions, number_by_area, touching_pairs
 
 LABEL_MAPS = arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=9), elements=st.integers(0, 2))
 RAW_MAPS = arrays(np.int16, array_shapes(min_dims=2, max_dims=2, max_side=8), elements=st.integers(0, 9))
@@ -125,3 +125,55 @@ def test_touching_pairs_are_those_of_neighbouring_pixels(labels: NDArray[np.uint
         patch.setattr(segments, "BAND_PIXELS", band)
         found = touching_pairs(regions)
     assert [tuple(pair) for pair in found.tolist()] == sorted(expected)
+
+
+def shares_by_counting(segments: NDArray[np.integer]) -> dict[tuple[int, int], float]:
+    """The share of each boundary, one pair of pixels after another."""
+    height, width = segments.shape
+    across, down = height * (width - 1), (height - 1) * width
+    found: dict[tuple[int, int], float] = {}
+    for (y, x), one in np.ndenumerate(segments):
+        right, below = segments[y, x + 1 : x + 2], segments[y + 1 : y + 2, x]
+        for others, pairs in ((right, across), (below, down)):
+            for other in others:
+                if one != other:
+                    pair = (int(min(one, other)), int(max(one, other)))
+                    found[pair] = found.get(pair, 0) + 1 / pairs
+    return found
+
+
+@given(LABEL_MAPS, st.booleans())
+def test_shares_of_boundaries_are_those_of_pairs_of_pixels(labels: NDArray[np.uint8], connected: bool) -> None:
+    regions = connected_regions(labels)
+    if not connected:
+        regions = np.unique(labels, return_inverse=True)[1].reshape(labels.shape).astype(np.int32)
+    expected = shares_by_counting(regions)
+    pairs, shares = boundary_shares(regions)
+    assert [tuple(pair) for pair in pairs.tolist()] == sorted(expected)
+    assert pairs.tolist() == touching_pairs(regions).tolist()
+    np.testing.assert_allclose(shares, [expected[pair] for pair in sorted(expected)])
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_of_a_line_of_pixels_only_its_own_pairs_count(axis: int) -> None:
+    line = np.expand_dims(np.array([0, 1, 1, 2, 1, 0], dtype=np.int32), axis)
+    pairs, shares = boundary_shares(line)
+    assert pairs.tolist() == [[0, 1], [1, 2]]
+    np.testing.assert_allclose(shares, [2 / 5, 2 / 5])
+
+
+def test_shares_of_a_map_worked_out() -> None:
+    segments = np.array([[0, 0, 1], [0, 2, 1]], dtype=np.int32)
+    # Of four pairs across, 0-1, 0-2 and 1-2 have one each; of three down, 0-2 has one.
+    pairs, shares = boundary_shares(segments)
+    assert pairs.tolist() == [[0, 1], [0, 2], [1, 2]]
+    np.testing.assert_allclose(shares, [1 / 4, 1 / 4 + 1 / 3, 1 / 4])
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 4), (4, 1), (3, 5)])
+def test_one_segment_has_no_boundaries(shape: tuple[int, int]) -> None:
+    pairs, shares = boundary_shares(np.zeros(shape, dtype=np.int32))
+    assert pairs.shape == (0, 2)
+    assert shares.shape == (0,)
+    assert pairs.dtype == np.int64
+    assert shares.dtype == np.float64
