@@ -191,6 +191,13 @@ def _responses(
     if not isinstance(network, SegmentationNetwork):
         yield slice(0, height), slice(0, width), _response(network, to_input(image, device), dtype)
         return
+    if not network.convolutions:
+        # A linear map of features commutes with their interpolation, and labels are fewer than features.
+        (features,) = beside
+        coarse = _response(network, torch.cat((features.new_zeros(3, *features.shape[1:]), features))[None], dtype)[0]
+        for rows, columns in tiles(height, width, tile_size):
+            yield rows, columns, _interpolated(coarse, rows, columns, (height, width))[None]
+        return
     halo = network.receptive_radius
     margin = halo if mirrored else 0
     if mirrored:
@@ -236,11 +243,15 @@ def to_input(
     rows, columns = rows or slice(0, height), columns or slice(0, width)
     pixels = torch.tensor(np.ascontiguousarray(image[rows, columns]), device=device)
     parts = [as_image(pixels).float().div_(255)]
-    for features in beside:
-        near_rows, down = interpolation(features.shape[1], rows, height)
-        near_columns, across = interpolation(features.shape[2], columns, width)
-        parts.append((down.to(features) @ features[:, near_rows, near_columns] @ across.to(features).T)[None])
+    parts += [_interpolated(features, rows, columns, (height, width))[None] for features in beside]
     return torch.cat(parts, 1).contiguous(memory_format=torch.channels_last) if beside else parts[0]
+
+
+def _interpolated(maps: Tensor, rows: slice, columns: slice, size: tuple[int, int]) -> Tensor:
+    """A part of an image of `size` (height, width), (C, r, c), in (C, h, w) maps that cover all of it."""
+    near_rows, down = interpolation(maps.shape[1], rows, size[0])
+    near_columns, across = interpolation(maps.shape[2], columns, size[1])
+    return down.to(maps) @ maps[:, near_rows, near_columns] @ across.to(maps).T
 
 
 def tiles(height: int, width: int, size: int) -> Iterator[Tile]:

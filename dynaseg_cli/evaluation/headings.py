@@ -16,6 +16,7 @@ HEADINGS = {
     "first_image_seconds": "first image s",
     "decode_seconds": "decode",
     "silhouette_seconds": "silhouette",
+    "features_seconds": "features",
     "fit_seconds": "fit",
     "label_seconds": "label",
     "merge_seconds": "merge",
