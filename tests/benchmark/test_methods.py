@@ -12,6 +12,7 @@ from dynaseg_cli.engine.engine import Engine
 from dynaseg_cli.errors import DeviceUnavailableError, ImageError
 from dynaseg_cli.method.reference import reference_segment
 from dynaseg_cli.method.silhouette import silhouette_phase
+from dynaseg_cli.regions.hierarchy import build_hierarchy
 from dynaseg_cli.regions.segments import number_by_area
 from dynaseg_cli.regions.tidying import tidy
 
@@ -74,6 +75,22 @@ def test_engine_runs_with_the_options_of_the_variant(photo: NDArray[np.uint8]) -
     np.testing.assert_array_equal(labelled.labels, tidy(expected.labels, photo, CutConfig()).labels)
     assert labelled.iterations == expected.fit.iterations
     assert list(labelled.stages) == ["silhouette", "fit", "label", "merge"]
+
+
+@pytest.mark.parametrize("regions", ["auto", "raw"])
+def test_pretrained_backbone_is_timed_and_its_hierarchy_kept(photo: NDArray[np.uint8], regions: str) -> None:
+    backbone = "backbone=timm:test_resnet:weights=random"
+    labelled = run(f"scf:{backbone}:iterations=2:max_size=16:features=8:clusters=8:regions={regions}", photo)
+    config = SegmentConfig(
+        backbone="timm:test_resnet", weights="random", iterations=2, max_size=16, features=8, clusters=8
+    )
+    expected = Engine(config, "cpu").segment(photo)
+    np.testing.assert_array_equal(labelled.raw, expected.labels)
+    assert list(labelled.stages) == ["silhouette", "features", "fit", "label", "merge"]
+    kept, hierarchy = labelled.hierarchy, build_hierarchy(expected.labels, photo, expected.features)
+    assert kept is not None
+    np.testing.assert_array_equal(kept.strength, hierarchy.strength)
+    assert run("scf:iterations=2:max_size=16:features=8:clusters=8", photo).hierarchy is None
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,11 @@ def test_backbone_and_its_weights_are_options(tmp_path: Path) -> None:
     assert made.config == SegmentConfig(mode="fsf", backbone="resnet18-fpn", weights=identify(tmp_path / "made.pth"))
 
 
+def test_colon_in_the_name_of_a_backbone_begins_no_option() -> None:
+    (variant,) = parse_variants("scf:backbone=timm:resnet18:seed=3")
+    assert variant.config == SegmentConfig(backbone="timm:resnet18", seed=3)
+
+
 def test_iterations_are_for_all_that_iterate_and_do_not_say_themselves() -> None:
     scf, own, iic, kmeans = parse_variants("scf,scf:iterations=9,iic,kmeans", iterations=4)
     assert (scf.config, own.config) == (SegmentConfig(iterations=4), SegmentConfig(iterations=9))
@@ -78,7 +83,7 @@ def test_iterations_are_for_all_that_iterate_and_do_not_say_themselves() -> None
         ("scf:fit=folder", "'fit=folder' is no option"),
         ("scf:model=kept.safetensors", "'model=kept.safetensors' is no option"),
         ("scf:mu=5", "`mu` belongs to `mode=fixed`"),
-        ("scf:weights=random", "`weights` belongs to `backbone=resnet18-fpn`"),
+        ("scf:weights=random", "`weights` belong to a pretrained `backbone`"),
         ("scf:backbone=resnet18-fpn:weights=missing.pth", "`methods`: scf: weights missing.pth: No such file"),
         ("reference:backbone=resnet18-fpn", "reference: it is the literal loop of the cnn"),
         ("scf:precision=float16", "`precision` must be one of auto, float32, bfloat16, not 'float16'"),
