@@ -15,18 +15,16 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from ..config import Fit
-from ..method.backbone import Stage
+from ..method.backbone import MAPS_USED, Stage
 from ..resampling import resize
 
 if TYPE_CHECKING:
     from ..method.resnet import ResNetFpnNetwork
 
 SIZE = 1.5
-"""The photo is looked at at so many times its own size, because the last map has a pixel for 32 of it."""
+"""The photo is enlarged so many times before a backbone looks at it, because the last map has one pixel for 32."""
 MOST_SIZE = 960
 """Limit on the longest side that is looked at, in pixels."""
-STAGES_USED = 2
-"""The last feature maps, which know most of things."""
 
 
 class Backbone(nn.Module):
@@ -34,7 +32,8 @@ class Backbone(nn.Module):
 
     Parameters
     ----------
-    trunk : a `method.backbone.Trunk`, float32. It is left as it is.
+    trunk : a module with `stages`, float32, that makes a map of each from an image, as `method.backbone` says. It is
+        left as it is.
     mean, std : of each colour, RGB in [0, 1], by which photos are normalised for it.
     """
 
@@ -44,7 +43,7 @@ class Backbone(nn.Module):
     def __init__(self, trunk: Any, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()
         trunk = trunk.eval().requires_grad_(requires_grad=False)
-        self.stages: tuple[Stage, ...] = trunk.stages[-STAGES_USED:]
+        self.stages: tuple[Stage, ...] = trunk.stages[-MAPS_USED:]
         """The maps that are used, from fine to coarse."""
         self.weights = trunk.state_dict()
         """Those of the trunk, as they were before its normalisations became part of its convolutions."""
@@ -84,7 +83,7 @@ def resnet_backbone(network: ResNetFpnNetwork) -> Backbone:
 
 
 def with_folded_norms(trunk: nn.Module, stride: int) -> nn.Module:
-    """The same network, in which each BatchNorm that follows a convolution is a part of it: a third of the time.
+    """The same network, in which each BatchNorm that follows a convolution is a part of it, which is faster.
 
     If there are none, or the result would differ, it is the network itself.
     """

@@ -13,11 +13,9 @@ from torch import Tensor, nn
 from ..config import TIMM, SegmentConfig, WeightsFile
 from ..errors import UsageError
 from ..files.weights import efficientnet_weights
-from ..method.backbone import Stage
+from ..method.backbone import MAPS_USED, Stage
 from .pretrained_weights import parse_weights, warn_of_random_weights
 
-MAPS = 2
-"""How many feature maps are taken: the last ones, which know most of things."""
 EFFICIENTNET = "tf_efficientnet_lite0"
 """timm's name of EfficientNet-Lite0."""
 EFFICIENTNET_MEAN, EFFICIENTNET_STD = (127 / 255,) * 3, (128 / 255,) * 3
@@ -53,7 +51,7 @@ class TimmTrunk(nn.Module):
     def forward(self, image: Tensor) -> list[Tensor]:
         """The (1, C, h, w) map of each of the stages of a normalised (1, 3, H, W) image."""
         maps: list[Tensor] = self.model.forward_intermediates(
-            image, indices=MAPS, norm=True, output_fmt="NCHW", intermediates_only=True
+            image, indices=MAPS_USED, norm=True, output_fmt="NCHW", intermediates_only=True
         )
         return maps
 

@@ -48,7 +48,7 @@ def read_weights(file: WeightsFile, option: str = "weights") -> bytes:
 def read_model(path: str | Path, option: str = "model") -> SegmentConfig:
     """The options that the network in a file was fitted with, with the file as their `model`.
 
-    Only the header of the file is read; `engine.models` reads the tensors.
+    Only the header of the file is read; `engine.networks` reads the tensors.
 
     Raises UsageError if it cannot be read or is not such a file; the message begins with `option`.
     """

@@ -1,10 +1,15 @@
-"""What a pretrained network gives: named feature maps, each with a stride and a number of channels."""
+"""What a pretrained network gives: named feature maps, each with a stride and a number of channels.
+
+Such a network, without its classifier, has `stages`, from fine to coarse. Called with an image, (1, 3, H, W), whose
+colours are normalised as it was trained on, it gives the (1, C, h, w) maps of its stages as a list.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
-from torch import Tensor
+MAPS_USED = 2
+"""How many of the maps are used: the last ones, which tell things apart best."""
 
 
 class Stage(NamedTuple):
@@ -14,14 +19,3 @@ class Stage(NamedTuple):
     stride: int
     """Image pixels per pixel of the map."""
     channels: int
-
-
-class Trunk(Protocol):
-    """A pretrained network without its classifier."""
-
-    @property
-    def stages(self) -> tuple[Stage, ...]:
-        """The feature maps, from fine to coarse, in the order of the network's layers."""
-
-    def __call__(self, image: Tensor) -> list[Tensor]:
-        """A map of (1, C, h, w) for each of the stages of an image, (1, 3, H, W), normalised as it was trained on."""
