@@ -25,7 +25,7 @@ from .device import is_out_of_memory, release_memory, resolve_device
 from .fitting import Fit, Fitter
 from .labelling import TILE_SIZE, label_with_fit, label_with_model, to_input
 from .networks import CHANNEL_MULTIPLE, align_features, frozen_backbone, new_network
-from .precision import compute_dtype, exact_arithmetic, precision_name
+from .precision import compute_dtype, computing_in, exact_arithmetic, precision_name
 from .scribbles import drawn_labels, nearest_drawn, shrink_scribbles
 from .segmentation import FitLevel, FitRecord, Segmentation
 
@@ -100,18 +100,12 @@ class Engine:
 
         def see(most: int) -> list[Tensor]:
             x = to_input(backbone.resized(image, most), self.device)
-            with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            with computing_in(self.dtype, self.device):
                 maps: list[Tensor] = backbone(x)
             return maps
 
         with self.computing(), torch.inference_mode():
             return self._shrinking_on_out_of_memory(see, MOST_SIZE)
-
-    def beside(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Those of the maps that `look` gave that stand beside the network's own features, as `to_input` takes them."""
-        if not self.config.has_frozen_backbone:
-            return []
-        return [features * BESIDE_SCALE for features in (maps if self.config.fit == "image" else maps[-1:])]
 
     def segment(
         self,
@@ -166,11 +160,11 @@ class Engine:
         threshold = len(drawn) or (silhouette.k if silhouette is not None else self.config.min_labels)
         assert isinstance(threshold, int)
         watch = on_iteration or (lambda iteration, present: None)
-        maps, looked = ([], 0.0) if one_color else self._timed_look(image)
+        maps, looked = ([], 0.0) if one_color else self._look_for_network(image)
         if one_color:
             raw, record = self._label_one_color(image, threshold, scribbles, watch, on_labels)
         else:
-            raw, record = self._fit_and_label(image, self.beside(maps), threshold, scribbles, watch, on_labels)
+            raw, record = self._fit_and_label(image, threshold, scribbles, watch, on_labels)
         record = dataclasses.replace(record, silhouette=silhouette)
         return self._segmentation(raw, image, record, started, maps, looked, drawn)
 
@@ -180,8 +174,7 @@ class Engine:
         Labels are the network's channels, 0..q-1: they mean the same in every image, and not all need to occur.
         """
         started = time.perf_counter()
-        maps, looked = self._timed_look(image)
-        beside = self.beside(maps)
+        maps, looked = self._look_for_network(image)
         width, height = working_size(image.shape[1], image.shape[0], self.config.max_size)
 
         def on_tile() -> None:
@@ -189,7 +182,7 @@ class Engine:
                 on_iteration(0, self.config.clusters)
 
         def label(tile_size: int) -> NDArray[np.int16]:
-            return label_with_model(self.network, image, (height, width), self.dtype, tile_size, on_tile, beside)
+            return label_with_model(self.network, image, (height, width), self.dtype, tile_size, on_tile)
 
         with self.computing():
             raw = self._shrinking_on_out_of_memory(label, TILE_SIZE[self.device.type])
@@ -207,9 +200,15 @@ class Engine:
         with on_device, exact_arithmetic():
             yield
 
-    def _timed_look(self, image: NDArray[np.uint8]) -> tuple[list[Tensor], float]:
+    def _look_for_network(self, image: NDArray[np.uint8]) -> tuple[list[Tensor], float]:
+        """What `look` gives, and the seconds it took. A frozen backbone's features now stand beside the network's."""
         started = time.perf_counter()
-        return self.look(image), time.perf_counter() - started
+        maps = self.look(image)
+        if self.config.has_frozen_backbone:
+            assert isinstance(self.network, SegmentationNetwork)
+            used = maps if self.config.fit == "image" else maps[-1:]
+            self.network.maps_beside = [features * BESIDE_SCALE for features in used]
+        return maps, time.perf_counter() - started
 
     def _segmentation(
         self,
@@ -277,7 +276,6 @@ class Engine:
     def _fit_and_label(
         self,
         image: NDArray[np.uint8],
-        beside: Sequence[Tensor],
         threshold: int,
         scribbles: NDArray[np.uint8] | None,
         on_iteration: OnIteration,
@@ -294,7 +292,7 @@ class Engine:
         def fit(max_size: int) -> Fit:
             started = time.perf_counter()
             sizes = [working_size(width, height, size) for size in level_sizes(max_size, self.config.levels)]
-            levels = [to_input(shrink(image, *size), self.device, beside) for size in sizes]
+            levels = [to_input(shrink(image, *size), self.device) for size in sizes]
             drawn = None
             if scribbles is not None:
                 small = (shrink_scribbles(scribbles, *size) for size in sizes)
@@ -306,7 +304,7 @@ class Engine:
             on_iteration(record.iterations, record.labels_per_iteration[-1])
 
         def label(tile_size: int) -> NDArray[np.int16]:
-            return label_with_fit(self.network, image, fitted, self.dtype, tile_size, on_tile, beside)
+            return label_with_fit(self.network, image, fitted, self.dtype, tile_size, on_tile)
 
         longest = max(height, width)
         with self.computing():

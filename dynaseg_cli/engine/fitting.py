@@ -91,7 +91,7 @@ class Fitter:
 
         Parameters
         ----------
-        levels : (1, 3 + C, h, w) float32, as `to_input` makes them.
+        levels : (1, 3, h, w) float32, as `to_input` makes them.
         watch : called when the host knows how far the fit is.
         scribbles : (h, w) int64 for each level, labels and `FREE`.
         every : call `watch` after every iteration, which makes the host wait for the device.

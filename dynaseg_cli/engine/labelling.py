@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import reduce
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from ..resampling import shrink, working_size
 from .banded_layers import as_image
 from .guided_filter import apply_coefficients, guided_coefficients, interpolation, triangle_weights
 from .networks import Network
+from .precision import computing_in
 
 TILE_SIZE = {"cpu": 160, "mps": 512, "cuda": 1024}
 """Side of a tile in pixels: small enough for a processor's cache, large enough for a GPU."""
@@ -37,19 +39,18 @@ def label_image(
     image: NDArray[np.uint8],
     dtype: torch.dtype,
     tile_size: int,
-    beside: Sequence[Tensor] = (),
     *,
     mirrored: bool = False,
 ) -> NDArray[np.int16]:
     """Raw labels in 0..q-1, (H, W) int16, of an RGB (H, W, 3) image: the argmax of the network's response to it.
 
-    The BatchNorms use their running statistics, so tiles agree with each other and with the fit. `beside` is as in
-    `to_input`, `mirrored` as in `label_with_model`.
+    The BatchNorms use their running statistics, so tiles agree with each other and with the fit. `mirrored` is as
+    in `label_with_model`.
     """
     network.eval()
     labels = np.empty(image.shape[:2], dtype=np.int16)
     with torch.inference_mode():
-        for rows, columns, response in _responses(network, image, dtype, tile_size, beside, mirrored=mirrored):
+        for rows, columns, response in _responses(network, image, dtype, tile_size, mirrored=mirrored):
             labels[rows, columns] = response.max(1).indices[0].to(torch.int16).cpu().numpy()
     return labels
 
@@ -61,7 +62,6 @@ def label_with_model(
     dtype: torch.dtype,
     tile_size: int,
     on_tile: OnTile = lambda: None,
-    beside: Sequence[Tensor] = (),
 ) -> NDArray[np.int16]:
     """Raw labels, (H, W) int16, of an RGB (H, W, 3) image by the network of a folder, fitted at (height, width) `size`.
 
@@ -72,12 +72,12 @@ def label_with_model(
     height, width = size
     small = shrink(image, width, height)
     if small.shape == image.shape:
-        return label_image(network, image, dtype, tile_size, beside, mirrored=True)
+        return label_image(network, image, dtype, tile_size, mirrored=True)
     network.eval()
     with torch.inference_mode():
         weight = network.classifier.weight
         response = torch.empty((1, len(weight), height, width), device=weight.device)
-        for rows, columns, part in _responses(network, small, dtype, tile_size, beside, mirrored=True):
+        for rows, columns, part in _responses(network, small, dtype, tile_size, mirrored=True):
             response[..., rows, columns] = part
         kept = torch.unique(response.max(1).indices)
         return _label_filtered(image, small, response[:, kept], kept, tile_size, on_tile)
@@ -90,7 +90,6 @@ def label_with_fit(
     dtype: torch.dtype,
     tile_size: int,
     on_tile: OnTile = lambda: None,
-    beside: Sequence[Tensor] = (),
 ) -> NDArray[np.int16]:
     """Raw labels, (H, W) int16, of an RGB (H, W, 3) image by a network that was fitted to a smaller copy of it.
 
@@ -108,7 +107,7 @@ def label_with_fit(
         if isinstance(network, SegmentationNetwork):
             network.eval()
             detailed = shrink(image, *working_size(width, height, round(DETAIL * max(fitted.shape))))
-            response = _averaged_response(network, detailed, kept, fitted.shape, dtype, tile_size, on_tile, beside)
+            response = _averaged_response(network, detailed, kept, fitted.shape, dtype, tile_size, on_tile)
         else:
             # Training mode applies the statistics of this very image. The running variances are unbiased, which is
             # noticeable for the few pixels of the last stage.
@@ -157,14 +156,13 @@ def _averaged_response(
     dtype: torch.dtype,
     tile_size: int,
     on_tile: OnTile,
-    beside: Sequence[Tensor],
 ) -> Tensor:
     """Channels `kept` of the response to an image, averaged over the area of each pixel of `size`: (1, K, h, w)."""
     (height, width), (coarse_height, coarse_width) = image.shape[:2], size
     down = torch.tensor(area_weights(height, coarse_height), device=kept.device)
     across = torch.tensor(area_weights(width, coarse_width), device=kept.device)
     average = torch.zeros((1, len(kept), coarse_height, coarse_width), device=kept.device)
-    for rows, columns, response in _responses(network, image, dtype, tile_size, beside):
+    for rows, columns, response in _responses(network, image, dtype, tile_size):
         on_tile()
         ys = slice(rows.start * coarse_height // height, -(-rows.stop * coarse_height // height))
         xs = slice(columns.start * coarse_width // width, -(-columns.stop * coarse_width // width))
@@ -177,7 +175,6 @@ def _responses(
     image: NDArray[np.uint8],
     dtype: torch.dtype,
     tile_size: int,
-    beside: Sequence[Tensor] = (),
     *,
     mirrored: bool = False,
 ) -> Iterator[tuple[slice, slice, Tensor]]:
@@ -191,28 +188,23 @@ def _responses(
     if not isinstance(network, SegmentationNetwork):
         yield slice(0, height), slice(0, width), _response(network, to_input(image, device), dtype)
         return
-    if not network.convolutions:
-        # A linear map of features commutes with their interpolation, and labels are fewer than features.
-        (features,) = beside
-        coarse = _response(network, torch.cat((features.new_zeros(3, *features.shape[1:]), features))[None], dtype)[0]
-        for rows, columns in tiles(height, width, tile_size):
-            yield rows, columns, _interpolated(coarse, rows, columns, (height, width))[None]
-        return
+    with computing_in(dtype, device):
+        beside = network.respond_beside() if network.beside else []
     halo = network.receptive_radius
     margin = halo if mirrored else 0
-    if mirrored:
-        image = np.pad(image, ((margin, margin), (margin, margin), (0, 0)), mode="symmetric")
+    padded = np.pad(image, ((margin, margin), (margin, margin), (0, 0)), mode="symmetric") if mirrored else image
     for rows, columns in tiles(height, width, tile_size):
         moved = (slice(rows.start + margin, rows.stop + margin), slice(columns.start + margin, columns.stop + margin))
-        seen, inner = _with_halo(*moved, halo, image.shape[:2])
-        x = to_input(image, device, beside, *seen)
-        yield rows, columns, _response(network, x, dtype)[..., inner[0], inner[1]]
+        seen, inner = _with_halo(*moved, halo, padded.shape[:2])
+        response_beside = _part_beside(beside, *seen, margin, (height, width)) if network.beside else None
+        response = _response(network, to_input(padded[seen], device), dtype, response_beside)
+        yield rows, columns, response[..., inner[0], inner[1]]
 
 
-def _response(network: Network, x: Tensor, dtype: torch.dtype) -> Tensor:
+def _response(network: Network, x: Tensor, dtype: torch.dtype, *beside: Tensor | None) -> Tensor:
     """The response map, (1, q, H, W) float32, to an input."""
-    with torch.autocast(x.device.type, dtype, enabled=dtype != torch.float32):
-        response: Tensor = network(x)
+    with computing_in(dtype, x.device):
+        response: Tensor = network(x, *beside)
     return response
 
 
@@ -225,33 +217,24 @@ def area_weights(fine: int, coarse: int) -> NDArray[np.float32]:
     return weights
 
 
-def to_input(
-    image: NDArray[np.uint8],
-    device: torch.device,
-    beside: Sequence[Tensor] = (),
-    rows: slice | None = None,
-    columns: slice | None = None,
+def to_input(image: NDArray[np.uint8], device: torch.device) -> Tensor:
+    """An RGB (H, W, 3) uint8 image as the network's (1, 3, H, W) float32 input in [0, 1], channels last."""
+    pixels = torch.tensor(np.ascontiguousarray(image), device=device)
+    return as_image(pixels).float().div_(255)
+
+
+def _part_beside(
+    responses: Sequence[Tensor], rows: slice, columns: slice, margin: int, size: tuple[int, int]
 ) -> Tensor:
-    """An RGB (H, W, 3) uint8 image as the network's (1, 3 + C, H, W) float32 input, channels last: colours in [0, 1].
-
-    Parameters
-    ----------
-    beside : maps of features of the whole image, each (C, h, w), which are interpolated bilinearly to its pixels.
-    rows, columns : the part of the image that is wanted; by default all of it.
-    """
-    height, width = image.shape[:2]
-    rows, columns = rows or slice(0, height), columns or slice(0, width)
-    pixels = torch.tensor(np.ascontiguousarray(image[rows, columns]), device=device)
-    parts = [as_image(pixels).float().div_(255)]
-    parts += [_interpolated(features, rows, columns, (height, width))[None] for features in beside]
-    return torch.cat(parts, 1).contiguous(memory_format=torch.channels_last) if beside else parts[0]
-
-
-def _interpolated(maps: Tensor, rows: slice, columns: slice, size: tuple[int, int]) -> Tensor:
-    """A part of an image of `size` (height, width), (C, r, c), in (C, h, w) maps that cover all of it."""
-    near_rows, down = interpolation(maps.shape[1], rows, size[0])
-    near_columns, across = interpolation(maps.shape[2], columns, size[1])
-    return down.to(maps) @ maps[:, near_rows, near_columns] @ across.to(maps).T
+    """The sum of `respond_beside` in a part of an image of `size` (height, width) that has a margin: (1, q, r, c)."""
+    parts = []
+    for response in responses:
+        places = zip(response.shape[2:], (rows, columns), size, strict=True)
+        (near_rows, down), (near_columns, across) = (
+            interpolation(coarse, slice(span.start - margin, span.stop - margin), side) for coarse, span, side in places
+        )
+        parts.append(down.to(response) @ response[..., near_rows, near_columns] @ across.to(response).T)
+    return reduce(torch.add, parts)
 
 
 def tiles(height: int, width: int, size: int) -> Iterator[Tile]:

@@ -32,7 +32,7 @@ BACKBONE_PREFIX = "backbone."
 """Before the names of a frozen backbone's parameters in a model file."""
 
 Network: TypeAlias = "SegmentationNetwork | ResNetFpnNetwork"
-"""Maps (1, 3 + C, H, W), RGB in [0, 1] and C features beside it, to the response map r', (1, q, H, W) float32."""
+"""Maps (1, 3, H, W), RGB in [0, 1], to the response map r', (1, q, H, W) float32."""
 
 
 def new_network(config: SegmentConfig, backbone: Backbone | None = None) -> Network:

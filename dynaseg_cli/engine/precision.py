@@ -29,6 +29,11 @@ def precision_name(dtype: torch.dtype) -> PrecisionName:
     return "bfloat16" if dtype == torch.bfloat16 else "float32"
 
 
+def computing_in(dtype: torch.dtype, device: torch.device) -> torch.autocast:
+    """A context in which convolutions compute in a dtype of `compute_dtype`."""
+    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
+
+
 @contextmanager
 def exact_arithmetic() -> Iterator[None]:
     """Compute float32 without rounding to TF32 or bfloat16, and use only cuDNN's deterministic algorithms.

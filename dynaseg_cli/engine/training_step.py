@@ -15,6 +15,7 @@ from torch import Tensor
 from ..config import SCRIBBLE_WEIGHT, SegmentConfig
 from ..method.losses import continuity_loss, continuity_weight, scribble_loss, similarity_loss
 from .networks import Network
+from .precision import computing_in
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class AutogradStep:
         self._scribbles = None if scribbles is None else scribbles[None]
 
     def evaluate(self, threshold: Tensor) -> Objective:
-        with torch.autocast(self._image.device.type, self._dtype, enabled=self._dtype != torch.float32):
+        with computing_in(self._dtype, self._image.device):
             response = self._network(self._image)
         labels = response.detach().argmax(1)
         present = count_present(labels, response.shape[1])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 class SegmentationNetwork(nn.Module):
@@ -19,18 +22,21 @@ class SegmentationNetwork(nn.Module):
     Every BatchNorm starts with scale 1 and shift 0, so r' has zero mean and unit variance along each cluster axis
     (section III-D). Both are learned; without that in the last one, far more labels survive the optimisation.
 
-    Features of a pretrained network can stand beside those of the blocks: x_n is then both, and the input has them as
-    further channels after the colours.
+    Features of a pretrained network can stand beside those of the blocks: x_n is then both.
 
     Parameters
     ----------
     blocks, features, clusters : M, p and q. Without blocks there are only the features beside.
-    beside : channels of the input after the first three, which only the classifier sees.
+    beside : channels of the features beside, which only the classifier sees.
     """
+
+    maps_beside: Sequence[Tensor]
+    """Features of the image at hand that stand beside those of the blocks: maps of (C, h, w), which cover all of it."""
 
     def __init__(self, blocks: int, features: int, clusters: int, beside: int = 0) -> None:
         super().__init__()
         self.beside = beside
+        self.maps_beside = ()
         widths = [3] + [features] * blocks
         self.convolutions = nn.ModuleList(
             nn.Conv2d(fan_in, fan_out, kernel_size=3, padding=1) for fan_in, fan_out in itertools.pairwise(widths)
@@ -52,15 +58,41 @@ class SegmentationNetwork(nn.Module):
         """Largest distance in pixels, along an axis, at which an input pixel affects an output pixel."""
         return len(self.convolutions)
 
-    def forward(self, image: Tensor) -> Tensor:
-        x, beside = image[:, :3], image[:, 3:]
+    def forward(self, image: Tensor, response_beside: Tensor | None = None) -> Tensor:
+        """The response map to an image.
+
+        Parameters
+        ----------
+        response_beside : (1, q, H, W). If the image is a part of a larger one, this is the same part of the sum of
+            `respond_beside`. By default the image is whole.
+        """
+        x = image
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             x = norm(torch.relu(convolution(x)))
-        if self.beside:
-            x = torch.cat((x, beside), 1) if self.convolutions else beside
+        if not self.beside:
+            response = self.classifier(x)
+        else:
+            if response_beside is None:
+                size = image.shape[-2:]
+                parts = (functional.interpolate(part, size, mode="bilinear") for part in self.respond_beside())
+                response_beside = functools.reduce(torch.add, parts)
+            own, bias = self.classifier.weight[:, : -self.beside], self.classifier.bias
+            assert bias is not None
+            response = response_beside + (functional.conv2d(x, own, bias) if self.convolutions else bias[:, None, None])
         # In float32, because bfloat16 responses would tie in the argmax.
-        response: Tensor = self.response_norm(self.classifier(x).float())
-        return response
+        normalised: Tensor = self.response_norm(response.float())
+        return normalised
+
+    def respond_beside(self) -> list[Tensor]:
+        """What the features beside add to the response before its BatchNorm, (1, q, h, w) at the size of each map.
+
+        Interpolated to the image's size, their sum is what the classifier makes of features interpolated to it, because
+        both are linear. This is much less work: labels are fewer than features.
+        """
+        weight = self.classifier.weight[:, -self.beside :]
+        parts = torch.split(weight, [len(features) for features in self.maps_beside], 1)
+        pairs = zip(self.maps_beside, parts, strict=True)
+        return [functional.conv2d(features[None], part).float() for features, part in pairs]
 
     def initialise(self, seed: int) -> None:
         """Draw PyTorch's default initial weights from a separate generator, so that they are the same everywhere."""

@@ -83,11 +83,14 @@ def test_losses_are_those_of_the_method_with_the_features_beside(config: Segment
     with torch.no_grad():
         seen = backbone(torch.tensor(backbone.resized(photo)).permute(2, 0, 1)[None].float() / 255)
     beside = [nn.functional.interpolate(BESIDE_SCALE * found[None], photo.shape[:2], mode="bilinear") for found in seen]
-    x = torch.cat([torch.tensor(photo).permute(2, 0, 1)[None].float() / 255, *beside], 1)
+    image = torch.tensor(photo).permute(2, 0, 1)[None].float() / 255
     optimiser = torch.optim.SGD(network.parameters(), 0.1, 0.9, weight_decay=1e-4)
     losses = []
     for _ in range(config.iterations):
-        response = network(x)
+        own = image
+        for convolution, norm in zip(network.convolutions, network.norms, strict=True):
+            own = norm(convolution(own).relu())
+        response = network.response_norm(network.classifier(torch.cat([own, *beside], 1)))
         labels = response.argmax(1)
         mu = config.weight / max(len(labels.unique()), 2)
         loss = nn.functional.cross_entropy(response, labels) + mu * (
@@ -148,7 +151,6 @@ def test_a_trained_resnet_sees_for_the_regions_what_it_saw_before_the_fit(photo:
     )
     engine = Engine(config, "cpu")
     before = engine.look(photo)
-    assert engine.beside(before) == [], "its own network has them already"
     first, second = (engine.segment(photo).features for _ in range(2))
     for found, ours, theirs in zip(before, first, second, strict=True):
         np.testing.assert_array_equal(ours, found.permute(1, 2, 0).numpy())
@@ -194,7 +196,7 @@ def test_every_fit_takes_the_features(config: SegmentConfig, wide: Image, change
     """Without them, and otherwise the same, the losses are others from the first iteration on."""
     config = dataclasses.replace(config, **changes)
     engine, blind = Engine(config, "cpu"), Engine(config, "cpu")
-    blind.beside = lambda maps: [found * 0 for found in engine.beside(maps)]  # type: ignore[method-assign]
+    blind.look = lambda image: [found * 0 for found in engine.look(image)]  # type: ignore[method-assign]
     result, without = engine.segment(wide), blind.segment(wide)
     assert np.isfinite(result.fit.loss).all()
     assert len(result.fit.levels) == config.levels

@@ -8,7 +8,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from torch import nn
 
 from dynaseg_cli.config import SegmentConfig
 from dynaseg_cli.engine import labelling
@@ -186,7 +185,12 @@ def test_network_looks_again_in_a_bounded_multiple_of_its_detail(
 ) -> None:
     seen: list[torch.Size] = []
     forward = SegmentationNetwork.forward
-    monkeypatch.setattr(SegmentationNetwork, "forward", lambda self, x: (seen.append(x.shape[2:]), forward(self, x))[1])
+
+    def watched(self: SegmentationNetwork, x: torch.Tensor, beside: torch.Tensor | None) -> torch.Tensor:
+        seen.append(x.shape[2:])
+        return forward(self, x, beside)
+
+    monkeypatch.setattr(SegmentationNetwork, "forward", watched)
     image = np.zeros((*size, 3), dtype=np.uint8)
     label_with_fit(network, image, torch.zeros(fitted, dtype=torch.int64), torch.float32, 10_000)
     assert seen == [expected]
@@ -263,7 +267,7 @@ def test_response_keeps_that_layout(photo: NDArray[np.uint8]) -> None:
     assert response.is_contiguous(memory_format=torch.channels_last)
 
 
-# Features beside the colours
+# Features beside those of the network
 
 
 def made_maps() -> list[torch.Tensor]:
@@ -272,28 +276,11 @@ def made_maps() -> list[torch.Tensor]:
     return [torch.rand(shape, generator=generator) for shape in ((4, 5, 7), (3, 2, 3))]
 
 
-@pytest.mark.parametrize("size", [(37, 51), (5, 7), (4, 3), (1, 1), (1, 40)], ids=str)
-def test_maps_beside_are_interpolated_as_torch_does(size: tuple[int, int]) -> None:
-    image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
-    x = to_input(image, CPU, made_maps())
-    assert x.shape == (1, 3 + 4 + 3, *size)
-    assert x.is_contiguous(memory_format=torch.channels_last)
-    assert torch.equal(x[:, :3], to_input(image, CPU))
-    expected = [nn.functional.interpolate(found[None], size, mode="bilinear") for found in made_maps()]
-    torch.testing.assert_close(x[:, 3:], torch.cat(expected, 1))
-
-
-@given(data=st.data())
-def test_part_of_an_input_is_the_cut_of_the_whole(data: st.DataObject) -> None:
-    height, width = 37, 51
-    rows, columns = (
-        slice(*sorted(data.draw(st.lists(st.integers(0, side), min_size=2, max_size=2, unique=True))))
-        for side in (height, width)
-    )
-    image = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    part = to_input(image, CPU, made_maps(), rows, columns)
-    torch.testing.assert_close(part, to_input(image, CPU, made_maps())[..., rows, columns])
-    assert torch.equal(to_input(image, CPU, (), rows, columns), to_input(image, CPU)[..., rows, columns])
+def network_beside(maps: list[torch.Tensor], blocks: int) -> SegmentationNetwork:
+    network = SegmentationNetwork(blocks, 8, 8, beside=sum(len(one) for one in maps))
+    network.initialise(0)
+    network.maps_beside = maps
+    return network
 
 
 @pytest.mark.parametrize("blocks", [0, 2])
@@ -302,31 +289,43 @@ def test_part_of_an_input_is_the_cut_of_the_whole(data: st.DataObject) -> None:
 def test_tiles_with_features_beside_agree_with_the_whole(
     large: NDArray[np.uint8], blocks: int, mirrored: bool, tile_size: int
 ) -> None:
-    maps = made_maps() if blocks else made_maps()[-1:]  # a network without blocks sees one map
-    network = SegmentationNetwork(blocks, 8, 8, beside=sum(len(one) for one in maps))
-    network.initialise(0)
-    x = to_input(large, CPU, maps)
+    network = network_beside(made_maps() if blocks else made_maps()[-1:], blocks)
+    x = to_input(large, CPU)
     network.train()(x)  # its statistics are those of the photo
 
     def labelled(size: int) -> NDArray[np.int16]:
-        return label_image(network, large, torch.float32, size, maps, mirrored=mirrored)
+        return label_image(network, large, torch.float32, size, mirrored=mirrored)
 
     whole = labelled(10_000)
-    if not mirrored:
+    if not (mirrored and blocks):
         expected = network.eval()(x).argmax(1)[0].numpy()
         assert (whole == expected).mean() >= 0.999
     assert len(np.unique(whole)) > 3
     assert (labelled(tile_size) == whole).mean() >= 0.999
 
 
-def test_features_of_the_tiles_are_those_of_their_places(large: NDArray[np.uint8]) -> None:
-    """Without blocks there is nothing but the features: a pixel has the label of the place that it is in."""
-    network = SegmentationNetwork(0, 8, 2, beside=1)
-    features = torch.zeros(1, 1, 51)
-    features[..., 20:] = 1
+@pytest.mark.parametrize("size", [(37, 51), (5, 7), (4, 3), (1, 40)], ids=str)
+@pytest.mark.parametrize("tile_size", [3, 100])
+def test_features_beside_are_interpolated_as_torch_does(size: tuple[int, int], tile_size: int) -> None:
+    """Tiles use weights of the house, the network as a whole torch's own."""
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    network = network_beside(made_maps(), 1)
     with torch.no_grad():
-        network.classifier.weight.copy_(torch.tensor([-1.0, 1.0]).view(2, 1, 1, 1))
-        network.classifier.bias.copy_(torch.tensor([0.5, -0.5]))
+        network.train()(to_input(image, CPU))
+        response = network.eval()(to_input(image, CPU))[0].numpy()
+    labels = label_image(network, image, torch.float32, tile_size)
+    chosen = np.take_along_axis(response, labels[None].astype(np.intp), 0)[0]
+    np.testing.assert_allclose(chosen, response.max(0), atol=1e-4)
+
+
+def test_mirrored_margins_see_the_features_of_the_border(large: NDArray[np.uint8]) -> None:
+    """Where a margin shifts the tile, features stay in their places."""
+    network = network_beside([torch.zeros(1, 1, 51)], 2)
+    network.maps_beside[0][..., 20:] = 1
+    with torch.no_grad():
+        network.classifier.weight.zero_()
+        network.classifier.weight[:2, -1, 0, 0] = torch.tensor([-1.0, 1.0])
+        network.classifier.bias.copy_(torch.tensor([0.5, -0.5, *[-9.0] * 6]))
     for mirrored in (False, True):
-        labels = label_image(network, large, torch.float32, 8, [features], mirrored=mirrored)
+        labels = label_image(network, large, torch.float32, 8, mirrored=mirrored)
         np.testing.assert_array_equal(labels, np.broadcast_to(np.arange(51) >= 20, (37, 51)))

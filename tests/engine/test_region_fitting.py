@@ -69,9 +69,10 @@ def values_of(network: nn.Module) -> dict[str, Tensor]:
 
 def response_to(fitter: RegionFitter, features: NDArray[np.float32]) -> NDArray[np.float32]:
     """What the network answers to (R, C) features, as the engine applies it: (R, q)."""
-    x = torch.cat([torch.zeros(3, len(features)), torch.tensor(features).T])[None, :, None]
+    network = network_of(fitter).eval()
+    network.maps_beside = [torch.tensor(features).T[:, None]]
     with torch.inference_mode():
-        response: NDArray[np.float32] = network_of(fitter).eval()(x)[0, :, 0].T.numpy()
+        response: NDArray[np.float32] = network(torch.zeros(1, 3, 1, len(features)))[0, :, 0].T.numpy()
     return response
 
 
@@ -206,10 +207,9 @@ def test_fit_to_regions_is_that_of_the_paper_to_maps_that_are_constant_in_them(
     network = copy.deepcopy(network_of(started)).train()
     pixels = [one.features[regions] for one, regions in zip(fitter.regions, MAPS, strict=True)]
     x = torch.tensor(np.stack(pixels)).permute(0, 3, 1, 2)
-    x = torch.cat([torch.zeros(2, 3, 4, 12), x], 1)
     optimiser = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
     for _ in range(6):
-        response = network(x)
+        response = network.response_norm(network.classifier(x))
         labels = response.detach().argmax(1)
         weight = continuity_weight(mode, config.weight, len(labels.unique()))
         loss = similarity_loss(response, labels) + weight * continuity_loss(response)
@@ -223,7 +223,7 @@ def test_fit_to_regions_is_that_of_the_paper_to_maps_that_are_constant_in_them(
         # Into a BatchNorm leads nothing that a shift would change: the classifier's bias has no gradient.
         assert name == "classifier.bias" or not torch.allclose(value, begin, rtol=5e-3, atol=5e-4)
     with torch.no_grad():
-        labels = network(x).argmax(1)
+        labels = network.response_norm(network.classifier(x)).argmax(1)
     np.testing.assert_allclose(areas, np.bincount(labels.numpy().reshape(-1), minlength=CLUSTERS) / 96, atol=1e-6)
 
 

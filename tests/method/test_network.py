@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dynaseg_cli.method.network import SegmentationNetwork
 
@@ -84,14 +86,20 @@ def test_response_is_float32_under_bfloat16_autocast() -> None:
     torch.testing.assert_close(response.mean((0, 2, 3)), torch.zeros(20), atol=1e-5, rtol=0)
 
 
-def with_beside(blocks: int = 3, beside: int = 5) -> SegmentationNetwork:
-    network = SegmentationNetwork(blocks, features=20, clusters=20, beside=beside)
+def with_beside(blocks: int = 3, channels: Sequence[int] = (3, 2)) -> SegmentationNetwork:
+    """A network for an image that has maps of so many channels, none of them at its size."""
+    network = SegmentationNetwork(blocks, features=20, clusters=20, beside=sum(channels))
     network.initialise(0)
+    generator = torch.Generator().manual_seed(9)
+    sizes = ((6, 7), (3, 5))
+    network.maps_beside = [torch.randn(n, *size, generator=generator) for n, size in zip(channels, sizes, strict=False)]
     return network
 
 
-def beside(channels: int = 5, seed: int = 9) -> Tensor:
-    return torch.randn(1, channels, 24, 32, generator=torch.Generator().manual_seed(seed))
+def at_each_pixel(network: SegmentationNetwork) -> Tensor:
+    """(C, 24, 32), the features beside at the pixels of the image."""
+    maps = (nn.functional.interpolate(one[None], (24, 32), mode="bilinear") for one in network.maps_beside)
+    return torch.cat([*maps], 1)[0]
 
 
 def test_a_network_with_nothing_beside_is_the_one_without() -> None:
@@ -103,15 +111,26 @@ def test_a_network_with_nothing_beside_is_the_one_without() -> None:
     assert torch.equal(nothing(noise()), plain(noise()))
 
 
+@torch.no_grad()
+def test_classifier_sees_the_features_of_both_at_each_pixel() -> None:
+    network, seen = with_beside(), []
+    network.norms[-1].register_forward_hook(lambda module, inputs, result: seen.append(result[0]))
+    response = network(noise())[0]
+    both = torch.cat([seen[0], at_each_pixel(network)])
+    expected = torch.einsum("qc,chw->qhw", network.classifier.weight[..., 0, 0], both)
+    centred = expected - expected.mean((1, 2), keepdim=True)  # the bias goes, too
+    expected = centred / (expected.var((1, 2), correction=0, keepdim=True) + network.response_norm.eps).sqrt()
+    torch.testing.assert_close(response, expected, atol=1e-4, rtol=1e-4)
+
+
 def test_only_the_classifier_sees_the_features_beside() -> None:
     network, seen = with_beside(), []
-    for layer in (*network.convolutions, network.classifier):
+    for layer in network.convolutions:
         layer.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
-    image, further = noise(), beside()
-    network(torch.cat([image, further], 1))
-    assert [found.shape[1] for found in seen] == [3, 20, 20, 25]
+    image = noise()
+    network(image)
+    assert [found.shape[1] for found in seen] == [3, 20, 20]
     assert torch.equal(seen[0], image)
-    assert torch.equal(seen[-1][:, 20:], further), "as they are, after those of the blocks"
 
 
 def test_features_beside_that_weigh_nothing_change_nothing() -> None:
@@ -120,44 +139,55 @@ def test_features_beside_that_weigh_nothing_change_nothing() -> None:
     plain.load_state_dict({**state, "classifier.weight": state["classifier.weight"][:, :20]})
     with torch.no_grad():
         network.classifier.weight[:, 20:] = 0
-        response = network(torch.cat([noise(), beside()], 1))
-        torch.testing.assert_close(response, plain(noise()), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(network(noise()), plain(noise()), atol=1e-5, rtol=1e-4)
 
 
-def test_features_beside_count_at_their_own_pixel_by_their_weights() -> None:
-    network = with_beside()
-    given = torch.cat([noise(), beside()], 1)
-    changed = given.clone()
-    changed[0, 3:, 7, 8] += torch.tensor([1.0, -2.0, 0.0, 3.0, 0.5])
-    with torch.no_grad():
-        network(given)
-        network.eval()
-        difference = (network(changed) - network(given))[0]
-        spread = (network.response_norm.running_var + network.response_norm.eps).sqrt()
-        expected = network.classifier.weight[:, 20:, 0, 0] @ torch.tensor([1.0, -2.0, 0.0, 3.0, 0.5]) / spread
-    torch.testing.assert_close(difference[:, 7, 8], expected, atol=1e-4, rtol=1e-4)
-    difference[:, 7, 8] = 0
-    assert not difference.any()
+@torch.no_grad()
+def test_a_part_of_an_image_can_be_given_its_part_of_the_features_beside() -> None:
+    network = with_beside(blocks=1)
+    network(noise())
+    network.eval()
+    whole = network(noise())
+    added = sum(nn.functional.interpolate(part, (24, 32), mode="bilinear") for part in network.respond_beside())
+    rows, columns = slice(4, 15), slice(9, 30)
+    part = network(noise()[..., rows, columns], added[..., rows, columns])
+    torch.testing.assert_close(part[..., 1:-1, 1:-1], whole[..., rows, columns][..., 1:-1, 1:-1])
 
 
-def test_without_blocks_the_response_is_a_linear_map_of_the_features_beside() -> None:
-    network = with_beside(blocks=0)
+def test_gradients_reach_the_weights_of_the_features_beside() -> None:
+    """Those of autograd, with the features as further channels at each pixel."""
+    network, plain = with_beside(blocks=0), nn.Conv2d(5, 20, kernel_size=1)
+    plain.load_state_dict(network.classifier.state_dict())
+    weights = torch.randn(1, 20, 24, 32, generator=torch.Generator().manual_seed(1))
+    (network(noise()) * weights).sum().backward()
+    (nn.BatchNorm2d(20)(plain(at_each_pixel(network)[None])) * weights).sum().backward()
+    torch.testing.assert_close(network.classifier.weight.grad, plain.weight.grad, atol=1e-3, rtol=1e-4)
+
+
+def test_without_blocks_there_are_only_the_features_beside() -> None:
+    network = with_beside(blocks=0, channels=[5])
     assert network.receptive_radius == 0
     assert network.classifier.weight.shape == (20, 5, 1, 1)
-    further = beside()
     with torch.no_grad():
-        response = network(torch.cat([noise(), further], 1))[0]
-        assert torch.equal(network(torch.cat([noise(seed=1), further], 1))[0], response), "it sees no colours"
-        mapped = torch.einsum("qc,chw->qhw", network.classifier.weight[..., 0, 0], further[0])
+        response = network(noise())[0]
+        assert torch.equal(network(noise(seed=1))[0], response), "it sees no colours"
+        mapped = torch.einsum("qc,chw->qhw", network.classifier.weight[..., 0, 0], at_each_pixel(network))
     # The bias goes, and so does the scale, in the BatchNorm.
     centred = mapped - mapped.mean((1, 2), keepdim=True)
     expected = centred / (mapped.var((1, 2), correction=0, keepdim=True) + network.response_norm.eps).sqrt()
     torch.testing.assert_close(response, expected, atol=1e-4, rtol=1e-4)
 
 
+def test_maps_of_other_channels_are_refused() -> None:
+    network = with_beside()
+    network.maps_beside = network.maps_beside[:1]
+    with pytest.raises(RuntimeError):
+        network(noise())
+
+
 def test_weights_beside_are_drawn_as_those_of_the_features() -> None:
     """The default of PyTorch goes by the number of channels that come in."""
-    drawn = with_beside(beside=80).classifier.weight.detach()
+    drawn = with_beside(channels=[80]).classifier.weight.detach()
     assert drawn.abs().max() <= 0.1
     assert drawn[:, :20].abs().max() > 0.095
     assert drawn[:, 20:].abs().max() > 0.095
