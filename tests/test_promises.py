@@ -57,6 +57,17 @@ def test_defaults_reach_the_promised_quality_on_bsds500(bsds500: Path, tmp_path:
     assert scores.covering >= 0.34, scores
 
 
+@pytest.mark.requires_bsds500
+def test_regions_of_a_pretrained_backbone_reach_the_promised_quality_on_bsds500(bsds500: Path, tmp_path: Path) -> None:
+    photos = sorted((bsds500 / "images" / "val").glob("*.jpg"))[:8]
+    options = ("--backbone", "efficientnet-lite0", "--device", "cpu", "-q")
+    run_dynaseg("segment", *photos, "-o", tmp_path, *options)
+    scores = score_folder(tmp_path / "labels", bsds500 / "groundTruth" / "val")
+    assert len(scores.segments) == 8
+    assert scores.mean >= 0.37, scores
+    assert scores.covering >= 0.53, scores
+
+
 @pytest.mark.requires_cuda
 @pytest.mark.requires_bsds500
 def test_cuda_segments_as_well_as_the_cpu(bsds500: Path, tmp_path: Path) -> None:

@@ -188,8 +188,7 @@ def _responses(
     if not isinstance(network, SegmentationNetwork):
         yield slice(0, height), slice(0, width), _response(network, to_input(image, device), dtype)
         return
-    with computing_in(dtype, device):
-        beside = network.respond_beside() if network.beside else []
+    beside = network.respond_beside() if network.beside else []
     halo = network.receptive_radius
     margin = halo if mirrored else 0
     padded = np.pad(image, ((margin, margin), (margin, margin), (0, 0)), mode="symmetric") if mirrored else image

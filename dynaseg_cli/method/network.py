@@ -87,12 +87,14 @@ class SegmentationNetwork(nn.Module):
         """What the features beside add to the response before its BatchNorm, (1, q, h, w) at the size of each map.
 
         Interpolated to the image's size, their sum is what the classifier makes of features interpolated to it, because
-        both are linear. This is much less work: labels are fewer than features.
+        both are linear. This is much less work: labels are fewer than features. It is done in float32: distances to the
+        centres of clusters differ by less than bfloat16 can tell.
         """
         weight = self.classifier.weight[:, -self.beside :]
         parts = torch.split(weight, [len(features) for features in self.maps_beside], 1)
         pairs = zip(self.maps_beside, parts, strict=True)
-        return [functional.conv2d(features[None], part).float() for features, part in pairs]
+        with torch.autocast(weight.device.type, enabled=False):
+            return [functional.conv2d(features[None], part) for features, part in pairs]
 
     def initialise(self, seed: int) -> None:
         """Draw PyTorch's default initial weights from a separate generator, so that they are the same everywhere."""

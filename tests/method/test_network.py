@@ -178,6 +178,14 @@ def test_without_blocks_there_are_only_the_features_beside() -> None:
     torch.testing.assert_close(response, expected, atol=1e-4, rtol=1e-4)
 
 
+@torch.no_grad()
+def test_features_beside_are_mapped_in_float32_under_bfloat16_autocast() -> None:
+    network = with_beside(blocks=0)
+    expected = network(noise())
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(network(noise()), expected)
+
+
 def test_maps_of_other_channels_are_refused() -> None:
     network = with_beside()
     network.maps_beside = network.maps_beside[:1]
