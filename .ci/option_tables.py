@@ -17,7 +17,9 @@ import dynaseg_cli
 from dynaseg_cli.cli.benchmark import OPTIONS as BENCHMARK
 from dynaseg_cli.cli.console import Flags, with_flags
 from dynaseg_cli.cli.evaluate import OPTIONS as EVALUATE
+from dynaseg_cli.cli.export import OPTIONS as EXPORT
 from dynaseg_cli.cli.options import flags_of
+from dynaseg_cli.cli.report import OPTIONS as REPORT
 from dynaseg_cli.cli.segment import OPTIONS as SEGMENT
 from dynaseg_cli.config import SegmentConfig, WeightsFile
 from dynaseg_cli.fields import Option, alternatives, options_of
@@ -25,7 +27,7 @@ from dynaseg_cli.fields import Option, alternatives, options_of
 ROOT = Path(dynaseg_cli.__file__).parent
 README = ROOT / "cli" / "README.md"
 SCHEMA = ROOT / "batch" / "stats.schema.json"
-OPTIONS = {"segment": SEGMENT, "evaluate": EVALUATE, "benchmark": BENCHMARK}
+OPTIONS = {"segment": SEGMENT, "report": REPORT, "export": EXPORT, "evaluate": EVALUATE, "benchmark": BENCHMARK}
 MARKS = "<!-- options of {}: written by .ci/option_tables.py -->", "<!-- end of options of {} -->"
 
 

@@ -69,10 +69,13 @@ MOST_SIDE = 2**15
 MOST_SEED = 2**32 - 1
 
 OUTPUT, METHOD, STOP, SIZE = "Output", "Method", "When to stop", "Size and arithmetic"
-FOLDER, GUIDANCE, REGIONS = "One label space for a folder", "Guidance", "Regions"
+FOLDER, GUIDANCE, REGIONS, ADVANCED = "One label space for a folder", "Guidance", "Regions", "Advanced"
 WHAT, QUALITY, SCORING = "What to compare", "Quality", "Scoring"
 INPUT, PICTURES, RUN, REPORT = "Input", "Pictures and exports", "Running", "Report"
-GROUPS = (OUTPUT, METHOD, STOP, SIZE, FOLDER, GUIDANCE, REGIONS, WHAT, QUALITY, SCORING, INPUT, PICTURES, RUN, REPORT)
+GROUPS = (
+    *(OUTPUT, REGIONS, METHOD, FOLDER, GUIDANCE, STOP, SIZE, ADVANCED),
+    *(WHAT, QUALITY, SCORING, INPUT, PICTURES, RUN, REPORT),
+)
 """Headings of groups of options, in the order of ``--help``."""
 
 
@@ -131,21 +134,26 @@ class SegmentConfig:
         None,
         "Weights of the pretrained network: a state dict or safetensors with torchvision's names (ResNet) or timm's;"
         " random is for tests.",
-        METHOD,
+        ADVANCED,
         metavar="PATH|random",
         default_text="ImageNet's: from torchvision, a package, or timm",
     )
-    freeze_backbone: bool = option(False, "Leave the ResNet as it is, too, and train only what follows it.", METHOD)
+    freeze_backbone: bool = option(False, "Leave the ResNet as it is, too, and train only what follows it.", ADVANCED)
     alpha: float | None = option(
         None,
         "alpha of scf (eq. 9) and fsf (eq. 8).",
-        METHOD,
+        ADVANCED,
         above=0,
         below=math.inf,
         default_text=f"{PAPER_WEIGHT['scf']:g} (scf), {PAPER_WEIGHT['fsf']:g} (fsf)",
     )
     mu: float | None = option(
-        None, "mu of fixed (eq. 7).", METHOD, above=0, below=math.inf, default_text=f"{PAPER_WEIGHT['fixed']:g} (fixed)"
+        None,
+        "mu of fixed (eq. 7).",
+        ADVANCED,
+        above=0,
+        below=math.inf,
+        default_text=f"{PAPER_WEIGHT['fixed']:g} (fixed)",
     )
     iterations: int = option(
         1000,
@@ -186,21 +194,23 @@ class SegmentConfig:
     min_region: int = option(
         0,
         "Merge connected regions smaller than this into their most similar neighbour.",
-        METHOD,
+        ADVANCED,
         metavar="PIXELS",
         least=0,
     )
-    seed: int = option(0, "Seed of the initial weights and of the silhouette sample.", METHOD, least=0, most=MOST_SEED)
+    seed: int = option(
+        0, "Seed of the initial weights and of the silhouette sample.", ADVANCED, least=0, most=MOST_SEED
+    )
     blocks: int = option(3, "M: convolutional blocks of the feature extractor.", least=1, most=100)
     features: int = option(
         64,
         "p: channels of the feature map.",
-        METHOD,
+        ADVANCED,
         least=1,
         most=2**12,
         default_text=f"64; {FOLDER_FIT['features']} with `fit=folder`",
     )
-    clusters: int = option(64, "q: the most labels an image can have.", METHOD, least=2, most=2**15 - 1)
+    clusters: int = option(64, "q: the most labels an image can have.", ADVANCED, least=2, most=2**15 - 1)
     learning_rate: float = option(0.1, "Learning rate of the gradient descent.", above=0, below=math.inf)
     momentum: float = option(0.9, "Momentum of the gradient descent.", least=0, below=1)
     weight_decay: float = option(1e-4, "Weight decay of the gradient descent.", least=0, below=math.inf)
@@ -368,7 +378,7 @@ class CutConfig:
     granularity: float | None = option(
         None,
         "The same as a number: from 0, one region, to 1, which is raw.",
-        REGIONS,
+        ADVANCED,
         least=0,
         most=1,
         default_text=f"{COMMON_GRANULARITY} (auto), {COARSE_GRANULARITY} (coarse), {FINE_GRANULARITY} (fine)",
@@ -506,6 +516,7 @@ class WorkersConfig:
         "Where to compute; auto takes CUDA, then MPS, then the CPU. auto and cuda take every CUDA device.",
         RUN,
         metavar="auto|cpu|cuda|cuda:N,...|mps",
+        flags=("--device", "-d"),
     )
     workers: int | None = option(
         None,
@@ -514,6 +525,7 @@ class WorkersConfig:
         least=0,
         most=2**16,
         default_text="one a GPU or CPU core",
+        flags=("--workers", "-j"),
     )
     threads: int | None = option(
         None,
@@ -622,6 +634,7 @@ class BenchmarkConfig:
         " kmeans:clusters=8:window=7 or scf:max_size=240:regions=raw.",
         WHAT,
         metavar="LIST",
+        listed=get_args(MethodName),
     )
     max_images: int = option(0, "Only the first N images by name; 0 is all.", WHAT, least=0)
     sizes: tuple[tuple[int, int], ...] = option(

@@ -44,6 +44,7 @@ class Option:
     default_text : words for a default whose value does not speak for itself.
     flags : spellings on the command line; empty for the name with dashes.
     positional : whether it is an argument of the command and no option.
+    listed : words of a list that is one text; a tuple's follow from its type.
     name, kind, default : of the field, with the resolved type; `MISSING` is the default of one that must be given.
     """
 
@@ -58,6 +59,7 @@ class Option:
     default_text: str = ""
     flags: tuple[str, ...] = ()
     positional: bool = False
+    listed: tuple[str, ...] = ()
     name: str = ""
     kind: Any = None
     default: Any = None
@@ -74,6 +76,12 @@ class Option:
         names, others = alternatives(self.kind)
         words = {int: "N", float: "F", bool: ""}
         return self.metavar or "|".join([*names, *(words.get(other, "TEXT") for other in others)])
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words that a list of them is made of; empty if it is no list, or of anything."""
+        items = (get_args(other)[0] for other in alternatives(self.kind)[1] if get_args(other)[1:] == (Ellipsis,))
+        return self.listed or next((alternatives(item)[0] for item in items), ())
 
     @property
     def default_words(self) -> str:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from .batch.exports import export_folder
+from .batch.finished import complete_entries, read_run
 from .batch.outcomes import Outcome
 from .batch.planning import Plan, plan_batch
 from .batch.report_files import last_outcomes, report_content
@@ -132,6 +133,29 @@ def run(
             _write_run(plan.folder.path, summary.document(interrupted=True))
         raise
     yield from _finish(summary, stop)
+
+
+def report_results(plan: Plan, stop: threading.Event | None = None) -> Generator[Event, None, None]:
+    """Make the report page of a folder of results, and what it shows of images that were not reported so far.
+
+    Parameters
+    ----------
+    plan : of `plan_of_results`.
+    stop : once set, the page is not written.
+    """
+    stop, failures = stop or threading.Event(), []
+    for outcome in complete_entries(plan, stop):
+        if outcome.status == "failed":
+            failures.append({"path": outcome.path, "reason": outcome.reason})
+        yield outcome
+    if not stop.is_set():
+        run = read_run(plan.folder) or RunSummary(plan).document()
+        yield _write_report(plan, {**run, "failures": [*run["failures"], *failures]})
+
+
+def export_results(plan: Plan, stop: threading.Event | None = None) -> Generator[Event, None, None]:
+    """Write the exports of a folder of results that its plan, of `plan_of_results`, asks for."""
+    yield from _export(plan, stop or threading.Event())
 
 
 def segment_folder(

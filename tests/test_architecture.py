@@ -14,8 +14,10 @@ import dynaseg_cli
 from dynaseg_cli.baselines.settings import KMeansConfig
 from dynaseg_cli.cli.benchmark import OPTIONS as BENCHMARK
 from dynaseg_cli.cli.evaluate import OPTIONS as EVALUATE
+from dynaseg_cli.cli.export import OPTIONS as EXPORT
+from dynaseg_cli.cli.report import OPTIONS as REPORT
 from dynaseg_cli.cli.segment import OPTIONS as SEGMENT
-from dynaseg_cli.config import BatchConfig, BenchmarkConfig, SegmentConfig
+from dynaseg_cli.config import BatchConfig, BenchmarkConfig, SegmentConfig, WorkersConfig
 from dynaseg_cli.fields import options_of
 
 ROOT = Path(dynaseg_cli.__file__).parent
@@ -88,11 +90,12 @@ THIRD_PARTY: dict[str, set[str]] = {
 SCREEN = {"typer", "click", "rich", "tqdm"}
 """What only the command line may know."""
 
-FIELDS = {one.name for one in (*SEGMENT, *EVALUATE, *BENCHMARK, *options_of(KMeansConfig))}
+FIELDS = {one.name for one in (*SEGMENT, *REPORT, *EXPORT, *EVALUATE, *BENCHMARK, *options_of(KMeansConfig))}
 """Fields that messages may name: those of the commands, and of a method that `benchmark` compares."""
 DECLARED = {
     flag
-    for one in (*options_of(BatchConfig), *options_of(BenchmarkConfig), *options_of(SegmentConfig))
+    for config in (BatchConfig, BenchmarkConfig, SegmentConfig, WorkersConfig)
+    for one in options_of(config)
     for flag in one.spellings
 }
 """Flags that a config declares."""

@@ -76,7 +76,10 @@ class Plan:
         options = self.segment.as_options()
         for job in self.found:
             stats = read_stats(job, self.folder)
-            if stats is not None and stats["options"] == options:
+            # The second, slower, is true of results of an earlier version, which lacked an option.
+            if stats is not None and (
+                stats["options"] == options or not differing_options(stats["options"], self.segment)
+            ):
                 yield job, stats
 
 

@@ -13,6 +13,8 @@ from .. import __version__
 from .benchmark import benchmark
 from .command_line import Command, Group
 from .evaluate import evaluate
+from .export import export
+from .report import report
 from .segment import segment
 
 app = typer.Typer(
@@ -23,8 +25,8 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for command in (segment, evaluate, benchmark):
-    app.command(command.__name__, cls=Command)(command)
+for command in (segment, report, export, evaluate, benchmark):
+    app.command(command.__name__, cls=Command, epilog=command.epilog)(command)  # type: ignore[attr-defined]
 
 
 def _show_version(wanted: bool) -> None:

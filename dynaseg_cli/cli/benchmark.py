@@ -52,6 +52,7 @@ class Work:
         "Where networks compute; kmeans, felzenszwalb and reference use the CPU.",
         RUN,
         metavar="auto|cpu|cuda|cuda:N|mps",
+        flags=("--device", "-d"),
     )
     output: Path | None = option(
         None,

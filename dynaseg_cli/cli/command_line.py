@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -19,15 +20,48 @@ _WrongUsage: type[Exception] = typer.BadParameter.__bases__[0]
 """typer's usage error. It has no public name, but is the base class of this one."""
 
 
+_SENTENCE = re.compile(r"[.:;] ")
+"""Where the first thing ends that a help text says."""
+
+
 class Command(TyperCommand):
-    """A command that refuses empty values of options and arguments.
+    """A command that refuses empty values of options and arguments, and whose help can be short.
 
     An empty value usually comes from an unset shell variable. As a path it would mean the current folder.
     """
 
+    shows_all = False
+    """Whether its help shows all options in full; otherwise the common ones, if it says which these are."""
+
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         _keep_brackets(self)
+        for parameter in self.params:
+            if parameter.param_type_name == "argument":
+                parameter.display_type_rich = lambda ctx: None  # type: ignore[attr-defined]
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        found = [*map(_without_type, super().get_params(ctx))]
+        last = found[-1]  # --help
+        if last.name not in {one.name for one in self.params} and self.params:
+            last.rich_help_panel = getattr(self.params[-1], "rich_help_panel", None)
+        return found
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        common = getattr(self.callback, "common", None)
+        if not common or self.shows_all:
+            super().format_help(ctx, formatter)
+            return
+        parameters: list[Any] = [one for one in self.params if one.param_type_name == "option"]
+        texts = [one.help for one in parameters]
+        for one in parameters:
+            one.hidden = one.name not in common
+            one.help = _SENTENCE.split(one.help, maxsplit=1)[0].rstrip(".")
+        try:
+            super().format_help(ctx, formatter)
+        finally:
+            for one, text in zip(parameters, texts, strict=True):
+                one.hidden, one.help = False, text
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
         written, _, _ = self.make_parser(ctx).parse_args(list(args))
@@ -46,6 +80,9 @@ class Group(TyperGroup):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         _keep_brackets(self)
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        return [*map(_without_type, super().get_params(ctx))]
 
     def main(self, args: Sequence[str] | None = None, *arguments: Any, **options: Any) -> NoReturn:
         """Run a command line and exit with its code."""
@@ -99,6 +136,23 @@ class Group(TyperGroup):
         near = difflib.get_close_matches(name, self.commands, 1)
         meant = _typed(ctx, near[0], args[1:]) if near else _typed(ctx, "segment", args)
         return f"{quoted(name)} is none of the commands {', '.join(self.commands)}; did you mean: {meant}"
+
+
+def full_help(ctx: typer.Context) -> str:
+    """The help of a command with all its options."""
+    command: Any = ctx.command
+    command.shows_all = True
+    try:
+        return str(command.get_help(ctx))
+    finally:
+        command.shows_all = False
+
+
+def _without_type(parameter: Any) -> Any:
+    """A parameter whose placeholder in help, if it is a switch, is empty."""
+    if getattr(parameter, "is_flag", False):
+        parameter.metavar = ""
+    return parameter
 
 
 def spelling(parameter: Any) -> str:

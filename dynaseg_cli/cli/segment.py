@@ -76,13 +76,28 @@ class Extras:
         "Save recording, too: an animation (WebP) of how each image's labels change with the iterations.",
         PICTURES,
     )
-    dry_run: bool = option(False, "Show what would be done; write nothing.", RUN)
+    open: bool = option(False, "Open the report in the browser at the end; makes one.", PICTURES)
+    dry_run: bool = option(False, "Show what would be done; write nothing.", RUN, flags=("--dry-run", "-n"))
 
 
 OPTIONS = command_options(Places, SegmentConfig, CutConfig, WorkersConfig, BatchConfig, Extras, Shared)
 
 
-@command(OPTIONS)
+COMMON = (
+    *("output", "save", "overwrite", "regions", "mode", "backbone", "fit", "classes", "model"),
+    *("report", "open", "export", "device", "workers", "dry_run"),
+)
+"""What ``--help`` shows."""
+
+
+EXAMPLES = (
+    "dynaseg segment photos --open",
+    "dynaseg segment photos -o coarse --regions 12 --save labels,stats",
+    "dynaseg segment photos -o things --classes 27 --backbone efficientnet-lite0",
+)
+
+
+@command(OPTIONS, COMMON, EXAMPLES)
 def segment(line: CommandLine) -> ExitCode:
     """Segment images without labels, training set or tuning.
 
@@ -99,6 +114,7 @@ def segment(line: CommandLine) -> ExitCode:
     cut = CutConfig(**given_cut) if given_cut else PRESET_CUTS[extras.preset]
     workers = line.build(WorkersConfig)
     batch["save"] = _products(batch, with_regions=bool(given_cut) and not cut.is_raw, record=extras.record)
+    batch["report"] = batch.get("report", False) or extras.open
     if places.null and places.files_from is None:
         raise UsageError("-0 applies to the list of --files-from: add that option")
     listed = [] if places.files_from is None else read_list("--files-from", places.files_from, null=places.null)
@@ -115,7 +131,7 @@ def segment(line: CommandLine) -> ExitCode:
         say(f"{len(places.inputs)} inputs; results go to {plan.folder} (-o names another folder)")
     if extras.dry_run:
         return show_plan(plan, as_json=shared.json)
-    return run_plan(plan, workers, as_json=shared.json, quiet=shared.quiet)
+    return run_plan(plan, workers, as_json=shared.json, quiet=shared.quiet, opens_page=extras.open)
 
 
 def _segment_config(line: CommandLine, extras: Extras) -> SegmentConfig:
@@ -125,6 +141,8 @@ def _segment_config(line: CommandLine, extras: Extras) -> SegmentConfig:
     if model is not None or given.get("fit") == "folder" or extras.classes is not None:
         line.flags["clusters"] = line.flags["classes"]
     if extras.classes is not None:
+        if model is None:
+            given.setdefault("fit", "folder")
         if "clusters" in given:
             raise UsageError("--clusters belongs to --fit image, --classes to --fit folder: give one")
         given["clusters"] = extras.classes

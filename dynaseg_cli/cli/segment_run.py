@@ -8,7 +8,8 @@ import shutil
 import statistics
 import sys
 import threading
-from collections.abc import Mapping
+import webbrowser
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from types import TracebackType
@@ -37,8 +38,8 @@ NOTABLE = 0.01
 """Share of all pixels from which a label of the folder is counted."""
 
 
-def run_plan(plan: Plan, workers: WorkersConfig, *, as_json: bool, quiet: bool) -> ExitCode:
-    """Do what the plan says and show it on stderr."""
+def run_plan(plan: Plan, workers: WorkersConfig, *, as_json: bool, quiet: bool, opens_page: bool = False) -> ExitCode:
+    """Do what the plan says and show it on stderr; afterwards, open the page if that is wanted and there is one."""
     check_executor(workers)
     _fetch_weights(plan.segment, quiet=quiet)
     if not quiet:
@@ -61,10 +62,23 @@ def run_plan(plan: Plan, workers: WorkersConfig, *, as_json: bool, quiet: bool) 
         _show_how_to_look(plan)
     if as_json:
         print_json(finished.document)
+    if opens_page and not signals and plan.folder.report.exists():
+        open_page(plan.folder.report, plan.folder.path)
+    return exit_code_of(signals, complete=display.complete and not display.failures)
+
+
+def exit_code_of(signals: Sequence[int], *, complete: bool) -> ExitCode:
+    """The exit code of a command that was sent these signals, or did all it was asked for, or not."""
     if signals:
         say("interrupted; the same command continues", "yellow")
         return ExitCode.TERMINATED if signals[0] in TERMINATING else ExitCode.INTERRUPTED
-    return ExitCode.DONE if display.complete and not finished.summary.failures else ExitCode.SOME_FAILED
+    return ExitCode.DONE if complete else ExitCode.SOME_FAILED
+
+
+def open_page(page: Path, output: Path) -> None:
+    """Show a page below `output` in the browser; where there is none, say how to look at it."""
+    if not webbrowser.open(page.resolve().as_uri()):
+        say(f"no browser was found here; look at it with: {look_command(output, page, os.environ)}", "yellow")
 
 
 class RunDisplay:
@@ -74,6 +88,7 @@ class RunDisplay:
         self.complete = True
         """Whether the report and all exports that were asked for could be written."""
         self.finished: RunFinished | None = None
+        self.failures: list[Outcome] = []
         self._plan = plan
         self._quiet = quiet
         self._progress: CountProgress | None = None
@@ -157,6 +172,7 @@ class RunDisplay:
 
     def _show_outcome(self, outcome: Outcome) -> None:
         if outcome.status == "failed":
+            self.failures.append(outcome)
             say(f"failed: {outcome.path}: {outcome.reason}", "red")
         if not self._quiet:
             for warning in outcome.warnings[: max(0, MOST_WARNED - self._warned)]:

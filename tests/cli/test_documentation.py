@@ -12,6 +12,9 @@ import typer.main
 from typer.testing import CliRunner
 
 from dynaseg_cli.cli import app
+from dynaseg_cli.cli.options import flags_of
+from dynaseg_cli.cli.segment import COMMON
+from dynaseg_cli.cli.segment import OPTIONS as SEGMENT
 from dynaseg_cli.config import SegmentConfig
 
 README = option_tables.README.read_text()
@@ -20,16 +23,19 @@ COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 GROUPS = {
     "segment": (
         "Output",
+        "Regions",
         "Method",
-        "When to stop",
-        "Size and arithmetic",
         "One label space for a folder",
         "Guidance",
-        "Regions",
+        "When to stop",
+        "Size and arithmetic",
+        "Advanced",
         "Input",
         "Pictures and exports",
         "Running",
     ),
+    "report": ("Running",),
+    "export": ("Output",),
     "evaluate": ("Scoring", "Input", "Report"),
     "benchmark": ("What to compare", "Quality", "Running", "Report"),
 }
@@ -40,7 +46,7 @@ def spellings() -> list[tuple[str, str]]:
         (name, spelling)
         for name, command in COMMANDS.items()
         for option in command.params
-        if option.param_type_name == "option"
+        if option.param_type_name == "option" and option.name != "help_all"
         for spelling in itertools.chain(option.opts, option.secondary_opts)
     ]
 
@@ -89,10 +95,10 @@ def test_recorded_option_has_its_type_choices_and_range(option: str, schema: dic
     assert {key: value for key, value in written.items() if key != "description"} == schema
 
 
-@pytest.mark.parametrize("flag", ["-h", "--help"])
 @pytest.mark.parametrize("command", GROUPS)
-def test_help_has_the_options_in_named_groups(command: str, flag: str) -> None:
-    top, own = (CliRunner().invoke(app, arguments) for arguments in ([flag], [command, flag]))
+def test_help_has_the_options_in_named_groups(command: str) -> None:
+    full = "--help-all" if command == "segment" else "--help"
+    top, own = (CliRunner().invoke(app, arguments) for arguments in (["-h"], [command, full]))
     assert (top.exit_code, own.exit_code) == (0, 0)
     assert command in top.stdout
     found = [own.stdout.index(f"─ {group} ─") for group in GROUPS[command]]
@@ -100,3 +106,18 @@ def test_help_has_the_options_in_named_groups(command: str, flag: str) -> None:
     for name, spelling in spellings():
         if name == command and spelling.startswith("--"):
             assert spelling in own.stdout
+    assert "<" not in own.stdout, "a type in place of a placeholder"
+
+
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_help_of_segment_has_the_common_options_in_short_and_examples(flag: str) -> None:
+    own = CliRunner().invoke(app, ["segment", flag], env={"COLUMNS": "80"})
+    shown = [word for line in own.stdout.splitlines() if line.startswith("│ --") for word in line.split()[1:2]]
+    assert sorted(shown) == sorted([*(flags_of(SEGMENT)[name][0] for name in COMMON), "--help-all", "--help"])
+    assert len(shown) <= 18
+    assert len(own.stdout.splitlines()) < 80
+    assert "Weighting of the two losses" in own.stdout
+    assert "spatial continuity focus" not in own.stdout
+    assert own.stdout.partition("Examples")[2].count("dynaseg segment photos") == 3
+    again = CliRunner().invoke(app, ["segment", "--help-all"], env={"COLUMNS": "80"})
+    assert "spatial continuity focus" in again.stdout, "the short help leaves nothing behind"

@@ -220,7 +220,7 @@ def test_small_regions_are_merged_as_the_run_has_it(photos: Path, model: Path) -
 # What is refused before anything is started
 
 NOT_WITH_FOLDER = [
-    (("--classes", "9"), "--classes belongs to --fit folder"),
+    (("--classes", "9", "--fit", "image"), "--classes belongs to --fit folder"),
     (("--classes", "9", "--clusters", "9", "--fit", "folder"), "--clusters belongs to --fit image, --classes to"),
     (("--fit", "folder", "--classes", "1"), "--classes must be at least 2, not 1"),
     (("--epochs", "3"), "--epochs belongs to --fit folder"),

@@ -84,8 +84,8 @@ def test_error_of_the_library_names_options_of_the_command_alone() -> None:
 
 def test_options_are_sorted_into_groups() -> None:
     names = [one.name for one in OPTIONS]
-    assert names == ["files", "tidy", "into", "many", "quick", "parts", "json", "quiet", "verbose"]
-    assert {one.group for one in OPTIONS[-4:]} == {RUN}
+    assert names == ["files", "tidy", "into", "many", "quick", "parts", "config", "json", "quiet", "verbose"]
+    assert {one.group for one in OPTIONS[-5:]} == {RUN}
 
 
 def test_help_has_options_where_declarations_name_fields() -> None:

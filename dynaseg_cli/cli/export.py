@@ -1,0 +1,63 @@
+"""``dynaseg export``: a folder that is segmented already, in formats of other tools."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import closing
+from dataclasses import MISSING, dataclass
+from pathlib import Path
+from typing import get_args
+
+from ..config import OUTPUT, Format
+from ..errors import UsageError
+from ..fields import check_fields, option
+from .console import ExitCode, print_json
+from .options import CommandLine, Shared, command, command_options
+from .segment_run import RunDisplay, exit_code_of
+from .signals import first_signal_calls
+
+
+@dataclass(frozen=True)
+class Exports:
+    """The folder, and the formats."""
+
+    output: Path = option(MISSING, "A folder that segment wrote.", metavar="OUT", positional=True)
+    format: tuple[Format, ...] = option(
+        (),
+        f"Formats, separated by commas: {', '.join(get_args(Format))} (Segmentation mask 1.1).",
+        OUTPUT,
+        metavar="LIST",
+    )
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+OPTIONS = command_options(Exports, Shared)
+
+
+@command(OPTIONS)
+def export(line: CommandLine) -> ExitCode:
+    """Write a folder that is segmented already in formats of other tools, to OUT/export.
+
+    Nothing is segmented again, and photos are not needed. Regions are exported if they are saved, else labels.
+    """
+    from ..batch.finished import plan_of_results
+    from ..run import export_results
+
+    exports, shared = line.build(Exports), line.build(Shared)
+    if not exports.format:
+        raise UsageError(f"nothing to do: give `format`, one or more of {', '.join(get_args(Format))}")
+    plan = plan_of_results(exports.output, export=exports.format)
+    stop = threading.Event()
+    with (
+        first_signal_calls(stop.set) as signals,
+        closing(export_results(plan, stop)) as events,
+        RunDisplay(plan, quiet=shared.quiet) as display,
+    ):
+        for event in events:
+            display.show(event)
+    if shared.json:
+        folder = str(plan.folder.export) if not signals else None
+        print_json({"output": str(plan.folder), "export": folder, "images": len(plan.jobs), "formats": exports.format})
+    return exit_code_of(signals, complete=display.complete)
