@@ -9,11 +9,14 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from dynaseg_cli.cli.benchmark import OPTIONS as BENCHMARK
 from dynaseg_cli.cli.console import ExitCode, with_flags
-from dynaseg_cli.cli.options import CommandLine, Shared, command, command_options, flags_of
+from dynaseg_cli.cli.export import OPTIONS as EXPORT
+from dynaseg_cli.cli.options import CommandLine, Shared, command, command_options, completions, flags_of
+from dynaseg_cli.cli.segment import OPTIONS as SEGMENT
 from dynaseg_cli.config import METHOD, OUTPUT, RUN, BatchConfig, CutConfig, SegmentConfig
 from dynaseg_cli.errors import UsageError
-from dynaseg_cli.fields import check_fields, option
+from dynaseg_cli.fields import Option, check_fields, option
 
 
 @dataclass(frozen=True)
@@ -117,3 +120,30 @@ def typer_app() -> typer.Typer:
 )
 def test_fields_in_backticks_become_options(text: str, shown: str) -> None:
     assert with_flags(text, flags_of(command_options(SegmentConfig, CutConfig, BatchConfig))) == shown
+
+
+@pytest.mark.parametrize(
+    ("incomplete", "offered"),
+    [
+        ("", ["labels", "color", "stats"]),
+        ("l", ["labels"]),
+        ("labels,", ["labels,color", "labels,stats"]),
+        ("labels,st", ["labels,stats"]),
+        ("labels,color,c", []),
+        ("x", []),
+    ],
+)
+def test_shells_complete_the_last_word_of_a_list(incomplete: str, offered: list[str]) -> None:
+    assert completions(incomplete, ("labels", "color", "stats"), several=True) == offered
+
+
+def test_shells_complete_one_word_where_one_is_asked_for() -> None:
+    assert completions("f", ("scf", "fsf", "fixed"), several=False) == ["fsf", "fixed"]
+    assert completions("scf,f", ("scf", "fsf", "fixed"), several=False) == []
+
+
+@pytest.mark.parametrize("options", [SEGMENT, EXPORT, BENCHMARK])
+def test_lists_of_words_say_which_words_there_are(options: list[Option]) -> None:
+    words = {one.name: one.words for one in options if one.placeholder == "LIST"}
+    assert words
+    assert all(len(of_option) >= 4 for of_option in words.values())
