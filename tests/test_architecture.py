@@ -32,7 +32,7 @@ ROOMS: dict[str, set[str]] = {
     "method": SHARED,
     "regions": {"config", "resampling"},
     "pictures": {"regions", "resampling"},
-    "engine": {"files", "method", "regions", "resampling", *SHARED},
+    "engine": {"files", "images", "method", "pictures", "regions", "resampling", *SHARED},
     "baselines": {"engine", "method", "resampling", *SHARED},
     "evaluation": {"files", "images", "regions", "resampling", *SHARED},
     "export": {"files", "pictures", *SHARED},
