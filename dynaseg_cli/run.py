@@ -1,16 +1,16 @@
 """One run, from its plan to its last file, as a generator of typed events.
 
-The command renders the events; `segment_folder` passes the outcomes among them to Python. Every file that belongs to a
-run as a whole is written here: the model, ``run.json``, ``clusters.json``, the report page and exports.
+The command renders the events; `segment_folder` gives them to Python as a `Run`. Every file that belongs to a run as a
+whole is written here: the model, ``run.json``, ``clusters.json``, the report page and exports.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import errno
-import logging
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+import time
+from collections.abc import Callable, Generator, Iterator
 from concurrent import futures
 from concurrent.futures import Future
 from contextlib import closing, suppress
@@ -21,11 +21,11 @@ from typing import Any
 from .batch.exports import export_folder
 from .batch.finished import complete_entries, read_run
 from .batch.outcomes import Outcome
-from .batch.planning import Plan, plan_batch
+from .batch.planning import Plan
 from .batch.report_files import last_outcomes, report_content
 from .batch.summary import RunSummary
-from .config import TIMM, BatchConfig, SegmentConfig, WeightsFile, WorkersConfig
-from .errors import DynasegError, InterruptedWorkError, UsageError, WorkerError
+from .config import TIMM, SegmentConfig, WeightsFile, WorkersConfig
+from .errors import DynasegError, InterruptedWorkError, WorkerError
 from .export.exporting import Exported, ExportFailure
 from .files.encoding import json_text
 from .files.output_folder import CLUSTERS_NAME, REPORT_NAME, OutputFolder
@@ -39,8 +39,6 @@ from .workers.pool import ImageProgress, check_executor, new_pool
 
 WRITE_TIMEOUT_S = 10.0
 """Longest wait for ``run.json`` to be written."""
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -92,7 +90,10 @@ Event = (
 
 
 def run(
-    plan: Plan, workers: WorkersConfig | None = None, stop: threading.Event | None = None
+    plan: Plan,
+    workers: WorkersConfig | None = None,
+    stop: threading.Event | None = None,
+    summary: RunSummary | None = None,
 ) -> Generator[Event, None, None]:
     """Do everything that a plan asks for.
 
@@ -103,6 +104,7 @@ def run(
     ----------
     stop : once set, images in progress are dropped and the run ends in order: ``run.json`` and the report are written,
         exports are not.
+    summary : one of this plan, without outcomes, which is kept up to date; for those who ask before the end.
 
     Raises
     ------
@@ -113,7 +115,8 @@ def run(
     """
     workers, stop = workers or WorkersConfig(), stop or threading.Event()
     check_executor(workers)
-    summary = RunSummary(plan)
+    summary = summary or RunSummary(plan)
+    summary.started = time.monotonic()
     try:
         if plan.segment.fit == "folder":
             yield from _prepare_model(summary, workers, stop)
@@ -129,6 +132,7 @@ def run(
     except InterruptedWorkError:  # stopped during the folder fit
         pass
     except (GeneratorExit, KeyboardInterrupt, WorkerError):
+        summary.ended = time.monotonic()
         with suppress(OSError):
             _write_run(plan.folder.path, summary.document(interrupted=True))
         raise
@@ -156,50 +160,6 @@ def report_results(plan: Plan, stop: threading.Event | None = None) -> Generator
 def export_results(plan: Plan, stop: threading.Event | None = None) -> Generator[Event, None, None]:
     """Write the exports of a folder of results that its plan, of `plan_of_results`, asks for."""
     yield from _export(plan, stop or threading.Event())
-
-
-def segment_folder(
-    inputs: str | Path | Sequence[str | Path],
-    output: str | Path,
-    config: SegmentConfig | None = None,
-    batch: BatchConfig | None = None,
-    workers: WorkersConfig | None = None,
-) -> Iterator[Outcome]:
-    """Segment every image below `inputs` into `output`, yielding an outcome as each is finished.
-
-    This is `run` for Python: it writes the same files as the command. A network that is to be fitted to the folder is
-    fitted before the first outcome. Report and exports are written after the last one.
-
-    Raises
-    ------
-    UsageError
-        If the options or the input are unusable, or the weights of the backbone cannot be found: nothing is written
-        then. A device that does not exist is found with the first outcome.
-    OSError, DynasegError
-        After the last outcome, if a file of the whole run cannot be written.
-    """
-    paths = [inputs] if isinstance(inputs, (str, Path)) else inputs
-    if "" in (*paths, output):  # as a Path it would be the current folder
-        raise UsageError("the path of an input or of the output is empty: name one")
-    plan = plan_batch([Path(path) for path in paths], Path(output), config, batch)
-    workers = workers or WorkersConfig()
-    check_executor(workers)
-    fetch_weights(plan.segment)
-    return _outcomes(run(plan, workers))
-
-
-def _outcomes(events: Generator[Event, None, None]) -> Iterator[Outcome]:
-    failed: FileFailed | None = None
-    with closing(events):
-        for event in events:
-            if isinstance(event, Outcome):
-                yield event
-            elif isinstance(event, FileFailed):
-                failed = failed or event
-            elif isinstance(event, ExportFailure):
-                _log.warning("not exported as %s: %s: %s", event.format, event.name, event.reason)
-    if failed is not None:
-        raise failed.error
 
 
 def fetch_weights(config: SegmentConfig, *, progress: bool = False) -> None:
@@ -263,6 +223,7 @@ def _finish(summary: RunSummary, stop: threading.Event) -> Iterator[Event]:
             yield FileFailed(folder.report, _no_answer())
         if plan.batch.export and not interrupted:
             yield FileFailed(folder.export, _no_answer())
+    summary.ended = time.monotonic()
     yield RunFinished(summary, document)
 
 

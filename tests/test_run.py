@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import itertools
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -16,7 +19,7 @@ import pytest
 from samples import TINY, photo_folder, read_pixels, save_photo
 from scenes import TINY_FOLDER_FIT, scene_folder
 
-from dynaseg_cli import FOLDER_FIT, BatchConfig, CutConfig, Engine, SegmentConfig, WorkersConfig, segment_folder
+from dynaseg_cli import FOLDER_FIT, BatchConfig, CutConfig, Engine, Run, SegmentConfig, WorkersConfig, segment_folder
 from dynaseg_cli import run as module
 from dynaseg_cli.batch.outcomes import Outcome
 from dynaseg_cli.batch.planning import Plan, plan_batch
@@ -297,7 +300,7 @@ def test_run_json_is_written_as_by_the_command(photos: Path, out: Path) -> None:
 def test_run_that_is_closed_midway_counts_as_interrupted(photos: Path, out: Path) -> None:
     outcomes = segment_folder(photos, out, TINY, workers=HERE)
     next(outcomes)
-    outcomes.close()  # type: ignore[attr-defined]
+    outcomes.close()
     document = content(out / "run.json")
     assert (document["interrupted"], document["done"], document["images"]) == (True, 1, 3)
 
@@ -344,8 +347,142 @@ def test_no_thread_is_left(photos: Path, out: Path) -> None:
     before = set(threading.enumerate())
     outcomes = segment_folder(photos, out, TINY, workers=HERE)
     next(outcomes)
-    outcomes.close()  # type: ignore[attr-defined]
+    outcomes.close()
     assert set(threading.enumerate()) <= before
+
+
+def test_run_has_a_length_and_goes_once_through_the_images(photos: Path, out: Path) -> None:
+    made = segment_folder(photos, out, TINY, workers=HERE)
+    assert isinstance(made, Run)
+    assert not out.exists(), "nothing is done before it is asked for"
+    assert (len(made), made.output, made.summary.done, made.paths) == (3, out, 0, ())
+    assert repr(made).startswith(f"Run({out}: 0 of 3 images written, ")
+    for outcome in made:
+        assert outcome.status == "done"
+        break
+    assert len(list(made)) == 2, "a second loop continues"
+    assert list(made) == []
+    assert len(made) == 3
+
+
+def test_run_is_done_to_its_end(photos: Path, out: Path) -> None:
+    (photos / "b.bmp").write_bytes(b"")
+    made = segment_folder(photos, out, TINY, workers=HERE)
+    summary = made.run()
+    assert (summary.images, summary.done, summary.reused, summary.skipped) == (3, 2, 0, 0)
+    ((path, reason),) = ((failure.path, failure.reason) for failure in summary.failures)
+    assert (path, reason) == (str(photos / "b.bmp"), "the file is empty")
+    assert summary.device == content(out / "run.json")["device"]
+    assert repr(made) == f"Run({out}: 2 of 3 images written, 1 failed, {summary.seconds:.1f} s)"
+    assert made.run() == made.summary == summary, "it is over, and so is its time"
+    recut = segment_folder(photos, out, TINY, BatchConfig(cut=CutConfig(regions=2)), HERE).run()
+    assert str(recut).startswith("2 of 3 images written, 2 from earlier labels, 1 failed, ")
+    again = segment_folder(photos, out, TINY, BatchConfig(cut=CutConfig(regions=2)), HERE).run()
+    assert str(again).startswith("0 of 3 images written, 2 complete already, 1 failed, ")
+
+
+def test_summary_does_not_change_later(photos: Path, out: Path) -> None:
+    made = segment_folder(photos, out, TINY, workers=HERE)
+    next(made)
+    early = made.summary
+    made.run()
+    assert (early.done, made.summary.done) == (1, 3)
+
+
+def test_time_before_the_first_image_does_not_count(photos: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = segment_folder(photos, out, TINY, workers=HERE)
+    made._counted.started -= 1000
+    assert made.run().seconds < 1000
+
+
+def test_paths_are_those_of_what_was_written(photos: Path, out: Path) -> None:
+    (photos / "b.bmp").write_bytes(b"")
+    batch = BatchConfig(report=True, export=("voc",), save=("labels", "regions", "stats"))
+    made = segment_folder(photos, out, TINY, batch, HERE)
+    first, failure, last = made
+    of_first = {
+        name: out / f"{name}/a.{'json' if name == 'stats' else 'png'}" for name in ("labels", "regions", "stats")
+    }
+    assert (first.path, made.files(first)) == (str(photos / "a.png"), of_first)
+    assert made.files(failure) == {}
+    whole = tuple(out / name for name in ("run.json", "report.html", "export"))
+    assert made.paths == (*of_first.values(), *made.files(last).values(), *whole)
+    assert all(path.exists() for path in made.paths)
+    again = segment_folder(photos, out, TINY, batch, HERE)
+    assert again.files(next(again)) == of_first, "complete already"
+    again.run()
+    assert again.paths == whole
+
+
+def test_map_of_many_regions_is_found_under_its_other_name(photos: Path, out: Path) -> None:
+    batch = BatchConfig(save=("labels", "regions", "stats"))
+    made = segment_folder(photos, out, TINY, batch, HERE)
+    outcome, *_ = made
+    (out / "regions/a.png").rename(out / "regions/a.tif")
+    assert made.files(outcome)["regions"] == out / "regions/a.tif"
+
+
+def test_model_and_its_copy_are_among_the_paths(scenes: Path, out: Path, tmp_path: Path) -> None:
+    batch = BatchConfig(save=("labels", "stats"), save_model=tmp_path / "kept.safetensors")
+    made = segment_folder(scenes, out, TINY_FOLDER_FIT, batch, HERE)
+    made.run()
+    whole = [tmp_path / "kept.safetensors", out / "run.json", out / "clusters.json"]
+    assert made.paths[-4:] == (out / "model.safetensors", *whole)
+    again = segment_folder(scenes, out, TINY_FOLDER_FIT, batch, HERE)
+    again.run()
+    assert again.paths == tuple(whole)
+
+
+@pytest.mark.parametrize("ended", ["dropped", "with"])
+def test_run_that_nobody_keeps_ends_at_once(photos: Path, out: Path, ended: str) -> None:
+    before = set(threading.enumerate())
+    gc.disable()
+    try:
+        if ended == "dropped":
+            assert next(segment_folder(photos, out, TINY, workers=HERE)).status == "done"
+        else:
+            with segment_folder(photos, out, TINY, workers=HERE) as made:
+                next(made)
+        assert set(threading.enumerate()) <= before
+        assert content(out / "run.json")["interrupted"] is True
+    finally:
+        gc.enable()
+
+
+# The bar
+
+
+def bar_of(text: str) -> list[str]:
+    """What a bar showed, one after another."""
+    return [shown.strip() for shown in re.split(r"[\r\n]+", text) if shown.strip()]
+
+
+def test_bar_counts_images_and_failures(
+    photos: Path, out: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (photos / "b.bmp").write_bytes(b"")
+    paces = itertools.count()
+    monkeypatch.setattr("dynaseg_cli.counting.Counts.pace", lambda counts: f"pace {next(paces)} at {counts.done}")
+    segment_folder(photos, out, TINY, workers=HERE, progress=True).run()
+    streams = capsys.readouterr()
+    assert streams.out == ""
+    shown = bar_of(streams.err)
+    assert shown[0].startswith("0%|")
+    assert re.fullmatch(r"100%\|.*\| 3/3 images, pace \d+ at 3, 1 failed", shown[-1])
+
+
+def test_bar_shows_the_fit_of_a_folder_first(scenes: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    segment_folder(scenes, out, TINY_FOLDER_FIT, workers=HERE, progress=True).run()
+    shown = bar_of(capsys.readouterr().err)
+    fits = [text for text in shown if text.startswith("fitting: ")]
+    assert re.fullmatch(r"fitting: 100%\|.*\| 15/15 images, .* left, areas", fits[-1])
+    assert shown.index(fits[-1]) < shown.index(next(text for text in shown if "/3 images" in text))
+    assert re.fullmatch(r"100%\|.*\| 3/3 images, .* left", shown[-1])
+
+
+def test_without_progress_nothing_is_shown(photos: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    segment_folder(photos, out, TINY, workers=HERE).run()
+    assert capsys.readouterr() == ("", "")
 
 
 SCRIPT = """
@@ -354,12 +491,12 @@ from dynaseg_cli import SegmentConfig, WorkersConfig, segment_folder
 config = SegmentConfig(iterations=2, min_labels=3, max_size=16, precision="float32", features=8, clusters=8)
 for outcome in segment_folder(sys.argv[1], sys.argv[2], config, workers=WorkersConfig(device="cpu", workers=2)):
     print(outcome.status)
-print("torch" in sys.modules)
+print(sorted({"torch", "tqdm"} & set(sys.modules)))
 """
 
 
-def test_script_needs_no_guard_and_does_not_load_torch(photos: Path, out: Path, tmp_path: Path) -> None:
+def test_script_needs_no_guard_and_loads_neither_torch_nor_a_bar(photos: Path, out: Path, tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(SCRIPT)
     command = [sys.executable, tmp_path / "script.py", photos, out]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (result.stdout, result.stderr) == ("done\ndone\ndone\nFalse\n", "")
+    assert (result.stdout, result.stderr) == ("done\ndone\ndone\n[]\n", "")

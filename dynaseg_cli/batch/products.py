@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..config import BatchConfig, Colors, Product
 from ..engine.segmentation import Segmentation
 from ..errors import DecodeError
-from ..files.encoding import JPEG_SIDE, jpeg, json_text, palette_png, png, wide_tiff
+from ..files.encoding import jpeg, jpeg_step, json_text, palette_png, png, regions_file
 from ..files.output_folder import EXTENSIONS, Job, OutputFolder
 from ..images.label_maps import read_hierarchy, read_label_map
 from ..pictures.overlay import overlay
@@ -97,10 +97,8 @@ class Products:
     def write(
         self,
         segmentation: Segmentation,
-        image: NDArray[np.uint8],
         stats: Stats,
         frames: Sequence[Frame] = (),
-        scribbles: NDArray[np.uint8] | None = None,
     ) -> Stats:
         """Write everything requested for new labels, and return the statistics.
 
@@ -108,11 +106,10 @@ class Products:
 
         Parameters
         ----------
-        image : (H, W, 3) uint8 RGB.
         stats : the part that `stats_of_fit` makes.
         frames : the label maps of the iterations, if the image `has_recording`.
-        scribbles : (H, W) uint8, those of the segmentation.
         """
+        image = segmentation.image
         products = {product for product in EXTENSIONS if product in self._batch.save or self._has(product)}
         # There is no stats file while other files are replaced.
         self._path("stats").unlink(missing_ok=True)
@@ -121,9 +118,9 @@ class Products:
             self._write_raw(segmentation.labels)
         hierarchy = None
         if self._needs_hierarchy:
-            hierarchy = build_hierarchy(segmentation.labels, image, segmentation.features)
+            hierarchy = segmentation.hierarchy
             self._write_hierarchy(hierarchy, kept="stats" in products and bool(segmentation.features))
-        tidied = self._tidy(segmentation.labels, image, stats, scribbles, hierarchy)
+        tidied = self._tidy(segmentation.labels, image, stats, segmentation.scribbles, hierarchy)
         stats = stats | stats_of_labels(tidied, image, self._batch.cut, self._batch.colors)
         if "recording" in products:
             colors, means = color_table(stats["clusters"], tidied.labels), self._batch.colors == "mean"
@@ -232,15 +229,13 @@ class Products:
 
     def _write_regions(self, regions: NDArray[np.int32]) -> None:
         usual, many = self._path("regions"), self._folder.many_regions(self._job)
-        if regions.max() < 1 << 16:
-            self._folder.write(usual, png(regions.astype(np.uint16)))
-            many.unlink(missing_ok=True)
-        else:
-            self._folder.write(many, wide_tiff(regions))
-            usual.unlink(missing_ok=True)
+        suffix, content = regions_file(regions)
+        path, other = (usual, many) if suffix == usual.suffix else (many, usual)
+        self._folder.write(path, content)
+        other.unlink(missing_ok=True)
 
     def _write_overlay(self, image: NDArray[np.uint8], regions: NDArray[np.int32], colors: NDArray[np.uint8]) -> None:
-        step = -(-max(regions.shape) // JPEG_SIDE)
+        step = jpeg_step(*regions.shape)
         picture = overlay(image[::step, ::step], regions[::step, ::step], colors)
         self._folder.write(self._path("overlay"), jpeg(picture))
         self._folder.old_overlay(self._job).unlink(missing_ok=True)

@@ -196,13 +196,13 @@ def run_stream(
 
 def _write_files(job: Job, segmented: _Segmented, config: SegmentConfig, device: str) -> Outcome:
     decoded, segmentation = segmented.decoded, segmented.segmentation
-    photo, products, scribbles = decoded.photo, decoded.products, decoded.scribbles
+    photo, products = decoded.photo, decoded.products
     if decoded.earlier is not None:
-        stats = products.complete(decoded.earlier, photo.pixels, scribbles)
+        stats = products.complete(decoded.earlier, photo.pixels, decoded.scribbles)
     else:
         assert segmentation is not None
         of_fit = stats_of_fit(job.path, decoded.sha256, photo, segmentation, config, device, decoded.drawn)
-        stats = products.write(segmentation, photo.pixels, of_fit, segmented.frames, scribbles)
+        stats = products.write(segmentation, of_fit, segmented.frames)
     fit = stats["fit"]
     return Outcome(
         path=job.path,

@@ -16,6 +16,33 @@ NO_DEVICE = "none: no image was started"
 """Device reported when no worker was ready."""
 
 
+@dataclass(frozen=True)
+class Summary:
+    """What became of the images of a run."""
+
+    images: int
+    """How many there are, and folders that could not be listed."""
+    done: int
+    """How many were written."""
+    reused: int
+    """How many of these took the labels of an earlier run."""
+    skipped: int
+    """How many were complete already."""
+    failures: tuple[Outcome, ...]
+    """Those that failed, each with its reason."""
+    seconds: float
+    """Wall time so far, or of the whole run."""
+    device: str
+    """Where it was computed; known once the last image is done."""
+
+    def __str__(self) -> str:
+        counts = [f"{self.done} of {self.images} images written"]
+        counts += [f"{self.reused} from earlier labels"] if self.reused else []
+        counts += [f"{self.skipped} complete already"] if self.skipped else []
+        counts += [f"{len(self.failures)} failed"] if self.failures else []
+        return f"{', '.join(counts)}, {self.seconds:.1f} s"
+
+
 @dataclass
 class RunSummary:
     """Counts of a run, updated with each outcome."""
@@ -32,6 +59,7 @@ class RunSummary:
     warnings: list[tuple[str, str]] = field(default_factory=list)
     """Path and warning, for images that are done."""
     started: float = field(default_factory=time.monotonic)
+    ended: float | None = None
 
     def add(self, outcome: Outcome) -> None:
         self.warnings += [(outcome.path, warning) for warning in outcome.warnings]
@@ -56,7 +84,12 @@ class RunSummary:
 
     @property
     def seconds(self) -> float:
-        return time.monotonic() - self.started
+        return (time.monotonic() if self.ended is None else self.ended) - self.started
+
+    def so_far(self) -> Summary:
+        """What became of the images by now, which stays as it is."""
+        failures = tuple(self.failures)
+        return Summary(self.images, self.done, self.reused, self.skipped, failures, self.seconds, self.device)
 
     def document(self, *, interrupted: bool = False) -> dict[str, Any]:
         """The content of ``run.json``, which ``--json`` prints as well."""

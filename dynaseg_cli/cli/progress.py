@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
+from ..counting import Counts
 from ..files.names import printable
 from .console import say, stderr
 
@@ -22,11 +23,9 @@ class CountProgress:
     """A context manager that shows how many of a number of things are done, and how fast."""
 
     def __init__(self, total: int, unit: str, *, quiet: bool) -> None:
-        self._total = total
-        self._unit = unit
+        self._counts = Counts(total, unit)
         self._quiet = quiet
-        self._done = self._worked = 0
-        self._started = self._last_line = time.monotonic()
+        self._last_line = time.monotonic()
         self._live: Progress | None = None
         if stderr.is_live and not quiet:
             self._live = Progress(
@@ -58,35 +57,22 @@ class CountProgress:
 
     def advance(self, name: str, *, worked: bool = True) -> None:
         """Count one more item as done; `worked` says whether it took time, which the pace depends on."""
-        self.reach(self._done + 1, f"last {name}", self._worked + worked)
+        self._counts.advance(worked=worked)
+        self._show(f"last {name}")
 
     def reach(self, done: int, now: str, worked: int | None = None) -> None:
         """Set how many items are done, and how many of them took time; `now` describes the current one."""
-        self._done = done
-        self._worked = done if worked is None else worked
-        pace = self._pace()
+        self._counts.reach(done, worked)
+        self._show(now)
+
+    def _show(self, now: str) -> None:
         if self._live is not None:
-            self._live.update(self._task, completed=done, pace=pace)
+            self._live.update(self._task, completed=self._counts.done, pace=self._counts.pace())
         elif not self._quiet and time.monotonic() - self._last_line >= LINE_EVERY_S:
             self._last_line = time.monotonic()
-            say(f"{done}/{self._total} {self._unit}, {pace}, {now}")
-
-    def _pace(self) -> str:
-        if not self._worked:
-            return ""
-        each = (time.monotonic() - self._started) / self._worked
-        rate = f"{1 / each:.1f} {self._unit}/s" if each < 1 else f"{each:.1f} s each"
-        return f"{rate}, {_duration(each * (self._total - self._done))} left"
+            say(self._counts.line(now))
 
 
 def _short(name: str) -> str:
     name = printable(name)
     return name if len(name) <= NAME_WIDTH else name[: NAME_WIDTH - 1] + "…"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02} min"
-    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"

@@ -1,1 +1,1 @@
-"""Runs the method fast on a device: arrays in, arrays out, no file and no command line."""
+"""Runs the method fast on a device: from an image to labels and what is made of them. No command line."""

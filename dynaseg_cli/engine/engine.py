@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -15,10 +17,12 @@ from torch import Tensor
 
 from ..config import SegmentConfig
 from ..errors import DeviceMemoryError
+from ..images.photos import PhotoLike, file_of, read_photo
 from ..method.network import SegmentationNetwork
 from ..method.silhouette import Silhouette, silhouette_phase
 from ..regions.merging import merge_small_regions
 from ..regions.segments import number_by_area
+from ..regions.tidying import Labels
 from ..resampling import level_sizes, shrink, working_size
 from .backbones import MOST_SIZE, resnet_backbone
 from .device import is_out_of_memory, release_memory, resolve_device
@@ -42,6 +46,8 @@ OnLabels = Callable[[int, int, NDArray[np.int16]], None]
 """Called with the iteration (from 1), q' and the (h, w) raw labels."""
 
 Result = TypeVar("Result")
+
+_log = logging.getLogger(__name__)
 
 
 class Engine:
@@ -109,20 +115,21 @@ class Engine:
 
     def segment(
         self,
-        image: NDArray[np.uint8],
+        image: PhotoLike,
         silhouette: Silhouette | None = None,
         on_iteration: OnIteration | None = None,
         scribbles: NDArray[np.uint8] | None = None,
         on_labels: OnLabels | None = None,
     ) -> Segmentation:
-        """Segment an RGB (H, W, 3) uint8 image.
+        """Segment a photo: a file, a Pillow image or an array. What is odd about it is logged as a warning.
 
         An image of one colour is not fitted, because the network's zero padding would make rings along its frame. It
         gets one label, or at each pixel the nearest label drawn.
 
         Parameters
         ----------
-        image : (H, W, 3) uint8 array, RGB, 0..255.
+        image : a path; a Pillow image; or an (H, W) grey, (H, W, 3) RGB or (H, W, 4) RGBA array, uint8 in 0..255 or
+            deeper. All are read by the rules of files: see `read_photo`, which has more options.
         silhouette : result of `find_silhouette` for this image, if it was called before.
         on_iteration : called with the iteration and q' as the fit goes on; an exception ends the work.
         scribbles : (H, W) uint8 with the label wanted at some pixels, 0..q-1, and 255 at all others. Drawn labels keep
@@ -134,14 +141,28 @@ class Engine:
         Raises
         ------
         ValueError
-            If the image is not (H, W, 3) uint8, or empty; or the scribbles are not (H, W) uint8, or not below q.
+            If an array is no such image, or empty; or the scribbles are not (H, W) uint8, or not below q.
+        DecodeError, OSError
+            If a file or a Pillow image cannot be read.
         DeviceMemoryError
             If the device runs out of memory even at the smallest working size.
         DivergedError
             If the loss is not finite.
         """
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
-            raise ValueError(f"an image is a (H, W, 3) uint8 array, not {image.shape} {image.dtype}")
+        photo, source = read_photo(image), file_of(image)
+        for warning in photo.warnings:
+            _log.warning("%s: %s", source or "the image", warning)
+        return self._segment(photo.pixels, source, silhouette, on_iteration, scribbles, on_labels)
+
+    def _segment(
+        self,
+        image: NDArray[np.uint8],
+        source: Path | None,
+        silhouette: Silhouette | None,
+        on_iteration: OnIteration | None,
+        scribbles: NDArray[np.uint8] | None,
+        on_labels: OnLabels | None,
+    ) -> Segmentation:
         started = time.perf_counter()
         one_color = is_one_color(image)
         if self.config.fit == "folder":
@@ -150,7 +171,7 @@ class Engine:
             if not self.config.refine or one_color:
                 if self.config.model is None:
                     raise ValueError("`fit=folder`: the network fitted to the folder must be given as `model`")
-                return self.apply(image, on_iteration)
+                return dataclasses.replace(self.apply(image, on_iteration), source=source)
         drawn = [] if scribbles is None else self._drawn_labels(scribbles, image.shape[:2])
         if drawn:
             silhouette = None
@@ -166,7 +187,8 @@ class Engine:
         else:
             raw, record = self._fit_and_label(image, threshold, scribbles, watch, on_labels)
         record = dataclasses.replace(record, silhouette=silhouette)
-        return self._segmentation(raw, image, record, started, maps, looked, drawn)
+        segmentation = self._segmentation(raw, image, record, started, maps, looked, drawn)
+        return dataclasses.replace(segmentation, scribbles=scribbles, source=source)
 
     def apply(self, image: NDArray[np.uint8], on_iteration: OnIteration | None = None) -> Segmentation:
         """Label an RGB (H, W, 3) uint8 image with the network as it is and its running statistics.
@@ -225,13 +247,24 @@ class Engine:
             raw = merge_small_regions(raw, image, self.config.min_region)
         if self.config.fit == "folder":
             num_labels = int(np.count_nonzero(np.bincount(raw.reshape(-1))))
-            labels = raw.astype(np.uint8 if self.config.clusters <= 256 else np.uint16)
+            labels: Labels = raw.astype(np.uint8 if self.config.clusters <= 256 else np.uint16)
             numbers = np.arange(self.config.clusters, dtype=np.int32)
-            seconds = time.perf_counter() - started
-            return Segmentation(labels, num_labels, numbers, record, seconds, features, looked)
-        numbered = number_by_area(raw, kept=drawn)
-        seconds = time.perf_counter() - started
-        return Segmentation(numbered.labels, numbered.count, numbered.numbers, record, seconds, features, looked)
+        else:
+            numbered = number_by_area(raw, kept=drawn)
+            labels, num_labels, numbers = numbered.labels, numbered.count, numbered.numbers
+        seen = image.view()
+        seen.flags.writeable = False
+        return Segmentation(
+            labels=labels,
+            num_labels=num_labels,
+            numbers=numbers,
+            fit=record,
+            seconds=time.perf_counter() - started,
+            image=seen,
+            config=self.config,
+            features=features,
+            features_seconds=looked,
+        )
 
     def _drawn_labels(self, scribbles: NDArray[np.uint8], size: tuple[int, ...]) -> list[int]:
         if scribbles.shape != size or scribbles.dtype != np.uint8:

@@ -1,17 +1,36 @@
-"""The result for one image: its labels, and the record of how the network was fitted."""
+"""The result for one image: its labels and regions, their pictures and files, and how the network was fitted."""
 
 from __future__ import annotations
 
+import base64
+import html
+import io
+import sys
 from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
+from ..config import CutConfig, SegmentConfig
+from ..config import Regions as Cut
+from ..errors import UsageError
+from ..files.encoding import jpeg, jpeg_step, palette_png, png, regions_file
+from ..files.writing import write_atomically
 from ..method.silhouette import Silhouette
+from ..pictures.overlay import overlay
+from ..pictures.palette import palette_colors
+from ..regions.hierarchy import Hierarchy, build_hierarchy
+from ..regions.tidying import Labels, main_labels, tidy
 
 StopReason = Literal["converged", "threshold", "iterations", "model"]
 PrecisionName = Literal["float32", "bfloat16"]
+
+INLINE = 360
+"""Longest side in pixels of the picture in a notebook."""
 
 
 @dataclass(frozen=True)
@@ -67,24 +86,220 @@ class FitRecord:
         return len(self.labels_per_iteration)
 
 
-@dataclass(frozen=True)
-class Segmentation:
-    """The labels of one image, (H, W) uint8 (uint16 above 256 labels), 0..num_labels-1 by falling area.
+@dataclass(frozen=True, repr=False, eq=False)
+class Regions:
+    """The regions of an image at one cut, and the labels that go with them: what the command writes.
 
-    Labels of a folder's network are numbered by their area over the folder, so not all of them need to occur. Labels
-    drawn as scribbles keep their numbers, and the others take the smallest numbers left.
+    Arrays are not to be changed. In a notebook it shows itself as its overlay.
     """
 
-    labels: NDArray[np.uint8] | NDArray[np.uint16]
+    map: NDArray[np.int32]
+    """(H, W) connected regions, 0..R-1 by falling area."""
+    labels: Labels
+    """(H, W) uint8 (uint16 above 256 labels): every region has the label that most of it has, 0..K-1 by falling area.
+    Labels of a folder's network keep their numbers, and so do drawn ones."""
+    image: NDArray[np.uint8]
+    """(H, W, 3) uint8 RGB: the photo."""
+    source: Path | None = None
+    """The file of the photo, which `save` does not replace; None if it is not known."""
+
+    @cached_property
+    def count(self) -> int:
+        """R, the number of regions."""
+        return int(self.map.max()) + 1
+
+    @cached_property
+    def num_labels(self) -> int:
+        """How many labels occur."""
+        return int(np.count_nonzero(np.bincount(self.labels.reshape(-1))))
+
+    def color(self) -> Image.Image:
+        """The labels in the colours of `palette_colors`: an RGB picture of the photo's size."""
+        return Image.fromarray(self._colors[self.labels])
+
+    def overlay(self) -> Image.Image:
+        """The photo below the outlines of the regions and the colours of their labels: an RGB picture of its size."""
+        return self._overlay(1)
+
+    def show(self) -> None:
+        """Show the overlay: in a notebook below the cell, otherwise in the system's viewer of pictures."""
+        picture = self.overlay()
+        ipython = sys.modules.get("IPython")
+        if ipython is not None and hasattr(ipython.get_ipython(), "kernel"):
+            ipython.display.display(picture)
+        else:
+            picture.show()
+
+    def save(self, path: str | Path) -> tuple[Path, ...]:
+        """Write the labels to a file, or all maps and pictures to a folder.
+
+        Parameters
+        ----------
+        path : a ``.png``, which gets the labels as grey values of 8 bits, or of 16 above 256 labels. Or a folder, which
+            exists or has no suffix, for this image alone: it gets ``labels.png``, ``regions.png`` (16 bits; ``.tif``
+            and 32 above 65,536 regions), ``color.png`` and ``overlay.jpg``. Files of these names are replaced.
+
+        Returns
+        -------
+        The files, which have the content that the command writes.
+
+        Raises
+        ------
+        UsageError
+            If the file has another suffix, or is the photo itself.
+        OSError
+            If a file cannot be written.
+        """
+        path = Path(path)
+        if path.suffix and not path.is_dir():
+            if path.suffix.lower() != ".png":
+                raise UsageError(
+                    f"{path}: labels are saved as .png, which loses nothing; a folder must exist or have no suffix,"
+                    " and Pillow saves pictures: overlay().save(...)"
+                )
+            contents = {path: png(self.labels)}
+        else:
+            suffix, regions = regions_file(self.map)
+            contents = {
+                path / "labels.png": png(self.labels),
+                path / f"regions{suffix}": regions,
+                path / "color.png": palette_png(self.labels, self._colors),
+                path / "overlay.jpg": jpeg(np.asarray(self._overlay(jpeg_step(*self.map.shape)))),
+            }
+        for target in contents:
+            if self.source is not None and target.exists() and self.source.exists() and target.samefile(self.source):
+                raise UsageError(f"{target} is the photo itself; choose another name")
+        for target, content in contents.items():
+            write_atomically(target, content)
+        return tuple(contents)
+
+    def __repr__(self) -> str:
+        regions = f"{self.count} region{'' if self.count == 1 else 's'}"
+        return f"Regions({_size(self.map)}, {regions}, {_labels(self.num_labels)})"
+
+    def _repr_html_(self) -> str:
+        return self._figure(repr(self))
+
+    @cached_property
+    def _colors(self) -> NDArray[np.uint8]:
+        return palette_colors(int(self.labels.max()) + 1)
+
+    def _overlay(self, step: int) -> Image.Image:
+        """The overlay of every `step`-th pixel."""
+        colors = self._colors[main_labels(self.map, self.labels)]
+        return Image.fromarray(overlay(self.image[::step, ::step], self.map[::step, ::step], colors))
+
+    def _figure(self, caption: str) -> str:
+        """A small overlay with a caption, in HTML that needs no other file."""
+        picture = self.overlay()
+        picture.thumbnail((INLINE, INLINE))
+        stream = io.BytesIO()
+        picture.save(stream, "JPEG", quality=90)
+        content = base64.b64encode(stream.getvalue()).decode()
+        return (
+            f'<figure style="margin:0"><img src="data:image/jpeg;base64,{content}" alt="overlay">'
+            f"<figcaption><pre>{html.escape(caption)}</pre></figcaption></figure>"
+        )
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Segmentation:
+    """The result for one image: the network's own labels, and what is made of them.
+
+    `regions` gives regions and labels as the command writes them; `overlay`, `color`, `show` and `save` are those of
+    ``regions()``. Arrays are not to be changed. In a notebook it shows itself as its overlay.
+    """
+
+    labels: Labels
+    """(H, W) uint8 (uint16 above 256 labels): raw labels, as the network gave them: 0..num_labels-1 by falling area.
+
+    Labels of a folder's network are numbered by their area over the folder, so not all of them need to occur. Labels
+    drawn as scribbles keep their numbers, and the others take the smallest numbers left."""
     num_labels: int
-    """How many labels occur."""
+    """How many raw labels occur."""
     numbers: NDArray[np.int32]
     """(C,) the label that each of the network's first C channels became; channels that do not occur come last."""
     fit: FitRecord
     seconds: float
     """Wall time in the engine: fit, labelling and merging, and the silhouette phase unless it was done before."""
+    image: NDArray[np.uint8]
+    """(H, W, 3) uint8 RGB, read-only: the photo, as `read_photo` gives it. An array of this kind is not copied."""
+    config: SegmentConfig
+    """The options of the engine."""
     features: tuple[NDArray[np.float32], ...] = ()
     """What a pretrained backbone sees: (h, w, C) maps of the whole image, vectors of unit length, from fine to coarse.
-    `build_hierarchy` takes them."""
+    `hierarchy` takes them into account."""
     features_seconds: float = 0.0
     """Wall time in which the backbone looked at the image; a part of `seconds`."""
+    scribbles: NDArray[np.uint8] | None = None
+    """(H, W) uint8 with the labels drawn, and 255 elsewhere; None if nothing was drawn."""
+    source: Path | None = None
+    """The file that the image is or was opened from, as an absolute path; None if it is not known."""
+
+    @cached_property
+    def hierarchy(self) -> Hierarchy:
+        """All cuts of the image. It is built when it is first needed, and kept."""
+        return build_hierarchy(self.labels, self.image, self.features)
+
+    def regions(self, regions: int | Cut = "auto", *, granularity: float | None = None) -> Regions:
+        """The regions, and the labels that go with them, as the command's ``--regions`` and ``--granularity`` give.
+
+        Parameters
+        ----------
+        regions : "auto", "coarse" or "fine", which mean the same in every image; a number, for at most so many; or
+            "raw", for the connected parts of the raw labels, which stay as they are.
+        granularity : the same as a number from 0, one region, to 1, which is raw.
+
+        Raises
+        ------
+        UsageError
+            If a value is out of its range, or both are given.
+        """
+        cut = CutConfig(regions, granularity)
+        tidied = tidy(
+            self.labels,
+            self.image,
+            cut,
+            None if cut.is_raw else self.hierarchy,
+            self.scribbles,
+            renumber=self.config.fit != "folder",
+        )
+        return Regions(tidied.regions, tidied.labels, self.image, self.source)
+
+    def overlay(self) -> Image.Image:
+        """``regions().overlay()``: the photo with outlines and colours over it."""
+        return self._default.overlay()
+
+    def color(self) -> Image.Image:
+        """``regions().color()``: the labels by region, in colour."""
+        return self._default.color()
+
+    def show(self) -> None:
+        """``regions().show()``: the overlay, below the cell of a notebook or in the system's viewer."""
+        self._default.show()
+
+    def save(self, path: str | Path) -> tuple[Path, ...]:
+        """``regions().save(path)``: the labels by region as a PNG, or all maps and pictures in a folder."""
+        return self._default.save(path)
+
+    def __repr__(self) -> str:
+        iterations = f"{self.fit.iterations} iteration{'' if self.fit.iterations == 1 else 's'}"
+        how = "a folder's network" if self.fit.stop_reason == "model" else iterations
+        labels = _labels(self.num_labels, "raw ")
+        return f"Segmentation({_size(self.labels)}, {labels}, {self.config.mode}, {how}, {self.seconds:.1f} s)"
+
+    def _repr_html_(self) -> str:
+        return self._default._figure(f"{self!r}\n{self._default!r}")
+
+    @cached_property
+    def _default(self) -> Regions:
+        return self.regions()
+
+
+def _size(labels: NDArray[np.integer]) -> str:
+    height, width = labels.shape
+    return f"{width}x{height}"
+
+
+def _labels(count: int, kind: str = "") -> str:
+    return f"{count} {kind}label{'' if count == 1 else 's'}"

@@ -39,6 +39,16 @@ def jpeg(picture: NDArray[np.uint8]) -> Content:
     return partial(Image.fromarray(picture).save, format="JPEG", quality=JPEG_QUALITY, subsampling=0)
 
 
+def jpeg_step(height: int, width: int) -> int:
+    """The least n for which every n-th pixel of a picture fits a JPEG: 1 for all but the longest."""
+    return -(-max(height, width) // JPEG_SIDE)
+
+
+def regions_file(regions: NDArray[np.int32]) -> tuple[str, Content]:
+    """Suffix and content of the file of an (H, W) map of regions 0..R-1: of 16 bits, or of 32 if there are too many."""
+    return (".png", png(regions.astype(np.uint16))) if regions.max() < 1 << 16 else (".tif", wide_tiff(regions))
+
+
 def wide_tiff(labels: NDArray[np.int32]) -> Content:
     """A grey TIFF of 32-bit integers from an (H, W) map, compressed without loss."""
     return partial(Image.fromarray(labels).save, format="TIFF", compression="tiff_adobe_deflate")

@@ -113,6 +113,22 @@ def _decode(content: bytes, max_pixels: int, value_range: ValueRange) -> Photo:
     elif frames > 1:
         warnings.append(f"first of {frames} {word}, {frames - 1} left out")
     stored = _read(content, max_pixels, warnings)
+    orientation = stored.orientation
+    photo = _in_8_bits(stored, value_range)
+    del stored  # free the deep values before the result is copied
+    pixels, warnings = _turned(photo.pixels, orientation), [*warnings, *photo.warnings]
+    return replace(photo, pixels=pixels, frames=min(frames, MOST_COUNTED), warnings=tuple(warnings))
+
+
+def as_photo(stored: StoredImage, value_range: ValueRange) -> Photo:
+    """An image as it was stored, mapped to 8 bits, in RGB, composited on white and turned."""
+    photo = _in_8_bits(stored, value_range)
+    return replace(photo, pixels=_turned(photo.pixels, stored.orientation))
+
+
+def _in_8_bits(stored: StoredImage, value_range: ValueRange) -> Photo:
+    """RGB on white, not yet turned."""
+    warnings = []
     if stored.bands:
         shown = "3 of" if stored.values.ndim == 3 else "of"
         warnings.append(f"first {shown} {stored.bands} bands")
@@ -123,11 +139,9 @@ def _decode(content: bytes, max_pixels: int, value_range: ValueRange) -> Photo:
     else:
         rgb = 255 - stored.values if stored.white_is_zero else stored.values
         rgb = rgb if rgb.ndim == 3 else np.repeat(rgb[:, :, None], 3, axis=2)
-    alpha, orientation = stored.alpha, stored.orientation
-    del stored  # free the deep values before the result is copied
-    if alpha is not None:
-        _composite_on_white(rgb, alpha)
-    return Photo(_turned(rgb, orientation), used, min(frames, MOST_COUNTED), tuple(warnings))
+    if stored.alpha is not None:
+        _composite_on_white(rgb, stored.alpha)
+    return Photo(rgb, used, warnings=tuple(warnings))
 
 
 def _read(content: bytes, max_pixels: int, warnings: list[str]) -> StoredImage:
@@ -178,6 +192,11 @@ def _read_open(image: Image.Image, content: bytes, max_pixels: int) -> StoredIma
     # 300 bytes of JPEG 2000 can ask for tens of gigabytes, and no header tells.
     with _memory_limited(max_pixels) if is_jpeg_2000(content) else nullcontext():
         image.load()
+    return stored_in(image)
+
+
+def stored_in(image: Image.Image) -> StoredImage:
+    """What a Pillow image holds, of any mode. Raises whatever Pillow does if it cannot be loaded."""
     orientation = _orientation(image)
     return replace(_deep_grey(image) if _is_deep_mode(image.mode) else _to_rgb(image), orientation=orientation)
 

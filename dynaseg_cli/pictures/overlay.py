@@ -22,7 +22,16 @@ def overlay(photo: NDArray[np.uint8], regions: NDArray[np.integer], colors: NDAr
     photo : (H, W, 3) uint8 RGB.
     regions : (H, W) integers in 0..R-1.
     colors : (R, 3) uint8 RGB of each region.
+
+    Raises
+    ------
+    ValueError
+        If the photo and the regions differ in size, or a region has no colour.
     """
+    if photo.shape != (*regions.shape, 3):
+        raise ValueError(f"regions of shape {regions.shape} do not belong to a photo of shape {photo.shape}")
+    if regions.max() >= len(colors):
+        raise ValueError(f"there are {len(colors)} colours for {regions.max() + 1} regions")
     behind = np.rint(np.arange(256) * (1 - OPACITY)).astype(np.uint8)
     before = np.rint(colors * OPACITY).astype(np.uint8)
     width = line_width(*regions.shape)

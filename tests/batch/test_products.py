@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from samples import TINY, files_below, photo_folder, read_pixels
 
-from dynaseg_cli import BatchConfig, CutConfig, Engine, read_hierarchy
+from dynaseg_cli import FOLDER_FIT, BatchConfig, CutConfig, Engine, read_hierarchy
 from dynaseg_cli.batch import products, stages
 from dynaseg_cli.batch.outcomes import Outcome
 from dynaseg_cli.batch.planning import plan_batch
@@ -256,8 +256,9 @@ def test_labels_of_a_folder_keep_their_numbers(photos: Path, tmp_path: Path) -> 
     image = read_pixels(photos / "a.png")
     image[:] = raw[..., None] * 10
     fit = {"options": {"fit": "folder"}, "source": {"width": 24, "height": 20}}
-    segmentation = Segmentation(raw, 3, np.arange(27, dtype=np.int32), FitRecord(3, "float32"), 0.0)
-    Products(job, folder, BatchConfig(cut=CutConfig(regions=2))).write(segmentation, image, fit)
+    record, config = FitRecord(3, "float32"), replace(TINY, **FOLDER_FIT)
+    segmentation = Segmentation(raw, 3, np.arange(27, dtype=np.int32), record, 0.0, image, config)
+    Products(job, folder, BatchConfig(cut=CutConfig(regions=2))).write(segmentation, fit)
     assert np.unique(read_pixels(tmp_path / "labels/photo.png")).tolist() == [3, 7]
     np.testing.assert_array_equal(read_pixels(tmp_path / ".raw/photo.png"), raw)
 

@@ -766,7 +766,7 @@ def test_help_loads_nothing_heavy(arguments: tuple[str, ...]) -> None:
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:
-    code = "import sys, dynaseg_cli; print(sorted({'torch', 'numpy', 'typer'} & set(sys.modules)))"
+    code = "import sys, dynaseg_cli; print(sorted({'torch', 'numpy', 'PIL', 'tqdm', 'typer'} & set(sys.modules)))"
     assert python("-c", code).stdout == "[]\n"
 
 

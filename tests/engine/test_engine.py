@@ -271,19 +271,17 @@ def test_array_may_have_any_strides(photo: Image) -> None:
 @pytest.mark.parametrize(
     "image",
     [
-        np.zeros((8, 8), dtype=np.uint8),
-        np.zeros((8, 8, 4), dtype=np.uint8),
+        np.zeros((8,), dtype=np.uint8),
         np.zeros((3, 8, 8), dtype=np.uint8),
         np.zeros((1, 8, 8, 3), dtype=np.uint8),
-        np.zeros((8, 8, 3), dtype=np.float32),
-        np.zeros((8, 8, 3), dtype=np.int64),
+        np.zeros((8, 8, 3), dtype=np.complex64),
         np.zeros((0, 8, 3), dtype=np.uint8),
         np.zeros((8, 0, 3), dtype=np.uint8),
     ],
     ids=lambda image: f"{image.shape} {image.dtype}",
 )
-def test_array_that_is_no_rgb_image_is_refused(image: Image) -> None:
-    with pytest.raises(ValueError, match=r"\(H, W, 3\) uint8 array, not \("):
+def test_array_that_is_no_image_is_refused(image: Image) -> None:
+    with pytest.raises(ValueError, match=r"\(H, W, 4\) array of numbers, not \("):
         Engine(QUICK, "cpu").segment(image)
 
 

@@ -39,7 +39,7 @@ from dynaseg_cli.files.weights import identify, read_model
 from dynaseg_cli.folder import stream as module
 from dynaseg_cli.folder.mosaics import CROPS
 from dynaseg_cli.folder.stream import STATE_KEY, fit_network
-from dynaseg_cli.run import segment_folder
+from dynaseg_cli.run_from_python import segment_folder
 from dynaseg_cli.workers.messages import Began, FitProgress
 
 HERE = WorkersConfig(device="cpu", workers=0)

@@ -69,3 +69,11 @@ def test_picture_does_not_depend_on_the_rows_drawn_at_a_time(
 
 def test_lines_are_wider_in_large_photos() -> None:
     assert [line_width(*size) for size in ((1, 1), (321, 481), (3000, 4000))] == [1, 1, 8]
+
+
+def test_what_does_not_belong_together_is_refused() -> None:
+    photo, regions = np.zeros((3, 4, 3), dtype=np.uint8), np.arange(12).reshape(3, 4)
+    with pytest.raises(ValueError, match=r"shape \(4, 3\) do not belong to a photo of shape \(3, 4, 3\)"):
+        overlay(photo, regions.T, np.zeros((12, 3), dtype=np.uint8))
+    with pytest.raises(ValueError, match="11 colours for 12 regions"):
+        overlay(photo, regions, np.zeros((11, 3), dtype=np.uint8))

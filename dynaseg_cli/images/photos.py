@@ -1,0 +1,90 @@
+"""Photos from wherever Python has them: a file, a Pillow image or an array, all read by the rules of files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ..config import MAX_PIXELS, ValueRange
+from ..errors import DecodeError
+from ..files.reading import read_image
+from .decoding import Photo, as_photo, decode_photo, stored_in
+from .deep import StoredImage
+from .pillow import decode_errors
+
+PhotoLike = str | Path | Image.Image | NDArray[Any]
+"""A file, a Pillow image or an array; see `read_photo`."""
+
+_MOST_BYTES = 8
+"""Of a number in an array, as in files."""
+
+
+def read_photo(image: PhotoLike, value_range: ValueRange = "auto", max_pixels: int = MAX_PIXELS) -> Photo:
+    """Read a photo as `segment` reads files; see `decode_photo` for the rules.
+
+    Parameters
+    ----------
+    image : the path of a file; a Pillow image, which is turned as its EXIF says; or an array: (H, W) or (H, W, 1) grey,
+        (H, W, 3) RGB, or (H, W, 4) RGBA, which is composited on white. Arrays are of uint8, 0..255, bool, or any other
+        integers or floating point of up to 64 bits, which `value_range` maps to 0..255; opacity is of uint8 or uint16.
+    value_range : which numbers deeper than 8 bits become black and white: "auto", "full" or two numbers.
+    max_pixels : limit on the pixels of a file, before it is decoded.
+
+    Returns
+    -------
+    Photo, whose `pixels` are (H, W, 3) uint8 RGB; those of a contiguous array of this kind are not copied.
+
+    Raises
+    ------
+    DecodeError
+        If a file or a Pillow image cannot be decoded.
+    OSError
+        If a file cannot be opened.
+    ValueError
+        If an array is none of those above, or has no pixels.
+    """
+    if isinstance(image, Image.Image):
+        with decode_errors():
+            if not image.width or not image.height:
+                raise DecodeError("the image has no pixels")
+            return as_photo(stored_in(image), value_range)
+    if not isinstance(image, (str, os.PathLike)):
+        return as_photo(_stored_in_array(np.asarray(image)), value_range)
+    if os.path.isdir(image):  # noqa: PTH112 - an empty path is none
+        raise DecodeError(f"{image} is a folder; segment_folder takes all images of one")
+    try:
+        return decode_photo(read_image(Path(image), max_pixels), max_pixels, value_range)
+    except DecodeError as error:
+        raise DecodeError(f"{image}: {error}") from None
+
+
+def file_of(image: PhotoLike) -> Path | None:
+    """The absolute path of the file that an image is or was opened from; None if it is not known."""
+    name = getattr(image, "filename", "") if isinstance(image, Image.Image) else image
+    return Path(name).absolute() if isinstance(name, (str, os.PathLike)) and os.fspath(name) else None
+
+
+def _stored_in_array(array: NDArray[Any]) -> StoredImage:
+    shape, dtype = array.shape, array.dtype
+    if len(shape) == 3 and shape[2] == 1:
+        array = array[..., 0]
+    known = array.ndim == 2 or (len(shape) == 3 and shape[2] in (3, 4))
+    if not known or dtype.kind not in "biuf" or dtype.itemsize > _MOST_BYTES or not array.size:
+        hint = "; move its channels last" if len(shape) == 3 and shape[0] in (1, 3, 4) and array.size else ""
+        raise ValueError(f"an image is an (H, W), (H, W, 3) or (H, W, 4) array of numbers, not {shape} {dtype}{hint}")
+    if dtype.kind == "b":
+        array = array * np.uint8(255)
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    alpha = None
+    if array.ndim == 3 and shape[2] == 4:
+        if array.dtype not in (np.uint8, np.uint16):
+            raise ValueError(f"opacity is of uint8 or uint16, not {dtype}: give the first three channels alone")
+        alpha = array[..., 3] if array.dtype == np.uint8 else (array[..., 3] >> 8).astype(np.uint8)
+        array = array[..., :3].copy()  # white is laid under it in place
+    full = None if array.dtype.kind == "f" else (np.iinfo(array.dtype).min, np.iinfo(array.dtype).max)
+    return StoredImage(np.ascontiguousarray(array), full, alpha)
