@@ -90,7 +90,7 @@ def unpacked(text: str, dtype: str) -> NDArray[Any]:
 
 
 def cut_as_the_page_does(entry: dict[str, Any], step: int) -> NDArray[np.int64]:
-    """(h, w) map of regions, each named by one of its fragments: what ``report.js`` does, in Python."""
+    """(h, w) map of regions, each named by one of its fragments: what the page does, in Python."""
     fragments = np.repeat(unpacked(entry["fragments"], "<u4"), unpacked(entry["runs"], "<u2"))
     joins, steps = unpacked(entry["joins"], "<u4").reshape(-1, 2), unpacked(entry["steps"], "u1")
     parent = list(range(len(unpacked(entry["areas"], "<u4"))))

@@ -1,0 +1,26 @@
+// Text, numbers and elements
+
+const SVG = "http://www.w3.org/2000/svg";
+const number = new Intl.NumberFormat("en-GB");
+const collator = new Intl.Collator("en-GB", { numeric: true });
+
+const byId = (id) => document.getElementById(id);
+const json = (id) => JSON.parse(byId(id).textContent);
+const counted = (count, one, many) => `${number.format(count)} ${count === 1 ? one : many}`;
+const seconds = (value) => `${value < 100 ? value.toFixed(value < 10 ? 2 : 1) : number.format(Math.round(value))} s`;
+const percent = (value) => `${(value * 100).toFixed(value < 0.1 ? 2 : 1)} %`;
+const significant = (value) => (Math.abs(value) >= 1e5 ? value.toExponential(2) : String(Number(value.toPrecision(4))));
+
+function element(tag, attributes = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  made.append(...children);
+  return made;
+}
+
+function drawn(tag, attributes = {}, text = "") {
+  const made = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  made.textContent = text;
+  return made;
+}

@@ -1,0 +1,8 @@
+showHead();
+showFailures();
+showAbout();
+showTools();
+prepareDialog();
+refresh();
+sentinel.observe(byId("more"));
+followHash();

@@ -1,0 +1,108 @@
+// A photo and a layer over it, clipped at a split: in each card, and large in the details
+
+const GIVE_UP = 6; // pictures that fail, with none that came, before no more are asked for
+const LAYERS = { labels: "labels", regions: "regions", overlay: "overlay", granularity: "regions at any granularity" };
+
+class View {
+  constructor(onOpen) {
+    this.root = byId("view-template").content.cloneNode(true).querySelector(".view");
+    [this.tile, this.slider] = this.root.children;
+    this.frame = this.tile.firstElementChild;
+    [this.photo, this.layer, this.canvas, , this.missing] = this.frame.children;
+    this.slider.addEventListener("input", () => this.split(this.slider.value));
+    for (const picture of [this.photo, this.layer]) {
+      picture.addEventListener("load", () => pictures.came());
+      picture.addEventListener("error", () => this.lose());
+    }
+    this.scrub(onOpen);
+  }
+
+  show(row, layer, lazily) {
+    this.row = row;
+    const [wide, high] = [row.width, row.height];
+    this.root.style.setProperty("--ratio", wide / high);
+    this.frame.classList.toggle("small", Math.max(wide, high) < 200);
+    this.frame.classList.remove("lost");
+    this.missing.hidden = true;
+    for (const picture of [this.photo, this.layer]) {
+      picture.loading = lazily ? "lazy" : "eager";
+      picture.removeAttribute("src");
+      picture.width = wide;
+      picture.height = high;
+    }
+    this.photo.alt = row.name;
+    if (pictures.givenUp) this.lose();
+    else this.photo.src = `${row.files}-photo.webp`;
+    this.against(layer);
+  }
+
+  against(layer) {
+    const cutting = layer === "granularity";
+    this.layer.hidden = cutting;
+    this.canvas.hidden = !cutting;
+    if (!cutting && !this.lost) this.layer.src = `${this.row.files}-${layer}.webp`;
+    const told = `${this.row.name}: photo to the left of the split, ${LAYERS[layer]} to the right`;
+    this.slider.setAttribute("aria-label", told);
+  }
+
+  split(value) {
+    this.slider.value = value;
+    this.root.style.setProperty("--split", `${this.slider.value}%`);
+    this.slider.setAttribute("aria-valuetext", `${Math.round(this.slider.value)} % photo`);
+  }
+
+  get lost() {
+    return this.frame.classList.contains("lost");
+  }
+
+  lose() {
+    if (this.lost) return;
+    this.frame.classList.add("lost");
+    this.missing.hidden = false;
+    this.missing.textContent = "The pictures of this image are missing.";
+    for (const picture of [this.photo, this.layer]) picture.removeAttribute("src"); // one that is gone asks for no other
+    pictures.failed();
+  }
+
+  scrub(onOpen) {
+    let from = null;
+    let moved = false;
+    const follow = (event) => {
+      const box = this.frame.getBoundingClientRect();
+      this.split(((event.clientX - box.left) / box.width) * 100);
+    };
+    this.frame.addEventListener("pointerdown", (event) => {
+      if (event.button === 0) [from, moved] = [event.clientX, false];
+    });
+    this.frame.addEventListener("pointermove", (event) => {
+      if (from === null || (!moved && Math.abs(event.clientX - from) < 5)) return;
+      if (!moved) this.frame.setPointerCapture(event.pointerId);
+      moved = true;
+      follow(event);
+    });
+    for (const end of ["pointerup", "pointercancel"]) this.frame.addEventListener(end, () => { from = null; });
+    this.frame.addEventListener("click", (event) => {
+      if (!moved && onOpen) onOpen();
+      else if (!moved) follow(event);
+      moved = false;
+    });
+  }
+}
+
+const pictures = {
+  any: false,
+  lacking: 0,
+  givenUp: false,
+  came() {
+    this.any = true;
+  },
+  failed() {
+    this.lacking += 1;
+    if (this.any || this.givenUp || this.lacking < GIVE_UP) return;
+    this.givenUp = true;
+    const folder = rows[0].files.split("/")[0];
+    const told = `No picture is found. They are in the folder ${folder}, which has to lie beside this page.`;
+    byId("no-pictures").textContent = told;
+    byId("no-pictures").hidden = false;
+  },
+};
