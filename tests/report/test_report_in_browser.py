@@ -175,6 +175,11 @@ def detail(page: Any, name: str) -> Any:
     return page.locator("#detail")
 
 
+def filters(page: Any) -> None:
+    """Shows the filters."""
+    page.get_by_role("button", name="Filter", exact=True).click()
+
+
 def clip(view: Any) -> str:
     """What of the layer is cut off on the left."""
     return str(view.locator(".layer:visible").first.evaluate("each => getComputedStyle(each).clipPath"))
@@ -182,12 +187,14 @@ def clip(view: Any) -> str:
 
 def test_it_says_what_was_run(page: Any) -> None:
     expect(page).to_have_title("photos-dynaseg · dynaseg report")
+    expect(page.locator("#summary")).to_have_text("8 labels and 8 regions in the median; the run took 12.5 s")
+    expect(page.locator("#about")).to_be_hidden()
+    page.get_by_role("button", name="About this run").click()
     assert re.sub(r"\s+", " ", page.locator("#totals").inner_text()) == (
         "Images 5 Done 5 Failed 0 Labels 8 median, 4 to 30 Regions 8 median, 2 to 30 Time 12.5 s Device cpu"
     )
     expect(page.locator("#failures")).to_be_hidden()
     expect(page.locator("#interrupted")).to_be_hidden()
-    page.get_by_text("Options and versions").click()
     told = page.locator("#about").inner_text()
     for expected in ("mode\nscf", "iterations\n1000", "mu\n-", "literal\nno", "torch\n2.14", "/data/photos-dynaseg"):
         assert expected in told
@@ -205,6 +212,48 @@ def test_cards_show_their_images(page: Any) -> None:
     assert page.locator(".card img").count() == 10
 
 
+@pytest.mark.parametrize(
+    ("size", "highest"), [((1440, 900), 150), ((820, 1180), 170), ((390, 844), 220), ((360, 740), 230)]
+)
+def test_the_first_photo_is_near_the_top(opened: Opened, report: Report, size: tuple[int, int], highest: int) -> None:
+    page = opened(report.folder / "report.html", viewport=dict(zip(("width", "height"), size, strict=True)))
+    assert page.locator(".card .frame").first.bounding_box()["y"] <= highest
+
+
+def test_filters_are_behind_a_button(page: Any) -> None:
+    button = page.get_by_role("button", name="Filter", exact=True)
+    expect(page.get_by_label("Stopped")).to_be_hidden()
+    expect(button).to_have_attribute("aria-expanded", "false")
+    button.click()
+    expect(page.get_by_label("Stopped")).to_be_visible()
+    expect(button).to_have_attribute("aria-expanded", "true")
+    button.click()
+    expect(page.get_by_label("Stopped")).to_be_hidden()
+
+
+def test_on_a_phone_sorting_is_behind_that_button_too(opened: Opened, report: Report) -> None:
+    page = opened(report.folder / "report.html", viewport={"width": 390, "height": 844})
+    expect(page.get_by_role("combobox", name="Sort by")).to_be_hidden()
+    page.get_by_role("button", name="Filter and sort").click()
+    page.get_by_role("combobox", name="Sort by").select_option("labels")
+    assert names(page)[0] == "b/cat 10.jpg"
+
+
+def test_what_all_images_share_is_no_filter_and_no_order(opened: Opened, tmp_path: Path) -> None:
+    rows = [Row(f"{labels}.jpg", f"report/{labels}", 96, 64, labels, 5, "converged", 1.0, 30) for labels in (4, 9)]
+    page = opened(write_page(tmp_path, rows), missing=True)
+    filters(page)
+    expect(page.get_by_label("Labels, at least")).to_be_visible()
+    expect(page.get_by_label("Stopped")).to_be_hidden()
+    expect(page.get_by_label("Seconds, at least")).to_be_hidden()
+    assert page.locator("#sort option").all_text_contents() == ["Name", "Labels"]
+    alike = [replace(row, labels=4) for row in rows]
+    page = opened(write_page(tmp_path, alike), missing=True)
+    expect(page.get_by_role("button", name="Filter")).to_be_hidden()
+    assert names(page) == ["4.jpg", "9.jpg"]
+    assert names(opened(write_page(tmp_path, alike[:1]), missing=True)) == ["4.jpg"]
+
+
 def test_names_filter(page: Any) -> None:
     page.get_by_label("Name", exact=True).fill("CAT")
     assert names(page) == ["b/cat 2.jpg", "b/cat 10.jpg"]
@@ -212,6 +261,7 @@ def test_names_filter(page: Any) -> None:
 
 
 def test_stop_reasons_filter(page: Any) -> None:
+    filters(page)
     choices = page.get_by_label("Stopped")
     expected = ["All reasons", "converged (2)", "iterations (1)", "model (1)", "threshold (1)"]
     assert choices.locator("option").all_text_contents() == expected
@@ -220,18 +270,24 @@ def test_stop_reasons_filter(page: Any) -> None:
 
 
 def test_numbers_of_labels_filter_and_filters_are_cleared(page: Any) -> None:
+    filters(page)
+    clear = page.get_by_role("button", name="Clear the filters")
+    expect(clear).to_be_hidden()
     page.get_by_label("Labels, at least").fill("7")
     assert names(page) == ["a/dog.jpg", "b/cat 2.jpg", "c/horse.jpg", "c/model.jpg"]
     page.get_by_label("Labels, at most").fill("12")
     assert names(page) == ["b/cat 2.jpg", "c/horse.jpg", "c/model.jpg"]
     page.get_by_label("Labels, at most").fill("6")
     assert names(page) == []
-    expect(page.locator("#none")).to_contain_text("No image is like that.")
-    page.get_by_role("button", name="Clear the filters").click()
+    expect(page.locator("#none")).to_contain_text("No images match.")
+    clear.click()
     assert names(page) == BY_NAME
+    expect(clear).to_be_hidden()
+    expect(page.locator("#none")).to_be_hidden()
 
 
 def test_seconds_filter_and_are_cleared(page: Any) -> None:
+    filters(page)
     page.get_by_label("Seconds, at least").fill("0.5")
     assert names(page) == ["a/dog.jpg", "b/cat 2.jpg", "b/cat 10.jpg", "c/horse.jpg"]
     page.get_by_label("Seconds, at most").fill("3.25")
@@ -598,6 +654,7 @@ def test_five_thousand_images(opened: Opened, report: Report, tmp_path: Path) ->
     assert names(page)[0] == "trip/IMG_4999.jpg"
     page.get_by_label("Name", exact=True).fill("IMG_12")
     expect(page.locator("#count")).to_have_text("111 of 5,000 images")
+    filters(page)
     page.get_by_label("Labels, at least").fill("52")
     expect(page.locator("#count")).to_have_text(re.compile(r"^\d of 5,000 images$"))
 
@@ -658,7 +715,7 @@ def overflow(page: Any) -> int:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_is_legible_in_both_schemes(opened: Opened, report: Report, scheme: str) -> None:
     page = opened(report.folder / "report.html", color_scheme=scheme)
-    page.get_by_text("Options and versions").click()
+    page.get_by_role("button", name="About this run").click()
     detail(page, "a/dog.jpg")
     darkness = luminance(page.evaluate("getComputedStyle(document.documentElement).backgroundColor"))
     assert (darkness < 0.1) == (scheme == "dark")

@@ -24,3 +24,11 @@ function drawn(tag, attributes = {}, text = "") {
   made.textContent = text;
   return made;
 }
+
+/** A button that shows and hides a part of the page. */
+function discloses(button, part) {
+  button.addEventListener("click", () => {
+    part.hidden = !part.hidden;
+    button.setAttribute("aria-expanded", String(!part.hidden));
+  });
+}

@@ -62,10 +62,9 @@ function refresh() {
     shown.length === rows.length
       ? counted(rows.length, "image", "images")
       : `${number.format(shown.length)} of ${counted(rows.length, "image", "images")}`;
-  byId("count").hidden = rows.length === 0;
+  byId("clear").hidden = !FILTERS.some((id) => byId(id).value);
   byId("none").hidden = shown.length > 0;
-  byId("none").firstElementChild.textContent = rows.length ? "No image is like that." : "No image was segmented.";
-  byId("clear").hidden = rows.length === 0;
+  byId("none").textContent = rows.length ? "No images match." : "No image was segmented.";
 }
 
 function filter() {
@@ -82,7 +81,7 @@ function rangeOf(field) {
 }
 
 function order() {
-  const field = byId("sort").value === "name" ? "rank" : byId("sort").value;
+  const field = !byId("sort").value || byId("sort").value === "name" ? "rank" : byId("sort").value;
   const sign = descending() ? -1 : 1;
   return (one, other) => {
     if (one[field] === other[field]) return one.rank - other.rank;
@@ -104,14 +103,24 @@ function clearFilters() {
   byId("search").focus();
 }
 
+/** Whether there is something to choose: a filter by what all images share would only take room. */
+const varies = (field) => rows.some((row) => row[field] !== rows[0][field]);
+
 function showTools() {
   const reasons = new Map();
   for (const { stop_reason: reason } of rows) reasons.set(reason, (reasons.get(reason) ?? 0) + 1);
   for (const reason of [...reasons.keys()].sort()) {
     byId("stop").append(element("option", { value: reason }, `${reason} (${number.format(reasons.get(reason))})`));
   }
+  const filters = { "stop-filter": "stop_reason", "labels-filter": "labels", "seconds-filter": "seconds" };
+  for (const [id, field] of Object.entries(filters)) byId(id).hidden = !varies(field);
+  byId("tools").classList.toggle("unfiltered", !Object.values(filters).some(varies));
+  for (const option of [...byId("sort").options]) if (!varies(option.value)) option.remove();
+  byId("sorting").hidden = byId("sort").options.length === 0;
+  byId("filters-button").hidden = rows.length < 2;
   byId("tools").hidden = rows.length === 0;
   byId("tools").addEventListener("submit", (event) => event.preventDefault());
+  discloses(byId("filters-button"), byId("filters"));
   for (const id of [...FILTERS, "sort"]) byId(id).addEventListener("input", refresh);
   byId("direction").addEventListener("click", turn);
   byId("clear").addEventListener("click", clearFilters);
@@ -121,4 +130,7 @@ function showTools() {
   byId("split").addEventListener("input", () => {
     for (const { view } of cards.values()) view.split(byId("split").value);
   });
+  new ResizeObserver(([{ target }]) => {
+    document.documentElement.style.setProperty("--tools", `${target.offsetHeight}px`);
+  }).observe(byId("tools"));
 }

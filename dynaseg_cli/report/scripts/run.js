@@ -23,6 +23,8 @@ function showHead() {
   byId("folder").textContent = name;
   byId("folder").title = folder;
   document.title = `${name} · dynaseg report`;
+  byId("summary").textContent = summary();
+  discloses(byId("about-button"), byId("about"));
   byId("interrupted").hidden = !run.interrupted;
   const totals = [["Images", number.format(run.images)], ["Done", number.format(run.done)]];
   if (run.skipped) totals.push(["Complete before", number.format(run.skipped)]);
@@ -37,11 +39,21 @@ function showHead() {
   }
 }
 
+function summary() {
+  const took = `the run took ${seconds(run.seconds)}`;
+  if (!rows.length) return "";
+  if (rows.length === 1) return took;
+  const [labels, regions] = ["labels", "regions"].map((field) => number.format(median(sorted(field))));
+  return `${labels} labels and ${regions} regions in the median; ${took}`;
+}
+
+const sorted = (field) => rows.map((row) => row[field]).sort((one, other) => one - other);
+const median = (values) => (values[(values.length - 1) >> 1] + values[values.length >> 1]) / 2;
+
 function spread(field) {
-  const values = rows.map((row) => row[field]).sort((one, other) => one - other);
+  const values = sorted(field);
   const [least, most] = [values[0], values[values.length - 1]].map(number.format);
-  const median = (values[(values.length - 1) >> 1] + values[values.length >> 1]) / 2;
-  return [number.format(median), least === most ? "in each image" : `median, ${least} to ${most}`];
+  return [number.format(median(values)), least === most ? "in each image" : `median, ${least} to ${most}`];
 }
 
 function showFailures() {
