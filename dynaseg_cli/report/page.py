@@ -12,7 +12,7 @@ from typing import Any
 
 from ..files.names import shown, shown_all
 
-SCRIPTS = ("common", "run", "view", "grid", "charts", "clusters", "hierarchy", "detail", "start")
+SCRIPTS = ("common", "run", "view", "layers", "grid", "charts", "clusters", "hierarchy", "detail", "start")
 """The files in ``scripts``. They are one module of the page; what runs at once may need the files before it."""
 ROWS_AT_ONCE = 500
 """Rows that are encoded at a time."""

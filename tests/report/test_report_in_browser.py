@@ -334,6 +334,54 @@ def test_what_lies_over_the_photo_is_chosen_for_all(page: Any, layer: str) -> No
     )
 
 
+@pytest.mark.parametrize(("key", "layer"), [("1", "regions"), ("2", "labels"), ("3", "overlay")])
+def test_digits_choose_the_layer(page: Any, key: str, layer: str) -> None:
+    page.keyboard.press("2" if key == "1" else "1")
+    page.keyboard.press(key)
+    expect(page.locator("#layer").get_by_label(layer.capitalize())).to_be_checked()
+    expect(card(page, "a/dog.jpg").locator("img.layer")).to_have_attribute("src", re.compile(f"-{layer}.webp$"))
+
+
+def test_digits_choose_the_layer_of_the_details(page: Any) -> None:
+    dialog = detail(page, "a/dog.jpg")
+    for key, layer in (("2", "Labels"), ("4", "Granularity"), ("1", "Regions"), ("3", "Overlay")):
+        page.keyboard.press(key)
+        expect(dialog.get_by_role("radio", name=layer)).to_be_checked()
+    page.keyboard.press("Escape")
+    expect(page.locator("#layer").get_by_label("Overlay")).to_be_checked()
+    dialog = detail(page, "c/horse.jpg")  # without a hierarchy
+    page.keyboard.press("4")
+    expect(dialog.get_by_label("Overlay", exact=True)).to_be_checked()
+
+
+def test_a_slash_goes_to_the_search_where_digits_are_text(page: Any) -> None:
+    page.keyboard.press("/")
+    expect(page.get_by_label("Name", exact=True)).to_be_focused()
+    page.keyboard.type("2/")
+    expect(page.get_by_label("Name", exact=True)).to_have_value("2/")
+    expect(page.locator("#layer").get_by_label("Regions")).to_be_checked()
+
+
+def test_the_layer_survives_a_reload(page: Any) -> None:
+    page.locator("#layer").get_by_label("Labels").check()
+    page.reload()
+    expect(page.locator("#layer").get_by_label("Labels")).to_be_checked()
+    expect(card(page, "a/dog.jpg").locator("img.layer")).to_have_attribute("src", re.compile("-labels.webp$"))
+    dialog = detail(page, "a/dog.jpg")
+    granularity = dialog.get_by_role("radio", name="Granularity")
+    granularity.check()
+    page.reload()
+    expect(granularity).to_be_checked()
+    expect(dialog.locator("canvas")).to_be_visible()
+
+
+def test_a_report_that_is_opened_anew_shows_the_regions(page: Any) -> None:
+    page.locator("#layer").get_by_label("Labels").check()
+    other = page.context.new_page()
+    other.goto(page.url)
+    expect(other.locator("#layer").get_by_label("Regions")).to_be_checked()
+
+
 def test_one_slider_moves_all_and_each_card_has_its_own(page: Any) -> None:
     views = page.locator(".card .view")
     assert clip(views.first) == "inset(0px 0px 0px 50%)"

@@ -40,7 +40,6 @@ let hierarchy = null;
 let stepChosen = null; // by hand, which is kept from image to image
 
 const place = () => shown.indexOf(current);
-const detailLayer = () => dialog.querySelector("[name=detail-layer]:checked").value;
 
 function open(row) {
   if (dialog.open) history.replaceState(history.state, "", `#${row.key}`);
@@ -50,7 +49,6 @@ function open(row) {
 
 async function showDetails(row) {
   if (!dialog.open) {
-    setDetailLayer(layerChosen());
     dialog.showModal();
     byId("close").focus();
   }
@@ -60,7 +58,9 @@ async function showDetails(row) {
   byId("position").textContent = place() < 0 ? "" : `${number.format(place() + 1)} of ${number.format(shown.length)}`;
   byId("previous").disabled = place() <= 0;
   byId("next").disabled = place() < 0 || place() >= shown.length - 1;
-  large.show(row, detailLayer() === "granularity" ? "regions" : detailLayer(), false);
+  byId("detail-granular").hidden = true;
+  checkLayer("detail-layer");
+  large.show(row, detailLayer(), false);
   byId("facts").replaceChildren(...facts(rowFacts(row)));
   byId("charts").replaceChildren();
   byId("clusters").replaceChildren();
@@ -80,15 +80,11 @@ async function showDetails(row) {
     byId("detail-missing").hidden = false;
   }
   byId("detail-granular").hidden = hierarchy === null;
-  if (hierarchy === null && detailLayer() === "granularity") setDetailLayer("regions");
-  changeLayer();
+  checkLayer("detail-layer");
+  showDetailLayer();
 }
 
-function setDetailLayer(layer) {
-  dialog.querySelector(`[name=detail-layer][value=${layer}]`).checked = true;
-}
-
-function changeLayer() {
+function showDetailLayer() {
   const cutting = detailLayer() === "granularity" && hierarchy !== null;
   byId("granularity").hidden = !cutting;
   dialog.querySelector(".stage").classList.toggle("cutting", cutting);
@@ -147,7 +143,6 @@ function prepareDialog() {
   byId("previous").addEventListener("click", () => move(-1));
   byId("next").addEventListener("click", () => move(1));
   byId("close").addEventListener("click", leave);
-  byId("detail-layer").addEventListener("change", changeLayer);
   byId("step").addEventListener("input", () => {
     stepChosen = byId("step").valueAsNumber;
     cut();

@@ -5,7 +5,6 @@ const FILTERS = ["search", "stop", "least-labels", "most-labels", "least-seconds
 
 const cards = new Map(); // of rows that were in sight once
 let rendered = 0;
-const layerChosen = () => byId("tools").elements.layer.value;
 
 function cardOf(row) {
   if (!cards.has(row)) cards.set(row, makeCard(row));
@@ -16,7 +15,7 @@ function makeCard(row) {
   const item = byId("card-template").content.cloneNode(true).querySelector(".card");
   const view = new View(() => open(row));
   item.prepend(view.root);
-  view.show(row, layerChosen(), true);
+  view.show(row, cardLayer(), true);
   view.split(byId("split").value);
   const link = item.querySelector(".name");
   link.textContent = row.name;
@@ -103,6 +102,10 @@ function clearFilters() {
   byId("search").focus();
 }
 
+function showCardLayer() {
+  for (const { view } of cards.values()) view.against(cardLayer());
+}
+
 /** Whether there is something to choose: a filter by what all images share would only take room. */
 const varies = (field) => rows.some((row) => row[field] !== rows[0][field]);
 
@@ -124,9 +127,6 @@ function showTools() {
   for (const id of [...FILTERS, "sort"]) byId(id).addEventListener("input", refresh);
   byId("direction").addEventListener("click", turn);
   byId("clear").addEventListener("click", clearFilters);
-  byId("layer").addEventListener("change", () => {
-    for (const { view } of cards.values()) view.against(layerChosen());
-  });
   byId("split").addEventListener("input", () => {
     for (const { view } of cards.values()) view.split(byId("split").value);
   });

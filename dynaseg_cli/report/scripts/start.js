@@ -2,6 +2,7 @@ showHead();
 showFailures();
 showAbout();
 showTools();
+prepareLayers();
 prepareDialog();
 refresh();
 sentinel.observe(byId("more"));
