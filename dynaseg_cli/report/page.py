@@ -12,7 +12,20 @@ from typing import Any
 
 from ..files.names import shown, shown_all
 
-SCRIPTS = ("common", "run", "view", "layers", "grid", "charts", "clusters", "hierarchy", "detail", "start")
+SCRIPTS = (
+    "common",
+    "run",
+    "view",
+    "layers",
+    "grid",
+    "packing",
+    "labelmap",
+    "hierarchy",
+    "clusters",
+    "charts",
+    "detail",
+    "start",
+)
 """The files in ``scripts``. They are one module of the page; what runs at once may need the files before it."""
 ROWS_AT_ONCE = 500
 """Rows that are encoded at a time."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -63,6 +64,7 @@ NOT_FITTED: dict[str, Any] = {
     **{name: [] for name in ("labels_per_iteration", "loss", "similarity_loss", "continuity_loss")},
 }
 
+FILES = {"labels": "labels/a%20dog.png", "recording": "recording/dog.webp", "stats": "stats/dog.json"}
 ONE_COLOUR = {"silhouette": {"k": 1, "scores": {}}}
 
 
@@ -96,11 +98,16 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
     for seed, changed in enumerate(OF_ROWS):
         name, key = changed["name"], f"{seed:016x}"
         fit: dict[str, Any] = {"c/model.jpg": NOT_FITTED, "c/horse.jpg": ONE_COLOUR}.get(name, {})
-        files, stats, hierarchy = entry_files(key, *painted(seed), hierarchical=name != "c/horse.jpg", **fit)
+        products = FILES if name == "a/dog.jpg" else {}
+        files, stats, hierarchy = entry_files(
+            key, *painted(seed), hierarchical=name != "c/horse.jpg", files=products, **fit
+        )
         write_entry(made.folder / "report" / key, files)
         made.hierarchies[name] = hierarchy
         made.details[name] = details_of(files[".js"])[1]
         rows.append(replace(page_row(name, f"report/{key}", stats), **changed))
+    (made.folder / "recording").mkdir()
+    Image.new("RGB", (40, 20)).save(made.folder / FILES["recording"])
     write_page(made.folder, rows)
     return made
 
@@ -175,6 +182,13 @@ def detail(page: Any, name: str) -> Any:
     return page.locator("#detail")
 
 
+def technical(page: Any, name: str) -> Any:
+    """The details of an image, with what is folded away."""
+    dialog = detail(page, name)
+    dialog.get_by_text("How it was fitted").click()
+    return dialog
+
+
 def filters(page: Any) -> None:
     """Shows the filters."""
     page.get_by_role("button", name="Filter", exact=True).click()
@@ -182,7 +196,7 @@ def filters(page: Any) -> None:
 
 def clip(view: Any) -> str:
     """What of the layer is cut off on the left."""
-    return str(view.locator(".layer:visible").first.evaluate("each => getComputedStyle(each).clipPath"))
+    return str(view.locator(".over").first.evaluate("each => getComputedStyle(each).clipPath"))
 
 
 def test_it_says_what_was_run(page: Any) -> None:
@@ -372,7 +386,7 @@ def test_the_layer_survives_a_reload(page: Any) -> None:
     granularity.check()
     page.reload()
     expect(granularity).to_be_checked()
-    expect(dialog.locator("canvas")).to_be_visible()
+    expect(dialog.locator("canvas.layer")).to_be_visible()
 
 
 def test_a_report_that_is_opened_anew_shows_the_regions(page: Any) -> None:
@@ -496,14 +510,149 @@ def test_details_show_the_clusters(page: Any, report: Report) -> None:
     for index, cluster in enumerate(clusters):
         cells = rows.nth(index).locator("td").all_inner_texts()
         assert float(cells.pop(1).removesuffix(" %")) == pytest.approx(cluster["fraction"] * 100, abs=0.051)
-        mean = "#" + "".join(f"{value:02x}" for value in cluster["mean_rgb"])
-        assert cells == [str(cluster["label"]), f"{cluster['pixels']:,}", str(cluster["regions"]), mean]
+        colors = ["#" + "".join(f"{value:02x}" for value in cluster[name]) for name in ("color", "mean_rgb")]
+        assert cells == [str(cluster["label"]), f"{cluster['pixels']:,}", str(cluster["regions"]), *colors]
         color = rows.nth(index).locator(".swatch").first.evaluate("each => getComputedStyle(each).backgroundColor")
         assert color == f"rgb({', '.join(map(str, cluster['color']))})"
 
 
-def test_charts_show_labels_and_losses(page: Any) -> None:
+def lit(page: Any) -> NDArray[np.bool_]:
+    """(h, w) what is not shaded."""
+    content = page.locator("#detail canvas.lit").evaluate("each => each.toDataURL('image/png')")
+    with Image.open(io.BytesIO(base64.b64decode(content.partition(",")[2]))) as image:
+        return np.asarray(image.convert("RGBA"))[..., 3] == 0
+
+
+def test_the_table_lights_clusters_up(page: Any) -> None:
+    labels = painted(2)[1]
+    detail(page, "a/dog.jpg")
+    rows, shade = page.locator("#clusters tbody tr"), page.locator("#detail canvas.lit")
+    expect(shade).to_be_hidden()
+    rows.nth(2).hover()
+    expect(shade).to_be_visible()
+    np.testing.assert_array_equal(lit(page), labels == 2)
+    rows.nth(4).locator(".pick").click()
+    page.locator("#detail-name").hover()
+    np.testing.assert_array_equal(lit(page), labels == 4)  # it stays
+    expect(rows.nth(4).locator(".pick")).to_have_attribute("aria-pressed", "true")
+    rows.nth(1).hover()
+    np.testing.assert_array_equal(lit(page), labels == 1)
+    rows.nth(4).locator(".pick").click()
+    page.locator("#detail-name").hover()
+    expect(shade).to_be_hidden()
+    rows.nth(3).locator(".pick").press("Enter")
+    np.testing.assert_array_equal(lit(page), labels == 3)
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#detail-name")).to_have_text("b/cat 2.jpg")
+    expect(shade).to_be_hidden()
+
+
+def at_pixel(page: Any, x: int, y: int) -> dict[str, float]:
+    """Where in the large picture a pixel of a photo of 96 x 64 pixels is."""
+    box = page.locator("#detail .frame").bounding_box()
+    return {"x": (x + 0.5) * box["width"] / 96, "y": (y + 0.5) * box["height"] / 64}
+
+
+def test_the_picture_tells_labels_and_selects_them(page: Any) -> None:
+    labels = painted(2)[1]
+    detail(page, "a/dog.jpg")
+    frame, told = page.locator("#detail .frame"), page.locator("#pixel")
+    expect(told).to_contain_text("Point at the picture")
+    for x, y in ((3, 5), (50, 30), (90, 60)):
+        frame.hover(position=at_pixel(page, x, y))
+        expect(told).to_have_text(re.compile(rf"^Label {labels[y, x]}, [\d.]+ % of the photo, at pixel {x}, {y}$"))
+        expect(page.locator("#clusters .pointed-at .pick")).to_have_text(str(labels[y, x]))
+    y, x = (int(each[0]) for each in np.nonzero(labels == 3))
+    frame.click(position=at_pixel(page, x, y))
+    expect(page.locator("#clusters .selected .pick")).to_have_text("3")
+    assert clip(page.locator("#detail")) == "inset(0px 0px 0px 50%)"
+    frame.click(position=at_pixel(page, x, y))
+    expect(page.locator("#clusters .selected")).to_have_count(0)
+    page.locator("#detail-name").hover()
+    expect(told).to_contain_text("Point at the picture")
+
+
+def test_colours_are_copied(opened: Opened, report: Report) -> None:
+    page = opened(report.folder / "report.html", permissions=["clipboard-read", "clipboard-write"])
     dialog = detail(page, "a/dog.jpg")
+    cluster = report.details["a/dog.jpg"]["clusters"][2]
+    for place, name in enumerate(("color", "mean_rgb")):
+        expected = "#" + "".join(f"{value:02x}" for value in cluster[name])
+        dialog.locator("#clusters tbody tr").nth(2).get_by_role("button", name="Copy").nth(place).click()
+        expect(page.get_by_text(f"{expected} is copied.")).to_be_visible()
+        assert page.evaluate("navigator.clipboard.readText()") == expected
+    expect(page.locator("#clusters .selected")).to_have_count(0)
+
+
+def test_a_colour_that_cannot_be_copied_is_said(page: Any) -> None:
+    page.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject(new Error('no')); }")
+    detail(page, "a/dog.jpg").get_by_role("button", name="Copy").first.click()
+    expect(page.locator("#copied")).to_contain_text("The browser does not let this page copy #4477aa.")
+
+
+def test_files_and_recording_are_those_that_there_are(page: Any) -> None:
+    dialog = detail(page, "a/dog.jpg")
+    links = dialog.locator("#files a")
+    assert links.all_text_contents() == ["Labels", "Recording", "Statistics"]
+    urls = [link.get_attribute("href") for link in links.all()]
+    assert urls == ["labels/a%20dog.png", "recording/dog.webp", "stats/dog.json"]
+    recording = dialog.get_by_role("img", name="How the labels of a/dog.jpg came about")
+    recording.scroll_into_view_if_needed()
+    expect(recording).to_have_js_property("naturalWidth", 40)
+    page.get_by_role("button", name="Next image").click()
+    expect(page.locator("#detail-name")).to_have_text("b/cat 2.jpg")
+    expect(dialog.locator("#clusters tbody tr").first).to_be_visible()
+    expect(dialog.locator("#recording")).to_be_hidden()
+    expect(links).to_have_count(0)
+    expect(dialog.locator("#files")).to_be_empty()
+
+
+def test_technical_facts_are_folded_and_stay_as_one_leaves_them(page: Any) -> None:
+    dialog = detail(page, "a/dog.jpg")
+    expect(dialog.locator("#overview")).to_have_text("96 \N{MULTIPLICATION SIGN} 64 pixels · 30 labels · 2 regions")
+    expect(dialog.locator("#facts")).to_be_hidden()
+    dialog.get_by_text("How it was fitted").click()
+    expect(dialog.locator("#facts")).to_contain_text("SHA-256")
+    page.get_by_role("button", name="Next image").click()
+    expect(dialog.locator("#facts")).to_contain_text("SHA-256")
+    expect(dialog.locator("#charts svg").first).to_be_visible()
+
+
+@pytest.mark.parametrize(
+    ("term", "explanation"),
+    [
+        ("Parts", "Connected pieces of this label"),
+        ("Total", "similarity and continuity, each with its weight"),
+        ("Similarity", "cross-entropy"),
+        ("Continuity", "neighbouring pixels"),
+        ("Stop threshold 3", "no more labels than these"),
+    ],
+)
+def test_terms_are_explained_to_mice_and_keys(page: Any, term: str, explanation: str) -> None:
+    dialog = technical(page, "a/dog.jpg")
+    explained, tip = dialog.locator(".explained", has_text=re.compile(f"^{term}")), dialog.get_by_role("tooltip")
+    expect(tip).to_have_count(0)
+    explained.hover()
+    expect(tip).to_contain_text(explanation)
+    page.locator("#detail-name").hover()
+    expect(tip).to_have_count(0)
+    explained.focus()
+    expect(tip).to_contain_text(explanation)
+    expect(explained).to_have_accessible_description(re.compile(explanation))
+
+
+def test_numbers_of_labels_agree_or_say_why_not(page: Any, report: Report) -> None:
+    details = report.details["a/dog.jpg"]
+    raw, kept = details["raw_labels"], len(details["clusters"])
+    assert raw > kept
+    expect(technical(page, "a/dog.jpg").locator(".note")).to_have_text(
+        "The last iteration had 42 labels at 96 \N{MULTIPLICATION SIGN} 64 pixels. "
+        f"At the size of the photo there are {raw}, of which {kept} remain once each region has one label."
+    )
+
+
+def test_charts_show_labels_and_losses(page: Any) -> None:
+    dialog = technical(page, "a/dog.jpg")
     charts = dialog.get_by_role("img", name="over 30 iterations")
     expect(charts).to_have_count(2)
     labels, losses = charts.first, charts.last
@@ -515,7 +664,6 @@ def test_charts_show_labels_and_losses(page: Any) -> None:
     assert (np.diff(heights) > 0).all()  # fewer labels are lower
     legend = dialog.locator(".legend")
     expect(legend.first).to_contain_text("Labels 42")
-    expect(page.locator("#facts")).to_contain_text("where 42 labels were left")
     labels.hover(position={"x": 46, "y": 60})
     expect(legend.first).to_contain_text("Labels 100")
     expect(legend.first).to_contain_text("at iteration 1")
@@ -523,12 +671,12 @@ def test_charts_show_labels_and_losses(page: Any) -> None:
     losses.press("Home")
     losses.press("ArrowRight")
     expect(legend.last).to_contain_text("at iteration 2")
-    expect(legend.last).to_contain_text("Total 0.6235")
+    expect(legend.last).to_contain_text("Total 0.6235", use_inner_text=True)
     expect(page.locator("#detail-name")).to_have_text("a/dog.jpg")
 
 
 def test_an_image_without_iterations_has_no_charts(page: Any) -> None:
-    dialog = detail(page, "c/model.jpg")
+    dialog = technical(page, "c/model.jpg")
     expect(dialog.locator("#charts svg")).to_have_count(0)
     expect(dialog.locator("#charts")).to_contain_text("None: the folder's network was applied as it is.")
     expect(dialog.locator("#facts")).to_contain_text("Applied at")
@@ -536,7 +684,7 @@ def test_an_image_without_iterations_has_no_charts(page: Any) -> None:
 
 
 def test_an_image_of_one_colour_has_no_score(page: Any) -> None:
-    facts = detail(page, "c/horse.jpg").locator("dl").first
+    facts = technical(page, "c/horse.jpg").locator("#facts")
     expect(facts).to_contain_text("1 cluster")
     expect(facts).not_to_contain_text("score")
 
@@ -556,7 +704,7 @@ def test_layers_and_split_of_the_details(page: Any) -> None:
 
 def canvas(dialog: Any) -> NDArray[np.uint8]:
     """(h, w, 3) of what was drawn."""
-    content = dialog.locator("canvas").evaluate("each => each.toDataURL('image/png')")
+    content = dialog.locator("canvas.layer").evaluate("each => each.toDataURL('image/png')")
     return picture(base64.b64decode(content.partition(",")[2]))
 
 
@@ -564,15 +712,21 @@ def test_granularity_cuts_as_the_hierarchy_does(page: Any, report: Report) -> No
     name = "b/cat 2.jpg"
     dialog = detail(page, name)
     dialog.get_by_role("radio", name="Granularity").check()
-    expect(dialog.locator("#step-value")).to_contain_text("0.50")
-    hierarchy, entry = report.hierarchies[name], report.details[name]["granularity"]
-    joined = sorted(set(unpacked(entry["steps"], "u1").tolist()))
-    assert len(joined) > 4
-    for step in sorted({0, 100, *joined, *(step + 1 for step in joined)}):
-        dialog.locator("#step").fill(str(step))
-        count = hierarchy.count(step / 100)
-        expect(dialog.locator("#step-value")).to_have_text(f"{step / 100:.2f}, {count} region{'s' * (count != 1)}")
-        check_drawing(canvas(dialog), hierarchy.cut(step / 100), entry)
+    hierarchy = report.hierarchies[name]
+    start = hierarchy.count(0.5)
+    expect(dialog.locator("#step-value")).to_have_text(f"{start} regions")
+    expect(dialog.locator("#step-options")).to_have_text(f"--regions {start} or --granularity 0.5")
+    slider, counts = dialog.locator("#step"), []
+    for step in range(int(slider.get_attribute("max")) + 1):
+        slider.fill(str(step))
+        counts.append(int(dialog.locator("#step-value").inner_text().split()[0]))
+        expect(dialog.locator("#step-options")).to_contain_text(f"--regions {counts[-1]}")
+        check_drawing(canvas(dialog), hierarchy.cut_to(counts[-1]), report.details[name]["granularity"])
+    assert (counts[0], counts[-1]) == (1, hierarchy.size)
+    assert start in counts
+    assert all(one < other for one, other in itertools.pairwise(counts))  # nothing of the slider is dead
+    assert counts[:10] == [*range(1, 11)]
+    assert all(other <= 1.1 * one for one, other in itertools.pairwise(counts[10:]))
 
 
 def check_drawing(drawn: NDArray[np.uint8], regions: NDArray[np.int32], entry: dict[str, Any]) -> None:
@@ -594,15 +748,16 @@ def check_drawing(drawn: NDArray[np.uint8], regions: NDArray[np.int32], entry: d
 def test_the_granularity_that_was_chosen_stays_from_image_to_image(page: Any) -> None:
     dialog = detail(page, "b/cat 2.jpg")
     dialog.get_by_role("radio", name="Granularity").check()
-    dialog.locator("#step").fill("80")
+    dialog.locator("#step").fill("13")
+    expect(dialog.locator("#step-value")).to_have_text("14 regions")
     assert clip(dialog) == "inset(0px 0px 0px 50%)"
     page.get_by_role("button", name="Next image").click()
     expect(page.locator("#detail-name")).to_have_text("b/cat 10.jpg")
-    expect(dialog.locator("#step-value")).to_contain_text("0.80")
-    expect(dialog.locator("canvas")).to_be_visible()
+    expect(dialog.locator("#step-value")).to_have_text("14 regions")
+    expect(dialog.locator("canvas.layer")).to_be_visible()
     page.get_by_role("button", name="Next image").click()
     expect(page.locator("#detail-name")).to_have_text("c/horse.jpg")  # without a hierarchy
-    expect(dialog.locator("canvas")).to_be_hidden()
+    expect(dialog.locator("canvas.layer")).to_be_hidden()
     expect(dialog.get_by_label("Regions", exact=True)).to_be_checked()
 
 
@@ -718,7 +873,7 @@ def test_nothing_overflows_a_phone_and_fingers_find_what_they_touch(opened: Open
     expect(page.locator("#detail")).to_be_visible()
     expect(page.locator("#clusters tbody tr").first).to_be_visible()
     page.locator("#detail-granular").tap()
-    expect(page.locator("canvas:visible")).to_have_count(1)
+    expect(page.locator("canvas.layer:visible")).to_have_count(1)
     assert overflow(page) == 0
     inside = page.locator("#detail").evaluate(
         """dialog => [...dialog.querySelectorAll('*')]
@@ -749,6 +904,7 @@ def test_what_has_the_focus_is_never_behind_the_tools(opened: Opened, tmp_path: 
 def test_what_a_finger_points_at_in_a_chart_stays_to_be_read(opened: Opened, report: Report) -> None:
     page = opened(report.folder / "report.html", viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
     card(page, "a/dog.jpg").locator(".frame").tap()
+    page.get_by_text("How it was fitted").tap()
     charts, legend = page.locator("#charts").get_by_role("img"), page.locator(".legend").first
     charts.first.tap(position={"x": 46, "y": 60})
     expect(legend).to_have_text(re.compile(r"Labels 100.*at iteration 1$"))

@@ -1,5 +1,11 @@
-// Charts
+// Charts of the fit
 
+const LOSSES = {
+  Total: "What the fit makes small: similarity and continuity, each with its weight.",
+  Similarity: "How far pixels are from the label that they have: the cross-entropy between the network's answer and it.",
+  Continuity: "How much the network's answer differs between neighbouring pixels: little where labels form areas.",
+};
+const THRESHOLD = "The fit ends when no more labels than these are left, if it does not end before.";
 let chartsWidth = 0;
 
 function drawCharts() {
@@ -19,9 +25,19 @@ function drawCharts() {
     ["third", "Continuity", fit.continuity_loss],
   ];
   byId("charts").replaceChildren(
-    ...chart("Labels while fitting", [["first", "Labels", fit.labels_per_iteration]], fit, width, fit.threshold),
+    ...chart("The network's labels while fitting", [["first", "Labels", fit.labels_per_iteration]], fit, width, fit.threshold),
+    element("p", { class: "note" }, fateOfLabels(details)),
     ...chart("Losses while fitting", losses, fit, width, null),
   );
+}
+
+/** Why the chart ends at another number than that of the labels in the table. */
+function fateOfLabels({ fit, raw_labels: raw, clusters: { length: kept } }) {
+  const left = counted(fit.labels_per_iteration.at(-1), "label", "labels");
+  const fitted = `The last iteration had ${left} at ${fit.width} × ${fit.height} pixels.`;
+  const whole = `At the size of the photo there are ${number.format(raw)}`;
+  const cut = raw === kept ? "." : `, of which ${number.format(kept)} remain once each region has one label.`;
+  return `${fitted} ${whole}${cut}`;
 }
 
 function chart(title, series, fit, width, threshold) {
@@ -55,8 +71,8 @@ function chart(title, series, fit, width, threshold) {
     svg.append(drawn("polyline", { class: `curve ${kind}`, points: places.join(" ") }));
   }
   const legend = element("div", { class: "legend" });
-  const told = series.map(([kind, name]) => legendEntry(legend, `curve ${kind}`, name));
-  if (threshold) legendEntry(legend, "threshold", `Stop threshold ${threshold}`);
+  const told = series.map(([kind, name]) => legendEntry(legend, `curve ${kind}`, LOSSES[name] ? explained(name, LOSSES[name]) : name));
+  if (threshold) legendEntry(legend, "threshold", explained(`Stop threshold ${threshold}`, THRESHOLD));
   addReadout(svg, legend, told, series, x, y, [top, high - bottom]);
   return [element("h3", {}, title), element("div", { class: "chart" }, svg, legend)];
 }

@@ -32,3 +32,13 @@ function discloses(button, part) {
     button.setAttribute("aria-expanded", String(!part.hidden));
   });
 }
+
+let explanations = 0;
+
+/** A term with an explanation, which shows while one points at it or has the focus on it. */
+function explained(term, explanation) {
+  explanations += 1;
+  const id = `explanation-${explanations}`;
+  const tip = element("span", { class: "tip", role: "tooltip", id }, explanation);
+  return element("span", { class: "explained", tabindex: "0", "aria-describedby": id }, term, tip);
+}

@@ -33,11 +33,23 @@ function load({ key, files }) {
 }
 
 const dialog = byId("detail");
-const large = new View(null);
+const large = new View((at) => {
+  if (clusters.map) clusters.toggle(clusters.map.at(at));
+});
 let current = null;
 let details = null; // of the current image, as soon as they are there
 let hierarchy = null;
-let stepChosen = null; // by hand, which is kept from image to image
+let countChosen = null; // of regions, by hand, which is kept from image to image
+const FILES = {
+  labels: "Labels",
+  color: "Coloured labels",
+  overlay: "Overlay",
+  regions: "Regions",
+  hierarchy: "Hierarchy",
+  raw: "Raw labels",
+  recording: "Recording",
+  stats: "Statistics",
+};
 
 const place = () => shown.indexOf(current);
 
@@ -61,19 +73,22 @@ async function showDetails(row) {
   byId("detail-granular").hidden = true;
   checkLayer("detail-layer");
   large.show(row, detailLayer(), false);
-  byId("facts").replaceChildren(...facts(rowFacts(row)));
-  byId("charts").replaceChildren();
-  byId("clusters").replaceChildren();
-  byId("detail-missing").hidden = true;
+  byId("overview").textContent = overview(row);
+  clusters.clear();
+  for (const id of ["files", "facts", "charts", "copied"]) byId(id).replaceChildren();
+  for (const id of ["recording", "technical", "detail-missing"]) byId(id).hidden = true;
   for (const part of [dialog.querySelector(".body"), ...dialog.querySelectorAll(".stage, .side")]) part.scrollTop = 0;
   try {
     const entry = await entryOf(row);
     const unpacked = entry.granularity ? await Hierarchy.of(entry.granularity) : null;
+    const map = await LabelMap.of(entry.map);
     if (current !== row) return;
     [details, hierarchy] = [entry, unpacked];
+    clusters.show(entry.clusters, map);
+    showFiles(row, entry.files);
     byId("facts").replaceChildren(...facts([...rowFacts(row), ...entryFacts(entry)]));
+    byId("technical").hidden = false;
     drawCharts();
-    byId("clusters").replaceChildren(...clusterTable(entry.clusters));
   } catch (error) {
     if (current !== row) return;
     byId("detail-missing").textContent = `The details of this image cannot be shown: ${error.message}.`;
@@ -90,18 +105,22 @@ function showDetailLayer() {
   dialog.querySelector(".stage").classList.toggle("cutting", cutting);
   large.against(cutting ? "granularity" : detailLayer());
   if (cutting) {
-    byId("step").value = stepChosen ?? hierarchy.start;
+    byId("step").max = hierarchy.counts.length - 1;
+    byId("step").value = hierarchy.placeOf(countChosen ?? hierarchy.start);
     cut();
   }
 }
 
 function cut() {
-  const step = byId("step").valueAsNumber;
-  hierarchy.draw(large.canvas, step);
-  const told = `${(step / 100).toFixed(2)}, ${counted(hierarchy.regions[step], "region", "regions")}`;
+  const count = countShown();
+  hierarchy.draw(large.canvas, count);
+  const told = counted(count, "region", "regions");
   byId("step-value").textContent = told;
   byId("step").setAttribute("aria-valuetext", told);
+  byId("step-options").textContent = hierarchy.options(count);
 }
+
+const countShown = () => hierarchy.counts[byId("step").valueAsNumber];
 
 function move(by) {
   const row = shown[place() + by];
@@ -140,11 +159,14 @@ function onKey(event) {
 function prepareDialog() {
   byId("detail-view").append(large.root);
   large.split(50);
+  large.frame.addEventListener("pointermove", (event) => clusters.readPixel(large.placeOf(event)));
+  large.frame.addEventListener("pointerleave", () => clusters.leavePixel());
+  byId("recording-picture").addEventListener("error", () => { byId("recording").hidden = true; });
   byId("previous").addEventListener("click", () => move(-1));
   byId("next").addEventListener("click", () => move(1));
   byId("close").addEventListener("click", leave);
   byId("step").addEventListener("input", () => {
-    stepChosen = byId("step").valueAsNumber;
+    countChosen = countShown();
     cut();
   });
   dialog.addEventListener("cancel", (event) => {
@@ -163,24 +185,34 @@ function facts(pairs) {
   return pairs.flatMap(([term, value]) => [element("dt", {}, term), element("dd", {}, value)]);
 }
 
+function overview(row) {
+  const size = `${number.format(row.width)} × ${number.format(row.height)} pixels`;
+  return [size, counted(row.labels, "label", "labels"), counted(row.regions, "region", "regions")].join(" · ");
+}
+
+function showFiles(row, files) {
+  const links = Object.entries(FILES)
+    .filter(([product]) => files[product])
+    .map(([product, title]) => element("a", { href: files[product], target: "_blank", rel: "noopener" }, title));
+  if (links.length) byId("files").replaceChildren(element("h3", {}, "Files"), element("p", {}, ...links));
+  byId("recording").hidden = !files.recording;
+  if (!files.recording) return;
+  byId("recording-picture").src = files.recording;
+  byId("recording-picture").alt = `How the labels of ${row.name} came about, iteration by iteration`;
+}
+
 function rowFacts(row) {
   const after = row.iterations ? ` after ${counted(row.iterations, "iteration", "iterations")}` : "";
-  return [
-    ["Size", `${number.format(row.width)} × ${number.format(row.height)} pixels`],
-    ["Labels", number.format(row.labels)],
-    ["Regions", number.format(row.regions)],
-    ["Stopped", `${row.stop_reason}${after}, ${seconds(row.seconds)}`],
-  ];
+  return [["Stopped", `${row.stop_reason}${after}, ${seconds(row.seconds)}`]];
 }
 
 function entryFacts({ source, device, fit }) {
   const levels = fit.levels.length ? fit.levels : [fit];
   const sizes = levels.map((level) => `${level.width} × ${level.height}`).join(", then ");
-  const left = fit.labels_per_iteration.at(-1);
   const fitted = [
     ["Stop threshold", counted(fit.threshold, "label", "labels")],
     ...(fit.silhouette ? [["Silhouette", silhouetteText(fit.silhouette)]] : []),
-    ["Fitted at", `${sizes} pixels, where ${counted(left, "label was", "labels were")} left`],
+    ["Fitted at", `${sizes} pixels`],
   ];
   return [
     ...(fit.iterations ? fitted : [["Applied at", `${sizes} pixels`]]),

@@ -1,4 +1,6 @@
-// Hierarchy: the regions of a thumbnail, cut at any granularity
+// The regions of a thumbnail, cut into any number, and the slider that chooses it
+
+const FINER = 1.05; // times as many regions at each step of the slider, where that is more than one
 
 class Hierarchy {
   static async of(entry) {
@@ -8,22 +10,38 @@ class Hierarchy {
       colors: Uint8Array,
       areas: Uint32Array,
       joins: Uint32Array,
-      steps: Uint8Array,
+      left: Uint32Array,
     };
     const made = new Hierarchy();
     for (const [name, Type] of Object.entries(packed)) made[name] = await unpacked(entry[name], Type);
-    const { width, height, regions, start } = entry;
-    return Object.assign(made, { width, height, regions, start, map: spreadOut(made.runs, made.fragments, width * height) });
+    const { width, height, most, regions, start } = entry;
+    const map = spreadOut(made.runs, made.fragments, width * height);
+    return Object.assign(made, { width, height, map, start, granularities: regions, counts: offeredCounts(most, start) });
   }
 
-  /** The region of each fragment, named by one of its fragments, when cut at a step. */
-  groups(step) {
+  /** The place on the slider that is nearest to a number of regions. */
+  placeOf(count) {
+    const above = this.counts.findIndex((each) => each >= count);
+    if (above < 0) return this.counts.length - 1;
+    return above > 0 && count - this.counts[above - 1] < this.counts[above] - count ? above - 1 : above;
+  }
+
+  /** The options that cut the photo into so many regions; of several granularities, the one nearest to that of auto. */
+  options(count) {
+    const last = this.granularities.length - 1;
+    const steps = this.granularities.flatMap((each, step) => (each === count ? [step] : []));
+    const [nearest] = steps.sort((one, other) => Math.abs(one - last / 2) - Math.abs(other - last / 2));
+    return `--regions ${count}${nearest === undefined ? "" : ` or --granularity ${nearest / last}`}`;
+  }
+
+  /** The region of each fragment, named by one of its fragments, where the photo has so many. */
+  groups(count) {
     const parent = Uint32Array.from(this.areas, (_, index) => index);
     const root = (at) => {
       while (parent[at] !== at) at = parent[at] = parent[parent[at]];
       return at;
     };
-    for (let join = 0; join < this.steps.length && this.steps[join] >= step; join += 1) {
+    for (let join = 0; join < this.left.length && this.left[join] >= count; join += 1) {
       parent[root(this.joins[2 * join])] = root(this.joins[2 * join + 1]);
     }
     return parent.map((_, index) => root(index));
@@ -41,9 +59,9 @@ class Hierarchy {
   }
 
   /** Each region in its mean colour, with lines between that pale where there are so many that they would hide it. */
-  draw(canvas, step) {
+  draw(canvas, count) {
     const { width, height, map } = this;
-    const groups = this.groups(step);
+    const groups = this.groups(count);
     const means = this.means(groups);
     const image = new ImageData(width, height);
     const lines = [];
@@ -65,19 +83,9 @@ class Hierarchy {
   }
 }
 
-async function unpacked(text, Type) {
-  if (!window.DecompressionStream) throw new Error("this browser is too old to unpack them");
-  const bytes = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
-  return new Type(await new Response(stream).arrayBuffer());
-}
-
-function spreadOut(runs, fragments, size) {
-  const map = new Uint32Array(size);
-  let at = 0;
-  runs.forEach((length, index) => {
-    map.fill(fragments[index], at, at + length);
-    at += length;
-  });
-  return map;
+/** Numbers of regions from one to the most, that of the cut among them: by one, then by a factor. */
+function offeredCounts(most, start) {
+  const counts = [1];
+  while (counts.at(-1) < most) counts.push(Math.min(most, Math.max(counts.at(-1) + 1, Math.round(counts.at(-1) * FINER))));
+  return [...new Set([...counts, start])].sort((one, other) => one - other);
 }

@@ -4,17 +4,19 @@ const GIVE_UP = 6; // pictures that fail, with none that came, before no more ar
 const LAYERS = { labels: "labels", regions: "regions", overlay: "overlay", granularity: "regions at any granularity" };
 
 class View {
-  constructor(onOpen) {
+  /** `onClick` is told where in the picture it was clicked, in shares of width and height. */
+  constructor(onClick) {
     this.root = byId("view-template").content.cloneNode(true).querySelector(".view");
     [this.tile, this.slider] = this.root.children;
     this.frame = this.tile.firstElementChild;
-    [this.photo, this.layer, this.canvas, , this.missing] = this.frame.children;
+    [this.photo, this.over, this.lit, , this.missing] = this.frame.children;
+    [this.layer, this.canvas] = this.over.children;
     this.slider.addEventListener("input", () => this.split(this.slider.value));
     for (const picture of [this.photo, this.layer]) {
       picture.addEventListener("load", () => pictures.came());
       picture.addEventListener("error", () => this.lose());
     }
-    this.scrub(onOpen);
+    this.scrub(onClick);
   }
 
   show(row, layer, lazily) {
@@ -64,13 +66,16 @@ class View {
     pictures.failed();
   }
 
-  scrub(onOpen) {
+  /** The place in the picture that a pointer is at, in shares of width and height. */
+  placeOf({ clientX, clientY }) {
+    const box = this.frame.getBoundingClientRect();
+    return { x: (clientX - box.left) / box.width, y: (clientY - box.top) / box.height };
+  }
+
+  scrub(onClick) {
     let from = null;
     let moved = false;
-    const follow = (event) => {
-      const box = this.frame.getBoundingClientRect();
-      this.split(((event.clientX - box.left) / box.width) * 100);
-    };
+    const follow = (event) => this.split(this.placeOf(event).x * 100);
     this.frame.addEventListener("pointerdown", (event) => {
       if (event.button === 0) [from, moved] = [event.clientX, false];
     });
@@ -82,8 +87,7 @@ class View {
     });
     for (const end of ["pointerup", "pointercancel"]) this.frame.addEventListener(end, () => { from = null; });
     this.frame.addEventListener("click", (event) => {
-      if (!moved && onOpen) onOpen();
-      else if (!moved) follow(event);
+      if (!moved) onClick(this.placeOf(event));
       moved = false;
     });
   }
