@@ -24,6 +24,7 @@ SCRIPTS = (
     "clusters",
     "charts",
     "detail",
+    "zoom",
     "start",
 )
 """The files in ``scripts``. They are one module of the page; what runs at once may need the files before it."""

@@ -557,7 +557,7 @@ def test_the_picture_tells_labels_and_selects_them(page: Any) -> None:
     labels = painted(2)[1]
     detail(page, "a/dog.jpg")
     frame, told = page.locator("#detail .frame"), page.locator("#pixel")
-    expect(told).to_contain_text("Point at the picture")
+    expect(told).to_contain_text("Point at a label")
     for x, y in ((3, 5), (50, 30), (90, 60)):
         frame.hover(position=at_pixel(page, x, y))
         expect(told).to_have_text(re.compile(rf"^Label {labels[y, x]}, [\d.]+ % of the photo, at pixel {x}, {y}$"))
@@ -569,7 +569,131 @@ def test_the_picture_tells_labels_and_selects_them(page: Any) -> None:
     frame.click(position=at_pixel(page, x, y))
     expect(page.locator("#clusters .selected")).to_have_count(0)
     page.locator("#detail-name").hover()
-    expect(told).to_contain_text("Point at the picture")
+    expect(told).to_contain_text("Point at a label")
+
+
+def magnification(page: Any) -> tuple[float, float, float]:
+    """How many times as large the picture is as its frame, and the share of it that is left and above of the frame."""
+    frame, photo = (page.locator(f"#detail {each}").bounding_box() for each in (".frame", ".photo"))
+    scale = photo["width"] / frame["width"]
+    return scale, (frame["x"] - photo["x"]) / photo["width"], (frame["y"] - photo["y"]) / photo["height"]
+
+
+def test_zoom_by_buttons_and_keys(page: Any) -> None:
+    dialog = detail(page, "a/dog.jpg")
+    closer, fit = dialog.get_by_role("button", name="Zoom in"), dialog.get_by_role("button", name="Fit")
+    assert magnification(page) == pytest.approx((1, 0, 0), abs=1e-3)
+    expect(fit).to_be_disabled()
+    closer.click()
+    closer.click()
+    assert magnification(page) == pytest.approx((2.25, 0.5 - 0.5 / 2.25, 0.5 - 0.5 / 2.25), abs=1e-3)
+    page.keyboard.press("Shift+ArrowRight")
+    assert magnification(page)[1] == pytest.approx(0.5 - 0.5 / 2.25 + 0.2 / 2.25, abs=1e-3)
+    expect(page.locator("#detail-name")).to_have_text("a/dog.jpg")
+    page.keyboard.press("-")
+    assert magnification(page)[0] == pytest.approx(1.5, abs=1e-3)
+    for _ in range(20):
+        page.keyboard.press("+")
+    expect(closer).to_be_disabled()
+    page.keyboard.press("0")
+    assert magnification(page) == pytest.approx((1, 0, 0), abs=1e-3)
+    page.keyboard.press("+")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#detail-name")).to_have_text("b/cat 2.jpg")
+    assert magnification(page)[0] == pytest.approx(1, abs=1e-3)
+
+
+def test_what_the_wheel_magnifies_stays_under_the_pointer_and_is_read_there(page: Any) -> None:
+    labels = painted(2)[1]
+    detail(page, "a/dog.jpg")
+    frame = page.locator("#detail .frame")
+    frame.hover(position=at_pixel(page, 70, 20))
+    expected = page.locator("#pixel").inner_text()
+    assert expected.startswith(f"Label {labels[20, 70]}, ")
+    page.mouse.wheel(0, -600)
+    page.wait_for_function("document.querySelector('#detail .frame').classList.contains('zoomed')")
+    box = frame.bounding_box()
+    place = {each: box[each] + at_pixel(page, 70, 20)[each] for each in ("x", "y")}
+    page.mouse.move(place["x"] + 1, place["y"])
+    expect(page.locator("#pixel")).to_have_text(expected)
+    page.mouse.click(place["x"], place["y"])
+    expect(page.locator("#clusters .selected .pick")).to_have_text(str(labels[20, 70]))
+
+
+def test_a_magnified_picture_is_moved_and_the_split_is_not(page: Any) -> None:
+    dialog = detail(page, "a/dog.jpg")
+    page.keyboard.press("+")
+    box = dialog.locator(".frame").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 30, y - 1000, steps=4)
+    page.mouse.up()
+    scale, left, above = magnification(page)
+    assert left == pytest.approx(0.5 - 0.5 / 1.5 - 30 / box["width"] / 1.5, abs=1e-3)
+    assert above == pytest.approx(1 - 1 / scale, abs=1e-3)  # no further than to its end
+    assert clip(dialog) == "inset(0px 0px 0px 50%)"
+    expect(page.locator("#clusters .selected")).to_have_count(0)
+
+
+def with_full_files(tmp_path: Path, size: tuple[int, int] | None) -> Path:
+    """A report of a photo of 960 x 640 pixels and its coloured labels; photos of another `size`, or none."""
+    photo, labels = (np.repeat(np.repeat(each, 10, 0), 10, 1) for each in painted(0))
+    urls = {"files": {"color": "color/a.png"}, "photo_url": "../photos/a.png"}
+    files, stats, _ = entry_files("0" * 16, photo, labels, **urls)
+    write_entry(tmp_path / "out/report" / ("0" * 16), files)
+    if size:
+        for path in (tmp_path / "photos/a.png", tmp_path / "out/color/a.png"):
+            path.parent.mkdir(parents=True)
+            Image.new("RGB", size).save(path)
+    return write_page(tmp_path / "out", [page_row("a.png", "report/" + "0" * 16, stats)])
+
+
+def test_what_is_magnified_has_full_resolution(opened: Opened, tmp_path: Path) -> None:
+    page = opened(with_full_files(tmp_path, (960, 640)))
+    dialog = detail(page, "a.png")
+    photo, layer = dialog.locator("img.photo"), dialog.locator("img.layer")
+    expect(photo).to_have_js_property("naturalWidth", 640)
+    page.keyboard.press("+")
+    expect(photo).to_have_attribute("src", "../photos/a.png")
+    expect(photo).to_have_js_property("naturalWidth", 960)
+    expect(layer).to_have_attribute("src", re.compile("-regions.webp$"))  # of which there is no larger picture
+    page.keyboard.press("2")
+    expect(layer).to_have_attribute("src", "color/a.png")
+
+
+@pytest.mark.parametrize("size", [None, (640, 960)], ids=["none", "another"])
+def test_without_the_photo_its_thumbnail_is_magnified(
+    opened: Opened, tmp_path: Path, size: tuple[int, int] | None
+) -> None:
+    page = opened(with_full_files(tmp_path, size), missing=True)
+    dialog = detail(page, "a.png")
+    ends = "requestfailed" if size is None else "requestfinished"
+    with page.expect_event(ends, lambda request: request.url.endswith("photos/a.png")):
+        page.keyboard.press("+")
+    page.evaluate("document.querySelector('#detail .photo').decode()")
+    expect(dialog.locator("img.photo")).to_have_attribute("src", re.compile("-photo.webp$"))
+    expect(dialog.locator(".missing")).to_be_hidden()
+    assert magnification(page)[0] == pytest.approx(1.5, abs=1e-3)
+
+
+def test_two_fingers_magnify(opened: Opened, report: Report) -> None:
+    page = opened(report.folder / "report.html", viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
+    detail(page, "a/dog.jpg")
+    box = page.locator("#detail .frame").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    touch = page.context.new_cdp_session(page)
+
+    def fingers(kind: str, apart: float | None) -> None:
+        points = [] if apart is None else [{"x": x + side * apart, "y": y, "id": side + 1} for side in (-1, 1)]
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    fingers("touchStart", 20)
+    for apart in (30, 40, 50):
+        fingers("touchMove", apart)
+    fingers("touchEnd", None)
+    page.wait_for_function("document.querySelector('#detail .frame').classList.contains('zoomed')")
+    assert magnification(page)[0] > 1.5
 
 
 def test_colours_are_copied(opened: Opened, report: Report) -> None:

@@ -59,7 +59,7 @@ const clusters = {
   },
 
   leavePixel() {
-    byId("pixel").textContent = "Point at the picture to read its labels; click to select one.";
+    byId("pixel").textContent = "Point at a label to read it, click to select it.";
     for (const row of this.rows.values()) row.classList.remove("pointed-at");
   },
 };

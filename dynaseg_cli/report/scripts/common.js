@@ -4,6 +4,7 @@ const SVG = "http://www.w3.org/2000/svg";
 const number = new Intl.NumberFormat("en-GB");
 const collator = new Intl.Collator("en-GB", { numeric: true });
 
+const isCommand = ({ ctrlKey, metaKey, altKey }) => ctrlKey || metaKey || altKey; // of the browser or the system
 const byId = (id) => document.getElementById(id);
 const json = (id) => JSON.parse(byId(id).textContent);
 const counted = (count, one, many) => `${number.format(count)} ${count === 1 ? one : many}`;

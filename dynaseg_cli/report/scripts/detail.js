@@ -73,6 +73,7 @@ async function showDetails(row) {
   byId("detail-granular").hidden = true;
   checkLayer("detail-layer");
   large.show(row, detailLayer(), false);
+  zoomTo(1);
   byId("overview").textContent = overview(row);
   clusters.clear();
   for (const id of ["files", "facts", "charts", "copied"]) byId(id).replaceChildren();
@@ -104,6 +105,7 @@ function showDetailLayer() {
   byId("granularity").hidden = !cutting;
   dialog.querySelector(".stage").classList.toggle("cutting", cutting);
   large.against(cutting ? "granularity" : detailLayer());
+  sharpen();
   if (cutting) {
     byId("step").max = hierarchy.counts.length - 1;
     byId("step").value = hierarchy.placeOf(countChosen ?? hierarchy.start);
@@ -151,7 +153,7 @@ function followHash() {
 }
 
 function onKey(event) {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, svg[tabindex]")) return;
+  if (!dialog.open || isCommand(event) || event.shiftKey || event.target.closest("input, svg[tabindex]")) return;
   const by = { ArrowLeft: -1, p: -1, ArrowRight: 1, n: 1 }[event.key];
   if (by) move(by);
 }
@@ -176,7 +178,7 @@ function prepareDialog() {
   dialog.addEventListener("click", (event) => {
     if (event.target === dialog) leave(); // beside it
   });
-  dialog.addEventListener("keydown", onKey);
+  document.addEventListener("keydown", onKey); // not the dialog: a button that is disabled loses the focus to the body
   new ResizeObserver(drawCharts).observe(byId("charts"));
   window.addEventListener("popstate", followHash);
 }

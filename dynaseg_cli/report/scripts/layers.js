@@ -52,7 +52,7 @@ function prepareLayers() {
 
 function onLayerKey(event) {
   const typing = event.target.closest?.("select, input:not([type=radio], [type=range])");
-  if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (typing || isCommand(event)) return;
   if (event.key === "/" && !byId("detail").open) {
     event.preventDefault();
     byId("search").focus();

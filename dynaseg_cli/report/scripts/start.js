@@ -4,6 +4,7 @@ showAbout();
 showTools();
 prepareLayers();
 prepareDialog();
+prepareZoom();
 refresh();
 sentinel.observe(byId("more"));
 followHash();

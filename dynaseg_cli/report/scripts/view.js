@@ -16,6 +16,7 @@ class View {
       picture.addEventListener("load", () => pictures.came());
       picture.addEventListener("error", () => this.lose());
     }
+    [this.scale, this.x, this.y] = [1, 0, 0]; // of the picture, and where its corner is in shares of the frame
     this.scrub(onClick);
   }
 
@@ -66,24 +67,50 @@ class View {
     pictures.failed();
   }
 
-  /** The place in the picture that a pointer is at, in shares of width and height. */
-  placeOf({ clientX, clientY }) {
+  /** Where in the frame a pointer is, in shares of its width and height. */
+  shareOf({ clientX, clientY }) {
     const box = this.frame.getBoundingClientRect();
     return { x: (clientX - box.left) / box.width, y: (clientY - box.top) / box.height };
   }
 
+  /** The place in the picture that a pointer is at, in shares of its width and height. */
+  placeOf(pointer) {
+    const { x, y } = this.shareOf(pointer);
+    return { x: (x - this.x) / this.scale, y: (y - this.y) / this.scale };
+  }
+
+  /** Magnify the picture so that what is at a place of the frame stays there. */
+  zoom(scale, { x, y }) {
+    const factor = scale / this.scale;
+    this.scale = scale;
+    this.moveTo(x - (x - this.x) * factor, y - (y - this.y) * factor);
+  }
+
+  moveTo(x, y) {
+    const inside = (offset) => Math.min(0, Math.max(1 - this.scale, offset));
+    [this.x, this.y] = [inside(x), inside(y)];
+    this.frame.classList.toggle("zoomed", this.scale > 1);
+    this.frame.style.setProperty("--zoom", this.scale);
+    this.frame.style.setProperty("--x", `${this.x * 100}%`);
+    this.frame.style.setProperty("--y", `${this.y * 100}%`);
+  }
+
+  /** A drag moves the split, or the picture where it is magnified. */
   scrub(onClick) {
     let from = null;
     let moved = false;
-    const follow = (event) => this.split(this.placeOf(event).x * 100);
     this.frame.addEventListener("pointerdown", (event) => {
-      if (event.button === 0) [from, moved] = [event.clientX, false];
+      [from, moved] = [event.button === 0 && event.isPrimary ? event : null, false];
+      if (from) this.frame.setPointerCapture(event.pointerId);
     });
     this.frame.addEventListener("pointermove", (event) => {
-      if (from === null || (!moved && Math.abs(event.clientX - from) < 5)) return;
-      if (!moved) this.frame.setPointerCapture(event.pointerId);
+      if (from === null || !event.isPrimary) return;
+      if (!moved && Math.hypot(event.clientX - from.clientX, event.clientY - from.clientY) < 5) return;
       moved = true;
-      follow(event);
+      const [before, now] = [this.shareOf(from), this.shareOf(event)];
+      if (this.scale > 1) this.moveTo(this.x + now.x - before.x, this.y + now.y - before.y);
+      else this.split(now.x * 100);
+      from = event;
     });
     for (const end of ["pointerup", "pointercancel"]) this.frame.addEventListener(end, () => { from = null; });
     this.frame.addEventListener("click", (event) => {
