@@ -19,6 +19,7 @@ from PIL import Image
 from report_entries import details_of, entry_files, unpacked
 
 from dynaseg_cli.regions.hierarchy import Hierarchy
+from dynaseg_cli.report.entry import ENTRY_FILES
 from dynaseg_cli.report.page import Row, page_row, report_page
 
 api = pytest.importorskip("playwright.sync_api")
@@ -394,6 +395,30 @@ def test_a_report_that_is_opened_anew_shows_the_regions(page: Any) -> None:
     other = page.context.new_page()
     other.goto(page.url)
     expect(other.locator("#layer").get_by_label("Regions")).to_be_checked()
+
+
+def test_cards_out_of_sight_change_their_layer_when_they_come_near(opened: Opened, tmp_path: Path) -> None:
+    rows = [Row(f"{index}.jpg", f"report/{index}", 96, 64, 5, 9, "converged", 1.0, 30) for index in range(120)]
+    files = entry_files("k", *painted(0, 30, 20))[0]
+    for row in rows:
+        write_entry(tmp_path / row.files, {suffix: files[suffix] for suffix in ENTRY_FILES[:-1]})
+    page = opened(write_page(tmp_path, rows), viewport={"width": 700, "height": 500})
+    first, last = (card(page, f"{index}.jpg").locator("img.layer") for index in (0, 119))
+    expect(first).to_have_attribute("src", "report/0-regions.webp")
+    page.evaluate(
+        """async () => {
+          while (!document.querySelector('.card[data-key="119"]')) {
+            scrollTo(0, document.body.scrollHeight);
+            await new Promise(requestAnimationFrame);
+          }
+        }"""
+    )
+    last.scroll_into_view_if_needed()
+    page.keyboard.press("2")
+    expect(last).to_have_attribute("src", "report/119-labels.webp")
+    expect(first).to_have_attribute("src", "report/0-regions.webp")
+    page.evaluate("scrollTo(0, 0)")
+    expect(first).to_have_attribute("src", "report/0-labels.webp")
 
 
 def test_one_slider_moves_all_and_each_card_has_its_own(page: Any) -> None:

@@ -13,6 +13,7 @@ function cardOf(row) {
 
 function makeCard(row) {
   const item = byId("card-template").content.cloneNode(true).querySelector(".card");
+  item.dataset.key = row.key;
   const view = new View(() => open(row));
   item.prepend(view.root);
   view.show(row, cardLayer(), true);
@@ -31,8 +32,23 @@ function makeCard(row) {
   item.querySelector(".seconds").textContent = seconds(row.seconds);
   item.querySelector(".stop").textContent = row.stop_reason;
   item.querySelector(".stop").title = `Stopped: ${row.stop_reason}`;
+  nearness.observe(item);
   return { item, view, link };
 }
+
+const near = new Set(); // items of cards that are in sight, or soon will be
+const nearness = new IntersectionObserver(
+  (changes) => {
+    for (const { target, isIntersecting } of changes) {
+      if (!isIntersecting) near.delete(target);
+      if (!isIntersecting || near.has(target)) continue;
+      near.add(target);
+      const { view } = cards.get(rowOf.get(target.dataset.key));
+      if (view.layerName !== cardLayer()) view.against(cardLayer());
+    }
+  },
+  { rootMargin: "800px" },
+);
 
 function renderTo(count) {
   const some = shown.slice(rendered, count).map((row) => cardOf(row).item);
@@ -102,8 +118,9 @@ function clearFilters() {
   byId("search").focus();
 }
 
+/** Cards far from sight change their layer when they come near: to change thousands at once would take seconds. */
 function showCardLayer() {
-  for (const { view } of cards.values()) view.against(cardLayer());
+  for (const { item, view } of cards.values()) if (near.has(item)) view.against(cardLayer());
 }
 
 /** Whether there is something to choose: a filter by what all images share would only take room. */

@@ -40,6 +40,7 @@ class View {
   }
 
   against(layer) {
+    this.layerName = layer;
     const cutting = layer === "granularity";
     this.layer.hidden = cutting;
     this.canvas.hidden = !cutting;
