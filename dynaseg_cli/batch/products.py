@@ -191,7 +191,8 @@ class Products:
             self._write_overlay(image, regions, colors[[entry["label"] for entry in stats["regions"]]])
         if self._batch.report or self._report.exists:
             any_cut = tidied.hierarchy if self._has("hierarchy") else None
-            self._report.write(report_entry(self._report.key, image, labels, colors, regions, any_cut, stats))
+            urls = self._report.product_urls(), self._report.photo_url(stats["source"])
+            self._report.write(report_entry(self._report.key, image, labels, colors, regions, any_cut, stats, *urls))
 
     @property
     def _needs_hierarchy(self) -> bool:

@@ -8,14 +8,17 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
-from ..files.output_folder import REPORT_FOLDER, Job, OutputFolder
+from ..files.output_folder import EXTENSIONS, REPORT_FOLDER, Job, OutputFolder
 from ..report.entry import ENTRY_FILES
 from ..report.page import page_row, report_page
 from .stats_shape import is_whole
 
 if TYPE_CHECKING:
     from .planning import Plan
+
+SHOWN_BY_BROWSERS = frozenset((".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif"))
 
 
 class ReportEntry:
@@ -26,6 +29,7 @@ class ReportEntry:
         """Identifies the image on the page."""
         self.files = f"{REPORT_FOLDER}/{self.key[:2]}/{self.key}"
         """Path of the files below the output folder, without their suffixes."""
+        self._job = job
         self._folder = folder
 
     @property
@@ -42,6 +46,32 @@ class ReportEntry:
         self._path(ENTRY_FILES[-1]).unlink(missing_ok=True)
         for suffix, content in files:
             self._folder.write(self._path(suffix), content)
+
+    def product_urls(self) -> dict[str, str]:
+        """URL, relative to the page, of the file of each product that there is.
+
+        Statistics are written after the entry, and no entry is shown without them.
+        """
+        found = {product: self._folder.find(self._job, product) for product in EXTENSIONS}
+        found["stats"] = self._folder.result(self._job, "stats")
+        return {product: self._url(str(path)) for product, path in found.items() if path is not None}
+
+    def photo_url(self, source: dict[str, Any]) -> str | None:
+        """URL, relative to the page, of the image file; None if a browser would not show it as it was segmented.
+
+        Parameters
+        ----------
+        source : what the statistics say of the file.
+        """
+        if Path(self._job.path).suffix.lower() not in SHOWN_BY_BROWSERS or "range" in source or "frames" in source:
+            return None
+        try:
+            return self._url(self._job.path)
+        except ValueError:  # on another drive
+            return None
+
+    def _url(self, path: str) -> str:
+        return quote(os.fsencode(os.path.relpath(path, self._folder.path)).replace(os.fsencode(os.sep), b"/"))
 
     def _path(self, suffix: str) -> Path:
         return self._folder.path / (self.files + suffix)

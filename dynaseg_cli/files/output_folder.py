@@ -151,12 +151,18 @@ class OutputFolder:
         """The file that ``result(job, "overlay")`` was in earlier versions."""
         return self.path / "overlay" / (job.name + OLD_OVERLAY)
 
+    def find(self, job: Job, product: Product) -> Path | None:
+        """The file of a product, under the name that it has now or another one; None if there is none."""
+        others = {"regions": self.many_regions, "overlay": self.old_overlay}
+        usual = self.result(job, product)
+        if usual.is_file() and not (product == "raw" and self.raw_is_foreign):
+            return usual
+        other = others[product](job) if product in others else usual
+        return other if other != usual and other.is_file() else None
+
     def has(self, job: Job, product: Product) -> bool:
         """Whether the file of a product exists, under the name that it has now or another one."""
-        others = {"regions": self.many_regions, "overlay": self.old_overlay}
-        if product in others and others[product](job).is_file():
-            return True
-        return self.result(job, product).is_file() and not (product == "raw" and self.raw_is_foreign)
+        return self.find(job, product) is not None
 
     @property
     def raw_is_foreign(self) -> bool:

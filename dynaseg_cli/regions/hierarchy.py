@@ -88,11 +88,11 @@ class Hierarchy:
         """Granularities from 0 to 1, and the number of regions at each."""
         return [(step / LEVELS, self.count(step / LEVELS)) for step in range(LEVELS + 1)]
 
-    def joins_of(self, visible: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.uint16]]:
+    def joins_of(self, visible: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The hierarchy of V `visible` fragments alone, as pairs that join one after another.
 
-        (V-1, 2) places in `visible`, weakest boundary first, and (V-1,) the strengths: any two visible fragments are in
-        one region of a cut if and only if joins no stronger than it connect them.
+        (V-1, 2) places in `visible`, weakest boundary first, and (V-1,) how many regions of the image each leaves:
+        two visible fragments are in one region of `cut_to` R if and only if joins that leave R or more connect them.
         """
         joins, root = self._joins, np.full(len(visible), self.size)
         # In the spanning tree with a root beside all visible fragments, each branch has one of these. The joins that
@@ -106,7 +106,7 @@ class Hierarchy:
         place[group[visible]] = np.arange(len(visible))
         between = np.delete(joins, inside)
         pairs = np.stack([place[group[self.first[between]]], place[group[self.second[between]]]], axis=1)
-        return pairs, self.strength[between]
+        return pairs, self.size - 1 - np.delete(np.arange(len(joins)), inside)
 
     @cached_property
     def _joins(self) -> NDArray[np.intp]:

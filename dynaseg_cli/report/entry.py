@@ -13,6 +13,7 @@ from ..files.names import shown
 from ..pictures.overlay import overlay
 from ..regions.hierarchy import Hierarchy
 from .granularity import granularity_entry
+from .packing import packed, runs_of
 from .thumbnail import lossless, lossy, shrunk_map, shrunk_photo
 
 ENTRY_FILES: tuple[str, ...] = ("-photo.webp", "-labels.webp", "-regions.webp", "-overlay.webp", ".js")
@@ -31,6 +32,8 @@ def report_entry(
     regions: NDArray[np.int32],
     hierarchy: Hierarchy | None,
     stats: dict[str, Any],
+    files: dict[str, str],
+    photo_url: str | None,
 ) -> Iterator[tuple[str, bytes]]:
     """The end of the name and the content of each file, in the order of `ENTRY_FILES`.
 
@@ -43,16 +46,19 @@ def report_entry(
     regions : (H, W) 0..R-1.
     hierarchy : from which the regions were cut; None if the page is not to offer other cuts.
     stats : the statistics of the image (``stats.schema.json``), with regions.
+    files : URL, relative to the page, of each product's file.
+    photo_url : URL of the image file, if a browser shows it as it was segmented.
     """
     photo_file, labels_file, regions_file, overlay_file, details_file = ENTRY_FILES
     small, small_regions = shrunk_photo(photo), shrunk_map(regions)
     means = np.rint([region["mean_rgb"] for region in stats["regions"]]).astype(np.uint8)
     labelled = colors[[region["label"] for region in stats["regions"]]]
     yield photo_file, lossy(small)
-    yield labels_file, lossless(colors[shrunk_map(labels)])
+    small_labels = shrunk_map(labels)
+    yield labels_file, lossless(colors[small_labels])
     yield regions_file, lossless(means[small_regions])
     yield overlay_file, lossy(overlay(small, small_regions, labelled))
-    details = _details(stats)
+    details = {**_details(stats), "map": _map_entry(small_labels), "files": files, "photo": photo_url}
     if hierarchy is not None:
         details["granularity"] = granularity_entry(hierarchy, photo, stats["cut"])
     yield details_file, f"{CALLED}({_json(key)}, {_json(details)});\n".encode("ascii")
@@ -66,8 +72,7 @@ def _details(stats: dict[str, Any]) -> dict[str, Any]:
     return {
         "source": {**{name: source[name] for name in ("width", "height", "sha256")}, "path": shown(source["path"])},
         "device": shown(stats["device"]),
-        "num_labels": stats["num_labels"],
-        "num_regions": len(stats["regions"]),
+        "raw_labels": stats["raw_labels"],
         "fit": {
             **{name: fit[name] for name in ("width", "height", "levels", "iterations", "stop_reason", "threshold")},
             **{name: fit[name] for name in ("labels_per_iteration", "precision", "seconds")},
@@ -83,6 +88,13 @@ def _details(stats: dict[str, Any]) -> dict[str, Any]:
             for cluster in stats["clusters"]
         ],
     }
+
+
+def _map_entry(labels: NDArray[np.integer]) -> dict[str, Any]:
+    """The labels of a thumbnail: "runs" (uint16) and "labels" (uint16) of pixels in a row, `packed`."""
+    runs, values = runs_of(labels)
+    height, width = labels.shape
+    return {"width": width, "height": height, "runs": packed(runs, "<u2"), "labels": packed(values, "<u2")}
 
 
 def _significant(values: list[float]) -> list[float]:

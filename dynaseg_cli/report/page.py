@@ -12,6 +12,22 @@ from typing import Any
 
 from ..files.names import shown, shown_all
 
+SCRIPTS = (
+    "common",
+    "run",
+    "view",
+    "layers",
+    "grid",
+    "packing",
+    "labelmap",
+    "hierarchy",
+    "clusters",
+    "charts",
+    "detail",
+    "zoom",
+    "start",
+)
+"""The files in ``scripts``. They are one module of the page; what runs at once may need the files before it."""
 ROWS_AT_ONCE = 500
 """Rows that are encoded at a time."""
 _PLACE = re.compile(r"\{\{(\w+)\}\}")
@@ -66,7 +82,7 @@ def report_page(rows: Iterable[Row], failures: Sequence[dict[str, Any]], run: di
     others = {name: value for name, value in run.items() if name != "failures"}
     parts: dict[str, Iterable[bytes]] = {
         "style": [_asset("report.css")],
-        "script": [_asset("report.js")],
+        "script": [_asset(f"scripts/{name}.js") for name in SCRIPTS],
         "run": [_json(shown_all(others))],
         "failures": [_json([{name: shown(failure[name]) for name in ("path", "reason")} for failure in failures])],
         "fields": [_json([field.name for field in fields(Row)])],

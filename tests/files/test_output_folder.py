@@ -332,6 +332,7 @@ def test_files_of_an_image_mirror_its_name(folder: OutputFolder, out: Path) -> N
         assert not folder.has(job, product)
         put(out, name)
         assert folder.has(job, product)
+        assert folder.find(job, product) == out / name
         (out / name).unlink()
     assert folder.result(job, "raw") == out / "raw/sub/cat.png"
     assert folder.kept_raw(job) == out / ".raw/sub/cat.png"

@@ -52,7 +52,7 @@ def stats_of(
             "seconds": 1.5,
             **fit,
         },
-        "raw_labels": len(np.unique(labels)),
+        "raw_labels": len(np.unique(labels)) + 3,
         **stats_of_labels(
             Tidied(labels, hierarchy.cut(), np.arange(256, dtype=np.int32), hierarchy), photo, CutConfig(), "palette"
         ),
@@ -65,14 +65,15 @@ def entry_files(
     labels: NDArray[np.integer],
     *,
     hierarchical: bool = True,
+    files: dict[str, str] | None = None,
+    photo_url: str | None = None,
     **fit: Any,
 ) -> tuple[dict[str, bytes], dict[str, Any], Hierarchy]:
     """The files of an entry by their suffix, the statistics and the hierarchy that they were made of."""
     hierarchy = build_hierarchy(labels, photo)
     stats = stats_of(photo, labels, hierarchy, **fit)
-    entry = report_entry(
-        key, photo, labels, label_palette(), hierarchy.cut(), hierarchy if hierarchical else None, stats
-    )
+    cut_from = hierarchy if hierarchical else None
+    entry = report_entry(key, photo, labels, label_palette(), hierarchy.cut(), cut_from, stats, files or {}, photo_url)
     return dict(entry), stats, hierarchy
 
 
@@ -89,10 +90,10 @@ def unpacked(text: str, dtype: str) -> NDArray[Any]:
     return np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype=dtype)
 
 
-def cut_as_the_page_does(entry: dict[str, Any], step: int) -> NDArray[np.int64]:
-    """(h, w) map of regions, each named by one of its fragments: what ``report.js`` does, in Python."""
+def cut_as_the_page_does(entry: dict[str, Any], regions: int) -> NDArray[np.int64]:
+    """(h, w) map of regions, each named by one of its fragments: what the page does, in Python."""
     fragments = np.repeat(unpacked(entry["fragments"], "<u4"), unpacked(entry["runs"], "<u2"))
-    joins, steps = unpacked(entry["joins"], "<u4").reshape(-1, 2), unpacked(entry["steps"], "u1")
+    joins, left = unpacked(entry["joins"], "<u4").reshape(-1, 2), unpacked(entry["left"], "<u4")
     parent = list(range(len(unpacked(entry["areas"], "<u4"))))
 
     def root(at: int) -> int:
@@ -100,8 +101,8 @@ def cut_as_the_page_does(entry: dict[str, Any], step: int) -> NDArray[np.int64]:
             at = parent[at]
         return at
 
-    for (one, other), joined in zip(joins.tolist(), steps.tolist(), strict=True):
-        if joined < step:
+    for (one, other), after in zip(joins.tolist(), left.tolist(), strict=True):
+        if after < regions:
             break
         parent[root(one)] = root(other)
     groups = np.array([root(at) for at in range(len(parent))])

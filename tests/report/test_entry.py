@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from report_entries import details_of, entry_files, stats_of
+from report_entries import details_of, entry_files, stats_of, unpacked
 from samples import noise
 
 from dynaseg_cli.pictures.palette import label_palette
 from dynaseg_cli.regions.hierarchy import build_hierarchy
 from dynaseg_cli.report.entry import ENTRY_FILES, report_entry
+from dynaseg_cli.report.thumbnail import shrunk_map
 
 
 def pixels(content: bytes) -> NDArray[np.uint8]:
@@ -66,7 +67,7 @@ def test_labels_of_16_bits_and_with_gaps_are_painted() -> None:
     hierarchy = build_hierarchy(wide, photo)
     colors = np.random.default_rng(0).integers(0, 256, (701, 3), dtype=np.uint8)
     stats = stats_of(photo, wide, hierarchy)
-    files = dict(report_entry("k", photo, wide, colors, hierarchy.cut(), None, stats))
+    files = dict(report_entry("k", photo, wide, colors, hierarchy.cut(), None, stats, {}, None))
     np.testing.assert_array_equal(pixels(files["-labels.webp"]), colors[wide])
 
 
@@ -83,11 +84,31 @@ def test_details_hold_what_the_page_shows_of_the_fit_and_the_clusters() -> None:
         np.testing.assert_allclose(said[name], fit[name], rtol=1e-4)
         assert all(len(f"{value:g}") <= 7 for value in said[name])
     assert said["silhouette"] == {"k": 3, "score": 0.5}
+    assert details["raw_labels"] == stats["raw_labels"]
     assert [cluster["label"] for cluster in details["clusters"]] == [0, 1]
     assert details["clusters"][1]["mean_rgb"] == [30, 60, 40]
     assert details["clusters"][1]["color"] == label_palette()[1].tolist()
     assert sum(cluster["pixels"] for cluster in details["clusters"]) == labels.size
     assert sum(cluster["fraction"] for cluster in details["clusters"]) == pytest.approx(1, abs=1e-3)
+
+
+def test_details_hold_the_labels_of_the_thumbnail() -> None:
+    photo, labels = halves(1300, 700)
+    wide = np.where(labels == 1, 700, 3).astype(np.uint16)
+    hierarchy = build_hierarchy(wide, photo)
+    colors = np.zeros((701, 3), dtype=np.uint8)
+    stats = stats_of(photo, wide, hierarchy)
+    script = dict(report_entry("k", photo, wide, colors, hierarchy.cut(), None, stats, {}, None))[".js"]
+    entry = details_of(script)[1]["map"]
+    seen = np.repeat(unpacked(entry["labels"], "<u2"), unpacked(entry["runs"], "<u2"))
+    np.testing.assert_array_equal(seen.reshape(entry["height"], entry["width"]), shrunk_map(wide))
+
+
+def test_details_say_where_the_files_and_the_photo_are() -> None:
+    photo, labels = halves()
+    found = entry_files("k", photo, labels, files={"labels": "labels/a.png"}, photo_url="../a.jpg")[0]
+    details = details_of(found[".js"])[1]
+    assert (details["files"], details["photo"]) == ({"labels": "labels/a.png"}, "../a.jpg")
 
 
 def test_an_image_that_was_not_fitted_has_details() -> None:
@@ -119,5 +140,5 @@ def test_a_script_is_ascii_whatever_the_path_holds() -> None:
     hierarchy = build_hierarchy(labels, photo)
     stats = stats_of(photo, labels, hierarchy)
     stats["source"]["path"] = os.fsdecode(b"caf\xe9/\xe2\x80\xa8</script>.jpg")
-    script = dict(report_entry("k", photo, labels, label_palette(), hierarchy.cut(), None, stats))[".js"]
+    script = dict(report_entry("k", photo, labels, label_palette(), hierarchy.cut(), None, stats, {}, None))[".js"]
     assert details_of(script)[1]["source"]["path"] == "caf\\xe9/\\u2028</script>.jpg"

@@ -10,9 +10,9 @@ from report_entries import cut_as_the_page_does, unpacked
 from samples import noise
 
 from dynaseg_cli.regions import segments
-from dynaseg_cli.regions.hierarchy import STRONGEST, Hierarchy, build_hierarchy
+from dynaseg_cli.regions.hierarchy import build_hierarchy
 from dynaseg_cli.report import thumbnail
-from dynaseg_cli.report.granularity import STEPS, granularity_entry, step_of
+from dynaseg_cli.report.granularity import STEPS, granularity_entry
 from dynaseg_cli.report.thumbnail import shrunk_map
 
 LABEL_MAPS = arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=24), elements=st.integers(0, 3))
@@ -31,15 +31,17 @@ def same_partition(one: NDArray[np.integer], other: NDArray[np.integer]) -> bool
 def test_cuts_of_a_thumbnail_are_those_of_the_image() -> None:
     """Thumbnails of 5 pixels, in which most fragments of larger images are not to be seen."""
 
-    @given(LABEL_MAPS, st.integers(0, STEPS))
-    def law(labels: NDArray[np.uint8], step: int) -> None:
+    @given(LABEL_MAPS, st.data())
+    def law(labels: NDArray[np.uint8], data: st.DataObject) -> None:
         photo = photo_of(labels)
         hierarchy = build_hierarchy(labels, photo)
         entry = granularity_entry(hierarchy, photo, AUTO)
         assert max(entry["width"], entry["height"]) <= 5
-        expected = hierarchy.cut(step / STEPS)
-        assert same_partition(cut_as_the_page_does(entry, step), shrunk_map(expected))
-        assert entry["regions"][step] == expected.max() + 1
+        assert entry["most"] == hierarchy.size
+        regions = data.draw(st.integers(1, hierarchy.size))
+        expected = hierarchy.cut_to(regions)
+        assert expected.max() + 1 == regions
+        assert same_partition(cut_as_the_page_does(entry, regions), shrunk_map(expected))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(thumbnail, "LONGEST_SIDE", 5)
@@ -49,12 +51,20 @@ def test_cuts_of_a_thumbnail_are_those_of_the_image() -> None:
 def test_joins_are_a_tree_from_fine_to_coarse() -> None:
     labels = noise(3, 90, 70)[..., 0] % 4
     entry = granularity_entry(build_hierarchy(labels, photo_of(labels)), photo_of(labels), AUTO)
-    joins, steps = unpacked(entry["joins"], "<u4").reshape(-1, 2), unpacked(entry["steps"], "u1")
+    joins, left = unpacked(entry["joins"], "<u4").reshape(-1, 2), unpacked(entry["left"], "<u4")
     visible = len(unpacked(entry["areas"], "<u4"))
-    assert len(joins) == len(steps) == visible - 1
-    assert (np.diff(steps.astype(int)) <= 0).all()
-    assert len(np.unique(cut_as_the_page_does(entry, STEPS))) == visible
-    assert len(np.unique(cut_as_the_page_does(entry, 0))) == 1
+    assert len(joins) == len(left) == visible - 1
+    assert (np.diff(left.astype(int)) < 0).all()
+    assert len(np.unique(cut_as_the_page_does(entry, entry["most"]))) == visible
+    assert len(np.unique(cut_as_the_page_does(entry, 1))) == 1
+
+
+def test_granularities_are_known_by_their_numbers_of_regions() -> None:
+    labels = noise(3, 90, 70)[..., 0] % 4
+    hierarchy = build_hierarchy(labels, photo_of(labels))
+    counts = granularity_entry(hierarchy, photo_of(labels), AUTO)["regions"]
+    assert counts == [hierarchy.count(step / STEPS) for step in range(STEPS + 1)]
+    assert counts[0] == 1 < counts[-1] == hierarchy.size
 
 
 def test_fragments_have_their_area_and_mean_colour(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,30 +85,26 @@ def test_any_shape_has_an_entry(shape: tuple[int, int]) -> None:
     labels = np.zeros(shape, dtype=np.uint8)
     labels[-1, -1] = 1
     entry = granularity_entry(build_hierarchy(labels, photo_of(labels)), photo_of(labels), AUTO)
-    assert cut_as_the_page_does(entry, STEPS).size == min(max(shape), 640)
-
-
-@given(st.integers(1, STRONGEST))
-def test_the_step_of_a_boundary_is_the_finest_without_it(strength: int) -> None:
-    two = Hierarchy(np.array([[0, 1]], np.int32), np.array([0]), np.array([1]), np.array([strength], np.uint16))
-    step = int(step_of(np.array([strength]))[0])
-    assert two.count(step / STEPS) == 1
-    assert step == STEPS or two.count((step + 1) / STEPS) == 2
+    assert cut_as_the_page_does(entry, 2).size == min(max(shape), 640)
 
 
 @pytest.mark.parametrize(
-    ("cut", "step"),
+    ("cut", "granularity"),
     [
-        (AUTO, 50),
-        ({"regions": "auto", "granularity": 0.314}, 31),
-        ({"regions": 1, "granularity": None}, 0),
-        ({"regions": 1_000_000, "granularity": None}, None),
+        (AUTO, 0.5),
+        ({"regions": "auto", "granularity": 0.314}, 0.314),
+        ({"regions": "raw", "granularity": None}, 1),
     ],
 )
-def test_the_slider_starts_where_the_regions_were_cut(cut: dict[str, object], step: int | None) -> None:
+def test_the_slider_starts_at_the_granularity_of_the_cut(cut: dict[str, object], granularity: float) -> None:
     labels = noise(1, 30, 20)[..., 0] // 86
-    entry = granularity_entry(build_hierarchy(labels, photo_of(labels)), photo_of(labels), cut)
-    if step is None:
-        assert entry["regions"][entry["start"]] == max(entry["regions"])
-    else:
-        assert entry["start"] == step
+    hierarchy = build_hierarchy(labels, photo_of(labels))
+    assert granularity_entry(hierarchy, photo_of(labels), cut)["start"] == hierarchy.count(granularity)
+
+
+@pytest.mark.parametrize(("regions", "start"), [(1, 1), (7, 7), (1_000_000, None)])
+def test_the_slider_starts_at_the_number_of_regions_asked_for(regions: int, start: int | None) -> None:
+    labels = noise(1, 30, 20)[..., 0] // 86
+    hierarchy = build_hierarchy(labels, photo_of(labels))
+    entry = granularity_entry(hierarchy, photo_of(labels), {"regions": regions, "granularity": None})
+    assert entry["start"] == (start or hierarchy.size)

@@ -16,7 +16,7 @@ from samples import noise
 from dynaseg_cli.files.names import shown
 from dynaseg_cli.regions.hierarchy import build_hierarchy
 from dynaseg_cli.report import page as page_module
-from dynaseg_cli.report.page import Row, page_row, report_page
+from dynaseg_cli.report.page import SCRIPTS, Row, page_row, report_page
 
 RUN = {
     "output": "/data/photos-dynaseg",
@@ -132,7 +132,8 @@ def test_the_page_needs_no_other_file_and_no_network() -> None:
 
 
 def test_the_assets_cannot_end_the_elements_that_they_stand_in() -> None:
-    for name, end in (("report.css", "</style"), ("report.js", "</script")):
+    assets = [("report.css", "</style"), *((f"scripts/{name}.js", "</script") for name in SCRIPTS)]
+    for name, end in assets:
         text = resources.files("dynaseg_cli.report").joinpath(name).read_text()
         assert end not in text.lower()
         assert "<!--" not in text
@@ -143,3 +144,11 @@ def test_the_page_opens_on_the_regions(group: str) -> None:
     page = resources.files("dynaseg_cli.report").joinpath("page.html").read_text()
     layers = re.findall(rf'<input type="radio" name="{group}" value="(\w+)"( checked)?>', page)
     assert layers[:3] == [("regions", " checked"), ("labels", ""), ("overlay", "")]
+
+
+def test_the_page_has_every_script() -> None:
+    folder = resources.files("dynaseg_cli.report").joinpath("scripts")
+    assert sorted(f"{name}.js" for name in SCRIPTS) == sorted(file.name for file in folder.iterdir())
+    page = b"".join(report_page([], [], RUN)).decode()
+    for name in SCRIPTS:
+        assert folder.joinpath(f"{name}.js").read_text() in page

@@ -1,0 +1,10 @@
+showHead();
+showFailures();
+showAbout();
+showTools();
+prepareLayers();
+prepareDialog();
+prepareZoom();
+refresh();
+sentinel.observe(byId("more"));
+followHash();
