@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 from ..config import QUALITY, REPORT, RUN, WHAT, BenchmarkConfig, EvaluateConfig, Protocol
 from ..errors import UsageError
 from ..fields import option, quoted
-from .console import ExitCode, for_the_command_line, print_json, say, stderr
-from .evaluate import metrics_table
+from .console import ExitCode, for_the_command_line, print_json, say
 from .named_files import refuse_reports, write_each
 from .options import CommandLine, Shared, command, command_options
 
@@ -145,6 +144,7 @@ def _run(work: Benchmark, files: Work, *, stream: bool, as_json: bool, quiet: bo
     from ..files.encoding import json_text
     from ..files.writing import write_atomically
     from .progress import CountProgress
+    from .tables import show_metrics
 
     total = work.steps + (work.stream_steps if stream else 0) + (work.curve_steps if files.plot is not None else 0)
     with (
@@ -161,7 +161,7 @@ def _run(work: Benchmark, files: Work, *, stream: bool, as_json: bool, quiet: bo
         for note in work.notes:
             say(note, "yellow")
         for table in work.tables():
-            stderr.print(metrics_table("method", table))
+            show_metrics("method", table)
         versions = ", ".join(f"{package} {document['versions'][package]}" for package in ("torch", "python"))
         say(f"{len(work.jobs)} images; seconds in the median of a run, on {document['device']}, {versions}")
         say("decode to write: seconds by stage; host and device GB: the most memory meanwhile")

@@ -38,6 +38,11 @@ class _Stderr(Console):
         """
         return self.is_interactive and self.file.isatty()
 
+    @property
+    def room(self) -> int | None:
+        """Characters of a line: those of the terminal, or COLUMNS; None for a file, whose lines have any length."""
+        return self.width if self.is_terminal or self._width is not None else None
+
     def print(self, *objects: Any, **options: Any) -> None:
         with contextlib.suppress(OSError):
             super().print(*objects, **options)
