@@ -169,29 +169,31 @@ def _run(work: Benchmark, files: Work, *, stream: bool, as_json: bool, quiet: bo
             say("images/s and first image s: as segment runs, from disk to disk, in a process of its own")
     if as_json:
         print_json(document)
+    images = len({run.image for result in work.results for run in result.runs})
+    drawn = files.plot if images else None
     writers: list[tuple[Path | None, Callable[[Path], None]]] = [
         (files.save, lambda path: write_atomically(path, json_text(document, indent=2))),
         (
             files.markdown,
             lambda path: write_atomically(path, markdown_table(work.rows()).encode(errors="surrogateescape")),
         ),
-        (files.plot, lambda path: _draw(path, work, document["device"])),
+        (drawn, lambda path: _draw(path, work, document["device"], images)),
     ]
-    whole = write_each(writers)
+    whole = write_each(writers, quiet=quiet)
+    if files.plot is not None and drawn is None:
+        say(f"--plot: no image was labelled, so {files.plot} is not drawn", "yellow")
+    if files.output is not None and images and not quiet:
+        say(f"label maps are in {files.output}, in labels and color of each method")
     if interrupted:
         say("interrupted: the figures are of what was done so far; the last image may lack some methods", "yellow")
         return ExitCode.INTERRUPTED
     return ExitCode.DONE if whole and not work.failures else ExitCode.SOME_FAILED
 
 
-def _draw(path: Path, work: Benchmark, device: str) -> None:
+def _draw(path: Path, work: Benchmark, device: str, images: int) -> None:
     from ..plots.benchmark import picture
     from ..plots.style import plain, save_picture
 
-    images = len({run.image for result in work.results for run in result.runs})
-    if not images:
-        say(f"--plot: no image was labelled, so {path} is not drawn", "yellow")
-        return
     against = "" if work.truth is None else f" against {plain(str(work.truth), 50)}"
     title = f"{images} image{'' if images == 1 else 's'}{against}, {plain(device, 50)}"
     save_picture(path, lambda: picture(work.results, title, work.points_of_hierarchies))

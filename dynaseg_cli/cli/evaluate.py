@@ -103,12 +103,16 @@ def _run(evaluation: Evaluation, files: Files, *, as_json: bool, quiet: bool) ->
             _show_scores(evaluation)
     if as_json:
         print_json(for_the_command_line(evaluation.document()))
+    drawn = files.plot if evaluation.images else None
     whole = write_each(
         [
             (files.per_image, lambda path: _write_csv(path, evaluation)),
-            (files.plot, lambda path: _draw(path, evaluation)),
-        ]
+            (drawn, lambda path: _draw(path, evaluation)),
+        ],
+        quiet=quiet,
     )
+    if files.plot is not None and drawn is None:
+        say(f"--plot: no image was scored, so {files.plot} is not drawn", "yellow")
     return ExitCode.DONE if whole and not evaluation.failures else ExitCode.SOME_FAILED
 
 
@@ -168,9 +172,6 @@ def _draw(path: Path, evaluation: Evaluation) -> None:
     from ..plots.scores import picture
     from ..plots.style import save_picture
 
-    if not evaluation.images:
-        say(f"--plot: no image was scored, so {path} is not drawn", "yellow")
-        return
     save_picture(path, lambda: picture(evaluation))
 
 

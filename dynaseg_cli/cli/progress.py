@@ -6,7 +6,9 @@ import time
 from types import TracebackType
 from typing import TypeVar
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, SpinnerColumn, Task
+from rich.table import Column
+from rich.text import Text
 
 from ..files.names import printable
 from .console import say, stderr
@@ -14,6 +16,9 @@ from .console import say, stderr
 LINE_EVERY_S = 10.0
 """Seconds between the plain lines of a log."""
 NAME_WIDTH = 40
+BAR_WIDTH, LEAST_BAR = 24, 5
+LEAST_NAME = 12
+"""Characters of a name that are worth showing."""
 
 Self = TypeVar("Self", bound="CountProgress")
 
@@ -29,12 +34,13 @@ class CountProgress:
         self._started = self._last_line = time.monotonic()
         self._live: Progress | None = None
         if stderr.is_live and not quiet:
+            count = 2 * len(str(total)) + 1
+            bar = max(LEAST_BAR, min(BAR_WIDTH, stderr.width - count - 20))
             self._live = Progress(
                 SpinnerColumn(),
-                BarColumn(bar_width=24),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[pace]}", style="cyan"),
-                TextColumn("{task.description}", markup=False),
+                BarColumn(bar_width=bar),
+                MofNCompleteColumn(table_column=Column(no_wrap=True, min_width=count)),
+                _Details(stderr.width - len("s ") - bar - len(" ") - count - len(" ")),
                 console=stderr,
                 transient=True,
             )
@@ -69,14 +75,41 @@ class CountProgress:
             self._live.update(self._task, completed=done, pace=pace)
         elif not self._quiet and time.monotonic() - self._last_line >= LINE_EVERY_S:
             self._last_line = time.monotonic()
-            say(f"{done}/{self._total} {self._unit}, {pace}, {now}")
+            elapsed = duration(time.monotonic() - self._started)
+            say(f"{done}/{self._total} {self._unit}, {elapsed} elapsed, {pace}, {now}")
 
     def _pace(self) -> str:
         if not self._worked:
             return ""
         each = (time.monotonic() - self._started) / self._worked
         rate = f"{1 / each:.1f} {self._unit}/s" if each < 1 else f"{each:.1f} s each"
-        return f"{rate}, {_duration(each * (self._total - self._done))} left"
+        return f"{rate}, {duration(each * (self._total - self._done))} left"
+
+
+class _Details(ProgressColumn):
+    """What there is room for beside bar and count: the time, the pace with what is left, and the current item."""
+
+    def __init__(self, room: int) -> None:
+        super().__init__()
+        self._room = room
+
+    def render(self, task: Task) -> Text:
+        return details(duration(task.elapsed or 0), task.fields["pace"], task.description, self._room)
+
+
+def details(elapsed: str, pace: str, description: str, room: int) -> Text:
+    """Time, pace and description in at most `room` characters; of what does not fit, the last go first."""
+    text = Text(no_wrap=True)
+    for part, style in ((elapsed, ""), (pace, "cyan")):
+        if part and len(text) + 2 * bool(text) + len(part) > room:
+            return text
+        text.append("  " if text and part else "").append(part, style)
+    left = room - len(text) - 2
+    if len(description) <= left:
+        text.append(f"  {description}")
+    elif left >= LEAST_NAME:
+        text.append(f"  {description[: left - 1]}…")
+    return text
 
 
 def _short(name: str) -> str:
@@ -84,7 +117,7 @@ def _short(name: str) -> str:
     return name if len(name) <= NAME_WIDTH else name[: NAME_WIDTH - 1] + "…"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:
