@@ -126,14 +126,14 @@ def _sizes(text: str) -> tuple[tuple[int, int], ...]:
     return tuple((int(width), int(height)) for width, _, height in sizes)
 
 
-def _interrupted(steps: Iterable[tuple[Job, Variant, str | None]], progress: CountProgress) -> bool:
+def _interrupted(work: Benchmark, steps: Iterable[tuple[Job, Variant, str | None]], progress: CountProgress) -> bool:
     """Go through the steps; whether Ctrl-C has put an end to it."""
     try:
         for job, variant, reason in steps:
             if reason is not None:
                 say(f"failed: {job.path}, {variant.name}: {reason}", "red")
             progress.describe(job.source.name, f", {variant.name}")
-            progress.advance(f"{job.source.name}, {variant.name}")
+            progress.advance(f"{job.source.name}, {variant.name}", left=work.seconds_left)
     except KeyboardInterrupt:
         return True
     return False
@@ -146,16 +146,16 @@ def _run(work: Benchmark, files: Work, *, stream: bool, as_json: bool, quiet: bo
     from .progress import CountProgress
     from .tables import show_metrics
 
-    total = work.steps + (work.stream_steps if stream else 0) + (work.curve_steps if files.plot is not None else 0)
+    total = work.expect(stream=stream, curves=files.plot is not None)
     with (
         CountProgress(total, "steps", quiet=quiet) as progress,
         closing(work.stream()) as streamed,
         closing(work.curves()) as curves,
     ):
-        interrupted = _interrupted(chain(work.run(), streamed if stream else ()), progress)
+        interrupted = _interrupted(work, chain(work.run(), streamed if stream else ()), progress)
         work.score()
         if files.plot is not None and not interrupted:
-            interrupted = _interrupted(curves, progress)
+            interrupted = _interrupted(work, curves, progress)
     document = for_the_command_line({**work.document(), "interrupted": interrupted})
     if not quiet:
         for note in work.notes:

@@ -31,6 +31,7 @@ class CountProgress:
         self._unit = unit
         self._quiet = quiet
         self._done = self._worked = 0
+        self._left: float | None = None
         self._started = self._last_line = time.monotonic()
         self._live: Progress | None = None
         if stderr.is_live and not quiet:
@@ -62,8 +63,15 @@ class CountProgress:
         if self._live is not None:
             self._live.update(self._task, description=f"{_short(name)}{doing}")
 
-    def advance(self, name: str, *, worked: bool = True) -> None:
-        """Count one more item as done; `worked` says whether it took time, which the pace depends on."""
+    def advance(self, name: str, *, worked: bool = True, left: float | None = None) -> None:
+        """Count one more item as done.
+
+        Parameters
+        ----------
+        worked : whether it took time, which the pace depends on.
+        left : seconds until all is done, where items differ too much for a pace.
+        """
+        self._left = left
         self.reach(self._done + 1, f"last {name}", self._worked + worked)
 
     def reach(self, done: int, now: str, worked: int | None = None) -> None:
@@ -79,6 +87,8 @@ class CountProgress:
             say(f"{done}/{self._total} {self._unit}, {elapsed} elapsed, {pace}, {now}")
 
     def _pace(self) -> str:
+        if self._left is not None:
+            return f"{duration(self._left)} left"
         if not self._worked:
             return ""
         each = (time.monotonic() - self._started) / self._worked

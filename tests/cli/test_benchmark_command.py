@@ -231,6 +231,22 @@ def test_curves_count_in_the_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     assert lines == [(str(done), str(total)) for done in range(1, total + 1)]
 
 
+def test_time_left_is_that_of_the_work_and_not_of_the_number_of_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "LINE_EVERY_S", 0.0)
+    monkeypatch.setattr(Benchmark, "seconds_left", 75.4)
+    result = benchmark("photos", "--methods", QUICK)
+    lines = [line for line in result.stderr.splitlines() if re.match(r"\d/4 steps", line)]
+    assert [", 1 min 15 s left, last " in line for line in lines] == [True] * 4
+
+
+def test_files_that_were_written_are_named(tmp_path: Path) -> None:
+    result = benchmark("photos", "--methods", "felzenszwalb", *REPORTS, "-o", "kept")
+    assert result.exit_code == 0
+    assert "wrote figures.json, table.md, figures.png\n" in result.stderr
+    assert "label maps are in kept, in labels and color of each method\n" in result.stderr
+    assert "wrote" not in benchmark("photos", "--methods", "felzenszwalb").stderr
+
+
 def test_interrupted_curves_are_of_the_images_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
     segment, calls = region_curve.segment_by_felzenszwalb, itertools.count(1)
 
