@@ -64,7 +64,7 @@ ROOMS: dict[str, set[str]] = {
         "workers",
         *SHARED,
     },
-    "plots": {"benchmark", "evaluation", "files", *SHARED},
+    "plots": {"benchmark", "evaluation", "files", "pictures", *SHARED},
     "cli": {"batch", "benchmark", "evaluation", "export", "files", "plots", "run", "workers", *SHARED},
 }
 """What each room may import from the others."""

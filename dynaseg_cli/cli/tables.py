@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich.segment import Segments
 from rich.table import Table
 from rich.text import Text
 
@@ -15,14 +16,18 @@ ROOMY, TIGHT = 2, 1
 """Spaces between columns, and where there is not enough room for these."""
 LEAST_NAME = 10
 """Characters that longer names are folded to before any metric is left out."""
+UNLIMITED = 100_000
+"""Characters of a line that is written to a file."""
 ARROWS: dict[Better, str] = {"higher": "↑", "lower": "↓"}
 ASCII_ARROWS: dict[Better, str] = {"higher": " ^", "lower": " v"}
 
 
 def show_metrics(of: str, rows: Sequence[tuple[str, Row]]) -> None:
     """Print a table on stderr, and a line about columns that the terminal is too narrow for."""
-    table, left_out = metrics_table(of, rows, stderr.room, arrows_for(stderr.encoding))
-    stderr.print(table)
+    room = stderr.room
+    table, left_out = metrics_table(of, rows, room, arrows_for(stderr.encoding))
+    # rich lays tables out for 80 characters where there is no terminal.
+    stderr.print(table if room is not None else Segments(stderr.render(table, stderr.options.update(width=UNLIMITED))))
     if left_out:
         say(f"left out: {', '.join(left_out)} (a wider terminal shows them, --json has all)", "dim")
 

@@ -235,6 +235,21 @@ def test_columns_that_a_narrow_terminal_has_no_room_for_are_named(monkeypatch: p
     assert left_out in result.stderr.splitlines()
 
 
+def test_log_has_every_column_and_number_whole(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console.stderr, "_width", None)
+    name = "a_long_name_of_an_image_" * 5
+    save_labels(here / f"pred/{name}.png", HALVES)
+    save_labels(here / f"gt/{name}.png", HALVES)
+    save_labels(here / "pred/b.png", HALVES)
+    save_labels(here / "gt/b.png", HALVES)
+    result = evaluate("pred", "gt", "--protocol", "bsds500")
+    found = rows(result)
+    assert found["images"] == ["All↑", "Fine↑", "Coarse↑", "Mean↑", "covering↑", "PRI↑", "VoI↓", "segments", "ignored"]
+    assert found[name] == [*["1.000"] * 6, "0.00", "2", "0.000"]
+    assert "…" not in result.stderr
+    assert "left out" not in result.stderr
+
+
 @pytest.fixture
 def hierarchies(here: Path) -> None:
     """Twelve images of 4 x 1 pixels, which fall into halves and then quarters; the ground truth of one is quarters."""
@@ -476,7 +491,7 @@ def test_picture_is_of_the_format_of_its_suffix(
 @pytest.mark.usefixtures("pairs")
 def test_picture_on_a_screen_is_a_slide() -> None:
     assert evaluate("pred", "gt", "-q", "--plot", "scores.png").exit_code == 0
-    assert read_pixels(Path("scores.png")).shape[:2] == (1125, 2000)
+    assert read_pixels(Path("scores.png")).shape[:2] == (1500, 2000)
 
 
 def test_picture_is_of_what_could_be_scored(pairs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
