@@ -20,10 +20,18 @@ class Counts:
         self.done = 0
         self._worked = 0
         """How many of these took time."""
+        self._left: float | None = None
         self._started = time.monotonic()
 
-    def advance(self, *, worked: bool = True) -> None:
-        """Count one more thing as done; `worked` says whether it took time, which the pace depends on."""
+    def advance(self, *, worked: bool = True, left: float | None = None) -> None:
+        """Count one more thing as done.
+
+        Parameters
+        ----------
+        worked : whether it took time, which the pace depends on.
+        left : seconds until all is done, where things differ too much for a pace.
+        """
+        self._left = left
         self.reach(self.done + 1, self._worked + worked)
 
     def reach(self, done: int, worked: int | None = None) -> None:
@@ -33,18 +41,22 @@ class Counts:
 
     def pace(self) -> str:
         """The speed and the time left, "2.0 images/s, 5 s left"; empty while nothing that took time is done."""
+        if self._left is not None:
+            return f"{duration(self._left)} left"
         if not self._worked:
             return ""
         each = (time.monotonic() - self._started) / self._worked
         rate = f"{1 / each:.1f} {self.unit}/s" if each < 1 else f"{each:.1f} s each"
-        return f"{rate}, {_duration(each * (self.total - self.done))} left"
+        return f"{rate}, {duration(each * (self.total - self.done))} left"
 
     def line(self, now: str) -> str:
-        """A line of a log: "3/8 images, 2.0 images/s, 2 s left, last c.png". `now` describes the current thing."""
-        return ", ".join(part for part in (f"{self.done}/{self.total} {self.unit}", self.pace(), now) if part)
+        """A line of a log: "3/8 images, 2 s elapsed, 2.0 images/s, 2 s left, last c.png"; `now` is the last part."""
+        elapsed = f"{duration(time.monotonic() - self._started)} elapsed"
+        return ", ".join(part for part in (f"{self.done}/{self.total} {self.unit}", elapsed, self.pace(), now) if part)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds in words: "40 s", "2 min 05 s", "1 h 11 min"."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:

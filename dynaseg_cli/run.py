@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .batch.completed import completed_at_the_start, device_is_there
 from .batch.exports import export_folder
 from .batch.finished import complete_entries, read_run
 from .batch.outcomes import Outcome
@@ -120,15 +121,11 @@ def run(
     try:
         if plan.segment.fit == "folder":
             yield from _prepare_model(summary, workers, stop)
-        pool = new_pool(summary.plan, workers, stop)
-        try:
-            with closing(pool.run()) as events:
-                for event in events:
-                    if isinstance(event, Outcome):
-                        summary.add(event)
-                    yield event
-        finally:
-            summary.device = pool.device
+        with closing(_segment(summary, workers, stop)) as events:
+            for event in events:
+                if isinstance(event, Outcome):
+                    summary.add(event)
+                yield event
     except InterruptedWorkError:  # stopped during the folder fit
         pass
     except (GeneratorExit, KeyboardInterrupt, WorkerError):
@@ -268,6 +265,27 @@ def _export(plan: Plan, stop: threading.Event) -> Iterator[Exported | ExportFail
         yield FileFailed(plan.folder.export, error)
     else:
         yield FileWritten(plan.folder.export)
+
+
+def _segment(
+    summary: RunSummary, workers: WorkersConfig, stop: threading.Event
+) -> Generator[Outcome | ImageProgress, None, None]:
+    """Pass over the first images that are complete, and let workers do what is left, if anything is."""
+    plan = summary.plan
+    done = 0
+    if device_is_there(workers.device):  # otherwise a worker says what is
+        for job in completed_at_the_start(plan, stop):
+            done += 1
+            yield Outcome(job.path, "skipped")
+    plan = dataclasses.replace(plan, jobs=plan.jobs[done:])
+    if done and not plan.jobs and not plan.unlistable:
+        return
+    pool = new_pool(plan, workers, stop)
+    try:
+        with closing(pool.run()) as events:
+            yield from events
+    finally:
+        summary.device = pool.device
 
 
 def _write_run(output: Path, document: dict[str, Any]) -> None:

@@ -69,7 +69,7 @@ ROOMS: dict[str, set[str]] = {
         "workers",
         *SHARED,
     },
-    "plots": {"benchmark", "evaluation", "files", *SHARED},
+    "plots": {"benchmark", "evaluation", "files", "pictures", *SHARED},
     "cli": {"batch", "benchmark", "counting", "evaluation", "export", "files", "plots", "run", "workers", *SHARED},
 }
 """What each room may import from the others."""

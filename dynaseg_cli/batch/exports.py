@@ -12,7 +12,6 @@ from ..export.exporting import Exported, ExportFailure, write_exports
 from ..export.folder import ExportFolder
 from ..export.source import ExportImage, Segments, labels_as_segments
 from ..files.output_folder import EXPORT_FOLDER, Job, OutputFolder
-from ..images.label_maps import read_label_map
 from .planning import Plan
 from .resume import read_stats
 from .stats_shape import is_whole
@@ -52,6 +51,8 @@ def _segments(job: Job, folder: OutputFolder, *, regions: bool) -> Segments:
     DecodeError
         If they cannot be read, or do not belong to the statistics.
     """
+    from ..images.label_maps import read_label_map  # noqa: PLC0415 - loads scipy
+
     stats = read_stats(job, folder)
     if stats is None or not is_whole(stats):
         raise DecodeError(f"{folder.result(job, 'stats')} is gone")

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from ..files.output_folder import EXTENSIONS, REPORT_FOLDER, Job, OutputFolder
-from ..report.entry import ENTRY_FILES
-from ..report.page import page_row, report_page
 from .stats_shape import is_whole
 
 if TYPE_CHECKING:
@@ -35,15 +33,15 @@ class ReportEntry:
     @property
     def exists(self) -> bool:
         """Whether all files exist."""
-        return all(self._path(suffix).is_file() for suffix in ENTRY_FILES)
+        return all(self._path(suffix).is_file() for suffix in _suffixes())
 
     def refuse_unwritable(self) -> None:
         """Find out before the work whether the files can be written; raises like `OutputFolder.refuse_unwritable`."""
-        self._folder.refuse_unwritable(self._path(ENTRY_FILES[-1]))
+        self._folder.refuse_unwritable(self._path(_suffixes()[-1]))
 
     def write(self, files: Iterable[tuple[str, bytes]]) -> None:
         """Write (suffix, content) in order. An entry without the last file does not count."""
-        self._path(ENTRY_FILES[-1]).unlink(missing_ok=True)
+        self._path(_suffixes()[-1]).unlink(missing_ok=True)
         for suffix, content in files:
             self._folder.write(self._path(suffix), content)
 
@@ -77,6 +75,12 @@ class ReportEntry:
         return self._folder.path / (self.files + suffix)
 
 
+def _suffixes() -> tuple[str, ...]:
+    from ..report.entry import ENTRY_FILES  # noqa: PLC0415 - loads scipy
+
+    return ENTRY_FILES
+
+
 def report_content(plan: Plan, run: dict[str, Any], outcomes: dict[str, dict[str, Any]]) -> Iterator[bytes]:
     """The page, part by part, with all complete images, including those of other shards and earlier runs.
 
@@ -85,6 +89,8 @@ def report_content(plan: Plan, run: dict[str, Any], outcomes: dict[str, dict[str
     run : the document of ``run.json``.
     outcomes : result of `last_outcomes`.
     """
+    from ..report.page import page_row, report_page  # noqa: PLC0415 - as above
+
     rows, cuts = [], []
     for job, stats in plan.complete():
         entry = ReportEntry(job, plan.folder)

@@ -36,6 +36,7 @@ from .region_curve import PROTOCOLS, Point, RegionCurve, curve_steps, make_curve
 from .results import MethodResults
 from .stream import Stream, steps_of_stream
 from .variants import Variant
+from .work_left import Kind, WorkLeft, expected_cost
 
 WARM_UP = 32
 """Side in pixels of the piece of the first image that each method is run on once, before anything is timed."""
@@ -104,6 +105,7 @@ class Benchmark:
         self._methods: dict[str, Method] = {}
         self._scored: dict[str, Evaluation] = {}
         """Both by the variant's name."""
+        self._left = WorkLeft({}, {})
         for result in self.results:
             started = time.perf_counter()
             self._methods[result.variant.name] = make_method(result.variant, str(self._device))
@@ -141,6 +143,25 @@ class Benchmark:
             return 0
         return len(self._scorable) * sum(curve_steps(result.variant.config) for result in self._curved)
 
+    def expect(self, *, stream: bool, curves: bool) -> int:
+        """How many steps there are with these parts, which `seconds_left` counts from now on."""
+        kinds: dict[Kind, int] = {}
+        for result in self.results:
+            name, config = result.variant.name, result.variant.config
+            kinds["run", name] = len(self.jobs) * self._repeats
+            if stream and any(result is streamed for streamed, _, _ in self._streamed):
+                kinds["stream", name] = self.stream_steps // len(self._streamed)
+            if curves and self.curve_steps and any(result is curved for curved in self._curved):
+                kinds["curve", name] = len(self._scorable) * curve_steps(config)
+        variants = {result.variant.name: result.variant for result in self.results}
+        self._left = WorkLeft(kinds, {kind: expected_cost(kind[0], variants[kind[1]]) for kind in kinds})
+        return sum(kinds.values())
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds that the expected steps are going to take; None before one was done."""
+        return self._left.seconds
+
     @property
     def failures(self) -> int:
         theirs = len(self._hierarchies.failures) if self._hierarchies else 0
@@ -156,6 +177,7 @@ class Benchmark:
             if image is not None and not warm:
                 self._warm_up(image[:WARM_UP, :WARM_UP])
                 warm = True
+                self._left.begin()
             # Another method begins with each image, so that none always finds the caches cold.
             order = np.roll(np.arange(len(self.results)), -number)
             for repeat in range(self._repeats):
@@ -163,6 +185,7 @@ class Benchmark:
                     result = self.results[index]
                     if image is not None:
                         failed = self._segment(job, image, result, repeat, decode_seconds)
+                    self._left.done(("run", result.variant.name), failed=failed is not None)
                     yield _step(job, result, failed)
 
     def _warm_up(self, image: NDArray[np.uint8]) -> None:
@@ -183,9 +206,12 @@ class Benchmark:
                 continue
             result.stream = Stream(config, jobs, str(self._device), cut)
             release_memory(self._device)  # the other process needs it
+            self._left.begin()
             with contextlib.closing(result.stream.run(self._output)) as steps:
                 for job, failed in steps:
+                    self._left.done(("stream", result.variant.name), failed=failed is not None)
                     yield _step(job, result, failed and f"as a stream: {failed}")
+            self._left.ended(("stream", result.variant.name))
 
     @property
     def _streamed(self) -> list[tuple[MethodResults, SegmentConfig, CutConfig]]:
@@ -244,7 +270,9 @@ class Benchmark:
                 for result, curve in here:
                     folder = OutputFolder(self._folder(result.variant))
                     files = folder.result(job, "raw"), folder.result(job, "hierarchy")
+                    self._left.begin()
                     for failed in [unreadable] if image is None else curve.add(name, image, *files):
+                        self._left.done(("curve", result.variant.name), failed=failed is not None)
                         yield _step(job, result, failed and f"in its curve: {failed}")
         finally:
             if curves:

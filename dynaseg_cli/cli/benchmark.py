@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 from ..config import QUALITY, REPORT, RUN, WHAT, BenchmarkConfig, EvaluateConfig, Protocol
 from ..errors import UsageError
 from ..fields import option, quoted
-from .console import ExitCode, for_the_command_line, print_json, say, stderr
-from .evaluate import metrics_table
+from .console import ExitCode, for_the_command_line, print_json, say
 from .named_files import refuse_reports, write_each
 from .options import CommandLine, Shared, command, command_options
 
@@ -128,14 +127,14 @@ def _sizes(text: str) -> tuple[tuple[int, int], ...]:
     return tuple((int(width), int(height)) for width, _, height in sizes)
 
 
-def _interrupted(steps: Iterable[tuple[Job, Variant, str | None]], progress: CountProgress) -> bool:
+def _interrupted(work: Benchmark, steps: Iterable[tuple[Job, Variant, str | None]], progress: CountProgress) -> bool:
     """Go through the steps; whether Ctrl-C has put an end to it."""
     try:
         for job, variant, reason in steps:
             if reason is not None:
                 say(f"failed: {job.path}, {variant.name}: {reason}", "red")
             progress.describe(job.source.name, f", {variant.name}")
-            progress.advance(f"{job.source.name}, {variant.name}")
+            progress.advance(f"{job.source.name}, {variant.name}", left=work.seconds_left)
     except KeyboardInterrupt:
         return True
     return False
@@ -146,23 +145,24 @@ def _run(work: Benchmark, files: Work, *, stream: bool, as_json: bool, quiet: bo
     from ..files.encoding import json_text
     from ..files.writing import write_atomically
     from .progress import CountProgress
+    from .tables import show_metrics
 
-    total = work.steps + (work.stream_steps if stream else 0) + (work.curve_steps if files.plot is not None else 0)
+    total = work.expect(stream=stream, curves=files.plot is not None)
     with (
         CountProgress(total, "steps", quiet=quiet) as progress,
         closing(work.stream()) as streamed,
         closing(work.curves()) as curves,
     ):
-        interrupted = _interrupted(chain(work.run(), streamed if stream else ()), progress)
+        interrupted = _interrupted(work, chain(work.run(), streamed if stream else ()), progress)
         work.score()
         if files.plot is not None and not interrupted:
-            interrupted = _interrupted(curves, progress)
+            interrupted = _interrupted(work, curves, progress)
     document = for_the_command_line({**work.document(), "interrupted": interrupted})
     if not quiet:
         for note in work.notes:
             say(note, "yellow")
         for table in work.tables():
-            stderr.print(metrics_table("method", table))
+            show_metrics("method", table)
         versions = ", ".join(f"{package} {document['versions'][package]}" for package in ("torch", "python"))
         say(f"{len(work.jobs)} images; seconds in the median of a run, on {document['device']}, {versions}")
         say("decode to write: seconds by stage; host and device GB: the most memory meanwhile")
@@ -170,29 +170,31 @@ def _run(work: Benchmark, files: Work, *, stream: bool, as_json: bool, quiet: bo
             say("images/s and first image s: as segment runs, from disk to disk, in a process of its own")
     if as_json:
         print_json(document)
+    images = len({run.image for result in work.results for run in result.runs})
+    drawn = files.plot if images else None
     writers: list[tuple[Path | None, Callable[[Path], None]]] = [
         (files.save, lambda path: write_atomically(path, json_text(document, indent=2))),
         (
             files.markdown,
             lambda path: write_atomically(path, markdown_table(work.rows()).encode(errors="surrogateescape")),
         ),
-        (files.plot, lambda path: _draw(path, work, document["device"])),
+        (drawn, lambda path: _draw(path, work, document["device"], images)),
     ]
-    whole = write_each(writers)
+    whole = write_each(writers, quiet=quiet)
+    if files.plot is not None and drawn is None:
+        say(f"--plot: no image was labelled, so {files.plot} is not drawn", "yellow")
+    if files.output is not None and images and not quiet:
+        say(f"label maps are in {files.output}, in labels and color of each method")
     if interrupted:
         say("interrupted: the figures are of what was done so far; the last image may lack some methods", "yellow")
         return ExitCode.INTERRUPTED
     return ExitCode.DONE if whole and not work.failures else ExitCode.SOME_FAILED
 
 
-def _draw(path: Path, work: Benchmark, device: str) -> None:
+def _draw(path: Path, work: Benchmark, device: str, images: int) -> None:
     from ..plots.benchmark import picture
     from ..plots.style import plain, save_picture
 
-    images = len({run.image for result in work.results for run in result.runs})
-    if not images:
-        say(f"--plot: no image was labelled, so {path} is not drawn", "yellow")
-        return
     against = "" if work.truth is None else f" against {plain(str(work.truth), 50)}"
     title = f"{images} image{'' if images == 1 else 's'}{against}, {plain(device, 50)}"
     save_picture(path, lambda: picture(work.results, title, work.points_of_hierarchies))

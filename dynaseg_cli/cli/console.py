@@ -38,6 +38,11 @@ class _Stderr(Console):
         """
         return self.is_interactive and self.file.isatty()
 
+    @property
+    def room(self) -> int | None:
+        """Characters of a line: those of the terminal, or COLUMNS; None for a file, whose lines have any length."""
+        return self.width if self.is_terminal or self._width is not None else None
+
     def print(self, *objects: Any, **options: Any) -> None:
         with contextlib.suppress(OSError):
             super().print(*objects, **options)
@@ -61,11 +66,18 @@ class ExitCode(IntEnum):
 
 _flags: Flags = {}
 """The flags of the running command, set by `errors_as_exit_codes`."""
+_verbose = False
+"""Whether the running command was asked to say more; set likewise."""
 
 
 def say(text: str, style: str = "") -> None:
     """Print one line on stderr, nothing in it taken for markup. Fields in backticks are named as options."""
     stderr.print(Text(printable(with_flags(text, _flags)), style=style))
+
+
+def is_verbose() -> bool:
+    """Whether `-v` was given to the running command."""
+    return _verbose
 
 
 def with_flags(text: str, flags: Flags) -> str:
@@ -163,10 +175,10 @@ def errors_as_exit_codes(flags: Flags, verbose: bool) -> Iterator[Flags]:
     Parameters
     ----------
     flags : the command's options, which messages name instead of fields; yielded, to be changed where need be.
-    verbose : whether to show tracebacks.
+    verbose : whether to show tracebacks, and what `is_verbose` is to answer.
     """
-    global _flags  # noqa: PLW0603
-    _flags = flags
+    global _flags, _verbose
+    _flags, _verbose = flags, verbose
     package = logging.getLogger("dynaseg_cli")
     handler = _Handler()
     package.addHandler(handler)
@@ -199,4 +211,4 @@ def errors_as_exit_codes(flags: Flags, verbose: bool) -> Iterator[Flags]:
         raise typer.Exit(ExitCode.UNUSABLE if unusable else ExitCode.SOME_FAILED) from None
     finally:
         package.removeHandler(handler)
-        _flags = {}
+        _flags, _verbose = {}, False

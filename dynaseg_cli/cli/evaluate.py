@@ -5,25 +5,19 @@ from __future__ import annotations
 import csv
 import heapq
 import io
-from collections.abc import Sequence
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.table import Table
-from rich.text import Text
-
 from ..config import INPUT, REPORT, EvaluateConfig
 from ..errors import UsageError
 from ..fields import option, quoted
-from ..files.names import printable
 from .console import ExitCode, for_the_command_line, print_json, say, stderr
 from .named_files import read_list, refuse_reports, write_each
 from .options import CommandLine, Shared, command, command_options
 
 if TYPE_CHECKING:
     from ..evaluation.evaluate import Evaluation
-    from ..evaluation.headings import Row
 
 WORST = 10
 """Images named below the table."""
@@ -31,8 +25,6 @@ MOST_ALONE = 5
 """Files without a partner that are named; --json has all."""
 MOST_CLASSES = 40
 """Classes that a person reads through; --json has all."""
-ROOMY = 8
-"""Columns up to which there is space to spare between them on a terminal of 80 characters."""
 
 
 @dataclass(frozen=True)
@@ -111,12 +103,16 @@ def _run(evaluation: Evaluation, files: Files, *, as_json: bool, quiet: bool) ->
             _show_scores(evaluation)
     if as_json:
         print_json(for_the_command_line(evaluation.document()))
+    drawn = files.plot if evaluation.images else None
     whole = write_each(
         [
             (files.per_image, lambda path: _write_csv(path, evaluation)),
-            (files.plot, lambda path: _draw(path, evaluation)),
-        ]
+            (drawn, lambda path: _draw(path, evaluation)),
+        ],
+        quiet=quiet,
     )
+    if files.plot is not None and drawn is None:
+        say(f"--plot: no image was scored, so {files.plot} is not drawn", "yellow")
     return ExitCode.DONE if whole and not evaluation.failures else ExitCode.SOME_FAILED
 
 
@@ -133,7 +129,7 @@ def _show_alone(evaluation: Evaluation) -> None:
 
 
 def _show_scores(evaluation: Evaluation) -> None:
-    from ..evaluation.headings import HEADINGS
+    from .tables import arrows_for, heading, show_metrics
 
     total = f"all {evaluation.images}" if evaluation.images > 1 else "the image"
     if evaluation.failures:
@@ -146,28 +142,14 @@ def _show_scores(evaluation: Evaluation) -> None:
     rows = [(total, {**evaluation.metrics(), "ignored_fraction": evaluation.ignored_fraction})]
     if evaluation.images > 1:
         rows += [(f"the {len(worst)} worst:" if evaluation.images > WORST else "from the worst:", {}), *worst]
-    stderr.print(metrics_table("images", rows))
-    readings = [(HEADINGS[metric], reading) for metric, reading in evaluation.readings().items()]
+    show_metrics("images", rows)
+    arrows = arrows_for(stderr.encoding)
+    readings = [(heading(metric, arrows), reading) for metric, reading in evaluation.readings().items()]
     if readings:
-        stderr.print(metrics_table("hierarchies", readings))
+        show_metrics("hierarchies", readings)
     classes = evaluation.per_class()
     if 1 < len(classes) <= MOST_CLASSES:
-        stderr.print(metrics_table("class", [(one.name or str(one.value), {"miou": one.iou}) for one in classes]))
-
-
-def metrics_table(of: str, rows: Sequence[tuple[str, Row]]) -> Table:
-    """One row for each name and its metrics; without metrics, the name is a heading. Empty columns are left out."""
-    from ..evaluation.headings import HEADINGS, columns_of, written
-
-    columns = columns_of(row for _, row in rows)
-    table = Table(box=None, padding=(0, 2 if len(columns) <= ROOMY else 1, 0, 0), header_style="bold")
-    table.add_column(of, overflow="fold")
-    for column in columns:
-        table.add_column(HEADINGS[column], justify="right", no_wrap=True, min_width=len(HEADINGS[column]))
-    for name, row in rows:
-        style = "" if row else "italic"
-        table.add_row(Text(printable(name), style), *(written(column, row.get(column)) for column in columns))
-    return table
+        show_metrics("class", [(one.name or str(one.value), {"miou": one.iou}) for one in classes])
 
 
 def _write_csv(path: Path, evaluation: Evaluation) -> None:
@@ -190,9 +172,6 @@ def _draw(path: Path, evaluation: Evaluation) -> None:
     from ..plots.scores import picture
     from ..plots.style import save_picture
 
-    if not evaluation.images:
-        say(f"--plot: no image was scored, so {path} is not drawn", "yellow")
-        return
     save_picture(path, lambda: picture(evaluation))
 
 

@@ -173,14 +173,21 @@ def _is_json(content: bytes) -> bool:
     return isinstance(versions, dict) and "dynaseg" in versions and {"methods", "repeats"} <= document.keys()
 
 
-def write_each(files: Iterable[tuple[Path | None, Callable[[Path], None]]]) -> bool:
-    """Write each file that was asked for, and report those that failed. Returns whether all could be written."""
+def write_each(files: Iterable[tuple[Path | None, Callable[[Path], None]]], *, quiet: bool) -> bool:
+    """Write each file that was asked for, and name it, or why it failed. Returns whether all could be written.
+
+    Parameters
+    ----------
+    quiet : whether to name only what failed.
+    """
     whole = True
+    written: list[str] = []
     for path, write in files:
         if path is None:
             continue
         try:
             write(path)
+            written.append(str(path))
         except (OSError, MemoryError) as error:
             whole = False
             reason = "out of memory" if isinstance(error, MemoryError) else error.strerror or error
@@ -188,4 +195,6 @@ def write_each(files: Iterable[tuple[Path | None, Callable[[Path], None]]]) -> b
         except DynasegError as error:
             whole = False
             say(f"error: {error}", "red")
+    if written and not quiet:
+        say(f"wrote {', '.join(written)}")
     return whole

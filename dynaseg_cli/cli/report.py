@@ -11,7 +11,8 @@ from ..config import RUN
 from ..fields import option
 from .console import ExitCode, print_json
 from .options import CommandLine, Shared, command, command_options
-from .segment_run import RunDisplay, exit_code_of, open_page
+from .run_summary import open_page
+from .segment_run import RunDisplay, exit_code_of
 from .signals import first_signal_calls
 
 

@@ -2,36 +2,25 @@
 
 from __future__ import annotations
 
-import os
-import shlex
-import shutil
-import statistics
-import sys
 import threading
-import webbrowser
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from types import TracebackType
 
-from rich.table import Table
-from rich.text import Text
-
 from ..batch.outcomes import Outcome
 from ..batch.planning import Plan
-from ..batch.summary import RunSummary
 from ..config import SegmentConfig, WorkersConfig
 from ..export.exporting import Exported, ExportFailure
 from ..files.weights import IMAGENET_URL, imagenet_path, lacks_weights
 from ..run import Event, FileFailed, FileWritten, ModelReady, RunFinished, fetch_weights, run
 from ..workers.messages import FitProgress
 from ..workers.pool import ImageProgress, check_executor
-from .console import ExitCode, print_json, say, stderr
+from .console import ExitCode, is_verbose, print_json, say, stderr
 from .progress import CountProgress
+from .run_summary import MOST_WARNED, open_page, show_how_to_look, show_summary
 from .signals import TERMINATING, first_signal_calls
 
-MOST_WARNED = 5
-"""Warnings about images that are shown; further ones are counted."""
 MOST_NAMED = 5
 """Images missing from an export that are named; further ones are counted."""
 NOTABLE = 0.01
@@ -58,8 +47,9 @@ def run_plan(plan: Plan, workers: WorkersConfig, *, as_json: bool, quiet: bool, 
     finished = display.finished
     assert finished is not None
     if not quiet:
-        _show_summary(finished.summary)
-        _show_how_to_look(plan)
+        show_summary(finished.summary, display.written)
+        if finished.summary.done or finished.summary.skipped or not signals:
+            show_how_to_look(plan)
     if as_json:
         print_json(finished.document)
     if opens_page and not signals and plan.folder.report.exists():
@@ -75,12 +65,6 @@ def exit_code_of(signals: Sequence[int], *, complete: bool) -> ExitCode:
     return ExitCode.DONE if complete else ExitCode.SOME_FAILED
 
 
-def open_page(page: Path, output: Path) -> None:
-    """Show a page below `output` in the browser; where there is none, say how to look at it."""
-    if not webbrowser.open(page.resolve().as_uri()):
-        say(f"no browser was found here; look at it with: {look_command(output, page, os.environ)}", "yellow")
-
-
 class RunDisplay:
     """Shows the events of a run: progress, failures at once, and what was written."""
 
@@ -89,6 +73,8 @@ class RunDisplay:
         """Whether the report and all exports that were asked for could be written."""
         self.finished: RunFinished | None = None
         self.failures: list[Outcome] = []
+        self.written: list[Path] = []
+        """Files of the whole run that no line of their own names."""
         self._plan = plan
         self._quiet = quiet
         self._progress: CountProgress | None = None
@@ -118,8 +104,12 @@ class RunDisplay:
         elif isinstance(event, FitProgress):
             self._show_fit(event)
         elif isinstance(event, ModelReady):
-            if not event.fitted and not self._quiet:
+            if event.fitted:
+                self.written.append(self._plan.folder.model)
+            elif not self._quiet:
                 say(f"applying the network of {event.model.path}")
+            if self._plan.batch.save_model is not None:
+                self.written.append(self._plan.batch.save_model)
             self._show_progress_of_images()
         elif isinstance(event, (Exported, ExportFailure)):
             self._show_export(event)
@@ -148,9 +138,12 @@ class RunDisplay:
             say(f"error: {_reason(event)}", "red")
         elif event.path == self._plan.folder.export and self._not_exported > MOST_NAMED:
             say(f"and {self._not_exported - MOST_NAMED} more were not exported", "red")
-        if isinstance(event, FileWritten) and not self._quiet:
-            for line in self._lines_about(event):
-                say(line)
+        if isinstance(event, FileWritten):
+            if event.document is not None:
+                self.written.append(event.path)
+            if not self._quiet:
+                for line in self._lines_about(event):
+                    say(line)
 
     def _lines_about(self, event: FileWritten) -> list[str]:
         folder = self._plan.folder
@@ -174,6 +167,8 @@ class RunDisplay:
         if outcome.status == "failed":
             self.failures.append(outcome)
             say(f"failed: {outcome.path}: {outcome.reason}", "red")
+        elif is_verbose() and not self._quiet:
+            say(_line_of(outcome), "dim" if outcome.status == "skipped" else "")
         if not self._quiet:
             for warning in outcome.warnings[: max(0, MOST_WARNED - self._warned)]:
                 say(f"warning: {outcome.path}: {warning}", "yellow")
@@ -192,6 +187,14 @@ class RunDisplay:
         if self._progress is not None:
             self._progress.__exit__(None, None, None)
             self._progress = None
+
+
+def _line_of(outcome: Outcome) -> str:
+    """An image that did not fail, as `-v` shows it."""
+    if outcome.status == "skipped":
+        return f"skipped: {outcome.path}: complete already"
+    how = "from earlier labels" if outcome.segmented is False else f"{outcome.seconds:.1f} s"
+    return f"done: {outcome.path}: {outcome.num_labels} labels, {how}"
 
 
 def _reason(event: FileFailed) -> str:
@@ -235,57 +238,3 @@ def _fetch_weights(config: SegmentConfig, *, quiet: bool) -> None:
     if lacks_weights(config) and not quiet:
         say(f"downloading {IMAGENET_URL} to {imagenet_path()}")
     fetch_weights(config, progress=stderr.is_live and not quiet)
-
-
-def _show_summary(summary: RunSummary) -> None:
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_column(style="bold")
-    table.add_column()
-    counts = [f"{summary.done - summary.reused} segmented"]
-    if summary.reused:
-        counts.append(f"{summary.reused} written from earlier labels")
-    if summary.skipped:
-        counts.append(f"{summary.skipped} complete already")
-    missing = summary.images - summary.finished
-    if missing:
-        counts.append(f"{missing} not started")
-    table.add_row("images", ", ".join(counts))
-    table.add_row("failures", Text(str(len(summary.failures)), style="red" if summary.failures else ""))
-    each = f", {summary.seconds / summary.done:.1f} an image" if summary.done else ""
-    table.add_row("seconds", f"{summary.seconds:.1f}{each}")
-    if summary.labels:
-        least, most = min(summary.labels), max(summary.labels)
-        table.add_row("labels per image", f"{statistics.median(summary.labels):g} in the median, {least} to {most}")
-    stderr.print(table)
-    if len(summary.warnings) > MOST_WARNED:
-        more = len(summary.warnings) - MOST_WARNED
-        say(f"and {more} more warnings; {summary.plan.folder.run} has all", "yellow")
-    if summary.done or summary.skipped:
-        saved = summary.plan.batch.save
-        one = len(saved) == 1 and not saved[0].endswith("s")
-        say(f"{', '.join(saved)} {'is' if one else 'are'} in {summary.plan.folder}")
-
-
-def _show_how_to_look(plan: Plan) -> None:
-    """On a terminal, show the command that opens the results."""
-    if not stderr.is_live:
-        return
-    folder = plan.folder
-    candidates = [folder.report] if plan.batch.report else []
-    candidates += [folder.path / name for name in ("overlay", "color", "recording") if name in plan.batch.save]
-    # If everything failed, none exists.
-    found = next((path for path in candidates if path.exists()), folder.path)
-    say(f"look at them with: {look_command(folder.path, found, os.environ)}", "cyan")
-
-
-def look_command(output: Path, path: Path, environment: Mapping[str, str]) -> str:
-    """The shell command that opens a page or folder below `output` on the desktop.
-
-    Without a desktop, it serves the folder to a browser, on this machine or at the other end of a tunnel.
-    """
-    if sys.platform == "darwin":
-        return f"open {shlex.quote(str(path))}"
-    if shutil.which("xdg-open") and not {"DISPLAY", "WAYLAND_DISPLAY"}.isdisjoint(environment):
-        return f"xdg-open {shlex.quote(str(path))}"
-    name = "" if path == output else path.relative_to(output)
-    return f"python3 -m http.server -b 127.0.0.1 -d {shlex.quote(str(output))}  # http://127.0.0.1:8000/{name}"

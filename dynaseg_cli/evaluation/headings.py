@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Literal
 
 Row = dict[str, float | None]
 """Metrics by their names in the JSON and the CSV; None where there is nothing to measure."""
@@ -44,6 +45,19 @@ HEADINGS = {
     "best": "best",
 }
 """Every column by the metric's name, in the order of columns; the last are those of the readings of hierarchies."""
+
+Better = Literal["higher", "lower"]
+
+HIGHER_IS_BETTER = {
+    *("reference_ratio", "images_per_second", "least_reference_ratio", "most_reference_ratio", "pixel_accuracy"),
+    *("miou", "miou_all", "miou_fine", "miou_coarse", "miou_mean", "miou_things", "miou_stuff", "covering", "pri"),
+}
+LOWER_IS_BETTER = {"seconds", "ms_per_iteration", "first_image_seconds", "host_gigabytes", "device_gigabytes", "voi"}
+
+
+def better(metric: str) -> Better | None:
+    """Which way a metric is better; None for a count or a part, which is not good or bad by itself."""
+    return "higher" if metric in HIGHER_IS_BETTER else "lower" if metric in LOWER_IS_BETTER else None
 
 
 def metric_in_words(metric: str, *, classes: bool = False) -> str:

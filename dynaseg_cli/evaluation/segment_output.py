@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..config import Product, Use
-from ..errors import DecodeError, UsageError
+from ..errors import DecodeError, ImageError, UsageError
 from ..files.output_folder import KEPT_RAW_FOLDER
 from ..files.reading import read_file
 from ..files.user_files import RUN_NAME, is_output_folder
+from ..images.decoding import decode, read_source
 
 PRODUCTS = get_args(Product)
 """Folders that `segment` writes below an output folder."""
@@ -59,14 +64,34 @@ def options_of_run(prediction: Path) -> dict[str, Any] | None:
 
 def silhouette_of_image(path: Path) -> int | None:
     """The number of clusters that the silhouette phase chose for the image of a map; None where that is not known."""
+    for stats in _stats_of_map(path):
+        k = _read(stats, "fit", "silhouette", "k")
+        if isinstance(k, int) and not isinstance(k, bool) and 0 < k <= MOST_CLUSTERS:
+            return k
+    return None
+
+
+def photo_of_map(path: Path, max_pixels: int) -> NDArray[np.uint8] | None:
+    """The photo that a map was made from, (H, W, 3) RGB; None where it is not known, changed, or cannot be read."""
+    for stats in _stats_of_map(path):
+        source = _read(stats, "source")
+        if not isinstance(source, dict) or not isinstance(source.get("path"), str):
+            continue
+        try:
+            content, sha256 = read_source(Path(source["path"]), max_pixels)
+            if sha256 == source.get("sha256"):
+                return decode(content, max_pixels)
+        except (ImageError, OSError, ValueError):
+            continue
+    return None
+
+
+def _stats_of_map(path: Path) -> Iterator[Path]:
+    """Where the statistics of a map's image may be."""
     here = path.absolute()
     for folder in here.parents:
         if folder.name in MAPS:
-            stats = folder.parent / "stats" / here.relative_to(folder).with_suffix(".json")
-            k = _read(stats, "fit", "silhouette", "k")
-            if isinstance(k, int) and not isinstance(k, bool) and 0 < k <= MOST_CLUSTERS:
-                return k
-    return None
+            yield folder.parent / "stats" / here.relative_to(folder).with_suffix(".json")
 
 
 def _read(path: Path, *keys: str) -> Any:

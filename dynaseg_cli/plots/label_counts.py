@@ -99,6 +99,8 @@ def draw_histogram(axes: Axes, series: Sequence[Series], edges: NDArray[np.int64
 
 def draw_scatter(axes: Axes, counts: Sequence[LabelCounts], predicted: str, truth: str) -> None:
     """A dot for each image's two numbers, and the line where they are equal; of annotators the mean and the range."""
+    from matplotlib.ticker import MaxNLocator  # noqa: PLC0415  # as above
+
     across = np.array([one.truth_mean for one in counts])
     up = np.array([one.predicted for one in counts])
     least, most = min(across.min(), up.min()), max(across.max(), up.max())
@@ -116,6 +118,8 @@ def draw_scatter(axes: Axes, counts: Sequence[LabelCounts], predicted: str, trut
         margin = max(1.0, 0.05 * (most - least))
         ends = max(0.0, least - margin), most + margin
         axes.set(xlim=ends, ylim=ends)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
     axes.plot(ends, ends, "--", color=FAINT, linewidth=1, label="equal numbers")
     size, alpha = (7.0, 0.8) if len(counts) <= 200 else (4.0, 0.4) if len(counts) <= 2000 else (3.0, 0.2)
     axes.plot(across, up, "o", color=ORANGE, markersize=size, alpha=alpha, markeredgewidth=0, label="an image")

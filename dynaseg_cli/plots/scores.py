@@ -15,8 +15,9 @@ from ..evaluation.class_scores import ClassScore
 from ..evaluation.evaluate import Evaluation
 from ..evaluation.headings import HEADINGS, metric_in_words, written
 from ..evaluation.segment_output import silhouette_of_image
+from .examples import draw_examples, examples
 from .label_counts import bin_edges, draw_histogram, draw_scatter, of_images, of_truth
-from .style import FAINT, GREEN, HEIGHT, INK, PINK, SKY, VERMILION, WIDTH, legend_above, plain
+from .style import EXAMPLES_HEIGHT, FAINT, GREEN, HEIGHT, INK, PINK, SKY, VERMILION, WIDTH, legend_above, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,7 +31,7 @@ WORST = 3
 """Lowest images that are named, where there is space."""
 CLEAR = 8
 """Pixels that their names keep from the curves."""
-QUARTILES = {0.25: "1/4", 0.5: "1/2", 0.75: "3/4"}
+QUARTILES = {0.25: "lower quartile", 0.5: "median", 0.75: "upper quartile"}
 
 Panel = Callable[["Axes"], None]
 
@@ -47,8 +48,15 @@ def picture(evaluation: Evaluation) -> Figure:
     if classes:
         panels["classes"] = partial(draw_classes, classes=classes, num_things=evaluation.num_things)
         mosaic = [[*row, "classes"] for row in mosaic]
-    figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
-    drawn = figure.subplot_mosaic(mosaic, height_ratios=(1.15, 1))
+    ratios, height = [1.15, 1.0], HEIGHT
+    shown = examples(evaluation)
+    if shown:
+        panels["examples"] = partial(draw_examples, shown=shown)
+        mosaic.append(["examples"] * len(mosaic[0]))
+        ratios.append(sum(ratios) * EXAMPLES_HEIGHT / HEIGHT)
+        height += EXAMPLES_HEIGHT
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    drawn = figure.subplot_mosaic(mosaic, height_ratios=ratios)
     for name, axes in drawn.items():
         panels[name](axes)
     figure.suptitle(_title(evaluation), x=0.01, ha="left")

@@ -25,6 +25,8 @@ INK, FAINT, GRID = "#222222", "#777777", "#DDDDDD"
 
 WIDTH, HEIGHT = 40 / 3, 7.5
 """Inches of a slide, whose text is 12 points. At `DPI` it has 2000 x 1125 pixels."""
+EXAMPLES_HEIGHT = 2.5
+"""Inches more, in which photos and maps are shown: 4:3 in place of 16:9."""
 DPI = 150
 SUFFIXES = (".png", ".svg", ".pdf")
 CHARACTERS_AN_INCH = 11

@@ -27,7 +27,7 @@ from dynaseg_cli.benchmark.benchmark import Benchmark
 from dynaseg_cli.benchmark.region_curve import FELZENSZWALB_CURVE
 from dynaseg_cli.benchmark.variants import METHODS, Variant, parse_variants
 from dynaseg_cli.cli import app, progress
-from dynaseg_cli.cli.evaluate import metrics_table
+from dynaseg_cli.cli.tables import ARROWS, metrics_table
 from dynaseg_cli.files.output_folder import Job
 from dynaseg_cli.plots import benchmark as plot
 from dynaseg_cli.plots import style as figures
@@ -54,9 +54,9 @@ def test_table_on_stderr_and_nothing_on_stdout_or_disk(tmp_path: Path) -> None:
     result = benchmark("photos", "--methods", QUICK, "--ground-truth", "truth")
     assert (result.exit_code, result.stdout) == (0, "")
     lines = result.stderr.splitlines()[1:]  # the first one says which protocol
-    assert lines[0].split() == ["method", "s/image"]
+    assert lines[0].split() == ["method", "s/image↓"]
     assert lines[3].split()[:4] == ["method", "decode", "fit", "write"]
-    assert lines[6].split() == ["method", "s/image", "mIoU", "covering", "PRI", "VoI", "segments", "ignored"]
+    assert lines[6].split() == ["method", "s/image↓", "mIoU↑", "covering↑", "PRI↑", "VoI↓", "segments", "ignored"]
     assert all(lines[number].startswith("felzenszwalb") for number in (1, 4, 7))
     assert "2 images" in result.stderr
     assert f"torch {torch.__version__.partition('+')[0]}" in result.stderr
@@ -231,6 +231,22 @@ def test_curves_count_in_the_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     assert lines == [(str(done), str(total)) for done in range(1, total + 1)]
 
 
+def test_time_left_is_that_of_the_work_and_not_of_the_number_of_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "LINE_EVERY_S", 0.0)
+    monkeypatch.setattr(Benchmark, "seconds_left", 75.4)
+    result = benchmark("photos", "--methods", QUICK)
+    lines = [line for line in result.stderr.splitlines() if re.match(r"\d/4 steps", line)]
+    assert [", 1 min 15 s left, last " in line for line in lines] == [True] * 4
+
+
+def test_files_that_were_written_are_named(tmp_path: Path) -> None:
+    result = benchmark("photos", "--methods", "felzenszwalb", *REPORTS, "-o", "kept")
+    assert result.exit_code == 0
+    assert "wrote figures.json, table.md, figures.png\n" in result.stderr
+    assert "label maps are in kept, in labels and color of each method\n" in result.stderr
+    assert "wrote" not in benchmark("photos", "--methods", "felzenszwalb").stderr
+
+
 def test_interrupted_curves_are_of_the_images_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
     segment, calls = region_curve.segment_by_felzenszwalb, itertools.count(1)
 
@@ -293,7 +309,7 @@ def test_own_methods_are_timed_as_segment_runs_them(tmp_path: Path) -> None:
     assert own["stream"]["first_image_seconds"] > own["seconds"]["least"]
     assert (kmeans["stream"], kmeans["images_per_second"]) == (None, None)
     header = next(line for line in result.stderr.splitlines() if line.startswith("method"))
-    assert header.split("  ")[-3:] == ["images/s", "first image s", ""]
+    assert header.split("  ")[-2:] == ["images/s↑", "first image s↓"]
     assert {name.split("/")[1] for name in set(files_below(tmp_path)) - set(before)} == {OWN, "kmeans"}
     assert {path.name for path in (tmp_path / "kept").iterdir()} == {OWN, "kmeans"}
 
@@ -362,7 +378,9 @@ def test_tables_fit_a_hundred_columns_with_every_figure_there_can_be(photos: Pat
     full_costs = [(name, dict.fromkeys((*stages, *row), 1234.5)) for name, row in costs]
     for table in (full_speed, full_costs, quality):
         screen = Console(width=100, file=io.StringIO())
-        screen.print(metrics_table("method", table))
+        drawn, left_out = metrics_table("method", table, 100, ARROWS)
+        assert left_out == []
+        screen.print(drawn)
         lines = screen.file.getvalue().splitlines()  # type: ignore[attr-defined]
         assert len(lines) == 1 + 3, "a line was folded"
         assert max(len(line) for line in lines) <= 100

@@ -19,9 +19,10 @@ from samples import files_below, read_pixels
 from typer.testing import CliRunner, Result
 
 from dynaseg_cli.cli import app, console
+from dynaseg_cli.cli.tables import ARROWS, heading
 from dynaseg_cli.config import EvaluateConfig
 from dynaseg_cli.evaluation.evaluate import Evaluation
-from dynaseg_cli.evaluation.headings import HEADINGS, written
+from dynaseg_cli.evaluation.headings import written
 from dynaseg_cli.plots import scores as plot_scores
 from dynaseg_cli.plots import style as figures
 
@@ -76,7 +77,7 @@ def test_scores_are_a_table_on_stderr_and_nothing_on_stdout() -> None:
     assert (result.exit_code, result.stdout) == (0, "")
     assert "Protocol regions: one map an image" in result.stderr
     assert rows(result) == {
-        "images": ["mIoU", "covering", "PRI", "VoI", "segments", "ignored"],
+        "images": ["mIoU↑", "covering↑", "PRI↑", "VoI↓", "segments", "ignored"],
         "all 3": ["0.800", "0.833", "0.810", "0.33", "1", "0.000"],
         "from the worst:": [],
         "b": ["0.500", "0.500", "0.429", "1.00", "1", "0.000"],
@@ -222,7 +223,31 @@ def test_table_of_80_columns_has_every_heading_and_number_whole(
     assert "6,400" in numbers
     cells = [line.split()[-columns:] for line in lines]
     assert cells.count(numbers) == 3  # the set's, and either image's
-    assert cells.count([HEADINGS[name] for name in metrics]) == 1
+    assert cells.count([heading(name, ARROWS) for name in metrics]) == 1
+
+
+@pytest.mark.usefixtures("pairs")
+def test_columns_that_a_narrow_terminal_has_no_room_for_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console.stderr, "width", 34)
+    result = evaluate("pred", "gt")
+    assert " ".join(rows(result)["images"]).split() == ["mIoU↑", "covering↑", "PRI↑"]
+    left_out = "left out: VoI↓, segments, ignored (a wider terminal shows them, --json has all)"
+    assert left_out in result.stderr.splitlines()
+
+
+def test_log_has_every_column_and_number_whole(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console.stderr, "_width", None)
+    name = "a_long_name_of_an_image_" * 5
+    save_labels(here / f"pred/{name}.png", HALVES)
+    save_labels(here / f"gt/{name}.png", HALVES)
+    save_labels(here / "pred/b.png", HALVES)
+    save_labels(here / "gt/b.png", HALVES)
+    result = evaluate("pred", "gt", "--protocol", "bsds500")
+    found = rows(result)
+    assert found["images"] == ["All↑", "Fine↑", "Coarse↑", "Mean↑", "covering↑", "PRI↑", "VoI↓", "segments", "ignored"]
+    assert found[name] == [*["1.000"] * 6, "0.00", "2", "0.000"]
+    assert "…" not in result.stderr
+    assert "left out" not in result.stderr
 
 
 @pytest.fixture
@@ -240,14 +265,14 @@ def test_hierarchies_have_a_table_of_their_readings_beside_the_usual_one() -> No
     result = evaluate("out", "gt", "--use", "hierarchy")
     assert (result.exit_code, result.stdout) == (0, "")
     table = rows(result)
-    assert " ".join(table["images"]) == "All Fine Coarse Mean covering PRI VoI segments ignored"
+    assert " ".join(table["images"]) == "All↑ Fine↑ Coarse↑ Mean↑ covering↑ PRI↑ VoI↓ segments ignored"
     assert " ".join(table["all 12"]).split()[4:] == ["0.958", "0.972", "0.08", "2", "0.000"]
     assert list(table)[2:4] == ["the 10 worst:", "07"]
     assert {name: numbers for name, numbers in rows(result, "hierarchies").items() if name} == {
         "hierarchies": ["ODS", "granularity", "OIS", "best"],
-        "covering": ["0.958", "0.09", "1.000", "1.000"],
-        "PRI": ["0.972", "0.09", "1.000"],
-        "VoI": ["0.083", "0.09", "0.000"],
+        "covering↑": ["0.958", "0.09", "1.000", "1.000"],
+        "PRI↑": ["0.972", "0.09", "1.000"],
+        "VoI↓": ["0.083", "0.09", "0.000"],
     }
     assert max(map(len, result.stderr.splitlines()[1:])) <= 80
 
@@ -298,7 +323,7 @@ def test_classes_are_shown_by_name(here: Path) -> None:
     save_all(here / "pred", a=HALVES)
     save_all(here / "gt", a=[[0, 0, 105, 105]] * 2)
     assert rows(evaluate("pred", "gt", "--protocol", "coco-stuff27"), "class") == {
-        "class": ["mIoU"],
+        "class": ["mIoU↑"],
         "person-things": ["1.000"],
         "sky-stuff": ["1.000"],
     }
@@ -466,7 +491,7 @@ def test_picture_is_of_the_format_of_its_suffix(
 @pytest.mark.usefixtures("pairs")
 def test_picture_on_a_screen_is_a_slide() -> None:
     assert evaluate("pred", "gt", "-q", "--plot", "scores.png").exit_code == 0
-    assert read_pixels(Path("scores.png")).shape[:2] == (1125, 2000)
+    assert read_pixels(Path("scores.png")).shape[:2] == (1500, 2000)
 
 
 def test_picture_is_of_what_could_be_scored(pairs: Path, monkeypatch: pytest.MonkeyPatch) -> None:

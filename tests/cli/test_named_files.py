@@ -144,13 +144,22 @@ def test_file_that_cannot_be_written_costs_none_of_the_others(
     def fail(path: Path) -> None:
         raise error
 
-    assert not write_each([(Path("a.json"), fail), (None, fail), (Path("b.md"), written.append)])
+    assert not write_each([(Path("a.json"), fail), (None, fail), (Path("b.md"), written.append)], quiet=True)
     assert written == [Path("b.md")]
     assert capsys.readouterr().err == said
 
 
-def test_all_written_is_said_with_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("quiet", "said"), [(False, "wrote a, b\n"), (True, "")])
+def test_written_files_are_named(quiet: bool, said: str, capsys: pytest.CaptureFixture[str]) -> None:
     written: list[Path] = []
-    assert write_each([(Path("a"), written.append), (Path("b"), written.append)])
+    assert write_each([(Path("a"), written.append), (None, written.append), (Path("b"), written.append)], quiet=quiet)
     assert written == [Path("a"), Path("b")]
-    assert capsys.readouterr().err == ""
+    assert capsys.readouterr().err == said
+
+
+def test_only_what_was_written_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(path: Path) -> None:
+        raise MemoryError
+
+    assert not write_each([(Path("a"), fail)], quiet=False)
+    assert "wrote" not in capsys.readouterr().err

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import re
 import shutil
+import signal
 import sys
+import threading
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +25,18 @@ from typer.testing import CliRunner, Result
 
 from dynaseg_cli import run as module
 from dynaseg_cli.batch import exports, report_files
+from dynaseg_cli.batch.outcomes import Outcome
+from dynaseg_cli.batch.planning import Plan, plan_batch
+from dynaseg_cli.batch.summary import RunSummary
 from dynaseg_cli.cli import app
+from dynaseg_cli.cli import segment_run as command
 from dynaseg_cli.cli.console import stderr
-from dynaseg_cli.cli.segment_run import MOST_NAMED, look_command
+from dynaseg_cli.cli.run_summary import look_command, show_summary
+from dynaseg_cli.cli.segment_run import MOST_NAMED
+from dynaseg_cli.config import WorkersConfig
 from dynaseg_cli.export.exporting import ExportFailure
 from dynaseg_cli.files.output_folder import Job, OutputFolder
+from dynaseg_cli.run import Event, run
 
 QUICK = (
     "--iterations", "2", "--max-size", "16", "--min-labels", "3", "--precision", "float32", "--device", "cpu",
@@ -108,6 +119,71 @@ def test_refined_network_is_recorded(photos: Path) -> None:
     result = CliRunner().invoke(app, ["segment", str(photos), *model, "--record", "--device", "cpu", "--workers", "0"])
     assert result.exit_code == 0, result.stderr
     assert (OUT / "recording/a.webp").is_file()
+
+
+# What a run says
+
+
+def test_verbose_run_has_a_line_for_each_image(photos: Path) -> None:
+    (photos / "b.bmp").write_bytes(b"")
+    first = segment(photos, "-v")
+    assert re.search(
+        rf"^done: photos/a\.png: {stats('a')['num_labels']} labels, [0-9.]+ s$", first.stderr, re.MULTILINE
+    )
+    assert first.stderr.count("done: ") == 2
+    assert first.stderr.count("photos/b.bmp") == 1, "failed, as without -v"
+    again = segment(photos, "-v", "--granularity", "0.4", "--save", "labels,color,stats,overlay")
+    assert re.search(r"^done: photos/sub/c\.png: \d+ labels, from earlier labels$", again.stderr, re.MULTILINE)
+    last = segment(photos, "-v", "--granularity", "0.4", "--save", "labels,color,stats,overlay")
+    assert "skipped: photos/a.png: complete already\n" in last.stderr
+    for silent in (segment(photos), segment(photos, "-v", "-q")):
+        assert "done: " not in silent.stderr
+        assert "skipped: " not in silent.stderr
+
+
+def test_every_file_of_the_run_is_named(photos: Path) -> None:
+    first = segment(photos, "--report", "--export", "voc").stderr
+    assert re.search(r"^files +run\.json, outcomes\.jsonl *$", first, re.MULTILINE)
+    assert "reported in photos-dynaseg/report.html" in first
+    assert "to photos-dynaseg/export" in first
+    again = segment(photos).stderr
+    assert re.search(r"^files +run\.json *$", again, re.MULTILINE), "nothing was logged"
+
+
+def test_summary_of_a_terminal_shows_the_run_in_a_bar_and_the_labels_in_another(
+    monkeypatch: pytest.MonkeyPatch, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = plan_batch([photos], OUT)
+    run = RunSummary(dataclasses.replace(plan, jobs=plan.jobs * 4), done=8, skipped=2, labels=[3, 3, 3, 3, 4, 4, 5, 9])
+    run.failures.append(Outcome("photos/a.png", "failed", "it is so"))
+    monkeypatch.setattr(stderr, "width", 80)
+    show_summary(run, [OUT / "run.json", Path("kept.safetensors")])
+    in_a_log = capsys.readouterr().err
+    monkeypatch.setattr(type(stderr), "is_live", True)
+    show_summary(run, [OUT / "run.json", Path("kept.safetensors")])
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "━" * 40 + " 10/12"
+    assert "labels per image  3.5 in the median, 3 to 9  █▄▂   ▂" in [line.rstrip() for line in lines]
+    assert "files             run.json, kept.safetensors, outcomes.jsonl" in [line.rstrip() for line in lines]
+    assert "━" not in in_a_log
+    assert "█" not in in_a_log
+    assert max(map(len, lines)) <= 80
+
+
+def test_summary_loses_nothing_on_a_narrow_terminal(
+    monkeypatch: pytest.MonkeyPatch, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = RunSummary(plan_batch([photos], OUT), done=1, reused=1, skipped=1, labels=[1234])
+    monkeypatch.setattr(type(stderr), "is_live", True)
+    monkeypatch.setattr(stderr, "width", 40)
+    show_summary(run, [OUT / "run.json"])
+    shown = capsys.readouterr().err
+    table = [line for line in shown.splitlines() if " are in " not in line]
+    assert max(map(len, table)) <= 40
+    assert "…" not in shown
+    text = " ".join(shown.split())
+    for part in ("labels per image", "0 segmented", "1 written from", "1 complete", "1 not started", "1234 to"):
+        assert part in text
 
 
 # The report
@@ -368,6 +444,35 @@ def test_on_a_terminal_the_command_to_look_names_nothing_that_is_not_there(
     assert result.exit_code == 1
     assert "open photos-dynaseg" in result.stderr.splitlines()[-1]
     assert "photos-dynaseg/overlay" not in result.stderr
+
+
+def test_nothing_is_suggested_after_an_interrupt_with_nothing_done(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(stderr), "is_live", True)
+
+    def interrupted(plan: Plan, workers: WorkersConfig, stop: threading.Event) -> Iterator[Event]:
+        signal.raise_signal(signal.SIGINT)
+        return (event for event in run(plan, workers, stop))
+
+    monkeypatch.setattr(command, "run", interrupted)
+    assert segment(photos / "sub").exit_code == 130
+    result = segment(photos, "-o", "out")
+    assert result.exit_code == 130
+    assert "3 not started" in result.stderr
+    assert "look at" not in result.stderr
+    assert result.stderr.endswith("interrupted; the same command continues\n")
+
+
+def test_address_of_a_server_has_a_line_of_its_own(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.setattr(type(stderr), "is_live", True)
+    lines = segment(photos / "sub").stderr.splitlines()
+    assert lines[-2:] == [
+        "look at them with: python3 -m http.server -b 127.0.0.1 -d sub-dynaseg",
+        "in a browser: http://127.0.0.1:8000/overlay",
+    ]
 
 
 @pytest.mark.parametrize(

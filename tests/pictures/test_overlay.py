@@ -9,18 +9,40 @@ from samples import noise
 from scipy.ndimage import maximum_filter, minimum_filter
 
 from dynaseg_cli.pictures import overlay as module
-from dynaseg_cli.pictures.overlay import LINE, OPACITY, boundaries, line_width, overlay
+from dynaseg_cli.pictures.overlay import EDGE_OPACITY, LINE, OPACITY, boundaries, edge_width, line_width, overlay
+from dynaseg_cli.pictures.palette import label_palette
 
 CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], dtype=bool)
 
 
-def test_colours_shine_through_and_boundaries_are_white() -> None:
-    photo = np.full((3, 4, 3), 100, dtype=np.uint8)
-    regions = np.array([[0, 0, 0, 1]] * 3)
+def test_colours_shine_through_and_boundaries_are_white_with_dark_edges() -> None:
+    photo = np.full((3, 6, 3), 100, dtype=np.uint8)
+    regions = np.array([[0, 0, 0, 1, 1, 1]] * 3)
     laid = overlay(photo, regions, np.array([[200, 0, 100], [0, 0, 0]], dtype=np.uint8))
     expected = np.rint([100 * (1 - OPACITY) + colour * OPACITY for colour in (200, 0, 100)])
-    np.testing.assert_array_equal(laid[:, :2], np.broadcast_to(expected, (3, 2, 3)))
-    np.testing.assert_array_equal(laid[:, 2:], np.broadcast_to(LINE, (3, 2, 3)))
+    np.testing.assert_array_equal(laid[:, :1], np.broadcast_to(expected, (3, 1, 3)))
+    np.testing.assert_array_equal(laid[:, 1:2], np.broadcast_to(np.rint(expected * (1 - EDGE_OPACITY)), (3, 1, 3)))
+    np.testing.assert_array_equal(laid[:, 2:4], np.broadcast_to(LINE, (3, 2, 3)))
+    np.testing.assert_array_equal(laid[:, 4:5], np.rint(laid[:, 5:] * (1 - EDGE_OPACITY)))
+
+
+@pytest.mark.parametrize("grey", [0, 64, 128, 192, 255])
+def test_outlines_show_on_light_and_dark(grey: int) -> None:
+    """Across a boundary there are two neighbours that differ by a third of the range, whatever the photo's grey."""
+    photo = np.full((1, 12, 3), grey, dtype=np.uint8)
+    for colour in (0, 128, 255):
+        laid = overlay(photo, np.arange(12)[None] // 6, np.full((2, 3), colour, dtype=np.uint8)).astype(int)
+        steps = np.abs(np.diff(laid[0], axis=0)).min(1)
+        assert steps.max() > 85
+        assert np.abs(laid[0, 0] - grey).max() <= 0.25 * 255 + 1
+
+
+def test_things_keep_their_own_colour() -> None:
+    """Of a grey cat under the palette's strongest colour no more than a quarter is that colour."""
+    photo = np.full((1, 1, 3), 120, dtype=np.uint8)
+    for colour in label_palette():
+        laid = overlay(photo, np.zeros((1, 1), dtype=np.int32), colour[None]).astype(float)[0, 0]
+        assert np.ptp(laid) <= 0.25 * np.ptp(colour.astype(float)) + 1
 
 
 def test_one_region_has_no_boundary() -> None:
@@ -69,6 +91,7 @@ def test_picture_does_not_depend_on_the_rows_drawn_at_a_time(
 
 def test_lines_are_wider_in_large_photos() -> None:
     assert [line_width(*size) for size in ((1, 1), (321, 481), (3000, 4000))] == [1, 1, 8]
+    assert [edge_width(width) for width in (1, 2, 8)] == [1, 1, 4]
 
 
 def test_what_does_not_belong_together_is_refused() -> None:

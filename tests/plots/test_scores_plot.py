@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,12 +10,17 @@ import pytest
 from figure_layout import assert_nothing_is_clipped_or_overlaps
 from label_samples import save_all, save_labels
 from matplotlib.figure import Figure
+from PIL import Image
 
 from dynaseg_cli.config import EvaluateConfig
 from dynaseg_cli.evaluation.class_scores import ClassScore
 from dynaseg_cli.evaluation.evaluate import Evaluation
+from dynaseg_cli.evaluation.pooling import LabelCounts
+from dynaseg_cli.pictures.palette import palette_colors
+from dynaseg_cli.plots.examples import IGNORED, examples
+from dynaseg_cli.plots.label_counts import draw_scatter
 from dynaseg_cli.plots.scores import MOST_CLASSES, draw_classes, picture
-from dynaseg_cli.plots.style import PINK, SKY, save_picture, style
+from dynaseg_cli.plots.style import HEIGHT, PINK, SKY, WIDTH, save_picture, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -149,7 +155,7 @@ def test_lowest_are_named_below_the_curves_and_not_where_these_are() -> None:
         save_labels(Path("low/pred") / f"{index}.npy", np.arange(400).reshape(20, 20) % 399 if index else split(10))
         save_labels(Path("low/gt") / f"{index}.npy", np.zeros((20, 20), int) if index else split(10))
     low = panels(picture(evaluated("low/pred", "low/gt")))["scores"]
-    assert texts(low) == [" 1/4", " 1/2", " 3/4"]
+    assert texts(low) == [" lower quartile", " median", " upper quartile"]
 
 
 def test_names_of_the_lowest_never_cover_a_curve(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,7 +238,7 @@ def test_silhouette_has_a_panel_of_its_own_where_segment_left_it() -> None:
 
 def test_other_maps_have_no_silhouette() -> None:
     images(2)
-    assert list(panels(picture(evaluated()))) == ["scores", "labels", "scatter"]
+    assert list(panels(picture(evaluated()))) == ["scores", "labels", "scatter", "examples"]
 
 
 @pytest.mark.parametrize(("use", "word"), [("labels", "labels"), ("regions", "regions"), ("hierarchy", "regions")])
@@ -278,6 +284,99 @@ def test_doubts_about_the_figures_are_in_the_picture() -> None:
     figure = picture(evaluated(protocol="classes"))
     assert figure.get_supxlabel().startswith("The figures of classes mean nothing here")
     assert picture(evaluated(protocol="regions")).get_supxlabel() == ""
+
+
+# The best and the worst
+
+
+def labelled(name: str, at: int, photo: tuple[int, int, int] | None = None) -> None:
+    """An image whose halves lie `10 - at` columns off, written as `segment` does, with a photo of one colour."""
+    save_labels(Path(f"out/labels/{name}.png"), split(at))
+    save_labels(Path(f"gt/{name}.png"), split(10))
+    if photo is not None:
+        Path("photos").mkdir(exist_ok=True)
+        Image.new("RGB", (WIDE, 2), photo).save(f"photos/{name}.png")
+        content = Path(f"photos/{name}.png").read_bytes()
+        source = {"path": f"photos/{name}.png", "sha256": hashlib.sha256(content).hexdigest()}
+        Path(f"out/stats/{name}.json").parent.mkdir(parents=True, exist_ok=True)
+        Path(f"out/stats/{name}.json").write_text(json.dumps({"source": source}))
+
+
+def test_best_and_worst_are_shown_with_photo_and_both_maps() -> None:
+    for name, at in (("b", 4), ("a", 10), ("c", 7)):
+        labelled(name, at, (10 * at, 0, 0))
+    best, worst = examples(evaluated("out"))
+    assert (best.caption, worst.caption) == ("best, 1.000: a", "worst, 0.512: b")
+    assert [what for what, _ in best.pictures] == ["photo", "predicted", "ground truth"]
+    photo, predicted, truth = (picture for _, picture in worst.pictures)
+    assert photo.shape == predicted.shape == truth.shape == (300, 900, 3), "of 20 x 2 pixels the middle"
+    assert (photo == (40, 0, 0)).all()
+    # The middle 6 of 20 columns: 7 to 12. The larger part, here the ground truth's first, has the first colour.
+    first, second = (color.tolist() for color in palette_colors(2))
+    assert predicted[0, 0].tolist() == predicted[0, -1].tolist() == first
+    assert truth[0, 0].tolist() == first
+    assert truth[0, -1].tolist() == second
+    axes = panels(picture(evaluated("out")))["examples"]
+    assert len(axes.get_images()) == 6
+    assert texts(axes)[:2] == ["best, 1.000: a", "photo"]
+
+
+def test_changed_or_missing_photos_are_left_out_and_the_maps_stay() -> None:
+    labelled("a", 10, (1, 2, 3))
+    labelled("b", 5, (1, 2, 3))
+    Image.new("RGB", (9, 9)).save("photos/a.png")
+    Path("photos/b.png").unlink()
+    for one in examples(evaluated("out")):
+        assert [what for what, _ in one.pictures] == ["predicted", "ground truth"]
+
+
+def test_one_image_is_shown_once_and_one_that_is_gone_not_at_all() -> None:
+    labelled("a", 7)
+    evaluation = evaluated("out")
+    assert [one.caption for one in examples(evaluation)] == ["the image, 0.735: a"]
+    Path("out/labels/a.png").unlink()
+    assert examples(evaluation) == []
+    figure = picture(evaluation)
+    assert "examples" not in panels(figure)
+    assert figure.get_size_inches().tolist() == [WIDTH, HEIGHT]
+
+
+def test_ignored_pixels_of_the_ground_truth_are_grey() -> None:
+    save_labels(Path("pred/a.png"), [[0, 0, 1, 1]] * 4)
+    save_labels(Path("gt/a.png"), [[255, 3, 4, 255]] * 4)
+    ((_, predicted), (_, truth)) = examples(evaluated(protocol="regions"))[0].pictures
+    assert truth[0, 0].tolist() == IGNORED.tolist()
+    assert truth[0, 100].tolist() != IGNORED.tolist()
+    assert predicted[0, 0].tolist() == palette_colors(1)[0].tolist()
+
+
+def test_hierarchies_have_no_map_to_show() -> None:
+    save_labels(Path("out/hierarchy/a.png"), np.array([[0, 20_000, 0, 60_000, 0, 20_000, 0]], np.uint16))
+    save_labels(Path("gt/a.png"), [[0, 0, 1, 1]])
+    assert examples(evaluated("out", use="hierarchy")) == []
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 400), (400, 1), (301, 299)])
+def test_maps_of_any_shape_are_shown(size: tuple[int, int]) -> None:
+    for folder in ("pred", "gt"):
+        save_labels(Path(folder) / "a.png", np.zeros(size, np.uint8))
+    (one,) = examples(evaluated())
+    assert {shown.shape[0] for _, shown in one.pictures} == {300}
+    assert all(1 <= shown.shape[1] <= 900 for _, shown in one.pictures)
+
+
+# Axes that count
+
+
+@pytest.mark.parametrize("most", [2, 3, 5, 17, 60])
+def test_axes_of_counts_have_whole_numbers(most: int) -> None:
+    axes = Figure().subplots()
+    draw_scatter(axes, [LabelCounts(1, (2,)), LabelCounts(most, (1, 2))], "labels", "segments")
+    for axis in (axes.xaxis, axes.yaxis):
+        low, high = axis.get_view_interval()
+        ticks = [tick for tick in axis.get_majorticklocs() if low <= tick <= high]
+        assert ticks
+        assert all(tick == int(tick) for tick in ticks)
 
 
 # As a whole

@@ -1,0 +1,97 @@
+"""A first look at a run: images that are complete already need no worker. Nothing here loads torch or scipy."""
+
+from __future__ import annotations
+
+import ctypes
+import queue
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+from ..errors import ImageError
+from ..files.output_folder import Job
+from .planning import Plan
+from .resume import earlier_stats, is_complete
+
+LOOK_S = 5.0
+"""Seconds after which the rest is left to the workers, which are several and give up files that hang."""
+
+
+def completed_at_the_start(plan: Plan, stop: threading.Event | None = None) -> Iterator[Job]:
+    """Yield the first jobs of a plan for as long as they are complete.
+
+    It ends with the first that is not, that cannot be read or that was made otherwise, and after `LOOK_S`.
+    """
+    if plan.batch.overwrite:
+        return
+    stop, enough, answers = stop or threading.Event(), threading.Event(), queue.SimpleQueue[bool]()
+
+    def look() -> None:
+        for job in plan.jobs:
+            if enough.is_set():
+                return
+            complete = _is_complete(plan, job)
+            answers.put(complete)
+            if not complete:
+                return
+
+    # In a thread, because a file that hangs cannot be given up otherwise.
+    threading.Thread(target=look, daemon=True).start()
+    until = time.monotonic() + LOOK_S
+    try:
+        for job in plan.jobs:
+            if stop.is_set() or not answers.get(timeout=max(0.0, until - time.monotonic())):
+                return
+            yield job
+    except queue.Empty:
+        return
+    finally:
+        enough.set()
+
+
+def _is_complete(plan: Plan, job: Job) -> bool:
+    """As a worker finds out; an image on which that fails is the worker's to name."""
+    from ..images.decoding import read_source  # noqa: PLC0415 - so that a run of new images does not wait for it
+
+    batch, drawn = plan.batch, None
+    try:
+        content, sha256 = read_source(job.source, batch.max_pixels)
+        if batch.scribbles is not None:
+            from ..images.scribbles import read_scribbles  # noqa: PLC0415 - loads scipy
+
+            drawn = read_scribbles(job, batch.scribbles, batch.max_pixels)
+        hashes = sha256, None if drawn is None else drawn.sha256
+        scribbled = batch.scribbles is not None
+        stats = earlier_stats(job, plan.folder, *hashes, plan.segment, batch.range, content, scribbled=scribbled)
+        return stats is not None and is_complete(job, plan.folder, stats, batch)
+    except (ImageError, OSError, MemoryError):
+        return False
+
+
+def device_is_there(names: str) -> bool:
+    """Whether a device exists, as far as that can be told without torch; if in doubt, it does not.
+
+    Parameters
+    ----------
+    names : auto, cpu, cuda, mps, or a list such as cuda:0,cuda:2.
+    """
+    for name in (name.strip() for name in names.split(",")):
+        kind, _, index = name.partition(":")
+        if kind == "cuda" and (index or "0").isdecimal():
+            if int(index or "0") >= _cuda_devices():
+                return False
+        elif name not in ("auto", "cpu") and not (name == "mps" and sys.platform == "darwin"):
+            return False
+    return True
+
+
+def _cuda_devices() -> int:
+    """CUDA devices that the driver shows this process, 0 if there is no driver."""
+    count = ctypes.c_int(0)
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+        failed = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
+    except (OSError, AttributeError):
+        return 0
+    return 0 if failed else count.value
