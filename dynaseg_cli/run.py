@@ -18,9 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .batch.completed import completed_at_the_start, device_is_there
+from .batch.completed import completed_at_the_start
 from .batch.exports import export_folder
-from .batch.finished import complete_entries, read_run
 from .batch.outcomes import Outcome
 from .batch.planning import Plan
 from .batch.report_files import last_outcomes, report_content
@@ -144,6 +143,8 @@ def report_results(plan: Plan, stop: threading.Event | None = None) -> Generator
     plan : of `plan_of_results`.
     stop : once set, the page is not written.
     """
+    from .batch.results import complete_entries, read_run  # noqa: PLC0415 - loads SciPy
+
     stop, failures = stop or threading.Event(), []
     for outcome in complete_entries(plan, stop):
         if outcome.status == "failed":
@@ -273,7 +274,7 @@ def _segment(
     """Pass over the first images that are complete, and let workers do what is left, if anything is."""
     plan = summary.plan
     done = 0
-    if device_is_there(workers.device):  # otherwise a worker says what is
+    if workers.device in ("auto", "cpu"):  # whether another one is there, a worker finds out
         for job in completed_at_the_start(plan, stop):
             done += 1
             yield Outcome(job.path, "skipped")

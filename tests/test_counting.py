@@ -56,7 +56,16 @@ def test_counts_can_be_set(clock: Clock) -> None:
 
 def test_line_has_no_holes(clock: Clock) -> None:
     counts = Counts(3, "images")
-    assert counts.line("last a.png") == "0/3 images, last a.png"
+    assert counts.line("last a.png") == "0/3 images, 0 s elapsed, last a.png"
     clock.now += 1.5
     counts.advance()
-    assert counts.line("last b.png") == "1/3 images, 1.5 s each, 3 s left, last b.png"
+    assert counts.line("last b.png") == "1/3 images, 2 s elapsed, 1.5 s each, 3 s left, last b.png"
+
+
+def test_time_left_can_be_told_where_things_differ_too_much_for_a_pace(clock: Clock) -> None:
+    counts = Counts(3, "steps")
+    clock.now += 1
+    counts.advance(left=90)
+    assert (counts.done, counts.pace()) == (1, "1 min 30 s left")
+    counts.advance()
+    assert counts.pace() == "2.0 steps/s, 0 s left", "only for as long as it is told"

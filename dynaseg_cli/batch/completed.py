@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import queue
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -67,31 +65,3 @@ def _is_complete(plan: Plan, job: Job) -> bool:
         return stats is not None and is_complete(job, plan.folder, stats, batch)
     except (ImageError, OSError, MemoryError):
         return False
-
-
-def device_is_there(names: str) -> bool:
-    """Whether a device exists, as far as that can be told without torch; if in doubt, it does not.
-
-    Parameters
-    ----------
-    names : auto, cpu, cuda, mps, or a list such as cuda:0,cuda:2.
-    """
-    for name in (name.strip() for name in names.split(",")):
-        kind, _, index = name.partition(":")
-        if kind == "cuda" and (index or "0").isdecimal():
-            if int(index or "0") >= _cuda_devices():
-                return False
-        elif name not in ("auto", "cpu") and not (name == "mps" and sys.platform == "darwin"):
-            return False
-    return True
-
-
-def _cuda_devices() -> int:
-    """CUDA devices that the driver shows this process, 0 if there is no driver."""
-    count = ctypes.c_int(0)
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-        failed = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
-    except (OSError, AttributeError):
-        return 0
-    return 0 if failed else count.value

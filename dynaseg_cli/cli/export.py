@@ -42,7 +42,7 @@ def export(line: CommandLine) -> ExitCode:
 
     Nothing is segmented again, and photos are not needed. Regions are exported if they are saved, else labels.
     """
-    from ..batch.finished import plan_of_results
+    from ..batch.results import plan_of_results
     from ..run import export_results
 
     exports, shared = line.build(Exports), line.build(Shared)

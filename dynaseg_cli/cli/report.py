@@ -33,7 +33,7 @@ def report(line: CommandLine) -> ExitCode:
 
     Nothing is segmented again. Photos that were not in a report so far are read once more, from where they were.
     """
-    from ..batch.finished import plan_of_results
+    from ..batch.results import plan_of_results
     from ..run import report_results
 
     results, shared = line.build(Results), line.build(Shared)

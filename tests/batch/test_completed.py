@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
 import json
 import subprocess
@@ -17,10 +16,11 @@ from samples import photo_folder, save_photo
 
 from dynaseg_cli import run as module
 from dynaseg_cli.batch import completed
-from dynaseg_cli.batch.completed import completed_at_the_start, device_is_there
+from dynaseg_cli.batch.completed import completed_at_the_start
 from dynaseg_cli.batch.outcomes import Outcome
 from dynaseg_cli.batch.planning import Plan, plan_batch
 from dynaseg_cli.config import BatchConfig, CutConfig, SegmentConfig, WorkersConfig
+from dynaseg_cli.errors import UsageError
 from dynaseg_cli.run import Event, RunFinished, run
 
 QUICK = SegmentConfig(iterations=1, max_size=16, min_labels=3, features=8, clusters=8, precision="float32")
@@ -144,51 +144,7 @@ def test_look_ends_with_the_run_that_is_stopped() -> None:
 
 
 @pytest.mark.usefixtures("photos")
-def test_device_that_is_not_there_is_refused_by_a_worker_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "device_is_there", lambda names: False)
-    seen: list[object] = []
-    pool = module.new_pool
-    monkeypatch.setattr(module, "new_pool", lambda *given: seen.append(given) or pool(*given))
-    assert [status for _, status in outcomes(run(plan_of()[0], HERE))[0]] == ["skipped"] * 3
-    assert len(seen) == 1
-
-
-class _Driver:
-    def __init__(self, devices: int, status: int = 0) -> None:
-        self._devices, self._status = devices, status
-
-    def cuInit(self, flags: int) -> int:  # noqa: N802
-        return self._status
-
-    def cuDeviceGetCount(self, count: Any) -> int:  # noqa: N802
-        count._obj.value = self._devices
-        return 0
-
-
-@pytest.mark.parametrize(
-    ("names", "driver", "there"),
-    [
-        ("auto", None, True),
-        ("cpu", None, True),
-        ("cuda", None, False),
-        ("cuda", _Driver(0), False),
-        ("cuda", _Driver(2, status=100), False),
-        ("cuda", _Driver(1), True),
-        ("cuda:1", _Driver(1), False),
-        ("cuda:0, cuda:1", _Driver(2), True),
-        ("cuda:x", _Driver(2), False),
-        ("nothing", _Driver(2), False),
-        ("mps", None, False),
-    ],
-)
-def test_devices_are_found_without_torch(
-    monkeypatch: pytest.MonkeyPatch, names: str, driver: _Driver | None, there: bool
-) -> None:
-    def load(name: str) -> _Driver:
-        if driver is None:
-            raise OSError(f"{name}: cannot open shared object file")
-        return driver
-
-    monkeypatch.setattr(ctypes, "CDLL", load)
-    monkeypatch.setattr(sys, "platform", "linux")
-    assert device_is_there(names) is there
+@pytest.mark.parametrize("device", ["cuda:99", "nothing"])
+def test_device_that_is_not_there_is_refused_though_there_is_nothing_to_do(device: str) -> None:
+    with pytest.raises(UsageError, match="device"):
+        outcomes(run(plan_of()[0], dataclasses.replace(HERE, device=device)))

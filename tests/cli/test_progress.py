@@ -7,6 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
+from dynaseg_cli import counting
 from dynaseg_cli.cli import progress
 from dynaseg_cli.cli.console import stderr
 from dynaseg_cli.cli.progress import CountProgress, details
@@ -64,7 +65,7 @@ def test_item_is_shown_before_there_is_a_pace() -> None:
 
 def test_lines_of_a_log_have_the_time(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(progress, "LINE_EVERY_S", 0.0)
-    monkeypatch.setattr(progress, "duration", lambda seconds: "1 h 02 min")
+    monkeypatch.setattr(counting, "duration", lambda seconds: "1 h 02 min")
     with CountProgress(2, "images", quiet=False) as bar:
         bar.advance("a.png")
     assert capsys.readouterr().err.startswith("1/2 images, 1 h 02 min elapsed, ")
