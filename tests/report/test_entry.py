@@ -10,6 +10,7 @@ from PIL import Image
 from report_entries import details_of, entry_files, stats_of, unpacked
 from samples import noise
 
+from dynaseg_cli.pictures.overlay import OPACITY
 from dynaseg_cli.pictures.palette import label_palette
 from dynaseg_cli.regions.hierarchy import build_hierarchy
 from dynaseg_cli.report.entry import ENTRY_FILES, report_entry
@@ -46,7 +47,7 @@ def test_the_overlay_is_tinted_with_the_labels_colour() -> None:
     photo, labels = halves()
     seen = pixels(entry_files("k", photo, labels)[0]["-overlay.webp"]).astype(int)
     for column, label in ((3, 1), (35, 0)):
-        expected = 0.55 * photo[15, column] + 0.45 * label_palette()[label]
+        expected = (1 - OPACITY) * photo[15, column] + OPACITY * label_palette()[label]
         assert abs(seen[10:20, column].mean(0) - expected).max() < 12
     assert seen[10:20, 40 // 3].mean() > seen[10:20, 3].mean() + 60  # the line between
 
