@@ -1050,6 +1050,15 @@ def test_what_has_the_focus_is_never_behind_the_tools(opened: Opened, tmp_path: 
     assert slider.evaluate(below) >= 0
 
 
+@pytest.mark.parametrize("width", [360, 640, 820, 961, 1100, 1280, 1440])
+def test_the_table_of_clusters_fits_beside_and_below_the_picture(opened: Opened, report: Report, width: int) -> None:
+    page = opened(report.folder / "report.html", viewport={"width": width, "height": 800})
+    side = detail(page, "a/dog.jpg").locator(".side")
+    assert side.evaluate("each => each.scrollWidth - each.clientWidth") <= 0
+    table, around = page.locator("#clusters table").bounding_box(), side.bounding_box()
+    assert table["x"] + table["width"] <= around["x"] + around["width"]
+
+
 def test_what_a_finger_points_at_in_a_chart_stays_to_be_read(opened: Opened, report: Report) -> None:
     page = opened(report.folder / "report.html", viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
     card(page, "a/dog.jpg").locator(".frame").tap()
