@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from ..files.output_folder import EXTENSIONS, REPORT_FOLDER, Job, OutputFolder
-from ..report.entry import ENTRY_FILES
+from ..report.entry import ENTRY_FILES, OLD_DETAILS
 from ..report.page import page_row, report_page
 from .stats_shape import is_whole
 
@@ -46,6 +46,7 @@ class ReportEntry:
         self._path(ENTRY_FILES[-1]).unlink(missing_ok=True)
         for suffix, content in files:
             self._folder.write(self._path(suffix), content)
+        self._path(OLD_DETAILS).unlink(missing_ok=True)
 
     def product_urls(self) -> dict[str, str]:
         """URL, relative to the page, of the file of each product that there is.

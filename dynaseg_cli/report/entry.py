@@ -16,8 +16,10 @@ from .granularity import granularity_entry
 from .packing import packed, runs_of
 from .thumbnail import lossless, lossy, shrunk_map, shrunk_photo
 
-ENTRY_FILES: tuple[str, ...] = ("-photo.webp", "-labels.webp", "-regions.webp", "-overlay.webp", ".js")
+ENTRY_FILES: tuple[str, ...] = ("-photo.webp", "-labels.webp", "-regions.webp", "-overlay.webp", "-details.js")
 """Ends of the names of these files; the details are last."""
+OLD_DETAILS = ".js"
+"""That of the details in earlier versions, which this version's page cannot read."""
 CALLED = "dynasegEntry"
 """The function of the page that each script calls with its key and the details."""
 DIGITS = 5

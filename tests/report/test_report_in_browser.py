@@ -105,7 +105,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
         )
         write_entry(made.folder / "report" / key, files)
         made.hierarchies[name] = hierarchy
-        made.details[name] = details_of(files[".js"])[1]
+        made.details[name] = details_of(files["-details.js"])[1]
         rows.append(replace(page_row(name, f"report/{key}", stats), **changed))
     (made.folder / "recording").mkdir()
     Image.new("RGB", (40, 20)).save(made.folder / FILES["recording"])
@@ -964,7 +964,7 @@ def test_files_of_an_image_that_are_gone_are_said_to_be(opened: Opened, report: 
     expect(card(page, "dead.jpg")).to_contain_text("The pictures of this image are missing.")
     expect(card(page, there.name).locator(".missing")).to_be_hidden()
     card(page, "dead.jpg").locator(".name").click()
-    expect(page.locator("#detail-missing")).to_contain_text("report/dead.js is missing")
+    expect(page.locator("#detail-missing")).to_contain_text("report/dead-details.js is missing")
     page.keyboard.press("ArrowLeft")
     expect(page.locator("#clusters tbody tr").first).to_be_visible()
     expect(page.locator("#detail-missing")).to_be_hidden()
