@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from ..files.output_folder import EXTENSIONS, REPORT_FOLDER, Job, OutputFolder
+from ..report.page import ENTRY_FILES, OLD_DETAILS, page_row, report_page
 from .stats_shape import is_whole
 
 if TYPE_CHECKING:
@@ -33,17 +34,18 @@ class ReportEntry:
     @property
     def exists(self) -> bool:
         """Whether all files exist."""
-        return all(self._path(suffix).is_file() for suffix in _suffixes())
+        return all(self._path(suffix).is_file() for suffix in ENTRY_FILES)
 
     def refuse_unwritable(self) -> None:
         """Find out before the work whether the files can be written; raises like `OutputFolder.refuse_unwritable`."""
-        self._folder.refuse_unwritable(self._path(_suffixes()[-1]))
+        self._folder.refuse_unwritable(self._path(ENTRY_FILES[-1]))
 
     def write(self, files: Iterable[tuple[str, bytes]]) -> None:
         """Write (suffix, content) in order. An entry without the last file does not count."""
-        self._path(_suffixes()[-1]).unlink(missing_ok=True)
+        self._path(ENTRY_FILES[-1]).unlink(missing_ok=True)
         for suffix, content in files:
             self._folder.write(self._path(suffix), content)
+        self._path(OLD_DETAILS).unlink(missing_ok=True)
 
     def product_urls(self) -> dict[str, str]:
         """URL, relative to the page, of the file of each product that there is.
@@ -75,12 +77,6 @@ class ReportEntry:
         return self._folder.path / (self.files + suffix)
 
 
-def _suffixes() -> tuple[str, ...]:
-    from ..report.entry import ENTRY_FILES  # noqa: PLC0415 - loads scipy
-
-    return ENTRY_FILES
-
-
 def report_content(plan: Plan, run: dict[str, Any], outcomes: dict[str, dict[str, Any]]) -> Iterator[bytes]:
     """The page, part by part, with all complete images, including those of other shards and earlier runs.
 
@@ -89,8 +85,6 @@ def report_content(plan: Plan, run: dict[str, Any], outcomes: dict[str, dict[str
     run : the document of ``run.json``.
     outcomes : result of `last_outcomes`.
     """
-    from ..report.page import page_row, report_page  # noqa: PLC0415 - as above
-
     rows, cuts = [], []
     for job, stats in plan.complete():
         entry = ReportEntry(job, plan.folder)

@@ -43,7 +43,7 @@ class Files:
     per_image: Path | None = option(None, "Write each image's metrics to a file.", REPORT, metavar="FILE.csv")
     plot: Path | None = option(
         None,
-        "Draw the images' scores, how many labels they have beside their ground truth, and each class's IoU: a slide,"
+        "Draw the images' scores, the best and the worst of them, how many labels they have, and each class's IoU: a slide,"
         " as .png, .svg or .pdf (needs matplotlib).",
         REPORT,
         metavar="FILE.png",

@@ -38,7 +38,9 @@ class Shared:
     )
     json: bool = option(False, "Print the result as JSON on stdout.", LAST_GROUP)
     quiet: bool = option(False, "Say nothing but errors.", LAST_GROUP, flags=("--quiet", "-q"))
-    verbose: bool = option(False, "Show a line for each image, and tracebacks.", LAST_GROUP, flags=("--verbose", "-v"))
+    verbose: bool = option(
+        False, "Say more: tracebacks, and in segment a line for each image.", LAST_GROUP, flags=("--verbose", "-v")
+    )
 
 
 class CommandLine:

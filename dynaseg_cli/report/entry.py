@@ -14,10 +14,9 @@ from ..pictures.overlay import overlay
 from ..regions.hierarchy import Hierarchy
 from .granularity import granularity_entry
 from .packing import packed, runs_of
+from .page import ENTRY_FILES
 from .thumbnail import lossless, lossy, shrunk_map, shrunk_photo
 
-ENTRY_FILES: tuple[str, ...] = ("-photo.webp", "-labels.webp", "-regions.webp", "-overlay.webp", ".js")
-"""Ends of the names of these files; the details are last."""
 CALLED = "dynasegEntry"
 """The function of the page that each script calls with its key and the details."""
 DIGITS = 5

@@ -28,6 +28,10 @@ SCRIPTS = (
     "start",
 )
 """The files in ``scripts``. They are one module of the page; what runs at once may need the files before it."""
+ENTRY_FILES: tuple[str, ...] = ("-photo.webp", "-labels.webp", "-regions.webp", "-overlay.webp", "-details.js")
+"""Ends of the names of the files of an image; its details are last."""
+OLD_DETAILS = ".js"
+"""That of the details in earlier versions, which this version's page cannot read."""
 ROWS_AT_ONCE = 500
 """Rows that are encoded at a time."""
 _PLACE = re.compile(r"\{\{(\w+)\}\}")

@@ -435,6 +435,16 @@ def test_report_has_an_entry_of_each_image_with_a_slider_where_a_hierarchy_is(
     assert all(len(after[name]) > len(plain[name]) for name in entries)
 
 
+def test_entry_of_an_earlier_version_is_made_anew_without_the_network(engine: Engine, photos: Path, out: Path) -> None:
+    run(engine, photos, out, report=True)
+    expected = written(out)
+    for path in out.glob("report/*/*-details.js"):
+        path.rename(path.with_name(path.name.replace("-details.js", ".js")))
+    outcomes = run(engine, photos, out, report=True)
+    assert [(outcome.status, outcome.segmented) for outcome in outcomes] == [("done", False), ("done", False)]
+    assert written(out) == expected
+
+
 def test_entry_that_could_not_be_written_is_made_by_the_next_run(engine: Engine, photos: Path, out: Path) -> None:
     def fail(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

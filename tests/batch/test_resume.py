@@ -17,7 +17,7 @@ from dynaseg_cli.batch.resume import earlier_stats, is_complete, read_stats, ref
 from dynaseg_cli.config import BatchConfig, Colors, CutConfig, Product, SegmentConfig, WeightsFile
 from dynaseg_cli.errors import ImageError, UsageError
 from dynaseg_cli.files.output_folder import Job, OutputFolder
-from dynaseg_cli.report.entry import ENTRY_FILES
+from dynaseg_cli.report.page import ENTRY_FILES
 
 JOB = Job("photos/sub/cat.jpg", "sub/cat")
 HASH = "ab" * 32

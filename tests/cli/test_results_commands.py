@@ -15,7 +15,7 @@ from samples import files_below, photo_folder, save_photo
 from test_segment import dynaseg, segment
 
 from dynaseg_cli.engine.engine import Engine
-from dynaseg_cli.report.entry import ENTRY_FILES
+from dynaseg_cli.report.page import ENTRY_FILES
 
 OUT = Path("photos-dynaseg")
 

@@ -13,7 +13,8 @@ from samples import noise
 from dynaseg_cli.pictures.overlay import OPACITY
 from dynaseg_cli.pictures.palette import label_palette
 from dynaseg_cli.regions.hierarchy import build_hierarchy
-from dynaseg_cli.report.entry import ENTRY_FILES, report_entry
+from dynaseg_cli.report.entry import report_entry
+from dynaseg_cli.report.page import ENTRY_FILES
 from dynaseg_cli.report.thumbnail import shrunk_map
 
 
@@ -75,7 +76,7 @@ def test_labels_of_16_bits_and_with_gaps_are_painted() -> None:
 def test_details_hold_what_the_page_shows_of_the_fit_and_the_clusters() -> None:
     photo, labels = halves()
     files, stats, _ = entry_files("3fa9", photo, labels)
-    key, details = details_of(files[".js"])
+    key, details = details_of(files["-details.js"])
     assert key == "3fa9"
     assert details["source"] == stats["source"]
     fit, said = stats["fit"], details["fit"]
@@ -99,7 +100,7 @@ def test_details_hold_the_labels_of_the_thumbnail() -> None:
     hierarchy = build_hierarchy(wide, photo)
     colors = np.zeros((701, 3), dtype=np.uint8)
     stats = stats_of(photo, wide, hierarchy)
-    script = dict(report_entry("k", photo, wide, colors, hierarchy.cut(), None, stats, {}, None))[".js"]
+    script = dict(report_entry("k", photo, wide, colors, hierarchy.cut(), None, stats, {}, None))["-details.js"]
     entry = details_of(script)[1]["map"]
     seen = np.repeat(unpacked(entry["labels"], "<u2"), unpacked(entry["runs"], "<u2"))
     np.testing.assert_array_equal(seen.reshape(entry["height"], entry["width"]), shrunk_map(wide))
@@ -108,7 +109,7 @@ def test_details_hold_the_labels_of_the_thumbnail() -> None:
 def test_details_say_where_the_files_and_the_photo_are() -> None:
     photo, labels = halves()
     found = entry_files("k", photo, labels, files={"labels": "labels/a.png"}, photo_url="../a.jpg")[0]
-    details = details_of(found[".js"])[1]
+    details = details_of(found["-details.js"])[1]
     assert (details["files"], details["photo"]) == ({"labels": "labels/a.png"}, "../a.jpg")
 
 
@@ -116,21 +117,21 @@ def test_an_image_that_was_not_fitted_has_details() -> None:
     photo, labels = halves()
     none = {"levels": [], "iterations": 0, "stop_reason": "model", "silhouette": None}
     none |= {name: [] for name in ("labels_per_iteration", "loss", "similarity_loss", "continuity_loss")}
-    fit = details_of(entry_files("k", photo, labels, **none)[0][".js"])[1]["fit"]
+    fit = details_of(entry_files("k", photo, labels, **none)[0]["-details.js"])[1]["fit"]
     assert fit["silhouette"] is None
     assert fit["loss"] == []
 
 
 def test_an_image_of_one_colour_has_no_silhouette_score() -> None:
     photo, labels = halves()
-    fit = details_of(entry_files("k", photo, labels, silhouette={"k": 1, "scores": {}})[0][".js"])[1]["fit"]
+    fit = details_of(entry_files("k", photo, labels, silhouette={"k": 1, "scores": {}})[0]["-details.js"])[1]["fit"]
     assert fit["silhouette"] == {"k": 1, "score": None}
 
 
 def test_only_a_hierarchy_makes_the_slider() -> None:
     photo, labels = halves()
     with_one, without = (
-        details_of(entry_files("k", photo, labels, hierarchical=there)[0][".js"])[1] for there in (True, False)
+        details_of(entry_files("k", photo, labels, hierarchical=there)[0]["-details.js"])[1] for there in (True, False)
     )
     assert with_one.pop("granularity")["regions"][-1] == 2
     assert with_one == without
@@ -141,5 +142,7 @@ def test_a_script_is_ascii_whatever_the_path_holds() -> None:
     hierarchy = build_hierarchy(labels, photo)
     stats = stats_of(photo, labels, hierarchy)
     stats["source"]["path"] = os.fsdecode(b"caf\xe9/\xe2\x80\xa8</script>.jpg")
-    script = dict(report_entry("k", photo, labels, label_palette(), hierarchy.cut(), None, stats, {}, None))[".js"]
+    script = dict(report_entry("k", photo, labels, label_palette(), hierarchy.cut(), None, stats, {}, None))[
+        "-details.js"
+    ]
     assert details_of(script)[1]["source"]["path"] == "caf\\xe9/\\u2028</script>.jpg"

@@ -19,8 +19,7 @@ from PIL import Image
 from report_entries import details_of, entry_files, unpacked
 
 from dynaseg_cli.regions.hierarchy import Hierarchy
-from dynaseg_cli.report.entry import ENTRY_FILES
-from dynaseg_cli.report.page import Row, page_row, report_page
+from dynaseg_cli.report.page import ENTRY_FILES, Row, page_row, report_page
 
 api = pytest.importorskip("playwright.sync_api")
 expect = api.expect
@@ -105,7 +104,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
         )
         write_entry(made.folder / "report" / key, files)
         made.hierarchies[name] = hierarchy
-        made.details[name] = details_of(files[".js"])[1]
+        made.details[name] = details_of(files["-details.js"])[1]
         rows.append(replace(page_row(name, f"report/{key}", stats), **changed))
     (made.folder / "recording").mkdir()
     Image.new("RGB", (40, 20)).save(made.folder / FILES["recording"])
@@ -964,7 +963,7 @@ def test_files_of_an_image_that_are_gone_are_said_to_be(opened: Opened, report: 
     expect(card(page, "dead.jpg")).to_contain_text("The pictures of this image are missing.")
     expect(card(page, there.name).locator(".missing")).to_be_hidden()
     card(page, "dead.jpg").locator(".name").click()
-    expect(page.locator("#detail-missing")).to_contain_text("report/dead.js is missing")
+    expect(page.locator("#detail-missing")).to_contain_text("report/dead-details.js is missing")
     page.keyboard.press("ArrowLeft")
     expect(page.locator("#clusters tbody tr").first).to_be_visible()
     expect(page.locator("#detail-missing")).to_be_hidden()
@@ -1048,6 +1047,15 @@ def test_what_has_the_focus_is_never_behind_the_tools(opened: Opened, tmp_path: 
     slider = card(page, "35.jpg").get_by_role("slider")
     expect(slider).to_be_focused()
     assert slider.evaluate(below) >= 0
+
+
+@pytest.mark.parametrize("width", [360, 640, 820, 961, 1100, 1280, 1440])
+def test_the_table_of_clusters_fits_beside_and_below_the_picture(opened: Opened, report: Report, width: int) -> None:
+    page = opened(report.folder / "report.html", viewport={"width": width, "height": 800})
+    side = detail(page, "a/dog.jpg").locator(".side")
+    assert side.evaluate("each => each.scrollWidth - each.clientWidth") <= 0
+    table, around = page.locator("#clusters table").bounding_box(), side.bounding_box()
+    assert table["x"] + table["width"] <= around["x"] + around["width"]
 
 
 def test_what_a_finger_points_at_in_a_chart_stays_to_be_read(opened: Opened, report: Report) -> None:

@@ -20,11 +20,11 @@ function entryOf(row) {
 function load({ key, files }) {
   return new Promise((resolve, reject) => {
     waiting.set(key, resolve);
-    const script = element("script", { src: `${files}.js` });
+    const script = element("script", { src: `${files}-details.js` });
     const end = () => {
       script.remove();
       waiting.delete(key);
-      reject(new Error(`${files}.js is missing`)); // which says nothing where it came
+      reject(new Error(`${files}-details.js is missing`)); // which says nothing where it came
     };
     script.addEventListener("load", end);
     script.addEventListener("error", end);
