@@ -12,6 +12,7 @@ import threading
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -389,10 +390,18 @@ def test_summary_does_not_change_later(photos: Path, out: Path) -> None:
     assert (early.done, made.summary.done) == (1, 3)
 
 
-def test_time_before_the_first_image_does_not_count(photos: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_time_is_that_of_the_run(photos: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = itertools.count(1000, 10)
+    clock = SimpleNamespace(monotonic=lambda: next(ticks))
+    monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr("dynaseg_cli.batch.summary.time", clock)
     made = segment_folder(photos, out, TINY, workers=HERE)
-    made._counted.started -= 1000
-    assert made.run().seconds < 1000
+    assert made.summary.seconds == 0, "it has not begun"
+    next(made)
+    first, second = made.summary.seconds, made.summary.seconds
+    assert 0 < first < second, "it goes on"
+    made.close()
+    assert made.summary.seconds == made.summary.seconds > second, "it is over"
 
 
 def test_paths_are_those_of_what_was_written(photos: Path, out: Path) -> None:

@@ -58,7 +58,8 @@ class RunSummary:
     """Number of labels of each written image."""
     warnings: list[tuple[str, str]] = field(default_factory=list)
     """Path and warning, for images that are done."""
-    started: float = field(default_factory=time.monotonic)
+    started: float | None = None
+    """On the monotonic clock, as is the end; None before it."""
     ended: float | None = None
 
     def add(self, outcome: Outcome) -> None:
@@ -84,6 +85,8 @@ class RunSummary:
 
     @property
     def seconds(self) -> float:
+        if self.started is None:
+            return 0.0
         return (time.monotonic() if self.ended is None else self.ended) - self.started
 
     def so_far(self) -> Summary:
