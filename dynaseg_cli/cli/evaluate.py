@@ -43,8 +43,8 @@ class Files:
     per_image: Path | None = option(None, "Write each image's metrics to a file.", REPORT, metavar="FILE.csv")
     plot: Path | None = option(
         None,
-        "Draw the images' scores, the best and the worst of them, how many labels they have, and each class's IoU: a slide,"
-        " as .png, .svg or .pdf (needs matplotlib).",
+        "Draw the images' scores, the best and the worst of them, how many labels they have, and each class's IoU: a"
+        " slide, as .png, .svg or .pdf (needs matplotlib).",
         REPORT,
         metavar="FILE.png",
     )
