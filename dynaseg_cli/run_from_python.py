@@ -156,7 +156,7 @@ def _outcomes(
         events = stack.enter_context(closing(run(plan, workers, summary=summary)))
         bar = None
         if progress:
-            from .bar import RunBar  # noqa: PLC0415 - loads tqdm
+            from .progress_bar import RunBar  # noqa: PLC0415 - loads tqdm
 
             bar = stack.enter_context(closing(RunBar(plan)))
         for event in events:

@@ -54,8 +54,8 @@ ROOMS: dict[str, set[str]] = {
         *SHARED,
     },
     "run": {"batch", "config", "engine", "errors", "export", "files", "folder", "workers"},
-    "bar": {"batch", "counting", "files", "run", "workers"},
-    "run_from_python": {"bar", "batch", "config", "errors", "export", "files", "run", "workers"},
+    "progress_bar": {"batch", "counting", "files", "run", "workers"},
+    "run_from_python": {"progress_bar", "batch", "config", "errors", "export", "files", "run", "workers"},
     "benchmark": {
         "baselines",
         "batch",
@@ -162,7 +162,7 @@ def test_rooms_that_stand_alone_import_little(path: Path) -> None:
 
 @pytest.mark.parametrize("path", [path for path in MODULES if home(path) != "cli"], ids=named)
 def test_only_the_command_line_knows_the_screen(path: Path) -> None:
-    assert foreign(path) & SCREEN == ({"tqdm"} if home(path) == "bar" else set())
+    assert foreign(path) & SCREEN == ({"tqdm"} if home(path) == "progress_bar" else set())
 
 
 def docstrings(tree: ast.AST) -> set[int]:
