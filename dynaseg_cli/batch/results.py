@@ -87,14 +87,19 @@ def read_run(folder: OutputFolder) -> dict[str, Any] | None:
 def complete_entries(plan: Plan, stop: threading.Event) -> Generator[Outcome, None, None]:
     """Make the report's files of each image that lacks them; an outcome for every image of the plan.
 
-    They show the photo, which must be where it was when it was segmented, with the same content.
+    They show the photo, which must be where it was when it was segmented, with the same content. Once `stop` is set, by
+    the caller or because the iteration is broken off, no image is begun.
     """
+
+    def complete(job: Job) -> Outcome | None:
+        return None if stop.is_set() else _complete(job, plan)
+
     with plan.folder, ThreadPoolExecutor(os.cpu_count()) as threads:
-
-        def complete(job: Job) -> Outcome | None:
-            return None if stop.is_set() else _complete(job, plan)
-
-        yield from filter(None, threads.map(complete, plan.jobs))
+        try:
+            yield from filter(None, threads.map(complete, plan.jobs))
+        except BaseException:
+            stop.set()
+            raise
 
 
 def _complete(job: Job, plan: Plan) -> Outcome:
