@@ -22,13 +22,13 @@ from .batch.completed import completed_at_the_start
 from .batch.exports import export_folder
 from .batch.outcomes import Outcome
 from .batch.planning import Plan
-from .batch.report_files import last_outcomes, report_content
+from .batch.report_files import comparison_content, last_outcomes, report_content
 from .batch.summary import RunSummary
 from .config import TIMM, SegmentConfig, WeightsFile, WorkersConfig
 from .errors import DynasegError, InterruptedWorkError, WorkerError
 from .export.exporting import Exported, ExportFailure
 from .files.encoding import json_text
-from .files.output_folder import CLUSTERS_NAME, REPORT_NAME, OutputFolder
+from .files.output_folder import CLUSTERS_NAME, OutputFolder
 from .files.user_files import RUN_NAME
 from .files.weights import lacks_weights, read_weights
 from .files.writing import write_atomically
@@ -155,6 +155,24 @@ def report_results(plan: Plan, stop: threading.Event | None = None) -> Generator
         yield _write_report(plan, {**run, "failures": [*run["failures"], *failures]})
 
 
+def compare_results(plan: Plan, other: Plan, stop: threading.Event | None = None) -> Generator[Event, None, None]:
+    """Make the page that shows two folders of results of the same photos side by side, in the first one.
+
+    Parameters
+    ----------
+    plan, other : of `plan_of_results`.
+    stop : once set, the page is not written.
+    """
+    from .batch.results import complete_entries, read_run  # noqa: PLC0415 - loads SciPy
+
+    stop, folder = stop or threading.Event(), plan.folder
+    for each in (plan, other):
+        yield from complete_entries(each, stop)
+    if not stop.is_set():
+        run = read_run(folder) or RunSummary(plan).document()
+        yield _write_page(folder, folder.comparison, lambda: comparison_content(plan, other, run))
+
+
 def export_results(plan: Plan, stop: threading.Event | None = None) -> Generator[Event, None, None]:
     """Write the exports of a folder of results that its plan, of `plan_of_results`, asks for."""
     yield from _export(plan, stop or threading.Event())
@@ -241,18 +259,22 @@ def _write(folder: OutputFolder, path: Path, name: str, make: Callable[[], dict[
 
 
 def _write_report(plan: Plan, run: dict[str, Any]) -> FileWritten | FileFailed:
-    folder = plan.folder
     # Not within the claim: where locks belong to processes, closing the log releases it.
-    outcomes = {} if plan.batch.shard[1] == 1 else last_outcomes(folder.log)
+    outcomes = {} if plan.batch.shard[1] == 1 else last_outcomes(plan.folder.log)
+    return _write_page(plan.folder, plan.folder.report, lambda: report_content(plan, run, outcomes))
+
+
+def _write_page(folder: OutputFolder, path: Path, make: Callable[[], Iterator[bytes]]) -> FileWritten | FileFailed:
+    """Write a page that is made only once no other process is writing it; see `_write`."""
     try:
         with folder:
-            folder.claim(REPORT_NAME, wait=True)
-            page = report_content(plan, run, outcomes)
-            with folder.open(folder.report) as stream:
+            folder.claim(path.name, wait=True)
+            page = make()
+            with folder.open(path) as stream:
                 stream.writelines(page)
     except OSError as error:
-        return FileFailed(folder.report, error)
-    return FileWritten(folder.report)
+        return FileFailed(path, error)
+    return FileWritten(path)
 
 
 def _export(plan: Plan, stop: threading.Event) -> Iterator[Exported | ExportFailure | FileWritten | FileFailed]:

@@ -71,7 +71,7 @@ class ReportEntry:
             return None
 
     def _url(self, path: str) -> str:
-        return quote(os.fsencode(os.path.relpath(path, self._folder.path)).replace(os.fsencode(os.sep), b"/"))
+        return _url_from(self._folder.path, path)
 
     def _path(self, suffix: str) -> Path:
         return self._folder.path / (self.files + suffix)
@@ -95,6 +95,37 @@ def report_content(plan: Plan, run: dict[str, Any], outcomes: dict[str, dict[str
     # Not the cut that this run was asked for: regions of an earlier run may have stayed as they were.
     shown = {**run, "cut": cuts[0] if len(cuts) == 1 else None}
     return report_page(rows, _failures(plan, run, {row.name for row in rows}, outcomes), shown)
+
+
+def comparison_content(plan: Plan, other: Plan, run: dict[str, Any]) -> Iterator[bytes]:
+    """The page that shows the results of a plan beside those of another one, part by part: of photos that both have.
+
+    Parameters
+    ----------
+    run : the document of ``run.json`` of the first one.
+    """
+    theirs = {}
+    for job, stats in other.complete():
+        entry = ReportEntry(job, other.folder)
+        if is_whole(stats) and entry.exists:
+            files = _url_from(plan.folder.path, str(other.folder.path / entry.files))
+            theirs[job.file_name] = page_row(job.file_name, files, stats)
+    rows, found = [], 0
+    for job, stats in plan.complete():
+        entry = ReportEntry(job, plan.folder)
+        if is_whole(stats) and entry.exists:
+            found += 1
+            same = theirs.get(job.file_name)
+            size = stats["source"]["width"], stats["source"]["height"]
+            if same is not None and (same.width, same.height) == size:
+                rows.append(page_row(job.file_name, entry.files, stats, same))
+    unpaired = found + len(theirs) - 2 * len(rows)
+    return report_page(rows, [], {**run, "compared": {"with": str(other.folder), "unpaired": unpaired}})
+
+
+def _url_from(folder: Path, path: str) -> str:
+    """URL of a file relative to pages in a folder."""
+    return quote(os.fsencode(os.path.relpath(path, folder)).replace(os.fsencode(os.sep), b"/"))
 
 
 def _failures(

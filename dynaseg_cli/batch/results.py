@@ -14,7 +14,7 @@ from typing import Any
 from ..config import BatchConfig, CutConfig, Format, SegmentConfig, ValueRange, WeightsFile
 from ..errors import DecodeError, ImageError, UsageError, reason
 from ..fields import read_value
-from ..files.output_folder import EXTENSIONS, Job, OutputFolder
+from ..files.output_folder import EXPORT_FOLDER, EXTENSIONS, REPORT_FOLDER, REPORT_NAME, Job, OutputFolder
 from ..files.reading import read_file
 from ..files.user_files import MOST_BYTES, is_output_folder
 from ..images.decoding import decode_photo, read_source
@@ -25,6 +25,10 @@ from .products import Products
 from .report_files import ReportEntry
 from .resume import Stats, read_stats
 from .stats_shape import is_whole
+
+TITLE = b"<title>dynaseg report</title>"
+MARKED_WITHIN = 1000
+"""Bytes of a page within which its title stands."""
 
 
 def plan_of_results(output: Path, *, report: bool = False, export: tuple[Format, ...] = ()) -> Plan:
@@ -40,6 +44,8 @@ def plan_of_results(output: Path, *, report: bool = False, export: tuple[Format,
     if not is_output_folder(output):
         raise UsageError(f"{output} was not written by dynaseg; name a folder that segment wrote")
     folder = OutputFolder(output)
+    targets = [REPORT_NAME, f"{REPORT_FOLDER}/"] if report else []
+    folder.refuse_foreign([*targets, *([f"{EXPORT_FOLDER}/"] if export else [])])
     jobs, first = [], None
     for name in _names(output / "stats"):
         stats = read_stats(Job("", name), folder)
@@ -54,6 +60,23 @@ def plan_of_results(output: Path, *, report: bool = False, export: tuple[Format,
     cut, colors = CutConfig(**first.get("cut", {})), first.get("colors", BatchConfig.colors)
     batch = BatchConfig(save=saved, cut=cut, colors=colors, report=report, export=export)
     return Plan(jobs, jobs, folder, _config(first, folder), batch, unlistable=[])
+
+
+def refuse_other_page(folder: OutputFolder) -> None:
+    """Refuse to write a comparison in place of a file that is none: marks of earlier versions do not tell.
+
+    Raises
+    ------
+    UsageError
+        If there is such a file, or it cannot be read.
+    """
+    path = folder.comparison
+    try:
+        begin = path.read_bytes()[:MARKED_WITHIN] if path.exists() else TITLE
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from None
+    if TITLE not in begin:
+        raise UsageError(f"{path} exists and was not written by dynaseg: no result may replace it; move it elsewhere")
 
 
 def _names(statistics: Path) -> list[str]:

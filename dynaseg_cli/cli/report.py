@@ -1,4 +1,4 @@
-"""``dynaseg report``: the page of a folder that is segmented already."""
+"""``dynaseg report``: the page of a folder that is segmented already, or of two side by side."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import MISSING, dataclass
 from pathlib import Path
 
 from ..config import RUN
+from ..errors import UsageError
 from ..fields import option
 from .console import ExitCode, print_json
 from .options import CommandLine, Shared, command, command_options
@@ -18,9 +19,14 @@ from .signals import first_signal_calls
 
 @dataclass(frozen=True)
 class Results:
-    """The folder, and whether to look at its page."""
+    """The folders, and whether to look at their page."""
 
-    output: Path = option(MISSING, "A folder that segment wrote.", metavar="OUT", positional=True)
+    outputs: tuple[Path, ...] = option(
+        MISSING,
+        "A folder that segment wrote; or two of them, of the same photos, to be compared.",
+        metavar="OUT",
+        positional=True,
+    )
     open: bool = option(False, "Open the page in the browser.", RUN)
 
 
@@ -31,26 +37,33 @@ OPTIONS = command_options(Results, Shared)
 def report(line: CommandLine) -> ExitCode:
     """Make the page of a folder that is segmented already, OUT/report.html.
 
-    Nothing is segmented again. Photos that were not in a report so far are read once more, from where they were.
+    Nothing is segmented again. Photos that were not in a report so far are read once more, from where they were. Two
+    folders are shown side by side in a page of the first one, OUT/comparison.html.
     """
-    from ..batch.results import plan_of_results
-    from ..run import report_results
+    from ..batch.results import plan_of_results, refuse_other_page
+    from ..run import compare_results, report_results
 
     results, shared = line.build(Results), line.build(Shared)
-    plan = plan_of_results(results.output, report=True)
-    stop = threading.Event()
+    if len(results.outputs) > 2:
+        raise UsageError(f"a page shows one folder, or two side by side, not {len(results.outputs)}")
+    plan, *others = (plan_of_results(output, report=True) for output in results.outputs)
+    if others:
+        refuse_other_page(plan.folder)
+    if others and plan.folder.path.resolve() == others[0].folder.path.resolve():
+        raise UsageError(f"{others[0].folder} is named twice; name two folders of results to compare them")
+    page, stop = plan.folder.comparison if others else plan.folder.report, threading.Event()
     with (
         first_signal_calls(stop.set) as signals,
-        closing(report_results(plan, stop)) as events,
+        closing(compare_results(plan, others[0], stop) if others else report_results(plan, stop)) as events,
         RunDisplay(plan, quiet=shared.quiet) as display,
     ):
         for event in events:
             display.show(event)
     if shared.json:
         failures = [{"path": outcome.path, "reason": outcome.reason} for outcome in display.failures]
-        page = str(plan.folder.report) if display.complete and not signals else None
-        print_json({"output": str(plan.folder), "report": page, "images": len(plan.jobs), "failures": failures})
+        written = str(page) if display.complete and not signals else None
+        print_json({"output": str(plan.folder), "report": written, "images": len(plan.jobs), "failures": failures})
     code = exit_code_of(signals, complete=display.complete and not display.failures)
     if results.open and not signals and display.complete:
-        open_page(plan.folder.report, plan.folder.path)
+        open_page(page, plan.folder.path)
     return code

@@ -147,7 +147,7 @@ class RunDisplay:
 
     def _lines_about(self, event: FileWritten) -> list[str]:
         folder = self._plan.folder
-        if event.path == folder.report:
+        if event.path in (folder.report, folder.comparison):
             return [f"reported in {event.path}"]
         if event.path == folder.export:
             return [f"exported as {', '.join(self._plan.batch.export)} to {event.path}"]

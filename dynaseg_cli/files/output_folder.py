@@ -78,7 +78,8 @@ MODEL_NAME = "model.safetensors"
 CHECKPOINT_NAME = "model-unfinished.safetensors"
 CLUSTERS_NAME = "clusters.json"
 REPORT_NAME = "report.html"
-FILES = frozenset((LOG_NAME, RUN_NAME, MODEL_NAME, CHECKPOINT_NAME, CLUSTERS_NAME, REPORT_NAME))
+COMPARISON_NAME = "comparison.html"
+FILES = frozenset((LOG_NAME, RUN_NAME, MODEL_NAME, CHECKPOINT_NAME, CLUSTERS_NAME, REPORT_NAME, COMPARISON_NAME))
 
 FOLDERS_OF_VERSION_1 = FOLDERS - {"raw", KEPT_RAW_FOLDER, KEPT_HIERARCHY_FOLDER}
 """Where results went before marks said so."""
@@ -104,6 +105,8 @@ class OutputFolder:
         """That network after its last whole epoch, until the fit is finished."""
         self.clusters = path / CLUSTERS_NAME
         self.report = path / REPORT_NAME
+        self.comparison = path / COMPARISON_NAME
+        """The page that shows these results beside those of another folder."""
         self.export = path / EXPORT_FOLDER
         self._claims: Claims | None = None
 

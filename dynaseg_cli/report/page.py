@@ -56,10 +56,17 @@ class Row:
     seconds: float
     """Wall time of the optimisation."""
     iterations: int
+    other: tuple[str, int, int] | None = None
+    """Files, labels and regions of the same photo in the folder that this one is compared with."""
 
 
-def page_row(name: str, files: str, stats: dict[str, Any]) -> Row:
-    """The row of an image with these statistics (``stats.schema.json``), which include regions."""
+def page_row(name: str, files: str, stats: dict[str, Any], other: Row | None = None) -> Row:
+    """The row of an image with these statistics (``stats.schema.json``), which include regions.
+
+    Parameters
+    ----------
+    other : the row of the same photo in another folder, with URLs relative to this page, for a comparison.
+    """
     source, fit = stats["source"], stats["fit"]
     return Row(
         name=name,
@@ -71,6 +78,7 @@ def page_row(name: str, files: str, stats: dict[str, Any]) -> Row:
         stop_reason=fit["stop_reason"],
         seconds=fit["seconds"],
         iterations=fit["iterations"],
+        other=None if other is None else (other.files, other.labels, other.regions),
     )
 
 

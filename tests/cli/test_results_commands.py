@@ -231,3 +231,81 @@ def test_entry_files_are_those_of_the_report(photos: Path) -> None:
     segment(photos)
     dynaseg("report", OUT)
     assert sum(name.startswith("report/") for name in files_below(OUT)) == 3 * len(ENTRY_FILES)
+
+
+# Two folders side by side
+
+
+def compared(page: Path) -> dict[str, dict[str, Any]]:
+    """The rows of a comparison by name."""
+    data = json.loads(page.read_text().partition('id="rows">')[2].partition("</script>")[0])
+    found = [dict(zip(data["fields"], row, strict=True)) for row in data["rows"]]
+    return {row["name"]: row for row in found}
+
+
+@pytest.fixture
+def two(photos: Path, here: Path) -> tuple[Path, Path]:
+    """The photos segmented twice, the second time somewhere else and into fewer regions; one photo is new there."""
+    segment(photos, "-o", "one", "--report")
+    (photos / "a.png").unlink()
+    save_photo(photos / "d.png", seed=5)
+    segment(photos, "-o", "far/off/two", "--regions", "2")
+    return Path("one"), Path("far/off/two")
+
+
+def test_two_folders_are_compared_by_the_photos_that_both_have(two: tuple[Path, Path], no_network: None) -> None:
+    one, other = two
+    result = dynaseg("report", one, other)
+    assert (result.exit_code, result.stdout) == (0, ""), result.stderr
+    assert result.stderr.splitlines()[-1] == "reported in one/comparison.html"
+    found = compared(one / "comparison.html")
+    assert sorted(found) == ["b.bmp", "sub/c.png"]
+    for row in found.values():
+        stats = [json.loads((out / "stats" / row["name"]).with_suffix(".json").read_text()) for out in two]
+        files, labels, regions = row["other"]
+        assert (row["regions"], regions) == tuple(len(each["regions"]) for each in stats)
+        assert (row["labels"], labels) == tuple(each["num_labels"] for each in stats)
+        assert all((one / f"{prefix}{end}").is_file() for prefix in (row["files"], files) for end in ENTRY_FILES)
+        assert files.startswith("../far/off/two/report/")
+    assert '"compared":{"with":"far/off/two","unpaired":2}' in (one / "comparison.html").read_text()
+    assert not (other / "report.html").exists()
+    assert rows(one / "report.html") == ["a.png", "b.bmp", "sub/c.png"], "its own report stays as it is"
+
+
+def test_photos_of_another_size_are_no_partners(photos: Path) -> None:
+    segment(photos, "-o", "one")
+    save_photo(photos / "a.png", 3, 31, 17)
+    segment(photos, "-o", "two")
+    assert dynaseg("report", "two", "one", "--json").exit_code == 1, "the photo has changed since"
+    assert sorted(compared(Path("two/comparison.html"))) == ["b.bmp", "sub/c.png"]
+
+
+def test_comparison_opens_in_the_browser(two: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr(webbrowser, "open", lambda url: opened.append(url) or True)
+    assert dynaseg("report", *two, "--open").exit_code == 0
+    assert opened == [(Path.cwd() / "one/comparison.html").as_uri()]
+    assert dynaseg("report", *two).exit_code == 0, "an earlier comparison may be replaced"
+
+
+def test_comparison_is_of_two_folders(two: tuple[Path, Path]) -> None:
+    one, other = two
+    assert "one folder, or two side by side, not 3" in refused(dynaseg("report", one, other, one))
+    assert "one is named twice" in refused(dynaseg("report", one, one))
+    assert "nowhere is not a folder" in refused(dynaseg("report", one, "nowhere"))
+
+
+def test_files_of_the_user_are_not_replaced(photos: Path) -> None:
+    for name in ("report.html", "export/notes.txt"):
+        (OUT / name).parent.mkdir(parents=True, exist_ok=True)
+        (OUT / name).write_text("mine")
+    segment(photos)
+    segment(photos, "-o", "other")
+    assert "report.html exists and was not written by dynaseg" in refused(dynaseg("report", OUT))
+    assert "was not written by dynaseg" in refused(dynaseg("export", OUT, "--format", "voc"))
+    Path("other/comparison.html").write_text("mine")
+    for first in (OUT, Path("other")):
+        second = Path("other") if first == OUT else OUT
+        assert "was not written by dynaseg" in refused(dynaseg("report", first, second))
+    assert {(OUT / name).read_text() for name in ("report.html", "export/notes.txt")} == {"mine"}
+    assert Path("other/comparison.html").read_text() == "mine"

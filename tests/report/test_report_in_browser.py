@@ -1119,3 +1119,62 @@ def luminance(color: str) -> float:
     values = np.array([int(value) for value in re.findall(r"\d+", color)[:3]]) / 255
     linear = np.where(values <= 0.03928, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
     return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+# Two folders side by side
+
+
+@pytest.fixture
+def comparison(report: Report, tmp_path: Path) -> Path:
+    """A page of two folders, with other labels and regions of the first two images in the second one."""
+    rows = []
+    for seed, changed in enumerate(OF_ROWS[:2]):
+        files, stats, _ = entry_files(f"{seed:016x}", *painted(seed))
+        theirs, other_stats, _ = entry_files(f"{seed:016x}", *painted(seed + 50))
+        write_entry(tmp_path / "one/report" / f"{seed:016x}", files)
+        write_entry(tmp_path / "two/report" / f"{seed:016x}", theirs)
+        other = replace(page_row(changed["name"], f"../two/report/{seed:016x}", other_stats), labels=5, regions=99)
+        rows.append(replace(page_row(changed["name"], f"report/{seed:016x}", stats, other), **changed))
+    path = tmp_path / "one/comparison.html"
+    run = RUN | {"output": "/data/one", "compared": {"with": "/data/two", "unpaired": 1}}
+    path.write_bytes(b"".join(report_page(rows, [], run)))
+    return path
+
+
+def test_comparison_says_which_side_is_which(opened: Opened, comparison: Path) -> None:
+    page = opened(comparison)
+    expect(page.locator("#folder")).to_have_text("one | two")
+    expect(page.locator("#summary")).to_have_text("one to the left, two to the right; 1 image has no partner")
+    told = card(page, "b/cat 2.jpg")
+    expect(told.locator(".labels")).to_have_text("12 | 5 labels")
+    expect(told.locator(".regions")).to_have_text("8 | 99 regions")
+    expect(told.locator("input[type=range]")).to_have_attribute(
+        "aria-label", "b/cat 2.jpg: regions in one to the left of the split, regions in two to the right"
+    )
+    expect(told.locator("input[type=range]")).to_have_attribute("aria-valuetext", "50 % one")
+
+
+@pytest.mark.parametrize(("key", "layer"), [("1", "regions"), ("2", "labels"), ("3", "overlay")])
+def test_comparison_has_the_layer_of_one_folder_on_each_side(
+    opened: Opened, comparison: Path, key: str, layer: str
+) -> None:
+    page = opened(comparison)
+    page.keyboard.press(key)
+    for seed, changed in enumerate(OF_ROWS[:2]):
+        shown = card(page, changed["name"])
+        expect(shown.locator("img.photo")).to_have_attribute("src", f"report/{seed:016x}-{layer}.webp")
+        expect(shown.locator("img.layer")).to_have_attribute("src", f"../two/report/{seed:016x}-{layer}.webp")
+    page.wait_for_function("[...document.querySelectorAll('.card img')].every((each) => each.naturalWidth === 96)")
+
+
+def test_details_of_a_comparison_are_those_of_the_first_folder(opened: Opened, comparison: Path) -> None:
+    page = opened(comparison)
+    dialog = detail(page, "b/cat 2.jpg")
+    expect(dialog.locator("#overview")).to_have_text(
+        re.compile(r"12 \| 5 labels · 8 \| 99 regions · the table is of one$")
+    )
+    expect(dialog.locator("img.photo")).to_have_attribute("src", re.compile("^report/.*-regions.webp$"))
+    expect(dialog.locator("img.layer")).to_have_attribute("src", re.compile("^../two/report/.*-regions.webp$"))
+    expect(page.locator("#detail-granular")).to_be_hidden()
+    page.get_by_role("button", name="Zoom in").click()
+    expect(dialog.locator("img.photo")).to_have_attribute("src", re.compile("^report/.*-regions.webp$"))

@@ -81,7 +81,7 @@ async function showDetails(row) {
   for (const part of [dialog.querySelector(".body"), ...dialog.querySelectorAll(".stage, .side")]) part.scrollTop = 0;
   try {
     const entry = await entryOf(row);
-    const unpacked = entry.granularity ? await Hierarchy.of(entry.granularity) : null;
+    const unpacked = entry.granularity && !row.other ? await Hierarchy.of(entry.granularity) : null;
     const map = await LabelMap.of(entry.map);
     if (current !== row) return;
     [details, hierarchy] = [entry, unpacked];
@@ -189,7 +189,8 @@ function facts(pairs) {
 
 function overview(row) {
   const size = `${number.format(row.width)} × ${number.format(row.height)} pixels`;
-  return [size, counted(row.labels, "label", "labels"), counted(row.regions, "region", "regions")].join(" · ");
+  const whose = row.other ? [`the table is of ${SIDES[0]}`] : [];
+  return [size, told(row, "labels", "label"), told(row, "regions", "region"), ...whose].join(" · ");
 }
 
 function showFiles(row, files) {

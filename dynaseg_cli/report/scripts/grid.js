@@ -27,13 +27,18 @@ function makeCard(row) {
     event.preventDefault();
     open(row);
   });
-  item.querySelector(".labels").textContent = counted(row.labels, "label", "labels");
-  item.querySelector(".regions").textContent = counted(row.regions, "region", "regions");
+  item.querySelector(".labels").textContent = told(row, "labels", "label");
+  item.querySelector(".regions").textContent = told(row, "regions", "region");
   item.querySelector(".seconds").textContent = seconds(row.seconds);
   item.querySelector(".stop").textContent = row.stop_reason;
   item.querySelector(".stop").title = `Stopped: ${row.stop_reason}`;
   nearness.observe(item);
   return { item, view, link };
+}
+
+/** How many labels or regions an image has; in a comparison, on both sides. */
+function told(row, field, one) {
+  return row.other ? `${number.format(row[field])} | ${counted(row.other[field], one, field)}` : counted(row[field], one, field);
 }
 
 const near = new Set(); // items of cards that are in sight, or soon will be

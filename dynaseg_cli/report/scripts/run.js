@@ -11,17 +11,22 @@ function readRows({ fields, rows: values }) {
   for (const row of made) {
     row.key = row.files.slice(row.files.lastIndexOf("/") + 1);
     row.search = row.name.toLowerCase();
+    if (row.other) row.other = Object.fromEntries(["files", "labels", "regions"].map((field, index) => [field, row.other[index]]));
   }
   made.sort((one, other) => collator.compare(one.name, other.name));
   made.forEach((row, rank) => { row.rank = rank; });
   return made;
 }
 
+const nameOf = (folder) => folder.split("/").filter(Boolean).pop() ?? folder;
+const compared = run.compared ? [String(run.output ?? ""), run.compared.with] : null;
+const SIDES = compared && (compared.map(nameOf)[0] === compared.map(nameOf)[1] ? compared : compared.map(nameOf));
+
 function showHead() {
   const folder = String(run.output ?? "");
-  const name = folder.split("/").filter(Boolean).pop() ?? folder;
+  const name = SIDES ? SIDES.join(" | ") : nameOf(folder);
   byId("folder").textContent = name;
-  byId("folder").title = folder;
+  byId("folder").title = compared ? compared.join(" | ") : folder;
   document.title = `${name} · dynaseg report`;
   byId("summary").textContent = summary();
   discloses(byId("about-button"), byId("about"));
@@ -40,6 +45,11 @@ function showHead() {
 }
 
 function summary() {
+  if (compared) {
+    const { unpaired } = run.compared;
+    const rest = unpaired ? `; ${counted(unpaired, "image has", "images have")} no partner` : "";
+    return `${SIDES[0]} to the left, ${SIDES[1]} to the right${rest}`;
+  }
   const took = `the run took ${seconds(run.seconds)}`;
   if (!rows.length) return "";
   if (rows.length === 1) return took;

@@ -35,7 +35,7 @@ class View {
     }
     this.photo.alt = row.name;
     if (pictures.givenUp) this.lose();
-    else this.photo.src = `${row.files}-photo.webp`;
+    else if (!row.other) this.photo.src = `${row.files}-photo.webp`;
     this.against(layer);
   }
 
@@ -44,15 +44,17 @@ class View {
     const cutting = layer === "granularity";
     this.layer.hidden = cutting;
     this.canvas.hidden = !cutting;
-    if (!cutting && !this.lost) this.layer.src = `${this.row.files}-${layer}.webp`;
-    const told = `${this.row.name}: photo to the left of the split, ${LAYERS[layer]} to the right`;
-    this.slider.setAttribute("aria-label", told);
+    const { name, files, other } = this.row;
+    if (!cutting && !this.lost) this.layer.src = `${other ? other.files : files}-${layer}.webp`;
+    if (other && !this.lost) this.photo.src = `${files}-${layer}.webp`;
+    const [left, right] = other ? SIDES.map((side) => `${LAYERS[layer]} in ${side}`) : ["photo", LAYERS[layer]];
+    this.slider.setAttribute("aria-label", `${name}: ${left} to the left of the split, ${right} to the right`);
   }
 
   split(value) {
     this.slider.value = value;
     this.root.style.setProperty("--split", `${this.slider.value}%`);
-    this.slider.setAttribute("aria-valuetext", `${Math.round(this.slider.value)} % photo`);
+    this.slider.setAttribute("aria-valuetext", `${Math.round(this.slider.value)} % ${SIDES ? SIDES[0] : "photo"}`);
   }
 
   get lost() {

@@ -14,7 +14,7 @@ function zoomTo(scale, at = MIDDLE) {
 
 /** Replace thumbnails by the photo and the files of the layer, should they be reachable. */
 function sharpen() {
-  if (!details || large.scale === 1) return;
+  if (!details || current.other || large.scale === 1) return; // in a comparison, only thumbnails are known on both sides
   sharpenPicture(large.photo, details.photo);
   sharpenPicture(large.layer, { labels: details.files.color, overlay: details.files.overlay }[detailLayer()]);
 }
