@@ -13,7 +13,6 @@ from ..errors import UsageError
 from ..fields import check_fields, option
 from .console import ExitCode, print_json
 from .options import CommandLine, Shared, command, command_options
-from .segment_run import RunDisplay, exit_code_of
 from .signals import first_signal_calls
 
 
@@ -44,6 +43,7 @@ def export(line: CommandLine) -> ExitCode:
     """
     from ..batch.results import plan_of_results
     from ..run import export_results
+    from .segment_run import RunDisplay, exit_code_of
 
     exports, shared = line.build(Exports), line.build(Shared)
     if not exports.format:

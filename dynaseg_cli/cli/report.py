@@ -12,8 +12,6 @@ from ..errors import UsageError
 from ..fields import option
 from .console import ExitCode, print_json
 from .options import CommandLine, Shared, command, command_options
-from .run_summary import open_page
-from .segment_run import RunDisplay, exit_code_of
 from .signals import first_signal_calls
 
 
@@ -42,6 +40,8 @@ def report(line: CommandLine) -> ExitCode:
     """
     from ..batch.results import plan_of_results, refuse_other_page
     from ..run import compare_results, report_results
+    from .run_summary import open_page
+    from .segment_run import RunDisplay, exit_code_of
 
     results, shared = line.build(Results), line.build(Shared)
     if len(results.outputs) > 2:

@@ -231,10 +231,10 @@ def test_network_is_fitted_at_the_working_size(monkeypatch: pytest.MonkeyPatch, 
     seen: set[tuple[int, ...]] = set()
     forward = SegmentationNetwork.forward
 
-    def recording(network: SegmentationNetwork, image: Tensor) -> Tensor:
+    def recording(network: SegmentationNetwork, image: Tensor, *beside: None) -> Tensor:
         if network.training:
             seen.add(tuple(image.shape))
-        return forward(network, image)
+        return forward(network, image, *beside)
 
     monkeypatch.setattr(SegmentationNetwork, "forward", recording)
     assert segment(photo, max_size=16).shape == (24, 32)

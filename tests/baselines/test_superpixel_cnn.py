@@ -118,10 +118,10 @@ def test_network_is_fitted_at_the_working_size(monkeypatch: pytest.MonkeyPatch, 
     seen: list[tuple[int, ...]] = []
     forward = SegmentationNetwork.forward
 
-    def recording(network: SegmentationNetwork, image: torch.Tensor) -> torch.Tensor:
+    def recording(network: SegmentationNetwork, image: torch.Tensor, *beside: None) -> torch.Tensor:
         if network.training:
             seen.append(tuple(image.shape))
-        return forward(network, image)
+        return forward(network, image, *beside)
 
     monkeypatch.setattr(SegmentationNetwork, "forward", recording)
     assert segment(photo, iterations=3, max_size=16).shape == (24, 32)
