@@ -21,7 +21,7 @@ _WrongUsage: type[Exception] = typer.BadParameter.__bases__[0]
 
 
 _SENTENCE = re.compile(r"[.:;] ")
-"""Where the first thing ends that a help text says."""
+"""End of the first statement of a help text, all of it that the short help shows."""
 
 
 class Command(TyperCommand):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from contextlib import closing
 from dataclasses import MISSING, dataclass
@@ -52,10 +53,11 @@ def report(line: CommandLine) -> ExitCode:
     if others and plan.folder.path.resolve() == others[0].folder.path.resolve():
         raise UsageError(f"{others[0].folder} is named twice; name two folders of results to compare them")
     page, stop = plan.folder.comparison if others else plan.folder.report, threading.Event()
+    shown = dataclasses.replace(plan, jobs=[job for each in (plan, *others) for job in each.jobs])
     with (
         first_signal_calls(stop.set) as signals,
         closing(compare_results(plan, others[0], stop) if others else report_results(plan, stop)) as events,
-        RunDisplay(plan, quiet=shared.quiet) as display,
+        RunDisplay(shown, quiet=shared.quiet) as display,
     ):
         for event in events:
             display.show(event)

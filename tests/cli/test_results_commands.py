@@ -14,6 +14,7 @@ from refusal import refused
 from samples import files_below, photo_folder, save_photo
 from test_segment import dynaseg, segment
 
+from dynaseg_cli.cli import progress
 from dynaseg_cli.engine.engine import Engine
 from dynaseg_cli.report.page import ENTRY_FILES
 
@@ -278,6 +279,14 @@ def test_photos_of_another_size_are_no_partners(photos: Path) -> None:
     segment(photos, "-o", "two")
     assert dynaseg("report", "two", "one", "--json").exit_code == 1, "the photo has changed since"
     assert sorted(compared(Path("two/comparison.html"))) == ["b.bmp", "sub/c.png"]
+
+
+def test_progress_of_a_comparison_counts_the_images_of_both(
+    two: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "LINE_EVERY_S", 0.0)
+    lines = dynaseg("report", *two).stderr.splitlines()
+    assert [line.split(" ")[0] for line in lines[:-1]] == [f"{done}/6" for done in range(1, 7)]
 
 
 def test_comparison_opens_in_the_browser(two: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:

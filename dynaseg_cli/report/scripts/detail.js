@@ -190,7 +190,7 @@ function facts(pairs) {
 function overview(row) {
   const size = `${number.format(row.width)} × ${number.format(row.height)} pixels`;
   const whose = row.other ? [`the table is of ${SIDES[0]}`] : [];
-  return [size, told(row, "labels", "label"), told(row, "regions", "region"), ...whose].join(" · ");
+  return [size, tally(row, "labels", "label"), tally(row, "regions", "region"), ...whose].join(" · ");
 }
 
 function showFiles(row, files) {

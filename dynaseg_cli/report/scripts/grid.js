@@ -27,8 +27,8 @@ function makeCard(row) {
     event.preventDefault();
     open(row);
   });
-  item.querySelector(".labels").textContent = told(row, "labels", "label");
-  item.querySelector(".regions").textContent = told(row, "regions", "region");
+  item.querySelector(".labels").textContent = tally(row, "labels", "label");
+  item.querySelector(".regions").textContent = tally(row, "regions", "region");
   item.querySelector(".seconds").textContent = seconds(row.seconds);
   item.querySelector(".stop").textContent = row.stop_reason;
   item.querySelector(".stop").title = `Stopped: ${row.stop_reason}`;
@@ -37,7 +37,7 @@ function makeCard(row) {
 }
 
 /** How many labels or regions an image has; in a comparison, on both sides. */
-function told(row, field, one) {
+function tally(row, field, one) {
   return row.other ? `${number.format(row[field])} | ${counted(row.other[field], one, field)}` : counted(row[field], one, field);
 }
 
