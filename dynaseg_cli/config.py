@@ -71,10 +71,10 @@ MOST_SEED = 2**32 - 1
 OUTPUT, METHOD, STOP, SIZE = "Output", "Method", "When to stop", "Size and arithmetic"
 FOLDER, GUIDANCE, REGIONS, ADVANCED = "One label space for a folder", "Guidance", "Regions", "Advanced"
 WHAT, QUALITY, SCORING = "What to compare", "Quality", "Scoring"
-INPUT, PICTURES, RUN, REPORT = "Input", "Pictures and exports", "Running", "Report"
+INPUT, PICTURES, EXPORTS, RUN, REPORT = "Input", "Pictures", "Exports", "Running", "Report"
 GROUPS = (
     *(OUTPUT, REGIONS, METHOD, FOLDER, GUIDANCE, STOP, SIZE, ADVANCED),
-    *(WHAT, QUALITY, SCORING, INPUT, PICTURES, RUN, REPORT),
+    *(WHAT, QUALITY, SCORING, INPUT, PICTURES, EXPORTS, RUN, REPORT),
 )
 """Headings of groups of options, in the order of ``--help``."""
 
@@ -413,6 +413,15 @@ PRESET_CUTS: dict[Preset, CutConfig] = {"default": CutConfig(), "paper": CutConf
 
 @documented
 @dataclass(frozen=True)
+class ExportConfig:
+    """What the formats of `export` hold. An option that not all formats have says which ones do."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@documented
+@dataclass(frozen=True)
 class BatchConfig:
     """How a batch of files is found, read and written. Of these, scribbles, range and cut change labels."""
 
@@ -471,9 +480,10 @@ class BatchConfig:
         (),
         "Write the results in formats of other tools, in OUT/export, separated by commas:"
         f" {', '.join(get_args(Format))} (Segmentation mask 1.1). Regions if they are saved, else labels.",
-        PICTURES,
+        EXPORTS,
         metavar="LIST",
     )
+    export_config: ExportConfig = option(ExportConfig(), "What exports hold.")
     fail_fast: bool = option(False, "Stop at the first image that fails.", RUN)
     shard: tuple[int, int] = option(
         (1, 1),

@@ -37,7 +37,7 @@ ROOMS: dict[str, set[str]] = {
     "engine": {"files", "images", "method", "pictures", "regions", "resampling", *SHARED},
     "baselines": {"engine", "method", "resampling", *SHARED},
     "evaluation": {"files", "images", "regions", "resampling", *SHARED},
-    "export": {"files", "pictures", *SHARED},
+    "export": {"files", "images", "pictures", *SHARED},
     "report": {"files", "pictures", "regions", "resampling", *SHARED},
     "folder": {"batch", "engine", "files", "images", "pictures", "resampling", "workers", *SHARED},
     "workers": {"batch", "engine", "files", "folder", *SHARED},

@@ -13,7 +13,7 @@ from ..export.folder import ExportFolder
 from ..export.source import ExportImage, Segments, labels_as_segments
 from ..files.output_folder import EXPORT_FOLDER, Job, OutputFolder
 from .planning import Plan
-from .resume import read_stats
+from .resume import read_again, read_stats
 from .stats_shape import is_whole
 
 
@@ -38,9 +38,12 @@ def export_folder(plan: Plan) -> Generator[Exported | ExportFailure, None, None]
         for job, stats in plan.complete():
             if not is_whole(stats):
                 continue
-            images.append(ExportImage(job.name, job.file_name, partial(_segments, job, folder, regions=regions)))
+            read = partial(_segments, job, folder, regions=regions)
+            images.append(ExportImage(job.name, job.file_name, read, partial(_photo, job, plan)))
             num_labels = max(num_labels, *(entry["label"] + 1 for entry in stats["clusters"]))
-        yield from write_exports(plan.batch.export, images, num_labels, ExportFolder(folder), regions=regions)
+        yield from write_exports(
+            plan.batch.export, images, num_labels, ExportFolder(folder), plan.batch.export_config, regions=regions
+        )
 
 
 def _segments(job: Job, folder: OutputFolder, *, regions: bool) -> Segments:
@@ -67,3 +70,12 @@ def _segments(job: Job, folder: OutputFolder, *, regions: bool) -> Segments:
             f"{path} has {found.max() + 1} regions, and its statistics {len(labels)}; use `overwrite=True`"
         )
     return Segments(found, labels)
+
+
+def _photo(job: Job, plan: Plan) -> bytes:
+    """The content of the file of the photo; raises as `read_again` does, and ImageError if the statistics are gone."""
+    stats = read_stats(job, plan.folder)
+    if stats is None:
+        raise DecodeError(f"{plan.folder.result(job, 'stats')} is gone")
+    source = stats["source"]
+    return read_again(job, stats, max(plan.batch.max_pixels, source["width"] * source["height"]))

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ..config import MOST_FITTED, BatchConfig, SegmentConfig, WeightsFile
 from ..errors import UsageError
+from ..export.exporting import refuse_uninstalled
 from ..files.output_folder import (
     CHECKPOINT_NAME,
     CLUSTERS_NAME,
@@ -99,12 +100,13 @@ def plan_batch(
     ------
     UsageError
         If an input is unusable, results would collide, `output` cannot be written or holds results made with other
-        options (unless they are to be overwritten), or no scribbles are found.
+        options (unless they are to be overwritten), no scribbles are found, or what an export needs is not installed.
     """
     segment, batch = segment or SegmentConfig(), batch or BatchConfig()
     folder = OutputFolder(output)
     _refuse_lost_folder()
     _refuse_loop(output)
+    refuse_uninstalled(batch.export)
     if segment.fit == "folder" and not segment.refine and "recording" in batch.save:
         raise UsageError(
             "`record` shows the iterations on each image, but a folder's network is applied in one pass: leave it out,"

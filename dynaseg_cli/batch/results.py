@@ -11,8 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from ..config import BatchConfig, CutConfig, Format, SegmentConfig, ValueRange, WeightsFile
+from ..config import BatchConfig, CutConfig, ExportConfig, Format, SegmentConfig, ValueRange, WeightsFile
 from ..errors import DecodeError, ImageError, UsageError, reason
+from ..export.exporting import refuse_uninstalled
 from ..fields import read_value
 from ..files.output_folder import EXPORT_FOLDER, EXTENSIONS, REPORT_FOLDER, REPORT_NAME, Job, OutputFolder
 from ..files.reading import read_file
@@ -23,7 +24,7 @@ from .outcomes import Outcome
 from .planning import Plan
 from .products import Products
 from .report_files import ReportEntry
-from .resume import Stats, read_stats
+from .resume import Stats, read_again, read_stats
 from .stats_shape import is_whole
 
 TITLE = b"<title>dynaseg report</title>"
@@ -31,14 +32,21 @@ MARKED_WITHIN = 1000
 """Bytes of a page within which its title stands."""
 
 
-def plan_of_results(output: Path, *, report: bool = False, export: tuple[Format, ...] = ()) -> Plan:
+def plan_of_results(
+    output: Path,
+    *,
+    report: bool = False,
+    export: tuple[Format, ...] = (),
+    export_config: ExportConfig = BatchConfig.export_config,
+) -> Plan:
     """The plan of the run that made a folder, as its statistics tell it, for a report or exports.
 
     Raises
     ------
     UsageError
-        If dynaseg did not write the folder, or no image in it is finished.
+        If dynaseg did not write the folder, no image in it is finished, or what a format needs is not installed.
     """
+    refuse_uninstalled(export)
     if not output.is_dir():
         raise UsageError(f"{output} is not a folder; name one that segment wrote")
     if not is_output_folder(output):
@@ -58,7 +66,7 @@ def plan_of_results(output: Path, *, report: bool = False, export: tuple[Format,
     if export and "labels" not in saved:
         raise UsageError(f"exports are made of labels, which not all images in {output} have: segment them with labels")
     cut, colors = CutConfig(**first.get("cut", {})), first.get("colors", BatchConfig.colors)
-    batch = BatchConfig(save=saved, cut=cut, colors=colors, report=report, export=export)
+    batch = BatchConfig(save=saved, cut=cut, colors=colors, report=report, export=export, export_config=export_config)
     return Plan(jobs, jobs, folder, _config(first, folder), batch, unlistable=[])
 
 
@@ -146,12 +154,7 @@ def _complete(job: Job, plan: Plan) -> Outcome:
 def _make_entry(job: Job, plan: Plan, stats: Stats) -> Stats:
     folder, batch, source = plan.folder, plan.batch, stats["source"]
     pixels = max(batch.max_pixels, source["width"] * source["height"])
-    try:
-        content, sha256 = read_source(job.source, pixels)
-    except FileNotFoundError:
-        raise ImageError("the photo is not there: run this from the folder in which it was segmented") from None
-    if sha256 != source["sha256"]:
-        raise ImageError("the photo has changed since it was segmented; segment it again")
+    content = read_again(job, stats, pixels)
     value_range = read_value("range", source.get("range", {}).get("option", "auto"), ValueRange)
     photo = decode_photo(content, pixels, value_range).pixels
     drawn, scribbles = source.get("scribbles"), None

@@ -10,7 +10,7 @@ from ..config import BatchConfig, Colors, Product, SegmentConfig, ValueRange, ra
 from ..errors import DecodeError, ImageError, UsageError
 from ..files.output_folder import Job, OutputFolder
 from ..files.reading import read_file
-from ..images.decoding import is_deep
+from ..images.decoding import is_deep, read_source
 from .report_files import ReportEntry
 from .stats_shape import is_of_version_1, is_whole, parse_stats
 
@@ -32,6 +32,23 @@ def read_stats(job: Job, folder: OutputFolder) -> Stats | None:
         return parse_stats(read_file(folder.result(job, "stats"), MOST_BYTES, "statistics have"))
     except (OSError, DecodeError):
         return None
+
+
+def read_again(job: Job, stats: Stats, max_pixels: int) -> bytes:
+    """The content of the photo that was segmented.
+
+    Raises
+    ------
+    ImageError
+        If it is not where it was, has changed since, or is no file of an image with at most `max_pixels`.
+    """
+    try:
+        content, sha256 = read_source(job.source, max_pixels)
+    except FileNotFoundError:
+        raise ImageError("the photo is not there: run this from the folder in which it was segmented") from None
+    if sha256 != stats["source"]["sha256"]:
+        raise ImageError("the photo has changed since it was segmented; segment it again")
+    return content
 
 
 def refuse_other_options(

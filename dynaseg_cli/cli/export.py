@@ -8,7 +8,7 @@ from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import get_args
 
-from ..config import OUTPUT, Format
+from ..config import EXPORTS, ExportConfig, Format
 from ..errors import UsageError
 from ..fields import check_fields, option
 from .console import ExitCode, print_json
@@ -24,7 +24,7 @@ class Exports:
     format: tuple[Format, ...] = option(
         (),
         f"Formats, separated by commas: {', '.join(get_args(Format))} (Segmentation mask 1.1).",
-        OUTPUT,
+        EXPORTS,
         metavar="LIST",
     )
 
@@ -32,7 +32,7 @@ class Exports:
         check_fields(self)
 
 
-OPTIONS = command_options(Exports, Shared)
+OPTIONS = command_options(Exports, ExportConfig, Shared)
 
 
 @command(OPTIONS)
@@ -48,7 +48,7 @@ def export(line: CommandLine) -> ExitCode:
     exports, shared = line.build(Exports), line.build(Shared)
     if not exports.format:
         raise UsageError(f"nothing to do: give `format`, one or more of {', '.join(get_args(Format))}")
-    plan = plan_of_results(exports.output, export=exports.format)
+    plan = plan_of_results(exports.output, export=exports.format, export_config=line.build(ExportConfig))
     stop = threading.Event()
     with (
         first_signal_calls(stop.set) as signals,

@@ -20,6 +20,7 @@ from ..config import (
     RUN,
     BatchConfig,
     CutConfig,
+    ExportConfig,
     Preset,
     Product,
     SegmentConfig,
@@ -80,7 +81,7 @@ class Extras:
     dry_run: bool = option(False, "Show what would be done; write nothing.", RUN, flags=("--dry-run", "-n"))
 
 
-OPTIONS = command_options(Places, SegmentConfig, CutConfig, WorkersConfig, BatchConfig, Extras, Shared)
+OPTIONS = command_options(Places, SegmentConfig, CutConfig, WorkersConfig, BatchConfig, ExportConfig, Extras, Shared)
 
 
 COMMON = (
@@ -124,7 +125,7 @@ def segment(line: CommandLine) -> ExitCode:
         places.inputs,
         places.output or _default_output(places),
         config,
-        BatchConfig(**batch, cut=cut),
+        BatchConfig(**batch, cut=cut, export_config=line.build(ExportConfig)),
         list(map(Path, listed)),
     )
     if places.output is None and len(places.inputs) > 1 and not shared.quiet:

@@ -15,7 +15,7 @@ from .. import __version__
 from ..errors import ImageError
 from ..pictures.palette import label_color
 from .folder import ExportFolder, encode_png
-from .source import Categories, Map, Prepare, Source
+from .source import ExportSettings, Map, Prepare, Source
 
 RLE_FILE = "coco-rle.json"
 PANOPTIC_FILE, PANOPTIC_FOLDER = "coco-panoptic.json", "coco-panoptic"
@@ -26,9 +26,9 @@ Entry = dict[str, Any]
 
 
 @contextmanager
-def coco_rle(folder: ExportFolder, categories: Categories) -> Iterator[Prepare]:
+def coco_rle(folder: ExportFolder, settings: ExportSettings) -> Iterator[Prepare]:
     """Write ``coco-rle.json``: each segment is an annotation, its mask a compressed run-length encoding."""
-    entries = [_category(number, name) for number, name in enumerate(categories.names, 1)]
+    entries = [_category(number, name) for number, name in enumerate(settings.names, 1)]
     with folder.open(RLE_FILE) as stream:
         document = _Document(stream, entries)
 
@@ -52,7 +52,7 @@ def coco_rle(folder: ExportFolder, categories: Categories) -> Iterator[Prepare]:
 
 
 @contextmanager
-def coco_panoptic(folder: ExportFolder, categories: Categories) -> Iterator[Prepare]:
+def coco_panoptic(folder: ExportFolder, settings: ExportSettings) -> Iterator[Prepare]:
     """Write ``coco-panoptic.json``, and ``coco-panoptic/`` with a PNG for each image, whose colours are its segments.
 
     PNGs of other images that an earlier export left are removed.
@@ -61,8 +61,8 @@ def coco_panoptic(folder: ExportFolder, categories: Categories) -> Iterator[Prep
     # No document while pictures are replaced.
     folder.remove(PANOPTIC_FILE)
     entries = [
-        {**_category(label + 1, name), "isthing": int(categories.things), "color": list(label_color(label))}
-        for label, name in enumerate(categories.names)
+        {**_category(label + 1, name), "isthing": int(settings.things), "color": list(label_color(label))}
+        for label, name in enumerate(settings.names)
     ]
     with folder.open(PANOPTIC_FILE) as stream:
         document = _Document(stream, entries)

@@ -5,19 +5,32 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from importlib.util import find_spec
 
-from ..config import Format
-from ..errors import ImageError, reason
+from ..config import ExportConfig, Format
+from ..errors import ImageError, UsageError, reason
 from .coco import coco_panoptic, coco_rle
 from .folder import ExportFolder
-from .source import Categories, ExportImage, Prepare, Source
+from .source import ExportImage, ExportSettings, Prepare, Source
 from .voc import cvat, voc
 
-_OPEN: dict[Format, Callable[[ExportFolder, Categories], AbstractContextManager[Prepare]]] = {
-    "voc": voc,
-    "coco-rle": coco_rle,
-    "coco-panoptic": coco_panoptic,
-    "cvat": cvat,
+
+@dataclass(frozen=True)
+class _Writer:
+    """How a format is written."""
+
+    open: Callable[[ExportFolder, ExportSettings], AbstractContextManager[Prepare]]
+    modules: tuple[str, ...] = ()
+    """What it imports that not everybody has installed, when it is opened."""
+    extra: str = ""
+    """The extra of this package with these."""
+
+
+_WRITERS: dict[Format, _Writer] = {
+    "voc": _Writer(voc),
+    "coco-rle": _Writer(coco_rle),
+    "coco-panoptic": _Writer(coco_panoptic),
+    "cvat": _Writer(cvat),
 }
 
 
@@ -37,8 +50,23 @@ class ExportFailure:
     reason: str
 
 
+def refuse_uninstalled(formats: Iterable[Format]) -> None:
+    """Raise UsageError if what a format needs is not installed."""
+    for here in formats:
+        for module in _WRITERS[here].modules:
+            if find_spec(module) is None:
+                extra = _WRITERS[here].extra
+                raise UsageError(f"an export as {here} needs {module}: pip install 'dynaseg[{extra}]'")
+
+
 def write_exports(
-    formats: Sequence[Format], images: Iterable[ExportImage], num_labels: int, folder: ExportFolder, *, regions: bool
+    formats: Sequence[Format],
+    images: Iterable[ExportImage],
+    num_labels: int,
+    folder: ExportFolder,
+    config: ExportConfig,
+    *,
+    regions: bool,
 ) -> Iterator[Exported | ExportFailure]:
     """Write `images` in all `formats`, in place of what an earlier export wrote there.
 
@@ -53,9 +81,11 @@ def write_exports(
     Raises ImageError if a link leads out of the output folder, and OSError if a file that images share cannot be
     written. An earlier one is kept then; otherwise there is none.
     """
-    categories = Categories([f"label {label}" for label in range(num_labels)], things=regions)
+    settings = ExportSettings([f"label {label}" for label in range(num_labels)], regions, config)
     with ExitStack() as opened:
-        prepared = {here: opened.enter_context(_OPEN[here](folder, categories)) for here in dict.fromkeys(formats)}
+        prepared = {
+            here: opened.enter_context(_WRITERS[here].open(folder, settings)) for here in dict.fromkeys(formats)
+        }
         for number, image in enumerate(images, 1):
             yield from _export(number, image, num_labels, prepared)
             yield Exported(image.name)

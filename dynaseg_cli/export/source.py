@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..config import ExportConfig
 from ..errors import ImageError
 from ..pictures.palette import voc_colors
 from .folder import encode_png
@@ -42,15 +43,19 @@ class ExportImage:
     """Path of the photo below the input: ``sub/cat.jpg``."""
     read: Callable[[], Segments]
     """Reads the map from disk; raises ImageError or OSError if it cannot."""
+    photo: Callable[[], bytes]
+    """Reads the content of the photo's file, for formats that need it; raises ImageError or OSError if it cannot."""
 
 
 @dataclass(frozen=True)
-class Categories:
-    """The categories of every format: label n is category n + 1, as 0 is the background or void in all of them."""
+class ExportSettings:
+    """What every format is told of the images as a whole."""
 
     names: list[str]
+    """The name of each label. Label n is category n + 1, as 0 is the background or void in all formats."""
     things: bool
-    """Whether an image may have several segments of one category."""
+    """Whether an image may have several segments of one label."""
+    config: ExportConfig
 
 
 def labels_as_segments(labels: Map) -> Segments:

@@ -20,7 +20,7 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile, ZipInfo
 from ..errors import ImageError
 from ..pictures.palette import voc_colors
 from .folder import ExportFolder
-from .source import Categories, ExportImage, Prepare, Source
+from .source import ExportImage, ExportSettings, Prepare, Source
 
 FOLDER = "voc"
 CLASSES, OBJECTS = "SegmentationClass", "SegmentationObject"
@@ -35,12 +35,12 @@ MODE = 0o644 << 16
 
 
 @contextmanager
-def voc(folder: ExportFolder, categories: Categories) -> Iterator[Prepare]:
+def voc(folder: ExportFolder, settings: ExportSettings) -> Iterator[Prepare]:
     """Write ``voc/``; masks of other images that an earlier export left there are removed."""
     folder.refuse_unwritable(*(f"{FOLDER}/{name}" for name in (LIST, LABEL_MAP, f"{CLASSES}/any", f"{OBJECTS}/any")))
     # No list while masks are replaced.
     folder.remove(f"{FOLDER}/{LIST}")
-    folder.write(f"{FOLDER}/{LABEL_MAP}", label_map(categories.names))
+    folder.write(f"{FOLDER}/{LABEL_MAP}", label_map(settings.names))
     images = ImageList()
 
     def prepare(source: Source) -> Callable[[], object]:
@@ -56,9 +56,9 @@ def voc(folder: ExportFolder, categories: Categories) -> Iterator[Prepare]:
 
 
 @contextmanager
-def cvat(folder: ExportFolder, categories: Categories) -> Iterator[Prepare]:
+def cvat(folder: ExportFolder, settings: ExportSettings) -> Iterator[Prepare]:
     """Write ``cvat.zip``, and ``cvat-labels.json`` with the labels that the task needs to have."""
-    folder.write(CVAT_LABELS, _raw_labels(categories.names))
+    folder.write(CVAT_LABELS, _raw_labels(settings.names))
     images = ImageList()
     with folder.open(CVAT_FILE) as stream, ZipFile(stream, "w") as archive:
 
@@ -77,7 +77,7 @@ def cvat(folder: ExportFolder, categories: Categories) -> Iterator[Prepare]:
 
             return add_masks
 
-        add(LABEL_MAP, label_map(categories.names))
+        add(LABEL_MAP, label_map(settings.names))
         yield prepare
         add(LIST, images.content)
 

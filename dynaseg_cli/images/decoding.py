@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,6 +88,17 @@ def decode_photo(content: bytes, max_pixels: int, value_range: ValueRange = "aut
         raise DecodeError("the file is empty")
     with pillow_for(content, max_pixels):
         return _decode(content, max_pixels, value_range)
+
+
+def read_stored(content: bytes, max_pixels: int) -> StoredImage:
+    """The numbers of an image as its file has them, turned as EXIF says, so that they lie below its labels.
+
+    Raises DecodeError as `decode_photo` does.
+    """
+    with pillow_for(content, max_pixels):
+        stored = _read(content, max_pixels, [])
+    alpha = None if stored.alpha is None else _turned(stored.alpha, stored.orientation)
+    return replace(stored, values=_turned(stored.values, stored.orientation), alpha=alpha, orientation=1)
 
 
 def is_deep(content: bytes) -> bool:
@@ -235,16 +248,19 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _turned(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """An (H, W, 3) array, turned by its EXIF orientation."""
-    pixels = np.ascontiguousarray(image).view("V3")[..., 0]  # moved as a whole, in half the time
+def _turned(image: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """An (H, W, ...) array, turned by its EXIF orientation."""
+    size = image.dtype.itemsize * math.prod(image.shape[2:])
+    pixels = (
+        np.ascontiguousarray(image).reshape(*image.shape[:2], -1).view(f"V{size}")[..., 0]
+    )  # moved as a whole, in half the time
     if orientation in (5, 6, 7, 8):
         pixels = pixels.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):
         pixels = pixels[::-1] if orientation != 7 else pixels[::-1, ::-1]
     if orientation in (2, 3, 6):
         pixels = pixels[:, ::-1]
-    return np.ascontiguousarray(pixels).view(np.uint8).reshape(*pixels.shape, 3)
+    return np.ascontiguousarray(pixels).view(image.dtype).reshape(*pixels.shape, *image.shape[2:])
 
 
 def _is_deep_mode(mode: str) -> bool:

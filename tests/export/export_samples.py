@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from dynaseg_cli.config import Format
+from dynaseg_cli.config import ExportConfig, Format
 from dynaseg_cli.export.exporting import ExportFailure, write_exports
 from dynaseg_cli.export.folder import ExportFolder
 from dynaseg_cli.export.source import ExportImage, Segments, labels_as_segments
@@ -29,22 +30,35 @@ REGIONS = Segments(
 """The parts of `LABELS`, with their labels."""
 
 
-def image(name: str, segments: Segments | NDArray[Any], suffix: str = ".jpg") -> ExportImage:
+def image(
+    name: str, segments: Segments | NDArray[Any], suffix: str = ".jpg", photo: Callable[[], bytes] | None = None
+) -> ExportImage:
     of_name = segments if isinstance(segments, Segments) else labels_as_segments(segments)
-    return ExportImage(name, name + suffix, lambda: of_name)
+    return ExportImage(name, name + suffix, lambda: of_name, photo or no_photo)
 
 
 def unreadable(name: str, error: Exception) -> ExportImage:
     def read() -> Segments:
         raise error
 
-    return ExportImage(name, f"{name}.jpg", read)
+    return ExportImage(name, f"{name}.jpg", read, no_photo)
+
+
+def no_photo() -> bytes:
+    raise AssertionError("a format that needs no photo reads one")
 
 
 def export(
-    folder: Path, *images: ExportImage, formats: list[Format] | None = None, labels: int = 5, regions: bool = False
+    folder: Path,
+    *images: ExportImage,
+    formats: list[Format] | None = None,
+    labels: int = 5,
+    regions: bool = False,
+    config: ExportConfig | None = None,
 ) -> list[ExportFailure]:
-    events = write_exports(formats or FORMATS, images, labels, export_folder(folder), regions=regions)
+    events = write_exports(
+        formats or FORMATS, images, labels, export_folder(folder), config or ExportConfig(), regions=regions
+    )
     return [event for event in events if isinstance(event, ExportFailure)]
 
 

@@ -17,6 +17,7 @@ from export_samples import (
     export,
     image,
     masks,
+    no_photo,
     pixels,
 )
 
@@ -109,7 +110,9 @@ def test_an_export_that_is_broken_off_leaves_no_document(tmp_path: Path) -> None
 
     export(tmp_path, image("cat", LABELS), formats=["coco-panoptic"])
     with pytest.raises(KeyboardInterrupt):
-        export(tmp_path, image("cat", LABELS.T), ExportImage("dog", "dog.jpg", read), formats=["coco-panoptic"])
+        export(
+            tmp_path, image("cat", LABELS.T), ExportImage("dog", "dog.jpg", read, no_photo), formats=["coco-panoptic"]
+        )
     assert not (tmp_path / "coco-panoptic.json").exists()
 
 

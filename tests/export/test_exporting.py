@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from export_samples import FORMATS, LABELS, export, export_folder, image, pycocotools_data, unreadable
+from export_samples import FORMATS, LABELS, export, export_folder, image, no_photo, pycocotools_data, unreadable
 
+from dynaseg_cli.config import ExportConfig
 from dynaseg_cli.errors import DecodeError
 from dynaseg_cli.export.exporting import Exported, write_exports
 from dynaseg_cli.export.source import ExportImage, Segments, labels_as_segments
@@ -42,10 +43,10 @@ def test_all_formats_are_written_from_one_reading(tmp_path: Path) -> None:
             read.append(name)
             return labels_as_segments(LABELS)
 
-        return ExportImage(name, f"{name}.jpg", look)
+        return ExportImage(name, f"{name}.jpg", look, no_photo)
 
     images = [counted("cat")]
-    events = write_exports([*FORMATS, "voc"], images, 5, export_folder(tmp_path), regions=False)
+    events = write_exports([*FORMATS, "voc"], images, 5, export_folder(tmp_path), ExportConfig(), regions=False)
     assert list(events) == [Exported("cat")]
     assert read == ["cat"]
     assert list(files(tmp_path)) == ALL_FILES
@@ -137,7 +138,7 @@ def _interrupting() -> ExportImage:
     def read() -> Segments:
         raise KeyboardInterrupt
 
-    return ExportImage("later", "later.jpg", read)
+    return ExportImage("later", "later.jpg", read, no_photo)
 
 
 def test_a_full_disk_is_an_error_and_no_half_file(small_disk: Path) -> None:

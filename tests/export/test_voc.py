@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from export_samples import LABELS, REGIONS, datumaro_masks, expected_masks, export, image, pixels
+from export_samples import LABELS, REGIONS, datumaro_masks, expected_masks, export, image, no_photo, pixels
 from PIL import Image
 from torchvision.datasets import VOCSegmentation
 
@@ -86,7 +86,7 @@ def test_an_export_that_is_broken_off_leaves_no_list(tmp_path: Path) -> None:
 
     export(tmp_path, image("cat", LABELS), formats=["voc"])
     with pytest.raises(KeyboardInterrupt):
-        export(tmp_path, image("cat", LABELS.T), ExportImage("dog", "dog.jpg", read), formats=["voc"])
+        export(tmp_path, image("cat", LABELS.T), ExportImage("dog", "dog.jpg", read, no_photo), formats=["voc"])
     assert not (tmp_path / LIST).exists()
 
 
