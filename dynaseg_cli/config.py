@@ -21,7 +21,7 @@ Executor = Literal["local", "ray"]
 Preset = Literal["default", "paper"]
 Fit = Literal["image", "folder"]
 Product = Literal["labels", "color", "stats", "overlay", "regions", "hierarchy", "raw", "recording"]
-Colors = Literal["palette", "mean"]
+Colors = Literal["calm", "palette", "mean"]
 Format = Literal["voc", "coco-rle", "coco-panoptic", "cvat"]
 Protocol = Literal["auto", "bsds500", "regions", "classes", "coco-stuff27"]
 Use = Literal["labels", "regions", "hierarchy", "raw"]
@@ -469,8 +469,9 @@ class BatchConfig:
     )
     cut: CutConfig = option(CutConfig(), "How far regions are merged, for labels and all that shows them.")
     colors: Colors = option(
-        "palette",
-        "Colours of the labels in pictures: a fixed palette, or the mean colour of each label in its image.",
+        "calm",
+        "Colours of the labels in pictures: a fixed palette whose first colours, which the largest labels have, are"
+        " calm; one of strong colours; or the mean colour of each label in its image.",
         PICTURES,
     )
     report: bool = option(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from dynaseg_cli.cli.export import OPTIONS as EXPORT
 from dynaseg_cli.cli.report import OPTIONS as REPORT
 from dynaseg_cli.cli.segment import OPTIONS as SEGMENT
 from dynaseg_cli.config import BatchConfig, BenchmarkConfig, SegmentConfig, WorkersConfig
+from dynaseg_cli.engine.engine import Engine
 from dynaseg_cli.fields import options_of
 
 ROOT = Path(dynaseg_cli.__file__).parent
@@ -96,6 +98,8 @@ SCREEN = {"typer", "click", "rich", "tqdm"}
 
 FIELDS = {one.name for one in (*SEGMENT, *REPORT, *EXPORT, *EVALUATE, *BENCHMARK, *options_of(KMeansConfig))}
 """Fields that messages may name: those of the commands, and of a method that `benchmark` compares."""
+ARGUMENTS = set(inspect.signature(Engine.segment).parameters)
+"""Arguments from Python, which messages may name as well."""
 DECLARED = {
     flag
     for config in (BatchConfig, BenchmarkConfig, SegmentConfig, WorkersConfig)
@@ -198,7 +202,7 @@ def test_fields_that_messages_name_are_declared(path: Path) -> None:
     found = {
         name for text in texts if isinstance(text, str) for name in re.findall(r"`([a-z_]+)(?:=[^`]*)?(?:`|$)", text)
     }
-    assert found <= FIELDS
+    assert found <= FIELDS | ARGUMENTS
 
 
 def test_no_file_is_a_drawer_for_anything() -> None:

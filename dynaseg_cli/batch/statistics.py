@@ -93,7 +93,7 @@ def in_colors(clusters: list[dict[str, Any]], colors: Colors) -> list[dict[str, 
     """Entries of `cluster_statistics` with a color [r, g, b] added, which pictures use."""
     if colors == "mean":
         return [{**entry, "color": [round(value) for value in entry["mean_rgb"]]} for entry in clusters]
-    return [{**entry, "color": list(label_color(entry["label"]))} for entry in clusters]
+    return [{**entry, "color": list(label_color(entry["label"], colors))} for entry in clusters]
 
 
 def color_table(clusters: list[dict[str, Any]], labels: Labels) -> NDArray[np.uint8]:

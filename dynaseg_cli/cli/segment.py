@@ -85,7 +85,7 @@ OPTIONS = command_options(Places, SegmentConfig, CutConfig, WorkersConfig, Batch
 
 
 COMMON = (
-    *("output", "save", "overwrite", "regions", "mode", "backbone", "fit", "classes", "model"),
+    *("output", "save", "regions", "mode", "backbone", "classes"),
     *("report", "open", "export", "device", "workers", "dry_run"),
 )
 """What ``--help`` shows."""

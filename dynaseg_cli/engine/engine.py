@@ -167,7 +167,7 @@ class Engine:
         one_color = is_one_color(image)
         if self.config.fit == "folder":
             if scribbles is not None:
-                raise ValueError("scribbles name labels of one image; a network of a folder has labels of its own")
+                raise ValueError("`scribbles` name labels of one image; a network of a folder has labels of its own")
             if not self.config.refine or one_color:
                 if self.config.model is None:
                     raise ValueError("`fit=folder`: the network fitted to the folder must be given as `model`")
@@ -269,11 +269,13 @@ class Engine:
     def _drawn_labels(self, scribbles: NDArray[np.uint8], size: tuple[int, ...]) -> list[int]:
         if scribbles.shape != size or scribbles.dtype != np.uint8:
             raise ValueError(
-                f"scribbles must be a {size} uint8 array like the image, not {scribbles.shape} {scribbles.dtype}"
+                f"`scribbles` must be a {size} uint8 array like the image, not {scribbles.shape} {scribbles.dtype}"
             )
         drawn = drawn_labels(scribbles)
         if drawn and drawn[-1] >= self.config.clusters:
-            raise ValueError(f"scribbles must be below {self.config.clusters}, the number of clusters, not {drawn[-1]}")
+            raise ValueError(
+                f"`scribbles` must be below {self.config.clusters}, the number of `clusters`, not {drawn[-1]}"
+            )
         return drawn
 
     def _label_one_color(

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..config import CutConfig, SegmentConfig
+from ..config import Colors, CutConfig, SegmentConfig
 from ..config import Regions as Cut
 from ..errors import UsageError
 from ..files.encoding import jpeg, jpeg_step, palette_png, png, regions_file
@@ -24,6 +24,7 @@ from ..method.silhouette import Silhouette
 from ..pictures.overlay import overlay
 from ..pictures.palette import palette_colors
 from ..regions.hierarchy import Hierarchy, build_hierarchy
+from ..regions.segments import areas_and_colors
 from ..regions.tidying import Labels, main_labels, tidy
 
 StopReason = Literal["converged", "threshold", "iterations", "model"]
@@ -113,13 +114,23 @@ class Regions:
         """How many labels occur."""
         return int(np.count_nonzero(np.bincount(self.labels.reshape(-1))))
 
-    def color(self) -> Image.Image:
-        """The labels in the colours of `palette_colors`: an RGB picture of the photo's size."""
-        return Image.fromarray(self._colors[self.labels])
+    def color(self, colors: Colors = "calm") -> Image.Image:
+        """The labels in colour: an RGB picture of the photo's size.
 
-    def overlay(self) -> Image.Image:
-        """The photo below the outlines of the regions and the colours of their labels: an RGB picture of its size."""
-        return self._overlay(1)
+        Parameters
+        ----------
+        colors : a palette of `palette_colors`, or "mean": the mean colour of each label in the photo.
+        """
+        return Image.fromarray(self._table(colors)[self.labels])
+
+    def overlay(self, colors: Colors = "calm") -> Image.Image:
+        """The photo below the outlines of the regions and the colours of their labels: an RGB picture of its size.
+
+        Parameters
+        ----------
+        colors : as those of `color`.
+        """
+        return self._overlay(1, colors)
 
     def show(self) -> None:
         """Show the overlay: in a notebook below the cell, otherwise in the system's viewer of pictures."""
@@ -130,7 +141,7 @@ class Regions:
         else:
             picture.show()
 
-    def save(self, path: str | Path) -> tuple[Path, ...]:
+    def save(self, path: str | Path, colors: Colors = "calm") -> tuple[Path, ...]:
         """Write the labels to a file, or all maps and pictures to a folder.
 
         Parameters
@@ -138,6 +149,7 @@ class Regions:
         path : a ``.png``, which gets the labels as grey values of 8 bits, or of 16 above 256 labels. Or a folder, which
             exists or has no suffix, for this image alone: it gets ``labels.png``, ``regions.png`` (16 bits; ``.tif``
             and 32 above 65,536 regions), ``color.png`` and ``overlay.jpg``. Files of these names are replaced.
+        colors : as those of `color`.
 
         Returns
         -------
@@ -163,8 +175,8 @@ class Regions:
             contents = {
                 path / "labels.png": png(self.labels),
                 path / f"regions{suffix}": regions,
-                path / "color.png": palette_png(self.labels, self._colors),
-                path / "overlay.jpg": jpeg(np.asarray(self._overlay(jpeg_step(*self.map.shape)))),
+                path / "color.png": palette_png(self.labels, self._table(colors)),
+                path / "overlay.jpg": jpeg(np.asarray(self._overlay(jpeg_step(*self.map.shape), colors))),
             }
         for target in contents:
             if self.source is not None and target.exists() and self.source.exists() and target.samefile(self.source):
@@ -180,14 +192,16 @@ class Regions:
     def _repr_html_(self) -> str:
         return self._figure(repr(self))
 
-    @cached_property
-    def _colors(self) -> NDArray[np.uint8]:
-        return palette_colors(int(self.labels.max()) + 1)
+    def _table(self, colors: Colors) -> NDArray[np.uint8]:
+        """(K, 3) the colour of each label."""
+        if colors == "mean":
+            return areas_and_colors(self.labels, self.image)[1]
+        return palette_colors(int(self.labels.max()) + 1, colors)
 
-    def _overlay(self, step: int) -> Image.Image:
+    def _overlay(self, step: int, colors: Colors) -> Image.Image:
         """The overlay of every `step`-th pixel."""
-        colors = self._colors[main_labels(self.map, self.labels)]
-        return Image.fromarray(overlay(self.image[::step, ::step], self.map[::step, ::step], colors))
+        table = self._table(colors)[main_labels(self.map, self.labels)]
+        return Image.fromarray(overlay(self.image[::step, ::step], self.map[::step, ::step], table))
 
     def _figure(self, caption: str) -> str:
         """A small overlay with a caption, in HTML that needs no other file."""
@@ -266,21 +280,21 @@ class Segmentation:
         )
         return Regions(tidied.regions, tidied.labels, self.image, self.source)
 
-    def overlay(self) -> Image.Image:
-        """``regions().overlay()``: the photo with outlines and colours over it."""
-        return self._default.overlay()
+    def overlay(self, colors: Colors = "calm") -> Image.Image:
+        """``regions().overlay(colors)``: the photo with outlines and colours over it."""
+        return self._default.overlay(colors)
 
-    def color(self) -> Image.Image:
-        """``regions().color()``: the labels by region, in colour."""
-        return self._default.color()
+    def color(self, colors: Colors = "calm") -> Image.Image:
+        """``regions().color(colors)``: the labels by region, in colour."""
+        return self._default.color(colors)
 
     def show(self) -> None:
         """``regions().show()``: the overlay, below the cell of a notebook or in the system's viewer."""
         self._default.show()
 
-    def save(self, path: str | Path) -> tuple[Path, ...]:
-        """``regions().save(path)``: the labels by region as a PNG, or all maps and pictures in a folder."""
-        return self._default.save(path)
+    def save(self, path: str | Path, colors: Colors = "calm") -> tuple[Path, ...]:
+        """``regions().save(path, colors)``: the labels by region as a PNG, or all maps and pictures in a folder."""
+        return self._default.save(path, colors)
 
     def __repr__(self) -> str:
         iterations = f"{self.fit.iterations} iteration{'' if self.fit.iterations == 1 else 's'}"

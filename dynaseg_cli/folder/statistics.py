@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from .. import __version__
 from ..batch.planning import Plan
 from ..batch.resume import Stats
+from ..config import Colors
 from ..pictures.palette import label_color
 
 SCHEMA_VERSION = 1
@@ -27,7 +28,7 @@ def clusters_document(plan: Plan) -> dict[str, Any]:
         "schema_version": SCHEMA_VERSION,
         "options": plan.segment.as_options(),
         "dynaseg": __version__,
-        **folder_statistics(found, plan.segment.clusters),
+        **folder_statistics(found, plan.segment.clusters, plan.batch.colors),
     }
 
 
@@ -50,7 +51,7 @@ class _Cluster:
     """A heap of (share, minus the image's number, path)."""
 
 
-def folder_statistics(documents: Iterable[Stats], clusters: int) -> dict[str, Any]:
+def folder_statistics(documents: Iterable[Stats], clusters: int, colors: Colors = "calm") -> dict[str, Any]:
     """The combined statistics of the images of a folder, read one at a time.
 
     Parameters
@@ -75,7 +76,7 @@ def folder_statistics(documents: Iterable[Stats], clusters: int) -> dict[str, An
         "images": images,
         "pixels": pixels,
         "num_labels": len(present),
-        "clusters": [_entry(label, total, pixels) for label, total in present],
+        "clusters": [_entry(label, total, pixels, colors) for label, total in present],
     }
 
 
@@ -91,7 +92,7 @@ def _add(total: _Cluster, entry: dict[str, Any], number: int, path: str) -> None
         heapq.heappop(total.examples)
 
 
-def _entry(label: int, total: _Cluster, pixels: int) -> dict[str, Any]:
+def _entry(label: int, total: _Cluster, pixels: int, colors: Colors) -> dict[str, Any]:
     mean = total.sums / total.pixels
     deviation = np.sqrt(np.maximum(total.squares / total.pixels - mean**2, 0))
     return {
@@ -102,6 +103,6 @@ def _entry(label: int, total: _Cluster, pixels: int) -> dict[str, Any]:
         "regions": total.regions,
         "mean_rgb": [round(value, 3) for value in mean.tolist()],
         "std_rgb": [round(value, 3) for value in deviation.tolist()],
-        "color": list(label_color(label)),
+        "color": [round(value) for value in mean.tolist()] if colors == "mean" else list(label_color(label, colors)),
         "examples": [{"path": path, "fraction": share} for share, _, path in sorted(total.examples, reverse=True)],
     }

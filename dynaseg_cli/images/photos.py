@@ -76,14 +76,18 @@ def _stored_in_array(array: NDArray[Any]) -> StoredImage:
     known = array.ndim == 2 or (len(shape) == 3 and shape[2] in (3, 4))
     if not known or dtype.kind not in "biuf" or dtype.itemsize > _MOST_BYTES or not array.size:
         hint = "; move its channels last" if len(shape) == 3 and shape[0] in (1, 3, 4) and array.size else ""
-        raise ValueError(f"an image is an (H, W), (H, W, 3) or (H, W, 4) array of numbers, not {shape} {dtype}{hint}")
+        raise ValueError(
+            f"`image` must be an (H, W), (H, W, 3) or (H, W, 4) array of numbers, not {shape} {dtype}{hint}"
+        )
     if dtype.kind == "b":
         array = array * np.uint8(255)
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     alpha = None
     if array.ndim == 3 and shape[2] == 4:
         if array.dtype not in (np.uint8, np.uint16):
-            raise ValueError(f"opacity is of uint8 or uint16, not {dtype}: give the first three channels alone")
+            raise ValueError(
+                f"the opacity in `image` must be uint8 or uint16, not {dtype}: give the first three channels"
+            )
         alpha = array[..., 3] if array.dtype == np.uint8 else (array[..., 3] >> 8).astype(np.uint8)
         array = array[..., :3].copy()  # white is laid under it in place
     full = None if array.dtype.kind == "f" else (np.iinfo(array.dtype).min, np.iinfo(array.dtype).max)

@@ -263,7 +263,7 @@ def test_labels_of_a_folder_keep_their_numbers(photos: Path, tmp_path: Path) -> 
     np.testing.assert_array_equal(read_pixels(tmp_path / ".raw/photo.png"), raw)
 
 
-@pytest.mark.parametrize("colors", ["palette", "mean"])
+@pytest.mark.parametrize("colors", ["calm", "palette", "mean"])
 def test_pictures_are_in_the_colours_that_the_statistics_tell(
     engine: Engine, photos: Path, out: Path, colors: Colors
 ) -> None:
@@ -271,7 +271,7 @@ def test_pictures_are_in_the_colours_that_the_statistics_tell(
     stats = stats_of(out)
     assert stats["colors"] == colors
     table = np.array([entry["color"] for entry in stats["clusters"]], dtype=np.uint8)
-    expected = label_palette()[: len(table)] if colors == "palette" else means_of(stats)
+    expected = means_of(stats) if colors == "mean" else label_palette(colors)[: len(table)]
     np.testing.assert_array_equal(table, expected)
     np.testing.assert_array_equal(read_pixels(out / "color/a.png", "RGB"), table[read_pixels(out / "labels/a.png")])
     of_region = table[[entry["label"] for entry in stats["regions"]]]
@@ -608,7 +608,7 @@ def ends_as_one_run(engine: Engine, tmp_path: Path, seed: int) -> None:
         return {
             "save": ("labels", "stats", *color, *more),
             "cut": chance.choice([CutConfig(), CutConfig(regions=3), CutConfig(regions="raw")]),
-            "colors": chance.choice(["palette", "mean"]),
+            "colors": chance.choice(["calm", "palette", "mean"]),
             "report": chance.random() < 0.3,
         }
 

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import re
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from dynaseg_cli.report.page import ENTRY_FILES
 JOB = Job("photos/sub/cat.jpg", "sub/cat")
 HASH = "ab" * 32
 ALL: tuple[Product, ...] = ("labels", "color", "stats", "overlay")
-COLORS: tuple[Colors, ...] = ("palette", "mean")
+COLORS: tuple[Colors, ...] = get_args(Colors)
 
 CLUSTER = {"label": 0, "pixels": 480, "fraction": 1.0, "mean_rgb": [9, 9, 9], "std_rgb": [0, 0, 0], "regions": 1}
 LISTS = ("levels", "loss", "similarity_loss", "continuity_loss", "labels_per_iteration")
@@ -38,7 +39,7 @@ WHOLE: dict[str, Any] = {
         **{"stop_reason": "threshold", "silhouette": None, "precision": "float32"},
     },
     "num_labels": 1,
-    "colors": "palette",
+    "colors": "calm",
     "clusters": [{**CLUSTER, "color": [1, 2, 3]}],
 }
 
@@ -143,12 +144,11 @@ def test_what_has_colours_is_complete_as_long_as_they_are_chosen_alike(output: O
     output.result(JOB, product).parent.mkdir(parents=True, exist_ok=True)
     output.result(JOB, product).touch()
     stats = stats_of(output)
-    palette, mean = (BatchConfig(save=(product, "stats"), colors=colors) for colors in COLORS)
-    assert is_complete(JOB, output, stats, palette)
-    assert not is_complete(JOB, output, stats, mean)
-    assert is_complete(JOB, output, {**stats, "colors": "mean"}, mean)
-    assert not is_complete(JOB, output, {**stats, "colors": "mean"}, palette)
-    assert is_complete(JOB, output, stats, replace(mean, save=("labels", "stats"))), "nothing with colours is asked for"
+    for before, now in itertools.product(COLORS, COLORS):
+        asked = BatchConfig(save=(product, "stats"), colors=now)
+        assert is_complete(JOB, output, {**stats, "colors": before}, asked) == (before == now)
+        needless = replace(asked, save=("labels", "stats"))
+        assert is_complete(JOB, output, {**stats, "colors": before}, needless), "nothing with colours is asked for"
 
 
 def test_report_is_complete_with_what_it_shows_of_the_image(output: OutputFolder) -> None:

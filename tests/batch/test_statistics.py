@@ -84,7 +84,11 @@ def test_colors_are_those_of_the_palette_or_the_means() -> None:
     image[labels == 0] = [[10, 20, 30], [11, 21, 31], [12, 19, 29]]
     image[labels == 9] = [[0, 0, 200], [0, 1, 200], [0, 0, 203]]
     clusters = cluster_statistics(labels, image)
-    for colors, first, last in (("palette", label_color(0), label_color(9)), ("mean", (11, 20, 30), (0, 0, 201))):
+    for colors, first, last in (
+        ("calm", label_color(0), label_color(9)),
+        ("palette", label_color(0, "palette"), label_color(9, "palette")),
+        ("mean", (11, 20, 30), (0, 0, 201)),
+    ):
         entries = in_colors(clusters, colors)
         assert [entry["color"] for entry in entries] == [list(first), list(last)]
         assert [{**entry, "color": None} for entry in entries] == [{**entry, "color": None} for entry in clusters]
@@ -163,7 +167,7 @@ def test_regions_are_those_counted_one_by_one(case: tuple[NDArray[np.uint8], NDA
 def test_entries_of_labels_are_those_of_the_schema(cut: CutConfig) -> None:
     image = noise(0, 30, 20)
     tidied = tidy(np.random.default_rng(0).integers(0, 3, (20, 30), dtype=np.uint8), image, cut)
-    entries = stats_of_labels(tidied, image, cut, "palette")
+    entries = stats_of_labels(tidied, image, cut, "calm")
     assert set(entries) == set(OF_LABELS)
     assert set(SCHEMA["properties"]["cut"]["required"]) == set(entries["cut"])
     for name in ("levels", "regions"):
@@ -183,7 +187,7 @@ def document(config: SegmentConfig, image: NDArray[np.uint8], **known: Any) -> d
     photo = Photo(image, **known)
     made = stats_of_fit("photos/ä.png", "0" * 64, photo, segmentation, config, "cpu (a processor, 1 thread)")
     cut = CutConfig(regions="raw")
-    of_labels = stats_of_labels(tidy(segmentation.labels, image, cut), image, cut, "palette")
+    of_labels = stats_of_labels(tidy(segmentation.labels, image, cut), image, cut, "calm")
     return json.loads(json.dumps(made | of_labels))
 
 

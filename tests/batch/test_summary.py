@@ -54,6 +54,6 @@ def test_run_document_has_the_promised_keys(tmp_path: Path) -> None:
         "warnings": [{"path": "c.tif", "warning": "first of 3 pages, 2 left out"}],
         "options": TINY.as_options(),
         "cut": {"regions": "auto", "granularity": None},
-        "colors": "palette",
+        "colors": "calm",
         "device": "cpu (a processor)",
     }

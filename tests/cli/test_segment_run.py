@@ -85,7 +85,7 @@ def test_mean_colours_are_those_of_the_photo_under_each_label(photos: Path) -> N
     result = segment(photos)
     assert "3 written from earlier labels" in result.stderr
     assert (read_pixels(OUT / "color/a.png", "RGB") != painted).any()
-    assert json.loads((OUT / "run.json").read_text())["colors"] == "palette"
+    assert json.loads((OUT / "run.json").read_text())["colors"] == "calm"
 
 
 def test_unknown_colours_are_refused(photos: Path) -> None:

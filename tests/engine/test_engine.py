@@ -663,7 +663,7 @@ def test_a_pixel_that_is_the_whole_image_takes_the_label_drawn() -> None:
     [
         (np.zeros((3, 4), dtype=np.uint8), r"not \(3, 4\) uint8"),
         (np.zeros((24, 32), dtype=np.int64), "int64"),
-        (np.full((24, 32), 24, dtype=np.uint8), "below 24, the number of clusters, not 24"),
+        (np.full((24, 32), 24, dtype=np.uint8), "below 24, the number of `clusters`, not 24"),
     ],
     ids=["size", "type", "value"],
 )

@@ -187,6 +187,14 @@ def test_errors_speak_of_fields(found: Segmentation, asked: dict[str, Any], comp
 # Pictures
 
 
+def test_colours_can_be_the_means_of_the_photo(found: Segmentation) -> None:
+    labels = found.regions().labels
+    means = np.stack([SCENE[labels == label].mean(axis=0) for label in range(labels.max() + 1)])
+    assert np.abs(np.asarray(found.color("mean")) - means[labels]).max() <= 0.5
+    assert np.asarray(found.overlay("mean")).tolist() != np.asarray(found.overlay()).tolist()
+    np.testing.assert_array_equal(np.asarray(found.color("palette")), palette_colors(9, "palette")[labels])
+
+
 def test_pictures_show_regions_not_raw_labels(found: Segmentation) -> None:
     regions = found.regions()
     assert found.num_labels > 1

@@ -30,7 +30,7 @@ def stats(path: str, labels: NDArray[np.uint8], image: NDArray[np.uint8]) -> dic
     return {
         "source": {"path": path},
         "options": CONFIG.as_options(),
-        "clusters": in_colors(cluster_statistics(labels, image), "palette"),
+        "clusters": in_colors(cluster_statistics(labels, image), "calm"),
     }
 
 

@@ -110,7 +110,7 @@ def test_range_and_what_was_used_of_it_are_told() -> None:
         (np.zeros((8, 0, 3), np.uint8), "not \\(8, 0, 3\\)"),
         (np.zeros((8, 8), np.complex64), "complex64"),
         (None, "object"),
-        (np.zeros((8, 8, 4), np.float32), "opacity is of uint8 or uint16, not float32"),
+        (np.zeros((8, 8, 4), np.float32), "the opacity in `image` must be uint8 or uint16, not float32"),
     ],
 )
 def test_array_that_is_no_image_is_refused(array: NDArray[Any], hint: str) -> None:

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import get_args
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.spatial.distance import pdist
 from skimage.color import rgb2lab
 
-from dynaseg_cli.pictures.palette import SIZE, label_color, label_palette, palette_colors, voc_colors
+from dynaseg_cli.pictures.palette import SIZE, Palette, label_color, label_palette, palette_colors, voc_colors
 
 DEFICIENT_WEIGHT = 2**0.5
 """With 1, a palette has next to no hues but blue and yellow."""
@@ -26,17 +29,22 @@ def difference(colors: np.ndarray) -> float:
     return float(pdist(rgb2lab(colors[None] / 255)[0]).min())
 
 
-def test_palette_has_a_different_colour_for_each_label() -> None:
-    palette = label_palette()
+BOTH = pytest.mark.parametrize("name", get_args(Palette))
+
+
+@BOTH
+def test_palette_has_a_different_colour_for_each_label(name: Palette) -> None:
+    palette = label_palette(name)
     assert palette.shape == (SIZE, 3)
     assert palette.dtype == np.uint8
     assert len(np.unique(palette, axis=0)) == SIZE
 
 
-def test_colours_differ_to_the_eye() -> None:
+@BOTH
+def test_colours_differ_to_the_eye(name: Palette) -> None:
     """2.3 is the least difference that is noticed (Mahy 1994)."""
-    assert difference(label_palette()) > 2.3
-    assert difference(label_palette()[:12]) > 15
+    assert difference(label_palette(name)) > 2.3
+    assert difference(label_palette(name)[:12]) > 15
 
 
 def simulated(rgb: np.ndarray, deficiency: int) -> np.ndarray:
@@ -46,9 +54,10 @@ def simulated(rgb: np.ndarray, deficiency: int) -> np.ndarray:
     return np.where(seen <= 0.0031308, 12.92 * seen, 1.055 * seen ** (1 / 2.4) - 0.055) * 255
 
 
+@BOTH
 @pytest.mark.parametrize("deficiency", range(3))
-def test_colours_differ_to_those_who_see_fewer(deficiency: int) -> None:
-    seen = simulated(label_palette(), deficiency)
+def test_colours_differ_to_those_who_see_fewer(deficiency: int, name: Palette) -> None:
+    seen = simulated(label_palette(name), deficiency)
     assert difference(seen[:8]) > 10
     assert difference(seen[:16]) > 6
 
@@ -91,26 +100,53 @@ def _oklab(linear: NDArray[np.float64]) -> NDArray[np.float64]:
     return lab
 
 
-def test_each_colour_is_as_far_as_possible_from_those_before_it() -> None:
+@dataclass(frozen=True)
+class Limits:
+    """Colours that the label `number` may have: Oklab's lightness between two limits, chroma below one."""
+
+    darkest: float
+    palest: float
+    most_chroma: float
+
+    @classmethod
+    def of(cls, name: Palette, number: int) -> Limits:
+        if name == "palette":
+            return cls(0.36, 0.90, 0.14)
+        dark, strong = min(1, number / 12), min(1, number / 16)
+        return cls(0.62 - 0.26 * dark, 0.86 + 0.04 * dark, 0.07 + 0.07 * strong)
+
+
+FIRST: dict[Palette, tuple[int, int, int]] = {"calm": (150, 170, 190), "palette": (70, 115, 170)}
+"""The first colour is the one most like this."""
+
+
+@BOTH
+def test_each_colour_is_as_far_as_possible_from_those_before_it(name: Palette) -> None:
     steps = np.arange(0, 256, 17)
     rgb = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(-1, 3)
     oklab = _oklab(_linear(rgb / 255))
-    chroma = np.hypot(oklab[:, 1], oklab[:, 2])
-    rgb = rgb[(oklab[:, 0] > 0.36) & (oklab[:, 0] < 0.90) & (chroma < 0.14)]
+    lightness, chroma = oklab[:, 0], np.hypot(oklab[:, 1], oklab[:, 2])
     seen = as_seen(rgb)
     weights = np.array([1.0] + [DEFICIENT_WEIGHT] * len(DICHROMATS))
-    first = _oklab(_linear(np.array([[70, 115, 170]]) / 255))
-    chosen = [int(((seen[0] - first) ** 2).sum(1).argmin())]
-    distance = np.full(len(rgb), np.inf)
-    while len(chosen) < SIZE:
-        apart = np.linalg.norm(seen - seen[:, chosen[-1:]], axis=2)
-        distance = np.minimum(distance, (apart * weights[:, None]).min(0))
-        chosen.append(int(distance.argmax()))
-    assert label_palette().tolist() == rgb[chosen].tolist()
+    likeness = -((seen[0] - _oklab(_linear(np.array([FIRST[name]]) / 255))) ** 2).sum(1)
+    distance, chosen = likeness, []
+    for number in range(SIZE):
+        limits = Limits.of(name, number)
+        allowed = (lightness > limits.darkest) & (lightness < limits.palest) & (chroma < limits.most_chroma)
+        chosen.append(int(np.where(allowed, distance, -np.inf).argmax()))
+        apart = (np.linalg.norm(seen - seen[:, chosen[-1:]], axis=2) * weights[:, None]).min(0)
+        distance = np.minimum(distance, apart) if number else apart
+    assert label_palette(name).tolist() == rgb[chosen].tolist()
 
 
-def test_palette_stays_as_it_was_published() -> None:
-    assert label_palette()[:3].tolist() == [[68, 119, 170], [238, 221, 119], [119, 17, 0]]
+def test_largest_labels_have_calm_colours() -> None:
+    calm, strong = (np.hypot(*_oklab(_linear(label_palette(name)[:4] / 255))[:, 1:].T) for name in ("calm", "palette"))
+    assert calm.max() < 0.085 < np.median(strong)
+
+
+def test_palettes_stay_as_they_were_published() -> None:
+    assert label_palette()[:3].tolist() == [[153, 170, 187], [221, 204, 153], [85, 136, 102]]
+    assert label_palette("palette")[:3].tolist() == [[68, 119, 170], [238, 221, 119], [119, 17, 0]]
 
 
 def test_label_beyond_the_palette_starts_it_again() -> None:

@@ -54,7 +54,7 @@ def stats_of(
         },
         "raw_labels": len(np.unique(labels)) + 3,
         **stats_of_labels(
-            Tidied(labels, hierarchy.cut(), np.arange(256, dtype=np.int32), hierarchy), photo, CutConfig(), "palette"
+            Tidied(labels, hierarchy.cut(), np.arange(256, dtype=np.int32), hierarchy), photo, CutConfig(), "calm"
         ),
     }
 

@@ -735,7 +735,7 @@ def test_colours_are_copied(opened: Opened, report: Report) -> None:
 def test_a_colour_that_cannot_be_copied_is_said(page: Any) -> None:
     page.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject(new Error('no')); }")
     detail(page, "a/dog.jpg").get_by_role("button", name="Copy").first.click()
-    expect(page.locator("#copied")).to_contain_text("The browser does not let this page copy #4477aa.")
+    expect(page.locator("#copied")).to_contain_text("The browser does not let this page copy #99aabb.")
 
 
 def test_files_and_recording_are_those_that_there_are(page: Any) -> None:
