@@ -253,6 +253,17 @@ def test_on_a_phone_sorting_is_behind_that_button_too(opened: Opened, report: Re
     assert names(page)[0] == "b/cat 10.jpg"
 
 
+def test_on_a_phone_the_picture_stays_above_its_table(opened: Opened, report: Report) -> None:
+    page = opened(report.folder / "report.html", viewport={"width": 390, "height": 844})
+    card(page, "a/dog.jpg").locator(".frame").click()
+    page.locator("#technical summary").click()
+    expect(page.locator("#charts svg").first).to_be_visible()
+    page.locator("#detail .body").evaluate("body => body.scrollTo(0, body.scrollHeight)")
+    picture, lowest = page.locator("#detail-view .frame").bounding_box(), page.locator("#detail .bar").bounding_box()
+    assert picture["y"] == pytest.approx(lowest["y"] + lowest["height"], abs=30)
+    assert picture["y"] + picture["height"] < 844 / 2 + 100
+
+
 def test_what_all_images_share_is_no_filter_and_no_order(opened: Opened, tmp_path: Path) -> None:
     rows = [Row(f"{labels}.jpg", f"report/{labels}", 96, 64, labels, 5, "converged", 1.0, 30) for labels in (4, 9)]
     page = opened(write_page(tmp_path, rows), missing=True)
