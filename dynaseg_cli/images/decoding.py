@@ -24,7 +24,7 @@ from .channels import projected
 from .deep import StoredImage, is_deep_png, is_deep_pnm, read_deep_png, read_pnm
 from .headers import MOST_COUNTED, count_frames, foreign_kind, is_heif
 from .pillow import is_dicom, is_jpeg_2000, memory_limited, pillow_for
-from .tiff_pages import first_page_with_channels
+from .tiff_pages import count_with_channels, first_page_with_channels
 from .value_range import UsedRange, to_8_bits
 
 FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "BMP", "WEBP", "GIF", "PPM", "JPEG2000", "AVIF")
@@ -132,6 +132,8 @@ def _decode(content: bytes, max_pixels: int, value_range: ValueRange, channels: 
     if kind is not None:
         raise DecodeError(kind)
     frames, word = count_frames(content)
+    if channels is not None and tiff.is_tiff(content):
+        frames = count_with_channels(content) or frames
     warnings = []
     if frames > MOST_COUNTED:
         warnings.append(f"first of more than {MOST_COUNTED} {word}")

@@ -94,6 +94,11 @@ def first_page_with_channels(content: bytes, max_pixels: int) -> bytes:
     return _alone(io.BytesIO(content), found[0], max_pixels) if found and len(found[0]) > 1 else content
 
 
+def count_with_channels(content: bytes) -> int:
+    """The number of pages of a TIFF, where channels that are stored as pages are none; 0 if it cannot be read."""
+    return len(_layout(io.BytesIO(content)))
+
+
 def _layout(file: BinaryIO) -> tuple[Page, ...]:
     """The pages of an open TIFF, at most `MOST_PAGES`.
 
