@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -58,9 +59,8 @@ def is_deep(content: bytes) -> bool:
     if header.PhotometricInterpretation == _PALETTE:
         return False
     is_grey = header.PhotometricInterpretation in _GREY
-    return bool(header.BitsAllocated > 8) or (
-        is_grey and ("ModalityLUTSequence" in header or _rescale(header) != (1, 0))
-    )
+    is_measured = is_grey and ("ModalityLUTSequence" in header or _rescale(header) != (1, 0))
+    return bool(header.BitsAllocated > 8 or header.get("PixelRepresentation") or is_measured)
 
 
 def read_dicom(content: bytes, max_pixels: int) -> StoredImage:
@@ -167,9 +167,8 @@ def _checked_header(file: BinaryIO, max_pixels: int) -> tuple[Dataset, int]:
     except NotImplementedError:
         raise DecodeError(f"a DICOM file in {syntax.name} is not read: convert it") from None
     if not decoder.is_available:
-        raise DecodeError(
-            f"a DICOM file in {syntax.name} needs another package: {'; or '.join(decoder.missing_dependencies)}"
-        )
+        needed = (re.sub(r".* - requires |>=[\d.]+", "", plugin) for plugin in decoder.missing_dependencies)
+        raise DecodeError(f"a DICOM file in {syntax.name} needs {', or '.join(needed)}: install these, too")
     return header, place
 
 
