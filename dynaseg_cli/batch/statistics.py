@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import find_objects
 
 from .. import __version__
-from ..config import Colors, CutConfig, SegmentConfig
+from ..config import Colors, CutConfig, SegmentConfig, channels_text
 from ..engine.segmentation import FitRecord, Segmentation
 from ..images.decoding import Photo
 from ..images.scribbles import ScribbleFile
@@ -30,10 +30,15 @@ def stats_of_fit(
     config: SegmentConfig,
     device: str,
     scribbles: ScribbleFile | None = None,
+    page: int | None = None,
 ) -> dict[str, Any]:
     """The part of the document of ``stats.schema.json`` for one image that no cut changes."""
     height, width = photo.pixels.shape[:2]
     source: dict[str, Any] = {"path": path, "width": width, "height": height, "sha256": sha256}
+    if page is not None:
+        source["page"] = page
+    if photo.channels is not None:
+        source["channels"] = channels_text(photo.channels)
     if photo.range is not None:
         source["range"] = photo.range.as_entry()
     if photo.frames > 1:
