@@ -12,6 +12,7 @@ from ..errors import ImageError, UsageError, reason
 from .coco import coco_panoptic, coco_rle
 from .folder import ExportFolder
 from .source import ExportImage, ExportSettings, Prepare, Source
+from .tables import csv_table, parquet_table
 from .voc import cvat, voc
 
 
@@ -31,6 +32,8 @@ _WRITERS: dict[Format, _Writer] = {
     "coco-rle": _Writer(coco_rle),
     "coco-panoptic": _Writer(coco_panoptic),
     "cvat": _Writer(cvat),
+    "csv": _Writer(csv_table, ("skimage",), "measure"),
+    "parquet": _Writer(parquet_table, ("skimage", "pyarrow"), "parquet"),
 }
 
 
