@@ -422,6 +422,7 @@ _UNIT_NAMES = {
 }
 _PIXEL_SIZE = re.compile(r"([\d.e+-]+?)(?:,([\d.e+-]+?))?([^\W\d_]+)", re.IGNORECASE)
 _SIZES = 1e-9, 1e9
+"""Sides of a pixel that are possible, in any unit."""
 
 
 def unit_named(name: str) -> str | None:

@@ -112,7 +112,7 @@ def touching_pairs(segments: NDArray[np.int32]) -> NDArray[np.int64]:
 
 
 def neighbours_of_each(segments: NDArray[np.int32], numbers: NDArray[np.integer]) -> list[NDArray[np.int64]]:
-    """The segments that share a boundary with each segment of an (H, W) map. All numbers rise, also the given ones."""
+    """The segments that share a boundary with each of `numbers`, those that occur in an (H, W) map, in rising order."""
     pairs = touching_pairs(segments)
     both = np.concatenate([pairs, pairs[:, ::-1]])
     both = both[np.lexsort((both[:, 1], both[:, 0]))]
