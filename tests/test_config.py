@@ -263,7 +263,7 @@ def test_changed_copy_is_checked_too() -> None:
     [
         ({"max_pixels": 0}, "`max_pixels` must be at least 1, not 0"),
         ({"colors": "grey"}, "`colors` must be one of calm, palette, mean, not 'grey'"),
-        ({"export": ("voc", "xls")}, "`export` must be one or more of voc, coco-rle, coco-panoptic, cvat"),
+        ({"export": ("voc", "doc")}, "`export` must be one or more of voc, coco-rle, coco-panoptic, cvat"),
         ({"export": ("voc",), "save": ("labels",)}, "`export` is made of labels and stats: add stats to `save`"),
         ({"report": True, "save": ("labels",)}, "`report` is made of stats: add stats to `save`"),
         ({"save": ()}, "`save` needs at least one of labels, color, stats"),

@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 
 from ..config import MAX_PIXELS, PixelSize, unit_named
 from ..errors import DecodeError
+from .georeference import read_georeference
 from .pillow import pillow_for
 from .tiff import first_page
 
@@ -25,26 +26,28 @@ PRINT_DENSITIES = (72, 96, 100, 120, 144, 150, 180, 192, 200, 220, 240, 300, 350
 _ROUNDING = 0.0125
 """Share by which a density may differ from one of them: 72 dots per inch become 28 per centimetre, 1.2 % less."""
 
-_WIDTH_DENSITY, _HEIGHT_DENSITY, _DENSITY_UNIT, _ORIENTATION, _PIXEL_SCALE = 282, 283, 296, 274, 33550
+_WIDTH_DENSITY, _HEIGHT_DENSITY, _DENSITY_UNIT, _ORIENTATION = 282, 283, 296, 274
 _UNIT_OF_DENSITY = {2: "in", 3: "cm"}
 _MICROMETRES: dict[str | None, float] = {"in": 25_400, "cm": 10_000}
-_MAP_UNITS = {9001: "m", 9002: "ft", 9003: "US survey ft"}
-"""Units of projected maps by their EPSG codes, as ProjLinearUnitsGeoKey has them."""
-_MAP_IS_PROJECTED = 1
 
 
 def read_pixel_size(content: bytes) -> PixelSize | None:
     """The size of a pixel of an image, turned as its orientation says; None if its file does not tell one.
 
-    The first of these counts: the physical size of OME-XML, the pixel scale of a GeoTIFF on a projected map, the scale
-    that ImageJ was told, and the resolution of the TIFF unless it is one of `PRINT_DENSITIES`. Damaged metadata tell
-    nothing.
+    The first of these counts: the size of a GeoTIFF's pixels on a projected map, the physical size of OME-XML, the
+    scale that ImageJ was told, and the resolution of the TIFF unless it is one of `PRINT_DENSITIES`. Damaged metadata
+    tell nothing.
     """
+    with suppress(DecodeError, ValueError):
+        on_map = read_georeference(content)
+        # A pixel in degrees has another size in each place.
+        if on_map is not None and on_map.pixel_size is not None and on_map.unit != "degree":
+            return PixelSize(*on_map.pixel_size)
     with suppress(DecodeError), pillow_for(content, MAX_PIXELS):
         page = first_page(content)
         if page is None:
             return None
-        for read in (_ome, _geotiff, _imagej, _resolution):
+        for read in (_ome, _imagej, _resolution):
             found = None
             with suppress(ValueError, TypeError, ZeroDivisionError, OverflowError, ElementTree.ParseError):
                 found = read(page)
@@ -66,15 +69,6 @@ def _ome(page: TiffPage) -> PixelSize | None:
             units = {unit_named(told.get(f"PhysicalSize{axis}Unit", "um")) for axis in "XY"}
             return _size(told.get("PhysicalSizeY"), told.get("PhysicalSizeX"), units)
     return None
-
-
-def _geotiff(page: TiffPage) -> PixelSize | None:
-    """A pixel of a map in degrees has no size: it has another one in each place."""
-    keys: dict[str, Any] = page.geotiff_tags or {}
-    if keys.get("GTModelTypeGeoKey") != _MAP_IS_PROJECTED:
-        return None
-    width, height = page.tags.valueof(_PIXEL_SCALE)[:2]
-    return _size(abs(height), abs(width), {_MAP_UNITS.get(keys.get("ProjLinearUnitsGeoKey", 0))})
 
 
 def _imagej(page: TiffPage) -> PixelSize | None:

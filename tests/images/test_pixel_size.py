@@ -30,10 +30,11 @@ def ome(**sizes: Any) -> bytes:
     return tiff(ome=True, metadata={"axes": "YX", **sizes})
 
 
-def geotiff(scale: tuple[float, ...], model: int, unit: int, **options: Any) -> bytes:
+def geotiff(scale: tuple[float, ...], model: int, unit: int, *more: Any, **options: Any) -> bytes:
     keys = (1, 1, 0, 2, 1024, 0, 1, model, 3076, 0, 1, unit)
-    tags = [(33550, "d", len(scale), scale, True), (34735, "H", len(keys), keys, True)]
-    return tiff(extratags=tags, metadata=None, **options)
+    place = (0.0, 0.0, 0.0, 5e5, 5e6, 0.0)
+    tags = [(33550, "d", len(scale), scale, True), (33922, "d", 6, place, True), (34735, "H", len(keys), keys, True)]
+    return tiff(extratags=[*tags, *more], metadata=None, **options)
 
 
 def size_of(content: bytes) -> tuple[float, float, str] | None:
@@ -203,6 +204,14 @@ def test_ome_that_defines_entities_is_not_read() -> None:
 @pytest.mark.parametrize(("code", "unit"), [(9001, "m"), (9002, "ft"), (9003, "US survey ft")])
 def test_a_projected_map_has_a_pixel_scale(code: int, unit: str) -> None:
     assert size_of(geotiff((10.0, 20.0, 0.0), PROJECTED, code)) == (20, 10, unit)
+
+
+def test_a_map_counts_more_than_the_resolution_and_is_turned_as_the_photo() -> None:
+    turned = (274, "H", 1, 6, True)
+    content = geotiff((10.0, 20.0, 0.0), PROJECTED, 9001, turned, resolution=(20_000, 20_000), resolutionunit=3)
+    assert size_of(content) == (10, 20, "m")
+    degrees = geotiff((0.1, 0.1, 0.0), GEOGRAPHIC, 9102, resolution=(20_000, 20_000), resolutionunit=3)
+    assert size_of(degrees) == (0.5, 0.5, "um")
 
 
 def test_a_height_below_0_is_a_height() -> None:
