@@ -91,7 +91,7 @@ def test_mean_colours_are_those_of_the_photo_under_each_label(photos: Path) -> N
 def test_unknown_colours_are_refused(photos: Path) -> None:
     result = segment(photos, "--colors", "rainbow")
     assert result.exit_code == 2
-    assert "--colors must be one of palette, mean, not 'rainbow'" in result.stderr
+    assert "--colors must be one of calm, palette, mean, not 'rainbow'" in result.stderr
 
 
 # Recordings
