@@ -43,6 +43,8 @@ PATIENCE = 1
 """Iterations without fewer labels after which a fit stops: more of them make no better regions."""
 SCRIBBLE_PATIENCE = 6
 """The same where labels are drawn on an image, which the network has to learn."""
+SEQUENCE_PATIENCE = 10
+"""The same in the first image of a sequence: with fewer labels to begin with, they change less from image to image."""
 
 FREE = 255
 """Value of unmarked pixels in a scribble image."""
@@ -206,7 +208,8 @@ class SegmentConfig:
         "Stop when the number of labels has reached no new low for so many iterations; 0 never does.",
         STOP,
         least=0,
-        default_text=f"auto: {PATIENCE}, and {SCRIBBLE_PATIENCE} where something is drawn on an image",
+        default_text=f"auto: {PATIENCE}; {SCRIBBLE_PATIENCE} where something is drawn on an image;"
+        f" {SEQUENCE_PATIENCE} in the first image of a `sequence`",
     )
     max_size: int = option(
         128,
@@ -248,6 +251,12 @@ class SegmentConfig:
     weight_decay: float = option(1e-4, "Weight decay of the gradient descent.", least=0, below=math.inf)
     literal: bool = option(
         False, "Compute the reference's own operations in their order: slower, and on a CPU equal to it bit for bit."
+    )
+    sequence: bool = option(
+        False,
+        "Take the frames or pages of a file, and the files of a folder, in the order of their names, for a sequence:"
+        " each fit starts from the network of the image before, so that labels keep their numbers.",
+        METHOD,
     )
     fit: Fit = option(
         "image",
@@ -314,6 +323,11 @@ class SegmentConfig:
             raise UsageError(f"`iterations` must be at least 2 with `fit=folder`, not {self.iterations}")
         if self.min_labels == "auto":
             raise UsageError("`min_labels=auto` asks one image; with `fit=folder` give a number")
+        if self.sequence:
+            raise UsageError(
+                "`sequence` starts the fit of each image from the one before; with `fit=folder` labels mean the same in"
+                " all images anyway: leave one out"
+            )
         if self.patience:
             raise UsageError("`patience` belongs to `fit=image`: a folder fit ends with its epochs")
         if self.levels != 1:
@@ -336,10 +350,11 @@ class SegmentConfig:
         given = self.mu if self.mode == "fixed" else self.alpha
         return PAPER_WEIGHT[self.mode] if given is None else given
 
-    def patience_for(self, *, scribbled: bool) -> int:
-        """Iterations without fewer labels after which the fit of an image stops, or 0."""
+    def patience_for(self, *, scribbled: bool = False, follows: bool = False) -> int:
+        """Iterations without fewer labels after which a fit stops, or 0. It `follows` on the image before or not."""
         if self.patience == "auto":
-            return SCRIBBLE_PATIENCE if scribbled else PATIENCE
+            first = SEQUENCE_PATIENCE if self.sequence and not follows else PATIENCE
+            return SCRIBBLE_PATIENCE if scribbled else first
         return self.patience
 
     def as_options(self) -> dict[str, Any]:

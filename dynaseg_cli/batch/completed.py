@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from ..errors import ImageError
 from ..files.output_folder import Job
 from .planning import Plan
-from .resume import is_complete, stats_to_continue
+from .resume import Stats, is_complete, stats_to_continue
+from .sequences import history_including, history_of
 
 LOOK_S = 5.0
 """Seconds after which the rest is left to the workers, which are several and give up files that hang."""
@@ -23,15 +24,22 @@ def completed_at_the_start(plan: Plan, stop: threading.Event | None = None) -> I
     """
     if plan.batch.overwrite:
         return
+    history: str | None = None
+    starts = {sequence[0].name for sequence in plan.sequences}
     stop, enough, answers = stop or threading.Event(), threading.Event(), queue.SimpleQueue[bool]()
 
     def look() -> None:
+        nonlocal history
         for job in plan.jobs:
             if enough.is_set():
                 return
-            complete = _is_complete(plan, job)
-            answers.put(complete)
-            if not complete:
+            stats = _stats_if_complete(plan, job)
+            if plan.segment.sequence:
+                history = None if job.name in starts else history
+                stats = stats if stats is not None and history_of(stats) == history else None
+                history = history if stats is None else history_including(stats)
+            answers.put(stats is not None)
+            if stats is None:
                 return
 
     # In a thread, because a file that hangs cannot be given up otherwise.
@@ -48,7 +56,7 @@ def completed_at_the_start(plan: Plan, stop: threading.Event | None = None) -> I
         enough.set()
 
 
-def _is_complete(plan: Plan, job: Job) -> bool:
+def _stats_if_complete(plan: Plan, job: Job) -> Stats | None:
     """As a worker finds out; an image on which that fails is the worker's to name."""
     from ..images.pages import read_job  # noqa: PLC0415 - so that a run of new images does not wait for it
 
@@ -60,6 +68,6 @@ def _is_complete(plan: Plan, job: Job) -> bool:
 
             drawn = read_scribbles(job, batch.scribbles, batch.max_pixels)
         stats = stats_to_continue(job, plan.folder, source, drawn, plan.segment, batch)
-        return stats is not None and is_complete(job, plan.folder, stats, batch)
+        return stats if stats is not None and is_complete(job, plan.folder, stats, batch) else None
     except (ImageError, OSError, MemoryError):
-        return False
+        return None

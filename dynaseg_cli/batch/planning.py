@@ -8,6 +8,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from operator import attrgetter
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from ..files.output_folder import (
     REPORT_FOLDER,
     REPORT_NAME,
     SCRIBBLES,
+    SEQUENCE_FOLDER,
     Job,
     OutputFolder,
 )
@@ -36,6 +38,7 @@ from ..files.writing import refuse_unwritable_file
 from .discovery import Discovery, discover
 from .outcomes import Outcome
 from .resume import Stats, differing_options, made_otherwise, read_stats, refuse_other_options
+from .sequences import sequences_of
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,14 @@ class Plan:
     def lacks_model(self) -> bool:
         """Whether a network must be fitted to the folder first."""
         return self.segment.fit == "folder" and self.segment.model is None
+
+    @property
+    def sequences(self) -> list[list[Job]]:
+        """The sequences of the jobs, each with all its images, and none without the option."""
+        if not self.segment.sequence:
+            return []
+        own = {job.name for job in self.jobs}
+        return [jobs for jobs in sequences_of(self.found) if any(job.name in own for job in jobs)]
 
     @property
     def fit_visits(self) -> int:
@@ -112,6 +123,8 @@ def plan_batch(
             "`record` shows the iterations on each image, but a folder's network is applied in one pass: leave it out,"
             " or add `model` and `refine`"
         )
+    if segment.sequence:
+        _refuse_with_sequence(batch)
     if batch.scribbles is not None:
         if segment.fit == "folder":
             raise UsageError(
@@ -120,7 +133,10 @@ def plan_batch(
         _refuse_folder_of_scribbles(batch.scribbles, inputs, output)
     found = discover(inputs, listed, output, batch)
     index, count = batch.shard
-    jobs = found.jobs[index - 1 :: count]
+    if segment.sequence:
+        jobs = list(chain.from_iterable(sequences_of(found.jobs)[index - 1 :: count]))
+    else:
+        jobs = found.jobs[index - 1 :: count]
     _refuse_unwritable(output)
     folder.refuse_foreign(_targets(found.jobs, segment, batch))
     if batch.scribbles is not None:
@@ -157,6 +173,15 @@ def plan_batch(
     )
 
 
+def _refuse_with_sequence(batch: BatchConfig) -> None:
+    if batch.scribbles is not None:
+        raise UsageError(
+            "`scribbles` draw labels of one image, but those of a `sequence` go on from image to image: leave one out"
+        )
+    if "stats" not in batch.save:
+        raise UsageError("`sequence` needs the statistics to know which images are done: add stats to `save`")
+
+
 def _targets(jobs: Sequence[Job], segment: SegmentConfig, batch: BatchConfig) -> Iterator[str]:
     """Paths below the output folder that a run may write or remove, requested or replaced because they exist."""
     yield from (LOG_NAME, RUN_NAME)
@@ -168,6 +193,8 @@ def _targets(jobs: Sequence[Job], segment: SegmentConfig, batch: BatchConfig) ->
         yield f"{EXPORT_FOLDER}/"
     if "raw" in batch.save:
         yield "raw/"
+    if segment.sequence:
+        yield from (f"{SEQUENCE_FOLDER}/{sequence[0].name}.safetensors" for sequence in sequences_of(jobs))
     for job in jobs:
         for product, extension in EXTENSIONS.items():
             if product != "raw":

@@ -173,8 +173,8 @@ class Products:
         scribbles: NDArray[np.uint8] | None,
         hierarchy: Hierarchy | None,
     ) -> Tidied:
-        # The labels of a folder mean the same in every image.
-        renumber = stats["options"].get("fit") != "folder"
+        # The labels of a folder, or of a sequence, mean the same in every image.
+        renumber = stats["options"].get("fit") != "folder" and not stats["options"].get("sequence")
         return tidy(raw, image, self._batch.cut, hierarchy, scribbles, renumber=renumber)
 
     def _make(self, products: Set[Product], tidied: Tidied, image: NDArray[np.uint8], stats: Stats) -> None:

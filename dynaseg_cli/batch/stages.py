@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from queue import SimpleQueue
 from typing import TypeVar
 
@@ -20,15 +21,16 @@ from ..engine.engine import Engine
 from ..engine.segmentation import Segmentation
 from ..errors import ImageError, InterruptedWorkError, reason
 from ..files.output_folder import Job, OutputFolder
-from ..images.decoding import Photo, decode_photo
-from ..images.pages import read_job
+from ..images.decoding import Photo
+from ..images.pages import Source, read_job
 from ..images.scribbles import ScribbleFile, decode_scribbles, read_scribbles
 from ..method.silhouette import Silhouette
 from ..pictures.recording import Frame, Recorder
 from ..workers.messages import Began, Iterated
 from .outcomes import Outcome
 from .products import Earlier, Products
-from .resume import is_complete, stats_to_continue
+from .resume import Stats, is_complete, stats_to_continue
+from .sequence_networks import SequenceNetworks, Start
 from .statistics import stats_of_fit
 
 Item = TypeVar("Item")
@@ -99,12 +101,20 @@ class _Decoded:
 
 
 @dataclass(frozen=True)
+class _Read:
+    decode: Callable[[], _Decoded]
+    complete: Stats | None = None
+    """Statistics of complete results in a sequence, which hold unless an image before this one is segmented anew."""
+
+
+@dataclass(frozen=True)
 class _Segmented:
     decoded: _Decoded
     segmentation: Segmentation | None
     """None if an earlier one is used."""
     frames: list[Frame]
     """Frames of the recording, if one is made."""
+    start: Start
 
 
 @dataclass(frozen=True)
@@ -124,54 +134,68 @@ def run_stream(
     engine: Engine,
     observe: Observer | None = None,
     stop: threading.Event | None = None,
+    sequences: Sequence[Sequence[Job]] = (),
 ) -> Generator[tuple[Job, Outcome | None], None, None]:
     """Do jobs in their order, however slowly they arrive. The outcome is None if another process has the job.
+
+    With `sequence`, `sequences` has those of all jobs, and the jobs of one arrive in its order.
 
     Setting `stop`, or closing the iterator, drops unfinished images; `jobs` must then end by itself.
     """
     stop = stop or threading.Event()
     tell = observe or (lambda message: None)
     device = describe_device(engine.device)
+    networks = SequenceNetworks(sequences, folder, batch, engine) if engine.config.sequence else None
 
-    def read(job: Job, _: None) -> _Decoded | Outcome | _Taken:
+    decode = partial(_decode, engine=engine, batch=batch, tell=tell)
+
+    def read(job: Job, _: None) -> _Read | Outcome | _Taken:
         tell(Began(job.name, "read"))
+        if networks is not None and not networks.claim(job):
+            return _Taken()
         products = Products(job, folder, batch)
         products.refuse_unwritable()
         source = read_job(job, batch.max_pixels)
         drawn = None if batch.scribbles is None else read_scribbles(job, batch.scribbles, batch.max_pixels)
-        if not folder.claim(job.name):
+        if networks is None and not folder.claim(job.name):
             return _Taken()
         # Only after the claim: results that another process finished before it released the claim are seen.
         stats = None if batch.overwrite else stats_to_continue(job, folder, source, drawn, engine.config, batch)
         if stats is not None and is_complete(job, folder, stats, batch):
-            return Outcome(job.path, "skipped", page=job.page)
-        photo = decode_photo(source.content, batch.max_pixels, batch.range, batch.channels)
-        earlier = None if stats is None else products.read_earlier(stats, photo.pixels.shape[:2])
-        scribbles = silhouette = None
-        if drawn is not None:
-            scribbles = decode_scribbles(drawn, photo.pixels.shape[:2], engine.config.clusters, batch.max_pixels)
-        if earlier is None and scribbles is None:
-            silhouette = engine.find_silhouette(photo.pixels)
-        tell(Began(job.name, "decoded"))
-        return _Decoded(products, photo, source.sha256, silhouette, earlier, drawn, scribbles)
+            if networks is None:
+                return Outcome(job.path, "skipped", page=job.page)
+            return _Read(partial(decode, job, products, source, drawn, None), stats)
+        decoded = decode(job, products, source, drawn, stats)
+        return _Read(lambda: decoded)
 
-    def segment(job: Job, decoded: _Decoded) -> _Segmented:
+    def segment(job: Job, read: _Read) -> _Segmented | Outcome:
         def watch(iteration: int, labels: int) -> None:
             if stop.is_set():
                 raise InterruptedWorkError
             tell(Iterated(job.name, iteration, labels))
 
-        if decoded.earlier is not None:
-            return _Segmented(decoded, None, [])
+        if read.complete is not None and networks is not None and networks.is_current(job, read.complete):
+            return Outcome(job.path, "skipped", page=job.page)
+        decoded = read.decode()
+        if decoded.earlier is not None and (networks is None or networks.is_current(job, decoded.earlier.stats)):
+            return _Segmented(decoded, None, [], Start())
         tell(Began(job.name, "segmented"))
+        start = Start() if networks is None else networks.start(job, watch)
         recorder = Recorder() if decoded.products.has_recording else None
         on_labels = None if recorder is None else recorder.add
-        segmentation = engine.segment(decoded.photo.pixels, decoded.silhouette, watch, decoded.scribbles, on_labels)
-        return _Segmented(decoded, segmentation, [] if recorder is None else recorder.frames)
+        segmentation = engine.segment(
+            decoded.photo.pixels, decoded.silhouette, watch, decoded.scribbles, on_labels, start.network
+        )
+        if networks is not None:
+            networks.add(job, start, segmentation, decoded.sha256)
+        return _Segmented(decoded, segmentation, [] if recorder is None else recorder.frames, start)
 
     def write(job: Job, segmented: _Segmented) -> Outcome:
         tell(Began(job.name, "written"))
-        return _write_files(job, segmented, engine.config, device)
+        outcome = _write_files(job, segmented, engine.config, device)
+        if networks is not None and segmented.segmentation is not None:
+            networks.save(job, segmented.start, segmented.segmentation, segmented.decoded.sha256)
+        return outcome
 
     count = readers(engine)
     with (
@@ -181,7 +205,10 @@ def run_stream(
     ):
         try:
             for job, result in map(_stage(write), segmented):
-                folder.release(job.name)
+                if networks is None:
+                    folder.release(job.name)
+                else:
+                    networks.release(job)
                 assert isinstance(result, (Outcome, _Taken))
                 yield job, result if isinstance(result, Outcome) else None
         except InterruptedWorkError:
@@ -189,14 +216,38 @@ def run_stream(
                 raise
 
 
+def _decode(
+    job: Job,
+    products: Products,
+    source: Source,
+    drawn: ScribbleFile | None,
+    stats: Stats | None,
+    *,
+    engine: Engine,
+    batch: BatchConfig,
+    tell: Observer,
+) -> _Decoded:
+    photo = source.as_photo(batch.max_pixels, batch.range, batch.channels)
+    earlier = None if stats is None else products.read_earlier(stats, photo.pixels.shape[:2])
+    scribbles = silhouette = None
+    if drawn is not None:
+        scribbles = decode_scribbles(drawn, photo.pixels.shape[:2], engine.config.clusters, batch.max_pixels)
+    # Whether an image is the first of its sequence, which alone is asked, is found out later.
+    if earlier is None and scribbles is None and not engine.config.sequence:
+        silhouette = engine.find_silhouette(photo.pixels)
+    tell(Began(job.name, "decoded"))
+    return _Decoded(products, photo, source.sha256, silhouette, earlier, drawn, scribbles)
+
+
 def _write_files(job: Job, segmented: _Segmented, config: SegmentConfig, device: str) -> Outcome:
     decoded, segmentation = segmented.decoded, segmented.segmentation
     photo, products = decoded.photo, decoded.products
-    if decoded.earlier is not None:
+    if segmentation is None:
+        assert decoded.earlier is not None
         stats = products.complete(decoded.earlier, photo.pixels, decoded.scribbles)
     else:
-        assert segmentation is not None
-        of_fit = stats_of_fit(job.path, decoded.sha256, photo, segmentation, config, device, decoded.drawn, job.page)
+        drawn, history = decoded.drawn, segmented.start.history
+        of_fit = stats_of_fit(job.path, decoded.sha256, photo, segmentation, config, device, drawn, job.page, history)
         stats = products.write(segmentation, of_fit, segmented.frames)
     fit = stats["fit"]
     return Outcome(

@@ -31,12 +31,15 @@ def stats_of_fit(
     device: str,
     scribbles: ScribbleFile | None = None,
     page: int | None = None,
+    history: str | None = None,
 ) -> dict[str, Any]:
     """The part of the document of ``stats.schema.json`` for one image that no cut changes."""
     height, width = photo.pixels.shape[:2]
     source: dict[str, Any] = {"path": path, "width": width, "height": height, "sha256": sha256}
     if page is not None:
         source["page"] = page
+    if history is not None:
+        source["history"] = history
     if photo.channels is not None:
         source["channels"] = channels_text(photo.channels)
     if photo.range is not None:

@@ -27,7 +27,8 @@ from ..evaluation.label_files import composed
 from ..evaluation.pairing import scorable
 from ..files.encoding import palette_png, png
 from ..files.output_folder import Job, OutputFolder
-from ..images.decoding import decode, read_source
+from ..images.decoding import decode
+from ..images.pages import read_job
 from ..pictures.palette import palette_colors
 from ..regions.hierarchy import boundary_map
 from .measurement import Run, peak_memory, reset_peak
@@ -352,7 +353,7 @@ class Benchmark:
     def _decode(self, job: Job) -> tuple[NDArray[np.uint8] | None, str | None]:
         try:
             max_pixels = self._batch.max_pixels
-            return decode(read_source(job.source, max_pixels)[0], max_pixels), None
+            return decode(read_job(job, max_pixels).content, max_pixels), None
         except ImageError as error:
             return None, str(error)
         except OSError as error:

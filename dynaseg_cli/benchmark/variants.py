@@ -73,7 +73,7 @@ def _parse(name: str, iterations: int | None) -> Variant:
     fields, of_cut = {field.name for field in dataclasses.fields(defaults)}, set[str]()
     if isinstance(defaults, SegmentConfig):
         # The mode is the method's name, and every image is segmented by itself.
-        fields -= {"mode", "fit", "epochs", "model", "refine"}
+        fields -= {"mode", "sequence", "fit", "epochs", "model", "refine"}
         if method != "reference":
             of_cut = {field.name for field in dataclasses.fields(CutConfig)}
             kinds = {**kinds, **get_type_hints(CutConfig)}

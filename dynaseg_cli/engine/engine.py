@@ -21,7 +21,7 @@ from ..images.photos import PhotoLike, file_of, read_photo
 from ..method.network import SegmentationNetwork
 from ..method.silhouette import Silhouette, silhouette_phase
 from ..regions.merging import merge_small_regions
-from ..regions.segments import number_by_area
+from ..regions.segments import number_by_area, number_like
 from ..regions.tidying import Labels
 from ..resampling import level_sizes, shrink, working_size
 from .backbones import MOST_SIZE, resnet_backbone
@@ -31,7 +31,7 @@ from .labelling import TILE_SIZE, label_with_fit, label_with_model, to_input
 from .networks import CHANNEL_MULTIPLE, align_features, frozen_backbone, new_network
 from .precision import compute_dtype, computing_in, exact_arithmetic, precision_name
 from .scribbles import drawn_labels, nearest_drawn, shrink_scribbles
-from .segmentation import FitLevel, FitRecord, Segmentation
+from .segmentation import FitLevel, FitRecord, FittedNetwork, Segmentation
 
 SMALLEST_SIZE = 32
 """Lower limit of the longest side, and of tiles, when they are halved for lack of memory."""
@@ -53,7 +53,8 @@ _log = logging.getLogger(__name__)
 class Engine:
     """Segments images one after another, each from the same weights: seeded initial ones, or a model's.
 
-    A result depends only on the image and the options, never on earlier images. Use an engine in one thread at a time.
+    A result depends only on the image and the options, never on earlier images, unless one is given to start from: see
+    `segment`. Use an engine in one thread at a time.
 
     Parameters
     ----------
@@ -120,6 +121,7 @@ class Engine:
         on_iteration: OnIteration | None = None,
         scribbles: NDArray[np.uint8] | None = None,
         on_labels: OnLabels | None = None,
+        after: FittedNetwork | None = None,
     ) -> Segmentation:
         """Segment a photo: a file, a Pillow image or an array. What is odd about it is logged as a warning.
 
@@ -137,11 +139,13 @@ class Engine:
         on_labels : called with the iteration, q' and the (h, w) int16 raw labels after each iteration, which makes the
             host wait for the device. `Segmentation.numbers` maps raw labels to final ones. If memory runs out,
             iterations start over on a smaller copy.
+        after : with `sequence`, the `fitted` network of the image before, to start from and to keep the numbers of.
 
         Raises
         ------
         ValueError
-            If an array is no such image, or empty; or the scribbles are not (H, W) uint8, or not below q.
+            If an array is no such image, or empty; or the scribbles are not (H, W) uint8, or not below q; or `after` is
+            of another network.
         DecodeError, OSError
             If a file or a Pillow image cannot be read.
         DeviceMemoryError
@@ -152,7 +156,9 @@ class Engine:
         photo, source = read_photo(image), file_of(image)
         for warning in photo.warnings:
             _log.warning("%s: %s", source or "the image", warning)
-        return self._segment(photo.pixels, source, silhouette, on_iteration, scribbles, on_labels)
+        if after is not None and not (self.config.sequence and self.fitter.fits(after.weights)):
+            raise ValueError("`after` belongs to `sequence=True`, and to the same network on the same kind of device")
+        return self._segment(photo.pixels, source, silhouette, on_iteration, scribbles, on_labels, after)
 
     def _segment(
         self,
@@ -162,6 +168,7 @@ class Engine:
         on_iteration: OnIteration | None,
         scribbles: NDArray[np.uint8] | None,
         on_labels: OnLabels | None,
+        after: FittedNetwork | None,
     ) -> Segmentation:
         started = time.perf_counter()
         one_color = is_one_color(image)
@@ -172,23 +179,38 @@ class Engine:
                 if self.config.model is None:
                     raise ValueError("`fit=folder`: the network fitted to the folder must be given as `model`")
                 return dataclasses.replace(self.apply(image, on_iteration), source=source)
+        if scribbles is not None and self.config.sequence:
+            raise ValueError("`scribbles` name labels of one image; those of a `sequence` go on from image to image")
         drawn = [] if scribbles is None else self._drawn_labels(scribbles, image.shape[:2])
         if drawn:
             silhouette = None
         else:
             scribbles = None
-            silhouette = silhouette or self.find_silhouette(image)
+            silhouette = None if after is not None else silhouette or self.find_silhouette(image)
         threshold = len(drawn) or (silhouette.k if silhouette is not None else self.config.min_labels)
+        if after is not None:
+            threshold = after.threshold
         assert isinstance(threshold, int)
         watch = on_iteration or (lambda iteration, present: None)
         maps, looked = ([], 0.0) if one_color else self._look_for_network(image)
         if one_color:
             raw, record = self._label_one_color(image, threshold, scribbles, watch, on_labels)
         else:
-            raw, record = self._fit_and_label(image, threshold, scribbles, watch, on_labels)
+            raw, record = self._fit_and_label(image, threshold, scribbles, watch, on_labels, after)
         record = dataclasses.replace(record, silhouette=silhouette)
-        segmentation = self._segmentation(raw, image, record, started, maps, looked, drawn)
+        segmentation = self._segmentation(raw, image, record, started, maps, looked, drawn, after)
+        if self.config.sequence:
+            fitted = after if one_color else self._fitted(segmentation, after)
+            segmentation = dataclasses.replace(segmentation, fitted=fitted)
         return dataclasses.replace(segmentation, scribbles=scribbles, source=source)
+
+    def _fitted(self, segmentation: Segmentation, after: FittedNetwork | None) -> FittedNetwork:
+        numbers = segmentation.numbers
+        is_known = np.isin(numbers, np.unique(segmentation.labels))
+        if after is not None:
+            is_known[: len(after.numbers)] |= after.numbers >= 0
+        known = np.where(is_known, numbers, -1).astype(np.int32)
+        return FittedNetwork(self.fitter.weights(), known, segmentation.fit.threshold)
 
     def apply(self, image: NDArray[np.uint8], on_iteration: OnIteration | None = None) -> Segmentation:
         """Label an RGB (H, W, 3) uint8 image with the network as it is and its running statistics.
@@ -241,6 +263,7 @@ class Engine:
         maps: Sequence[Tensor],
         looked: float,
         drawn: Sequence[int] = (),
+        after: FittedNetwork | None = None,
     ) -> Segmentation:
         features = tuple(found.permute(1, 2, 0).contiguous().cpu().numpy() for found in maps)
         if self.config.min_region > 1:
@@ -249,6 +272,9 @@ class Engine:
             num_labels = int(np.count_nonzero(np.bincount(raw.reshape(-1))))
             labels: Labels = raw.astype(np.uint8 if self.config.clusters <= 256 else np.uint16)
             numbers = np.arange(self.config.clusters, dtype=np.int32)
+        elif after is not None:
+            numbered = number_like(raw, after.numbers)
+            labels, num_labels, numbers = numbered.labels, numbered.count, numbered.numbers
         else:
             numbered = number_by_area(raw, kept=drawn)
             labels, num_labels, numbers = numbered.labels, numbered.count, numbered.numbers
@@ -315,6 +341,7 @@ class Engine:
         scribbles: NDArray[np.uint8] | None,
         on_iteration: OnIteration,
         on_labels: OnLabels | None,
+        after: FittedNetwork | None,
     ) -> tuple[NDArray[np.int16], FitRecord]:
         """Raw labels of the whole image, and the record of the fit."""
         height, width = image.shape[:2]
@@ -332,7 +359,8 @@ class Engine:
             if scribbles is not None:
                 small = (shrink_scribbles(scribbles, *size) for size in sizes)
                 drawn = [torch.tensor(labels, dtype=torch.int64, device=self.device) for labels in small]
-            labels, record = self.fitter.fit(levels, threshold, watch, drawn, every=on_labels is not None)
+            start = None if after is None else after.weights
+            labels, record = self.fitter.fit(levels, threshold, watch, drawn, every=on_labels is not None, start=start)
             return Fit(labels, dataclasses.replace(record, seconds=time.perf_counter() - started))
 
         def on_tile() -> None:

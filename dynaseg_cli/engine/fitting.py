@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -52,7 +52,7 @@ class Fit(NamedTuple):
 
 
 class Fitter:
-    """Optimises one network on image after image, each time from the weights it had at the start.
+    """Optimises one network on image after image, each time from the weights it had at the start, or from given ones.
 
     Parameters
     ----------
@@ -83,6 +83,7 @@ class Fitter:
         scribbles: Sequence[Tensor] | None = None,
         *,
         every: bool = False,
+        start: Mapping[str, Tensor] | None = None,
     ) -> Fit:
         """Optimise the network on an image at growing sizes, one after another, until a stop rule holds on each.
 
@@ -95,18 +96,21 @@ class Fitter:
         watch : called when the host knows how far the fit is.
         scribbles : (h, w) int64 for each level, labels and `FREE`.
         every : call `watch` after every iteration, which makes the host wait for the device.
+        start : weights to start from, as `weights` gave them, instead of the initial ones.
 
         Raises
         ------
         DivergedError
             If the loss is not finite.
         """
-        self._network.load_state_dict(self._initial)
+        self._network.load_state_dict(self._initial if start is None else start)
         for momentum in self.momenta:
             momentum.zero_()
         if scribbles is not None:
             assign_channels(self._network.train(), levels[0], scribbles[0])
-        return self.continue_fit(levels, threshold, self._config.iterations, watch, scribbles, every=every)
+        patience = self._config.patience_for(scribbled=scribbles is not None, follows=start is not None)
+        limit = self._config.iterations
+        return self.continue_fit(levels, threshold, limit, watch, scribbles, every=every, patience=patience)
 
     def continue_fit(
         self,
@@ -117,12 +121,16 @@ class Fitter:
         scribbles: Sequence[Tensor] | None = None,
         *,
         every: bool = False,
+        patience: int | None = None,
     ) -> Fit:
-        """Like `fit`, for at most `limit` iterations, from the current weights and momenta."""
+        """Like `fit`, for at most `limit` iterations, from the current weights and momenta.
+
+        `patience` is that of the options unless given.
+        """
         self._network.train()
         height, width = levels[-1].shape[2:]
         if height <= width or not self._captures:
-            return self._fit_levels(levels, threshold, limit, watch, scribbles, every=every)
+            return self._fit_levels(levels, threshold, limit, watch, scribbles, every=every, patience=patience)
         # Portraits are transposed, and the kernels with them, so that they share the graph of landscapes.
         self._transpose_kernels()
         try:
@@ -133,11 +141,21 @@ class Fitter:
                 lambda iteration, present, labels: watch(iteration, present, labels.T),
                 None if scribbles is None else [drawn.T for drawn in scribbles],
                 every=every,
+                patience=patience,
             )
         finally:
             self._transpose_kernels()
         upright = [FitLevel(level.height, level.width, level.iterations) for level in record.levels]
         return Fit(labels.T, dataclasses.replace(record, levels=upright))
+
+    def weights(self) -> dict[str, Tensor]:
+        """A copy of the network's weights and statistics as they are now, on the CPU."""
+        return {name: value.detach().cpu().clone() for name, value in self._network.state_dict().items()}
+
+    def fits(self, weights: Mapping[str, Tensor]) -> bool:
+        """Whether weights are of a network like this one; those of a GPU, where channels are padded, may not be."""
+        own = self._initial
+        return own.keys() == weights.keys() and all(own[name].shape == value.shape for name, value in weights.items())
 
     @property
     def keeps_memory(self) -> bool:
@@ -159,6 +177,7 @@ class Fitter:
         scribbles: Sequence[Tensor] | None,
         *,
         every: bool,
+        patience: int | None,
     ) -> Fit:
         record = FitRecord(threshold, precision_name(self._dtype), fused=True, captured=not every)
         labels = torch.empty(0)
@@ -176,7 +195,7 @@ class Fitter:
             def report(status: Status, before: int = before, labels: Tensor = labels) -> None:
                 watch(before + status.iterations, status.present, labels)
 
-            end = iteration.run(image, threshold, most, report, drawn, every=every)
+            end = iteration.run(image, threshold, most, report, drawn, every=every, patience=patience)
             for present, loss, similarity, continuity, changed in iteration.trajectory.records():
                 record.labels_per_iteration.append(int(present))
                 record.loss.append(loss)

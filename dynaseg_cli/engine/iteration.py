@@ -48,7 +48,8 @@ class Trajectory:
         def number() -> Tensor:
             return torch.zeros((), dtype=torch.int64, device=device)
 
-        self._patience = config.patience_for(scribbled=scribbled) or config.iterations + 1
+        self._usual_patience = config.patience_for(scribbled=scribbled)
+        self._longest_patience = config.iterations + 1
         self._most = config.clusters + 1
         self.threshold = number()
         """int64, shape ()."""
@@ -56,7 +57,7 @@ class Trajectory:
         """float32, shape (), 1 after the end. Passed as found_inf, it makes a fused optimiser skip its update."""
         self.labels = torch.zeros((height, width), dtype=torch.int64, device=device)
         """(H, W), raw argmax of the last iteration, in 0..q-1."""
-        self._limit, self._end, self._iterations = number(), number(), number()
+        self._limit, self._end, self._iterations, self._patience = number(), number(), number(), number()
         self._present, self._fewest, self._since_fewest = number(), number(), number()
         # The additional last row receives what is computed after the end.
         self._records = torch.zeros((config.iterations + 1, 5), device=device)
@@ -64,12 +65,13 @@ class Trajectory:
         self._last_row = number().fill_(config.iterations)
         self._codes = torch.arange(len(ENDS), device=device).unbind()
 
-    def begin(self, threshold: int, limit: int) -> None:
-        """Start over; `limit` is at most `config.iterations`."""
+    def begin(self, threshold: int, limit: int, patience: int | None = None) -> None:
+        """Start over; `limit` is at most `config.iterations`, and `patience` that of the config unless given."""
         for number in (self.ended, self._end, self._iterations, self._since_fewest):
             number.zero_()
         self.threshold.fill_(threshold)
         self._limit.fill_(limit)
+        self._patience.fill_((self._usual_patience if patience is None else patience) or self._longest_patience)
         self._fewest.fill_(self._most)
         self.labels.fill_(-1)
 
@@ -138,14 +140,16 @@ class Iteration:
         scribbles: Tensor | None = None,
         *,
         every: bool = False,
+        patience: int | None = None,
     ) -> End:
         """Iterate on an image, (1, 3, H, W), until the trajectory ends.
 
         `watch` gets each status that the host reads; an exception it raises ends the loop. With `every`, it is called
-        after every iteration, before the next one changes anything. `scribbles` are as in `TrainingStep.load`.
+        after every iteration, before the next one changes anything. `scribbles` are as in `TrainingStep.load`, and
+        `patience` as in `Trajectory.begin`.
         """
         self.step.load(image, scribbles)
-        self.trajectory.begin(threshold, limit)
+        self.trajectory.begin(threshold, limit, patience)
         return self._one_by_one(watch) if every else self._loop(watch)
 
     def rehearse(self) -> None:

@@ -6,9 +6,11 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
+import safetensors
 import safetensors.torch
 import torch
 from numpy.typing import NDArray
@@ -21,6 +23,7 @@ from ..files.weights import OPTIONS_KEY, read_weights
 from ..method.network import SegmentationNetwork
 from .backbones import Backbone
 from .pretrained_weights import load_resnet
+from .segmentation import FittedNetwork
 from .timm_trunk import frozen_trunk
 
 if TYPE_CHECKING:
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
 
 CHANNEL_MULTIPLE = 8
 """Channels on a GPU are padded to this: its matrix units take 8 at once, and bfloat16 pixels then start at 16 bytes."""
+_NUMBERS, _HISTORY, _THRESHOLD = "numbers of labels", "history", "threshold"
+"""Names in the file of a network of a sequence."""
 BACKBONE_PREFIX = "backbone."
 """Before the names of a frozen backbone's parameters in a model file."""
 
@@ -112,6 +117,27 @@ def model_bytes(network: nn.Module, config: SegmentConfig, backbone: Backbone | 
         assert backbone is not None
         state |= {f"{BACKBONE_PREFIX}{name}": value.cpu().contiguous() for name, value in backbone.weights.items()}
     return safetensors.torch.save(state, {OPTIONS_KEY: json.dumps(config.as_options())})
+
+
+def fitted_bytes(fitted: FittedNetwork, history: str) -> bytes:
+    """A network of a sequence as the content of a file, with a text that says which one it is."""
+    others = {_NUMBERS: torch.from_numpy(fitted.numbers), _THRESHOLD: torch.tensor([fitted.threshold])}
+    tensors = {name: value.contiguous() for name, value in (others | dict(fitted.weights)).items()}
+    # A second text would be written in another order each time.
+    content: bytes = safetensors.torch.save(tensors, {_HISTORY: history})
+    return content
+
+
+def read_fitted(path: Path) -> tuple[str, FittedNetwork] | None:
+    """The inverse of `fitted_bytes`; None if there is no such file, or it is damaged."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as content:
+            history: str = content.metadata()[_HISTORY]
+            weights = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118 - no mapping
+        numbers, threshold = weights.pop(_NUMBERS).numpy(), int(weights.pop(_THRESHOLD))
+        return history, FittedNetwork(weights, numbers, threshold)
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError):
+        return None
 
 
 def load_model(make: Callable[[], Network], file: WeightsFile) -> Network:

@@ -6,6 +6,7 @@ import base64
 import html
 import io
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from ..config import Colors, CutConfig, SegmentConfig
 from ..config import Regions as Cut
@@ -85,6 +87,18 @@ class FitRecord:
     def iterations(self) -> int:
         """Iterations over all levels."""
         return len(self.labels_per_iteration)
+
+
+@dataclass(frozen=True, eq=False)
+class FittedNetwork:
+    """What the next image of a sequence starts from."""
+
+    weights: Mapping[str, Tensor]
+    """float32, on the CPU: the network's state dict."""
+    numbers: NDArray[np.int32]
+    """(C,) the label of each of the network's first C channels, -1 for one that has not occurred."""
+    threshold: int
+    """The stop threshold, which is that of the first image."""
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -247,6 +261,8 @@ class Segmentation:
     """Wall time in which the backbone looked at the image; a part of `seconds`."""
     scribbles: NDArray[np.uint8] | None = None
     """(H, W) uint8 with the labels drawn, and 255 elsewhere; None if nothing was drawn."""
+    fitted: FittedNetwork | None = None
+    """With `sequence`, what the next image starts from."""
     source: Path | None = None
     """The file that the image is or was opened from, as an absolute path; None if it is not known."""
 
@@ -276,7 +292,7 @@ class Segmentation:
             cut,
             None if cut.is_raw else self.hierarchy,
             self.scribbles,
-            renumber=self.config.fit != "folder",
+            renumber=self.config.fit != "folder" and not self.config.sequence,
         )
         return Regions(tidied.regions, tidied.labels, self.image, self.source)
 

@@ -84,11 +84,14 @@ KEPT_RAW_FOLDER = ".raw"
 """Holds the raw label maps that nobody asked for: another cut is made from them."""
 KEPT_HIERARCHY_FOLDER = ".hierarchy"
 """Holds the hierarchies that nobody asked for, where a pretrained network had a part in them."""
+SEQUENCE_FOLDER = ".sequence"
+"""Holds the network after the last finished image of each sequence."""
 OLD_OVERLAY = ".png"
 """Extension of overlays in earlier versions."""
 REPORT_FOLDER = "report"
 EXPORT_FOLDER = "export"
-FOLDERS = frozenset((*EXTENSIONS, KEPT_RAW_FOLDER, KEPT_HIERARCHY_FOLDER, REPORT_FOLDER, EXPORT_FOLDER))
+_KEPT_FOLDERS = (KEPT_RAW_FOLDER, KEPT_HIERARCHY_FOLDER, SEQUENCE_FOLDER)
+FOLDERS = frozenset((*EXTENSIONS, *_KEPT_FOLDERS, REPORT_FOLDER, EXPORT_FOLDER))
 
 MODEL_NAME = "model.safetensors"
 CHECKPOINT_NAME = "model-unfinished.safetensors"
@@ -97,7 +100,7 @@ REPORT_NAME = "report.html"
 COMPARISON_NAME = "comparison.html"
 FILES = frozenset((LOG_NAME, RUN_NAME, MODEL_NAME, CHECKPOINT_NAME, CLUSTERS_NAME, REPORT_NAME, COMPARISON_NAME))
 
-FOLDERS_OF_VERSION_1 = FOLDERS - {"raw", KEPT_RAW_FOLDER, KEPT_HIERARCHY_FOLDER}
+FOLDERS_OF_VERSION_1 = FOLDERS - {"raw", *_KEPT_FOLDERS}
 """Where results went before marks said so."""
 
 _FOREIGN, _FOLDERS = "foreign", "folders"
@@ -165,6 +168,10 @@ class OutputFolder:
     def kept_hierarchy(self, job: Job) -> Path:
         """The file that stands in for ``result(job, "hierarchy")`` where that was not asked for."""
         return self.path / KEPT_HIERARCHY_FOLDER / (job.name + EXTENSIONS["hierarchy"])
+
+    def sequence_network(self, first: Job) -> Path:
+        """The file of the network of the sequence that begins with a job."""
+        return self.path / SEQUENCE_FOLDER / (first.name + ".safetensors")
 
     def old_overlay(self, job: Job) -> Path:
         """The file that ``result(job, "overlay")`` was in earlier versions."""

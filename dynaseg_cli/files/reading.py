@@ -20,11 +20,16 @@ DICOM_INSTALLED = find_spec("pydicom") is not None
 """Whether the extra `dicom` is installed, which reads DICOM."""
 _DICOM_SUFFIXES = (".dcm", ".dicom")
 
+VIDEO_INSTALLED = find_spec("av") is not None
+"""Whether the extra `video` is installed, which reads videos."""
+_VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
+
 PHOTO_SUFFIXES = (
     *(".apng", ".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png"),
     *(".pnm", ".ppm", ".tif", ".tiff", ".webp"),
     *(_HEIF_SUFFIXES if HEIF_INSTALLED else ()),
     *(_DICOM_SUFFIXES if DICOM_INSTALLED else ()),
+    *(_VIDEO_SUFFIXES if VIDEO_INSTALLED else ()),
 )
 """Suffixes, in lower case, of the files in a folder that are photos; a file named on its own may have any."""
 
@@ -36,6 +41,7 @@ _CAMERA_RAW = (
 UNREADABLE_SUFFIXES: Mapping[str, str] = {
     **({} if HEIF_INSTALLED else dict.fromkeys(_HEIF_SUFFIXES, "HEIC")),
     **({} if DICOM_INSTALLED else dict.fromkeys(_DICOM_SUFFIXES, "DICOM")),
+    **({} if VIDEO_INSTALLED else dict.fromkeys(_VIDEO_SUFFIXES, "video")),
     **dict.fromkeys(_CAMERA_RAW, "camera raw"),
     ".eps": "EPS",
     ".exr": "OpenEXR",
@@ -52,7 +58,7 @@ UNREADABLE_SUFFIXES: Mapping[str, str] = {
 }
 """Lower-case suffixes of images that cannot be read, with the names of the formats."""
 
-EXTRAS: Mapping[str, str] = {"HEIC": "heif", "DICOM": "dicom"}
+EXTRAS: Mapping[str, str] = {"HEIC": "heif", "DICOM": "dicom", "video": "video"}
 """The extra of this package that reads a format among these."""
 
 _BYTES_A_PIXEL = 16

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from itertools import islice
 
-from ..files.reading import DICOM_INSTALLED, HEIF_INSTALLED
+from ..files.reading import DICOM_INSTALLED, HEIF_INSTALLED, VIDEO_INSTALLED
 from . import png
 from .dicom import count_frames as dicom_frames
 from .pillow import is_dicom
@@ -18,7 +18,7 @@ _TO_TIFF = "convert it to TIFF or PNG"
 _DEVELOP = "develop it to TIFF or JPEG"
 _EXPORT = "export it as TIFF or PNG"
 _DRAW = "draw it as PNG"
-_EXTRACT = "save its frames as PNG"
+_EXTRACT = "save its frames as PNG" if VIDEO_INSTALLED else "pip install 'dynaseg[video]', or save its frames as PNG"
 _UNPACK = "unpack it"
 _SLICES = "save its slices as TIFF or PNG"
 

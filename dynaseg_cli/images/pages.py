@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 
+from ..config import Channels, ValueRange
 from ..errors import DecodeError
 from ..files.output_folder import Job
-from ..files.reading import DICOM_INSTALLED, open_file, read_image
-from . import animations, dicom, png, tiff
-from .headers import count_frames
+from ..files.reading import DICOM_INSTALLED, VIDEO_INSTALLED, open_file, read_image
+from . import animations, dicom, png, tiff, video
+from .decoding import Photo, decode_photo
+from .headers import MOST_COUNTED, count_frames
 from .pillow import is_dicom, pillow_for
 from .tiff_pages import MOST_PAGES, read_tiff_page, tiff_pages
 
@@ -25,15 +28,25 @@ class Source:
 
     sha256: str
     """SHA-256 in hexadecimal: of the file; for a page of a TIFF or DICOM of `content`, its own data; and for a frame of
-    an animation of the whole file, as it depends on the frames before."""
+    an animation or a video of the whole file, as it depends on the frames before."""
     header: bytes
     """A content that tells whether numbers are deep, and whether there are channels to choose from."""
-    _frame: tuple[bytes, int, int] | None = None
+    _frame: Callable[[], bytes] | None = None
+    frames: int = 1
+    """Frames of a video whose first was asked for, as its header tells."""
 
     @cached_property
     def content(self) -> bytes:
         """The content of a file with this photo alone; raises DecodeError if a frame is damaged."""
-        return self.header if self._frame is None else animations.frame_as_png(*self._frame)
+        return self.header if self._frame is None else self._frame()
+
+    def as_photo(self, max_pixels: int, value_range: ValueRange = "auto", channels: Channels = None) -> Photo:
+        """Decode the photo: see `decode_photo`."""
+        photo = decode_photo(self.content, max_pixels, value_range, channels)
+        if self.frames == 1:
+            return photo
+        warning = f"first of {self.frames} frames, {self.frames - 1} left out"
+        return replace(photo, frames=min(self.frames, MOST_COUNTED), warnings=(warning, *photo.warnings))
 
 
 def read_job(job: Job, max_pixels: int) -> Source:
@@ -43,6 +56,8 @@ def read_job(job: Job, max_pixels: int) -> Source:
     OSError if it cannot be opened.
     """
     if job.page is None:
+        if VIDEO_INSTALLED and video.video_format(_start(job.source)) is not None:
+            return replace(read_page(job.source, 1, max_pixels), frames=video.stated_frames(job.source) or 1)
         content = read_image(job.source, max_pixels)
         return Source(hashlib.sha256(content).hexdigest(), content)
     return read_page(job.source, job.page, max_pixels)
@@ -59,7 +74,10 @@ def read_page(path: Path, number: int, max_pixels: int) -> Source:
             content = dicom.read_frame(path, number, max_pixels)
     elif animations.may_be_animated(start):
         content = read_image(path, max_pixels)
-        return Source(hashlib.sha256(content).hexdigest(), b"", (content, number, max_pixels))
+        frame = partial(animations.frame_as_png, content, number, max_pixels)
+        return Source(hashlib.sha256(content).hexdigest(), b"", frame)
+    elif video.video_format(start) is not None:
+        return Source(video.video_sha256(path), b"", partial(video.video_frame_as_png, path, number, max_pixels))
     else:
         raise DecodeError("it no longer has several pages")
     return Source(hashlib.sha256(content).hexdigest(), content)
@@ -68,8 +86,8 @@ def read_page(path: Path, number: int, max_pixels: int) -> Source:
 def count_pages(path: Path, max_pixels: int) -> int | None:
     """How many pages a file has, at most `MOST_PAGES`; None if it is a single picture, or cannot be read.
 
-    Pages of a TIFF are those of `tiff_pages`, and may be one only: of several channels. The frames of a GIF, PNG, WebP
-    or DICOM are pages. Previews in a phone's photo are none.
+    Pages of a TIFF are those of `tiff_pages`, and may be one only: of several channels. The frames of a GIF, PNG, WebP,
+    DICOM or video are pages. Previews in a phone's photo are none.
     """
     try:
         start = _start(path)
@@ -80,6 +98,8 @@ def count_pages(path: Path, max_pixels: int) -> int | None:
         if is_dicom(start) and DICOM_INSTALLED:
             with pillow_for(start, max_pixels), open_file(path) as (file, _):
                 count = dicom.count_frames(file)
+        elif video.video_format(start) is not None:
+            count = video.count_video_frames(path)
         elif animations.may_be_animated(start) and (start[:8] != png.MARK or _is_animated_png(path)):
             count, _ = count_frames(read_image(path, max_pixels), MOST_PAGES)
         else:

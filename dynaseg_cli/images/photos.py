@@ -12,11 +12,11 @@ from PIL import Image
 
 from ..config import MAX_PIXELS, BatchConfig, Channels, ValueRange
 from ..errors import DecodeError
-from ..files.reading import read_image
+from ..files.output_folder import Job
 from .channels import checked
-from .decoding import Photo, as_photo, decode_photo, stored_in
+from .decoding import Photo, as_photo, stored_in
 from .deep import StoredImage
-from .pages import read_page
+from .pages import read_job
 from .pillow import decode_errors
 
 PhotoLike = str | Path | Image.Image | NDArray[Any]
@@ -76,8 +76,8 @@ def read_photo(
         raise DecodeError(f"{image} is a folder; segment_folder takes all images of one")
     try:
         path = Path(image)
-        content = read_image(path, max_pixels) if page is None else read_page(path, page, max_pixels).content
-        return decode_photo(content, max_pixels, value_range, channels)
+        source = read_job(Job(str(path), "", page), max_pixels)
+        return source.as_photo(max_pixels, value_range, channels)
     except DecodeError as error:
         raise DecodeError(f"{image}: {error}") from None
 

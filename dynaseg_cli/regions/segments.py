@@ -161,6 +161,21 @@ def number_by_area(raw: NDArray[np.integer], kept: Sequence[int] = ()) -> Number
     return Numbered(numbers.astype(dtype)[raw], int(np.count_nonzero(areas)), numbers)
 
 
+def number_like(raw: NDArray[np.integer], before: NDArray[np.integer]) -> Numbered:
+    """Renumber the labels of an (H, W) map as those of earlier maps.
+
+    `before` is (B,) the number of each label so far, and -1 for those that have none. These get the next free numbers
+    by falling area.
+    """
+    areas = np.bincount(raw.reshape(-1), minlength=len(before))
+    numbers = np.full(len(areas), -1, dtype=np.int32)
+    numbers[: len(before)] = before
+    new = np.flatnonzero(numbers < 0)
+    numbers[new] = np.setdiff1d(np.arange(len(areas), dtype=np.int32), numbers)[numbers_by_area(areas[new])]
+    dtype = np.uint8 if numbers[areas > 0].max() < 256 else np.uint16
+    return Numbered(numbers.astype(dtype)[raw], int(np.count_nonzero(areas)), numbers)
+
+
 def numbers_by_area(areas: NDArray[np.integer] | NDArray[np.floating]) -> NDArray[np.int32]:
     """(N,) new numbers 0..N-1 by falling area; equal areas keep their order."""
     numbers = np.empty(len(areas), dtype=np.int32)

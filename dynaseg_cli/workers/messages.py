@@ -34,6 +34,8 @@ class Assignment:
     """Workers on this machine, 0 for a thread of the caller's process; None lets the worker decide."""
     threads: int | None
     """CPU threads of a worker; None is its share of the cores."""
+    sequences: tuple[tuple[Job, ...], ...] = ()
+    """With `sequence`: the sequences of the images, also with those that are done already."""
     fit: tuple[Job, ...] = ()
     """Images to fit a network to; the worker does nothing else then."""
     skip: frozenset[str] = frozenset()
@@ -51,6 +53,7 @@ class Assignment:
             number=0,
             workers=workers.workers,
             threads=workers.threads,
+            sequences=tuple(map(tuple, plan.sequences)),
         )
 
 

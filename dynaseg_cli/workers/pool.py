@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from .. import __version__
 from ..batch.outcomes import Outcome, OutcomeLog
 from ..batch.planning import Plan
+from ..batch.sequences import sequences_of
 from ..batch.summary import NO_DEVICE
 from ..config import WorkersConfig
 from ..errors import UsageError, WorkerError
@@ -96,6 +97,10 @@ class _Worker:
     alone: bool = False
     """It has a single job, during which an earlier worker died. If it dies as well, that job fails."""
     jobs: dict[str, _Running] = field(default_factory=dict)
+    rest: deque[Job] = field(default_factory=deque)
+    """Jobs of its sequence that are still to come."""
+    has_claim: bool = False
+    """Whether it has finished a job of this sequence, and so no other process has the sequence."""
 
 
 class Pool:
@@ -128,6 +133,12 @@ class Pool:
         self._timeout = timeout
         self._stop = stop or threading.Event()
         self._new: Iterator[Job] = iter(plan.jobs)
+        self._sequences = deque(map(deque, sequences_of(plan.jobs))) if plan.segment.sequence else None
+        """With `sequence`, jobs that no worker has, which are then handed out here alone."""
+        self._suspected: set[str] = set()
+        """Names of jobs of sequences during which a worker died."""
+        self._claimed_sequences: deque[tuple[float, deque[Job]]] = deque()
+        """Sequences that another process has, and when to try them again."""
         self._open = len(plan.jobs)
         """Number of jobs without an outcome."""
         self._returned: deque[Job] = deque()
@@ -198,13 +209,50 @@ class Pool:
 
     def _start_workers(self) -> None:
         """Start workers up to the size of the pool, as far as there are jobs for them."""
-        wanted = min(self._size or 1, self._open)
+        parts = self._open
+        if self._sequences is not None:
+            busy = sum(1 for worker in self._workers.values() if worker.jobs or worker.rest)
+            parts = len(self._sequences) + len(self._claimed_sequences) + busy
+        wanted = min(self._size or 1, parts)
         numbers = {worker.number for worker in self._workers.values()}
         for number in (number for number in range(wanted) if number not in numbers):
             started = self._launcher.start(dataclasses.replace(self._assignment, number=number))
             self._workers[started] = _Worker(number)
 
+    def _hand_out_sequences(self, waiting: deque[deque[Job]]) -> None:
+        """Give each worker one sequence at a time, in order: each fit starts from the network of the image before."""
+        for handle, worker in self._workers.items():
+            if not worker.window:
+                continue
+            if not worker.jobs:
+                if not worker.rest:
+                    worker.rest, worker.has_claim = self._next_sequence(waiting), False
+                worker.alone = bool(worker.rest) and worker.rest[0].name in self._suspected
+            while worker.rest and len(worker.jobs) < (worker.window if worker.has_claim and not worker.alone else 1):
+                if worker.jobs and worker.rest[0].name in self._suspected:
+                    break
+                job = worker.rest.popleft()
+                worker.jobs[job.name] = _Running(job)
+                handle.send(job)
+
+    def _next_sequence(self, waiting: deque[deque[Job]]) -> deque[Job]:
+        if waiting:
+            return waiting.popleft()
+        if self._claimed_sequences:
+            self._tell_of_claimed(sum(len(jobs) for _, jobs in self._claimed_sequences))
+            if time.monotonic() >= self._claimed_sequences[0][0]:
+                return self._claimed_sequences.popleft()[1]
+        return deque()
+
+    def _tell_of_claimed(self, count: int) -> None:
+        if not self._told_of_claimed:
+            self._told_of_claimed = True
+            _log.warning("another dynaseg works on %d images of this folder: waiting for it", count)
+
     def _hand_out(self) -> None:
+        if self._sequences is not None:
+            self._hand_out_sequences(self._sequences)
+            return
         # The last jobs are shared with workers that are not ready yet.
         share = -(-self._open // (self._size or 1))
         for handle, worker in self._workers.items():
@@ -224,9 +272,7 @@ class Pool:
             return self._returned.popleft()
         job = next(self._new, None)
         if job is None and self._claimed:
-            if not self._told_of_claimed:
-                self._told_of_claimed = True
-                _log.warning("another dynaseg works on %d images of this folder: waiting for it", len(self._claimed))
+            self._tell_of_claimed(len(self._claimed))
             if time.monotonic() >= self._claimed[0][0]:
                 return self._claimed.popleft()[1]
         return job
@@ -243,9 +289,10 @@ class Pool:
             job = worker.jobs.pop(message.name).job
             self._deaths = 0
             if message.outcome is None:
-                self._claimed.append((time.monotonic() + CLAIMED_RETRY_S, job))
+                self._put_off(worker, job)
             else:
                 self._open -= 1
+                worker.has_claim = True
                 yield message.outcome
         elif isinstance(message, (Began, Iterated)):
             running = worker.jobs[message.name]
@@ -262,6 +309,15 @@ class Pool:
             self._warned.add(message.text)
             _log.warning("%s", message.text)
 
+    def _put_off(self, worker: _Worker, job: Job) -> None:
+        """Try a job that another process has again later, and with it the rest of its sequence."""
+        retry = time.monotonic() + CLAIMED_RETRY_S
+        if self._sequences is None:
+            self._claimed.append((retry, job))
+        else:
+            self._claimed_sequences.append((retry, deque((job, *worker.rest))))
+            worker.rest.clear()
+
     def _on_ready(self, worker: _Worker, message: Ready) -> None:
         if message.version != __version__:
             raise UsageError(f"a worker has dynaseg {message.version}, not {__version__} as here: install one version")
@@ -277,11 +333,17 @@ class Pool:
         begun = [running for running in worker.jobs.values() if running.step is not None]
         if worker.alone and begun:
             for running in begun:
+                del worker.jobs[running.job.name]
                 yield self._failed(running, f"its worker {reason}, like the one before, when it was {running.step}")
+            self._take_back_sequence(worker)
             return
         if self._deaths > MOST_DEATHS + (self._size or 1):
             raise WorkerError(f"workers die one after another; the last one {reason}")
         _log.warning("a worker %s; another one takes its place", reason)
+        if self._sequences is not None:
+            self._suspected.update(running.job.name for running in begun)
+            self._take_back_sequence(worker)
+            return
         self._suspects.extend(running.job for running in begun)
         others = self._suspects if worker.alone else self._returned
         others.extend(running.job for running in worker.jobs.values() if running.step is None)
@@ -315,7 +377,16 @@ class Pool:
             for running in hanging:
                 del worker.jobs[running.job.name]
                 yield self._failed(running, f"it was not {running.step} within {self._timeout:g} seconds (`timeout`)")
-            self._returned.extend(running.job for running in worker.jobs.values())
+            if self._sequences is not None:
+                self._take_back_sequence(worker)
+            else:
+                self._returned.extend(running.job for running in worker.jobs.values())
+
+    def _take_back_sequence(self, worker: _Worker) -> None:
+        """What is left of a lost worker's sequence is done next, from where it was."""
+        left = deque([*(running.job for running in worker.jobs.values()), *worker.rest])
+        if self._sequences is not None and left:
+            self._sequences.appendleft(left)
 
     def _failed(self, running: _Running, reason: str) -> Outcome:
         self._open -= 1

@@ -140,6 +140,7 @@ class RayLauncher:
             number=0,
             workers=1,
             threads=self._threads,
+            sequences=assignment.sequences,
         )
         # Two calls at a time, since `receive` waits.
         actor = ray.remote(_Actor).options(max_concurrency=2, max_restarts=0, **self._share).remote(mine)

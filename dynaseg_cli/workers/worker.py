@@ -192,7 +192,8 @@ def _serve(mailbox: _Mailbox, assignment: Assignment) -> None:
     folder = _created(assignment.output)
     mailbox.begun = True
     mailbox.send(Ready(describe_device(engine.device), workers, readers(engine) + 3, __version__))
-    for job, outcome in run_stream(mailbox.jobs(), folder, assignment.batch, engine, mailbox.observe, mailbox.stop):
+    batch, sequences = assignment.batch, assignment.sequences
+    for job, outcome in run_stream(mailbox.jobs(), folder, batch, engine, mailbox.observe, mailbox.stop, sequences):
         mailbox.send(Finished(job.name, outcome))
 
 
