@@ -548,10 +548,16 @@ class BatchConfig:
     )
     pages: Pages = option(
         "first",
-        "Which pages of a TIFF, z-stack, DICOM or animation become images of their own: the first, all, or N to M,"
-        " counted from 1. Unless it is first, page 3 of 120 of stack.tif is stack-p003.",
+        "Which pages of a TIFF, z-stack, DICOM, animation or video become images of their own: the first, all, or N to"
+        " M, counted from 1. Unless it is first, page 3 of 120 of stack.tif is stack-p003.",
         INPUT,
         metavar="first|all|N..M",
+    )
+    every: int = option(
+        1,
+        "Of these pages, take the first and every N-th after it: 25 is one a second of most videos.",
+        INPUT,
+        least=1,
     )
     channels: Channels = option(
         None,
@@ -623,6 +629,8 @@ class BatchConfig:
         if not isinstance(self.pages, str) and not 1 <= self.pages[0] <= self.pages[1]:
             first, last = self.pages
             raise UsageError(f"`pages` must be N..M with 1 <= N <= M, not {first}..{last}")
+        if self.every > 1 and self.pages == "first":
+            raise UsageError(f"`every={self.every}` takes some of several `pages`: add `pages=all`")
         if isinstance(self.channels, tuple) and not (len(self.channels) in (1, 3) and min(self.channels) >= 1):
             raise UsageError(f"`channels` must be one or three numbers from 1, or all, not {written(self.channels)}")
         if not self.save:

@@ -181,7 +181,7 @@ class _Search:
         elif count is None:
             yield Job(path, stem + kept)
         else:
-            for page in range(first, min(last, count) + 1):
+            for page in range(first, min(last, count) + 1, options.every):
                 yield Job(path, f"{stem}-p{page:0{len(str(count))}}{kept}", page)
 
     def _list(self, folder: str) -> tuple[list[str], list[os.DirEntry[str]]]:

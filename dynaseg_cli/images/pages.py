@@ -84,10 +84,11 @@ def read_page(path: Path, number: int, max_pixels: int) -> Source:
 
 
 def count_pages(path: Path, max_pixels: int) -> int | None:
-    """How many pages a file has, at most `MOST_PAGES`; None if it is a single picture, or cannot be read.
+    """How many pages a file has; None if it is a single picture, or cannot be read.
 
     Pages of a TIFF are those of `tiff_pages`, and may be one only: of several channels. The frames of a GIF, PNG, WebP,
-    DICOM or video are pages. Previews in a phone's photo are none.
+    DICOM or video are pages. Previews in a phone's photo are none. At most `MOST_PAGES` count, and `MOST_FRAMES` of a
+    video.
     """
     try:
         start = _start(path)
@@ -99,7 +100,8 @@ def count_pages(path: Path, max_pixels: int) -> int | None:
             with pillow_for(start, max_pixels), open_file(path) as (file, _):
                 count = dicom.count_frames(file)
         elif video.video_format(start) is not None:
-            count = video.count_video_frames(path)
+            frames = video.count_video_frames(path)
+            return frames if frames > 1 else None
         elif animations.may_be_animated(start) and (start[:8] != png.MARK or _is_animated_png(path)):
             count, _ = count_frames(read_image(path, max_pixels), MOST_PAGES)
         else:

@@ -22,13 +22,15 @@ from ..errors import DecodeError
 from ..files.reading import VIDEO_INSTALLED, open_file, refuse_large
 from .headers import heif_brand, is_avif, is_heif
 from .pillow import decode_errors
-from .tiff_pages import MOST_PAGES
 
 if TYPE_CHECKING:
     from av import VideoFrame
 
+MOST_FRAMES = 1_000_000
+"""Frames behind these are not looked for: eleven hours at 25 frames a second."""
 _MATROSKA = b"\x1aE\xdf\xa3"
 _OLD_QUICKTIME = (b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
+_DAMAGED = "damaged: its header cannot be read, as in a video that is cut off"
 _FAR = 100
 """Frames that are decoded and dropped on the way to a later one, rather than looking for a key frame."""
 _KEPT = 9
@@ -125,7 +127,8 @@ class _Opened:
             if name is None:
                 raise DecodeError("it is no longer a video")
             file.seek(0)
-            self.container: Any = closing.enter_context(av.open(file, format=name))
+            with decode_errors(_DAMAGED):
+                self.container: Any = closing.enter_context(av.open(file, format=name))
             stream = self.container.streams.best("video")
             if stream is None:
                 raise DecodeError("it is a video file without pictures")
@@ -277,9 +280,10 @@ def _index_of(file: _File) -> _Index:
                 times.append(packet.pts)
                 if packet.is_keyframe and packet.pts is not None:
                     keys.append(packet.pts)
-                if len(times) > MOST_PAGES:
+                if len(times) == MOST_FRAMES:
                     break
     stamps = sorted(time for time in set(times) if time is not None)
     are_own = len(stamps) == len(times)
     numbers = {time: number for number, time in enumerate(stamps, start=1)} if are_own else {}
-    return _Index(len(times), numbers, sorted(keys) if are_own else [], stated > len(times) + hidden)
+    is_cut_off = len(times) < MOST_FRAMES and stated > len(times) + hidden
+    return _Index(len(times), numbers, sorted(keys) if are_own else [], is_cut_off)

@@ -124,10 +124,10 @@ def test_images_made_otherwise_are_left_to_the_workers(photos: Path) -> None:
 @pytest.mark.usefixtures("photos")
 def test_file_that_hangs_ends_the_look(monkeypatch: pytest.MonkeyPatch) -> None:
     hang = threading.Event()
-    is_complete = completed._is_complete
+    complete = completed._stats_if_complete
     monkeypatch.setattr(completed, "LOOK_S", 0.5)
     monkeypatch.setattr(
-        completed, "_is_complete", lambda plan, job: hang.wait() if job.name == "b" else is_complete(plan, job)
+        completed, "_stats_if_complete", lambda plan, job: hang.wait() if job.name == "b" else complete(plan, job)
     )
     try:
         assert plan_of()[1] in (["a"], [])  # none, if this machine was busy for half a second
