@@ -189,7 +189,7 @@ class Engine:
             silhouette = None if after is not None else silhouette or self.find_silhouette(image)
         threshold = len(drawn) or (silhouette.k if silhouette is not None else self.config.min_labels)
         if after is not None:
-            threshold = after.threshold
+            threshold = max(after.threshold, after.present)
         assert isinstance(threshold, int)
         watch = on_iteration or (lambda iteration, present: None)
         maps, looked = ([], 0.0) if one_color else self._look_for_network(image)
@@ -210,7 +210,9 @@ class Engine:
         if after is not None:
             is_known[: len(after.numbers)] |= after.numbers >= 0
         known = np.where(is_known, numbers, -1).astype(np.int32)
-        return FittedNetwork(self.fitter.weights(), known, segmentation.fit.threshold)
+        fit = segmentation.fit
+        threshold = fit.threshold if after is None else after.threshold
+        return FittedNetwork(self.fitter.weights(), known, threshold, fit.labels_per_iteration[-1])
 
     def apply(self, image: NDArray[np.uint8], on_iteration: OnIteration | None = None) -> Segmentation:
         """Label an RGB (H, W, 3) uint8 image with the network as it is and its running statistics.

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 CHANNEL_MULTIPLE = 8
 """Channels on a GPU are padded to this: its matrix units take 8 at once, and bfloat16 pixels then start at 16 bytes."""
-_NUMBERS, _HISTORY, _THRESHOLD = "numbers of labels", "history", "threshold"
+_NUMBERS, _LIMITS, _HISTORY = "numbers of labels", "threshold and labels present", "history"
 """Names in the file of a network of a sequence."""
 BACKBONE_PREFIX = "backbone."
 """Before the names of a frozen backbone's parameters in a model file."""
@@ -121,7 +121,7 @@ def model_bytes(network: nn.Module, config: SegmentConfig, backbone: Backbone | 
 
 def fitted_bytes(fitted: FittedNetwork, history: str) -> bytes:
     """A network of a sequence as the content of a file, with a text that says which one it is."""
-    others = {_NUMBERS: torch.from_numpy(fitted.numbers), _THRESHOLD: torch.tensor([fitted.threshold])}
+    others = {_NUMBERS: torch.from_numpy(fitted.numbers), _LIMITS: torch.tensor([fitted.threshold, fitted.present])}
     tensors = {name: value.contiguous() for name, value in (others | dict(fitted.weights)).items()}
     # A second text would be written in another order each time.
     content: bytes = safetensors.torch.save(tensors, {_HISTORY: history})
@@ -134,8 +134,9 @@ def read_fitted(path: Path) -> tuple[str, FittedNetwork] | None:
         with safetensors.safe_open(path, framework="pt") as content:
             history: str = content.metadata()[_HISTORY]
             weights = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118 - no mapping
-        numbers, threshold = weights.pop(_NUMBERS).numpy(), int(weights.pop(_THRESHOLD))
-        return history, FittedNetwork(weights, numbers, threshold)
+        numbers = weights.pop(_NUMBERS).numpy()
+        threshold, present = weights.pop(_LIMITS).tolist()
+        return history, FittedNetwork(weights, numbers, threshold, present)
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError):
         return None
 

@@ -98,7 +98,10 @@ class FittedNetwork:
     numbers: NDArray[np.int32]
     """(C,) the label of each of the network's first C channels, -1 for one that has not occurred."""
     threshold: int
-    """The stop threshold, which is that of the first image."""
+    """The stop threshold of the first image."""
+    present: int
+    """q' of the last iteration. The next fit ends as soon as it has no more labels, and so leaves a still scene as it
+    is."""
 
 
 @dataclass(frozen=True, repr=False, eq=False)

@@ -131,7 +131,7 @@ class _Opened:
                 self.container: Any = closing.enter_context(av.open(file, format=name))
             stream = self.container.streams.best("video")
             if stream is None:
-                raise DecodeError("it is a video file without pictures")
+                raise DecodeError("it is a video file without pictures, or cut off in its header")
             self.stream: Any = stream
             if stream.codec_context is None:
                 raise DecodeError("it is a video of a kind that is not read: convert it to H.264")

@@ -135,4 +135,5 @@ def test_no_suffix_is_both_of_photos_and_of_what_is_not_read() -> None:
     assert not set(PHOTO_SUFFIXES) & set(UNREADABLE_SUFFIXES)
     assert all(suffix == suffix.lower() and suffix[0] == "." for suffix in UNREADABLE_SUFFIXES)
     assert (".heic" in PHOTO_SUFFIXES) == images.HEIF_INSTALLED != (".heic" in UNREADABLE_SUFFIXES)
+    assert (".mp4" in PHOTO_SUFFIXES) == images.VIDEO_INSTALLED != (".mp4" in UNREADABLE_SUFFIXES)
     assert (".dcm" in PHOTO_SUFFIXES) == images.DICOM_INSTALLED != (".dcm" in UNREADABLE_SUFFIXES)
