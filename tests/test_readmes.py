@@ -15,6 +15,7 @@ import tifffile
 from label_samples import save_labels
 from samples import noise, save_photo
 from typer.testing import CliRunner
+from video_samples import moving_square, write_video
 
 import dynaseg_cli
 from dynaseg_cli.benchmark.variants import METHODS
@@ -126,6 +127,8 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> Path:
         save_photo(folder / name, seed, WIDTH, HEIGHT)
     (folder / "scans").mkdir()
     tifffile.imwrite(folder / "scans/ct.tif", np.arange(HEIGHT * WIDTH, dtype=np.int16).reshape(HEIGHT, WIDTH) - 90)
+    (folder / "videos").mkdir()
+    write_video(folder / "videos/street.mp4", moving_square(6, (16, 32)))
     (folder / "tiles").mkdir()
     for left, name in enumerate(("west", "east")):
         corner = (0.0, 0.0, 0.0, 5e5 + WIDTH * left, 5e6, 0.0)

@@ -316,7 +316,7 @@ def test_images_in_flight_stay_few_however_many_there_are(
         time.sleep(0.01)
         return segment(*arguments)
 
-    monkeypatch.setattr(stages, "decode_photo", counted)
+    monkeypatch.setattr("dynaseg_cli.images.pages.decode_photo", counted)
     if slow == "engine":
         monkeypatch.setattr(engine, "segment", slowly)
     for _ in outcomes_of(engine, photos, out):

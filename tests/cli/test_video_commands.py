@@ -67,16 +67,16 @@ def test_sequence_by_workers_is_that_of_one_process(folder: Path) -> None:
 
 def test_damaged_videos_fail_and_the_rest_goes_on(folder: Path) -> None:
     whole = write_video(folder / "in/a.mp4", moving_square(3)).read_bytes()
-    assert b"moov" in whole[-2000:]
-    (folder / "in/cut.mp4").write_bytes(whole[: len(whole) // 2])
-    (folder / "in/short.mp4").write_bytes(whole[:40])
+    header = whole.index(b"moov")
+    (folder / "in/cut.mp4").write_bytes(whole[: header - 50])
+    (folder / "in/short.mp4").write_bytes(whole[: header + 200])
     (folder / "in/text.avi").write_text("this is no video at all, but a text")
     (folder / "in/empty.mkv").touch()
     code, said = segment("--pages", "all", "--sequence")
     assert code == 1
     for reason in (
         "in/cut.mp4: damaged: its header cannot be read",
-        "in/short.mp4: it is a video file without pictures",
+        "in/short.mp4: it is a video file without pictures, or cut off in its header",
         "in/text.avi: not an image of a known format",
         "in/empty.mkv: the file is empty",
     ):
@@ -102,9 +102,8 @@ def test_sequence_of_photos_goes_on_where_it_was_killed(folder: Path) -> None:
     code, said = segment("--sequence")
     assert (code, "1 segmented, 3 complete already" in " ".join(said.split())) == (0, True)
     after = files_below(folder / "out")
-    assert [
-        name for name in expected if name.endswith((".png", ".safetensors")) and expected[name] != after[name]
-    ] == []
+    same = [name for name in expected if name.endswith((".png", ".safetensors"))]
+    assert [name for name in same if expected[name] != after[name]] == []
 
 
 def test_without_the_extra_videos_are_counted_with_the_remedy(folder: Path) -> None:
