@@ -226,7 +226,7 @@ class _Decoder:
 
 _lock = threading.Lock()
 _decoder: _Decoder | None = None
-"""The one that was used last, until its video ends."""
+"""The one that was used last."""
 
 
 @contextmanager
