@@ -42,7 +42,13 @@ def export_folder(plan: Plan) -> Generator[Exported | ExportFailure, None, None]
             images.append(ExportImage(job.name, job.file_name, read, partial(_photo, job, plan)))
             num_labels = max(num_labels, *(entry["label"] + 1 for entry in stats["clusters"]))
         yield from write_exports(
-            plan.batch.export, images, num_labels, ExportFolder(folder), plan.batch.export_config, regions=regions
+            plan.batch.export,
+            images,
+            num_labels,
+            ExportFolder(folder),
+            plan.batch.export_config,
+            regions=regions,
+            names=plan.names,
         )
 
 

@@ -8,7 +8,7 @@ from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import get_args
 
-from ..config import EXPORTS, ExportConfig, Format
+from ..config import EXPORTS, ExportConfig, Format, names_option
 from ..errors import UsageError
 from ..fields import check_fields, option
 from .console import ExitCode, print_json
@@ -27,6 +27,7 @@ class Exports:
         EXPORTS,
         metavar="LIST",
     )
+    names: Path | None = names_option()
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -43,12 +44,16 @@ def export(line: CommandLine) -> ExitCode:
     """
     from ..batch.results import plan_of_results
     from ..run import export_results
-    from .segment_run import RunDisplay, exit_code_of
+    from .segment_run import RunDisplay, exit_code_of, show_notes
 
     exports, shared = line.build(Exports), line.build(Shared)
     if not exports.format:
         raise UsageError(f"nothing to do: give `format`, one or more of {', '.join(get_args(Format))}")
-    plan = plan_of_results(exports.output, export=exports.format, export_config=line.build(ExportConfig))
+    plan = plan_of_results(
+        exports.output, export=exports.format, export_config=line.build(ExportConfig), names=exports.names
+    )
+    if not shared.quiet:
+        show_notes(plan)
     stop = threading.Event()
     with (
         first_signal_calls(stop.set) as signals,
