@@ -22,7 +22,7 @@ Preset = Literal["default", "paper"]
 Fit = Literal["image", "folder"]
 Product = Literal["labels", "color", "stats", "overlay", "regions", "hierarchy", "raw", "recording"]
 Colors = Literal["calm", "palette", "mean"]
-Format = Literal["voc", "coco-rle", "coco-panoptic", "cvat"]
+Format = Literal["voc", "coco-rle", "coco-panoptic", "cvat", "geotiff"]
 Protocol = Literal["auto", "bsds500", "regions", "classes", "coco-stuff27"]
 Use = Literal["labels", "regions", "hierarchy", "raw"]
 Regions = Literal["auto", "coarse", "fine", "raw"]
@@ -503,7 +503,7 @@ class BatchConfig:
     export: tuple[Format, ...] = option(
         (),
         "Write the results in formats of other tools, in OUT/export, separated by commas:"
-        f" {', '.join(get_args(Format))} (Segmentation mask 1.1). Regions if they are saved, else labels.",
+        f" {', '.join(get_args(Format))}. Regions if they are saved, else labels.",
         EXPORTS,
         metavar="LIST",
     )

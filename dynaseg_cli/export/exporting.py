@@ -11,6 +11,7 @@ from ..config import ExportConfig, Format
 from ..errors import ImageError, UsageError, reason
 from .coco import coco_panoptic, coco_rle
 from .folder import ExportFolder
+from .geotiff import geotiff
 from .source import ExportImage, ExportSettings, Prepare, Selection, Source, select
 from .voc import cvat, refuse_cvat_names, refuse_voc_names, voc
 
@@ -33,6 +34,7 @@ _WRITERS: dict[Format, _Writer] = {
     "coco-rle": _Writer(coco_rle),
     "coco-panoptic": _Writer(coco_panoptic),
     "cvat": _Writer(cvat, refuse_names=refuse_cvat_names),
+    "geotiff": _Writer(geotiff),
 }
 
 

@@ -11,9 +11,9 @@ import io
 import math
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,7 @@ from .pillow import decode_errors
 if TYPE_CHECKING:
     from tifffile import TiffPage
 
-_NEEDED = {*range(256, 260), 262, 266, 273, *range(277, 280), 284, 317, *range(322, 326), 338, 339}
+NEEDED = {*range(256, 260), 262, 266, 273, *range(277, 280), 284, 317, *range(322, 326), 338, 339}
 """Tags without which the pixels would be misread."""
 _PHOTOMETRIC, _ORIENTATION, _GDAL_NODATA, _DNG_VERSION = 262, 274, 42113, 50706
 
@@ -124,7 +124,7 @@ def read_tiff(content: bytes, max_pixels: int) -> StoredImage:
 
 def _read(content: bytes, max_pixels: int) -> StoredImage:
     page = next(pages(content))
-    _refuse_cut(page, content)
+    refuse_cut(page, io.BytesIO(content))
     if _PHOTOMETRIC not in page.tags:
         page.photometric = _BLACK_IS_ZERO  # the default of most readers
     _refuse_unknown(page)
@@ -166,14 +166,15 @@ def _name(value: int) -> str:
     return str(getattr(value, "name", f"kind {value}")).replace("_", " ")
 
 
-def _refuse_cut(page: TiffPage, content: bytes) -> None:
+def refuse_cut(page: TiffPage, file: BinaryIO, needed: Set[int] = NEEDED) -> None:
     """Refuse a file with tags whose values lie beyond its end, which tifffile silently ignores."""
     form = page.parent.tiff
-    first = page.offset + form.tagnosize
-    (count,) = struct.unpack_from(form.tagnoformat, content, page.offset)
-    places = range(first, first + count * form.tagsize, form.tagsize)
-    listed = {int(struct.unpack_from(form.byteorder + "H", content, place)[0]) for place in places}
-    if any(tag not in page.tags for tag in listed & _NEEDED):
+    file.seek(page.offset)
+    (count,) = struct.unpack(form.tagnoformat, file.read(form.tagnosize))
+    entries = file.read(count * form.tagsize)
+    places = range(0, len(entries), form.tagsize)
+    listed = {int(struct.unpack_from(form.byteorder + "H", entries, place)[0]) for place in places}
+    if any(tag not in page.tags for tag in listed & needed):
         raise DecodeError("damaged: the file is cut off, or parts of its header lie beyond its end")
 
 
