@@ -110,6 +110,14 @@ def rare_compression(page: TiffPage) -> str | None:
     return None if page.compression in _COMMON else _name(page.compression)
 
 
+def nodata_of(page: TiffPage) -> float | None:
+    """The value that a GeoTIFF declares to mean "no data"; None if none, or not of the values that are read."""
+    plain = page.bitspersample == 8 and page.photometric in (_BLACK_IS_ZERO, _RGB)  # no index, not inverted or scaled
+    with suppress(TypeError, ValueError):
+        return float(page.tags.valueof(_GDAL_NODATA)) if plain or is_deep(page) else None  # stored as text
+    return None
+
+
 def read_tiff(content: bytes, max_pixels: int) -> StoredImage:
     """The pixels of the first page, with their values as stored.
 
@@ -147,14 +155,12 @@ def _read(content: bytes, max_pixels: int) -> StoredImage:
         elif opacity is not None and next(one for one in page.extrasamples if one in (1, 2)) == 1:  # premultiplied
             whole = values[rows] / (np.maximum(opacity[rows, :, None], 1) / 255)
             values[rows] = whole if full is None else np.clip(np.rint(whole), *full)
-    nodata, orientation = None, page.tags.valueof(_ORIENTATION)
-    with suppress(TypeError, ValueError):
-        nodata = float(page.tags.valueof(_GDAL_NODATA))  # stored as text
+    orientation = page.tags.valueof(_ORIENTATION)
     return StoredImage(
         values=values[..., 0] if colors == 1 else values[..., :3],
         full=full,
         alpha=opacity,
-        nodata=nodata,
+        nodata=nodata_of(page),
         white_is_zero=page.photometric == _WHITE_IS_ZERO,
         orientation=int(orientation) if isinstance(orientation, int) else 1,
         bands=page.samplesperpixel if len(wanted) < page.samplesperpixel else 0,
