@@ -22,7 +22,7 @@ Preset = Literal["default", "paper"]
 Fit = Literal["image", "folder"]
 Product = Literal["labels", "color", "stats", "overlay", "regions", "hierarchy", "raw", "recording"]
 Colors = Literal["calm", "palette", "mean"]
-Format = Literal["voc", "coco-rle", "coco-panoptic", "cvat", "geotiff"]
+Format = Literal["voc", "coco-rle", "coco-panoptic", "cvat", "geotiff", "cutouts"]
 Protocol = Literal["auto", "bsds500", "regions", "classes", "coco-stuff27"]
 Use = Literal["labels", "regions", "hierarchy", "raw"]
 Regions = Literal["auto", "coarse", "fine", "raw"]
@@ -431,7 +431,7 @@ class ExportConfig:
         (),
         "Export segments of these labels alone: numbers or `names`, separated by commas.",
         EXPORTS,
-        metavar="LIST",
+        metavar="LABEL,...",
     )
     drop_largest: bool = option(
         False, "Leave out of exports the largest segment of each image, which mostly is the background.", EXPORTS

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from ..config import ExportConfig, Format
 from ..errors import ImageError, UsageError, reason
 from .coco import coco_panoptic, coco_rle
+from .cutouts import cutouts
 from .folder import ExportFolder
 from .geotiff import geotiff
 from .source import ExportImage, ExportSettings, Prepare, Selection, Source, select
@@ -35,6 +36,7 @@ _WRITERS: dict[Format, _Writer] = {
     "coco-panoptic": _Writer(coco_panoptic),
     "cvat": _Writer(cvat, refuse_names=refuse_cvat_names),
     "geotiff": _Writer(geotiff),
+    "cutouts": _Writer(cutouts),
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Set
+from collections.abc import Container
 from contextlib import AbstractContextManager
 from io import BytesIO
 from pathlib import Path
@@ -64,18 +64,18 @@ class ExportFolder:
         """Remove a file if it is there."""
         (self._path / name).unlink(missing_ok=True)
 
-    def remove_pngs(self, below: str, kept: Set[str]) -> None:
+    def remove_pngs(self, below: str, kept: Container[str]) -> None:
         """Remove the PNG files of an earlier export in the folder `below`, and folders that this leaves empty.
 
         The files `kept`, paths in that folder, stay.
         """
         self._remove(".png", below, kept)
 
-    def remove_tiffs(self, below: str, kept: Set[str]) -> None:
+    def remove_tiffs(self, below: str, kept: Container[str]) -> None:
         """Remove TIFF files as `remove_pngs` does."""
         self._remove(".tif", below, kept)
 
-    def _remove(self, suffix: str, below: str, kept: Set[str]) -> None:
+    def _remove(self, suffix: str, below: str, kept: Container[str]) -> None:
         top = self._path / below
         if top.is_symlink():
             return

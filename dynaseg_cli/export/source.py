@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..config import ExportConfig
+from ..config import ExportConfig, ValueRange
 from ..errors import ImageError, UsageError
 from ..fields import quoted
 from ..pictures.palette import voc_colors
@@ -49,6 +49,8 @@ class ExportImage:
     """Reads the map from disk; raises ImageError or OSError if it cannot."""
     photo: Callable[[], bytes]
     """Reads the content of the photo's file, for formats that need it; raises ImageError or OSError if it cannot."""
+    value_range: ValueRange = "auto"
+    """Which numbers of it became black and white, if it is deeper than 8 bits."""
 
 
 @dataclass(frozen=True)

@@ -124,7 +124,7 @@ def _parsed(text: str, where: str) -> Any:
     try:
         return json.loads(text, object_pairs_hook=refuse_twice)
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{where} is not JSON, although it begins so: {error}") from None
+        raise UsageError(f"{where} is not JSON: {error}") from None
 
 
 def _json_entries(document: Any, where: str) -> _Entries:
@@ -141,7 +141,7 @@ def _csv_entries(text: str, where: str) -> _Entries:
     try:
         rows = [row for row in csv.reader(io.StringIO(text, newline=""), strict=True) if row][1:]
     except csv.Error as error:
-        raise UsageError(f"{where} is not CSV, although it begins so: {error}") from None
+        raise UsageError(f"{where} is not CSV: {error}") from None
     for row in rows:
         if len(row) != 2:
             raise UsageError(f"{where}: {quoted(','.join(row))} is not a label and its name; quote names with commas")
