@@ -114,7 +114,7 @@ def _export(
 ) -> Generator[ExportFailure, None, bool]:
     """Add one image to all formats that it fits; returns whether all its segments are left out."""
     try:
-        source = Source(number, image, num_labels, selection)
+        source = Source(number, image, num_labels, selection=selection)
     except (ImageError, OSError, MemoryError) as error:
         yield from (ExportFailure(image.name, here, reason(error)) for here in formats)
         return False

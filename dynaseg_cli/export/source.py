@@ -136,7 +136,7 @@ class Source:
     reading it raises.
     """
 
-    def __init__(self, number: int, image: ExportImage, labels: int, selection: Selection | None = None) -> None:
+    def __init__(self, number: int, image: ExportImage, labels: int, *, selection: Selection | None = None) -> None:
         self.number = number
         self.image = image
         self.segments = image.read()

@@ -56,7 +56,7 @@ RINGS = Segments(
 
 def kept(config: ExportConfig, segments: Segments = RINGS) -> list[int]:
     """The segments that are exported, which the map has to show in their places."""
-    source = Source(1, image("a", segments), 10, select(config, {7: "dots", 1: "rings"}))
+    source = Source(1, image("a", segments), 10, selection=select(config, {7: "dots", 1: "rings"}))
     found = source.runs.segments
     expected = np.where(np.isin(segments.of_pixel, found), segments.of_pixel.astype(int), -1)
     assert source.segments.of_pixel.tolist() == expected.tolist()
