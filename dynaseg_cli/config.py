@@ -5,11 +5,13 @@ The standard library alone is imported here, so that ``--help`` answers without 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 from .errors import UsageError
 from .fields import check_fields, documented, option, options_of, quoted, written
@@ -22,11 +24,13 @@ Preset = Literal["default", "paper"]
 Fit = Literal["image", "folder"]
 Product = Literal["labels", "color", "stats", "overlay", "regions", "hierarchy", "raw", "recording"]
 Colors = Literal["calm", "palette", "mean"]
-Format = Literal["voc", "coco-rle", "coco-panoptic", "cvat", "geotiff", "cutouts"]
+Format = Literal["voc", "coco-rle", "coco-panoptic", "cvat", "geotiff", "csv", "parquet", "cutouts"]
 Protocol = Literal["auto", "bsds500", "regions", "classes", "coco-stuff27"]
 Use = Literal["labels", "regions", "hierarchy", "raw"]
 Regions = Literal["auto", "coarse", "fine", "raw"]
 ValueRange = Literal["auto", "full"] | tuple[float, float]
+Pages = Literal["first", "all"] | tuple[int, int]
+Channels = Literal["all"] | tuple[int, ...] | None
 MethodName = Literal["scf", "fsf", "fixed", "reference", "kmeans", "felzenszwalb", "superpixel-cnn", "iic"]
 
 PAPER_WEIGHT: dict[Mode, float] = {"scf": 50.0, "fsf": 15.0, "fixed": 5.0}
@@ -67,6 +71,8 @@ MOST_PIXELS = 2**53
 MOST_SIDE = 2**15
 """Longest side of synthetic images and of crops, in pixels."""
 MOST_SEED = 2**32 - 1
+_MOST_DIGITS = 9
+"""Of a number of a page or channel."""
 
 OUTPUT, METHOD, STOP, SIZE = "Output", "Method", "When to stop", "Size and arithmetic"
 FOLDER, GUIDANCE, REGIONS, ADVANCED = "One label space for a folder", "Guidance", "Regions", "Advanced"
@@ -82,6 +88,32 @@ GROUPS = (
 def range_text(value_range: ValueRange) -> str:
     """The option as it is written and recorded: auto, full or LOW,HIGH."""
     return value_range if isinstance(value_range, str) else ",".join(written(float(end)) for end in value_range)
+
+
+def channels_text(channels: Channels) -> str | None:
+    """The option as it is written and recorded: all, or numbers separated by commas."""
+    return written(channels) or None
+
+
+def parse_channels(text: str) -> Channels:
+    """The inverse of `channels_text`; raises UsageError if the text is neither all nor numbers."""
+    if text == "all":
+        return "all"
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() and len(part) <= _MOST_DIGITS for part in parts):
+        raise UsageError(f"`channels` must be all, or one or three numbers such as 1,2,3, not {quoted(text)}")
+    return tuple(map(int, parts))
+
+
+def parse_pages(text: str) -> Pages:
+    """Pages as they are written: first, all, N..M, or N alone; raises UsageError if the text is none of these."""
+    if text in ("first", "all"):
+        return cast("Pages", text)
+    first, between, last = text.partition("..")
+    ends = first, last if between else first
+    if not all(end.isascii() and end.isdigit() and len(end) <= _MOST_DIGITS for end in ends):
+        raise UsageError(f"`pages` must be first, all or N..M, such as 2..8, not {quoted(text)}")
+    return int(ends[0]), int(ends[1])
 
 
 @dataclass(frozen=True)
@@ -422,6 +454,50 @@ PRESET_CUTS: dict[Preset, CutConfig] = {"default": CutConfig(), "paper": CutConf
 """The cut that goes with each of `PRESETS`."""
 
 
+UNITS = ("nm", "um", "mm", "cm", "m", "km", "in", "ft")
+"""Units of length."""
+_UNIT_NAMES = {
+    **{unit: unit for unit in UNITS},
+    **dict.fromkeys(("\N{MICRO SIGN}m", "\N{GREEK SMALL LETTER MU}m", "micron", "microns"), "um"),
+    **dict.fromkeys(("inch", "inches"), "in"),
+}
+_PIXEL_SIZE = re.compile(r"([\d.e+-]+?)(?:,([\d.e+-]+?))?([^\W\d_]+)", re.IGNORECASE)
+_SIZES = 1e-9, 1e9
+"""Sides of a pixel that are possible, in any unit."""
+
+
+def unit_named(name: str) -> str | None:
+    """One of `UNITS` by any of its usual names; None if it is none."""
+    return _UNIT_NAMES.get(name.strip().lower())
+
+
+@dataclass(frozen=True)
+class PixelSize:
+    """Size of a pixel of an image: height and width in `unit`. Raises ValueError if one is not possible."""
+
+    height: float
+    width: float
+    unit: str
+
+    def __post_init__(self) -> None:
+        least, most = _SIZES
+        if not (least <= self.height <= most and least <= self.width <= most):
+            raise ValueError(f"sides of a pixel must be {least:g} to {most:g}")
+
+    @classmethod
+    def parse(cls, text: str) -> PixelSize:
+        """The value of the option `pixel_size`. Raises UsageError if it is none."""
+        found = _PIXEL_SIZE.fullmatch("".join(text.split()))
+        unit = None if found is None else unit_named(found[3])
+        if found is not None and unit is not None:
+            with contextlib.suppress(ValueError):
+                return cls(height=float(found[2] or found[1]), width=float(found[1]), unit=unit)
+        raise UsageError(
+            f"`pixel_size` must be a positive number and a unit ({', '.join(UNITS)}), such as 0.5um or 10m, or"
+            f" WIDTH,HEIGHT such as 0.5,0.7um, not {quoted(text)}"
+        )
+
+
 @documented
 @dataclass(frozen=True)
 class ExportConfig:
@@ -438,15 +514,25 @@ class ExportConfig:
     )
     drop_border: bool = option(False, "Leave out of exports what touches the border of the image.", EXPORTS)
     min_area: int = option(0, "Leave out of exports segments of fewer pixels.", EXPORTS, metavar="PIXELS", least=0)
+    pixel_size: str | None = option(
+        None,
+        "Size of a pixel, for areas and lengths in csv and parquet: a number and a unit such as 0.5um or 10m, or"
+        " WIDTH,HEIGHT such as 0.5,0.7um.",
+        EXPORTS,
+        metavar="SIZE",
+        default_text="what the file of a TIFF, OME-TIFF or GeoTIFF says",
+    )
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.pixel_size is not None:
+            PixelSize.parse(self.pixel_size)
 
 
 @documented
 @dataclass(frozen=True)
 class BatchConfig:
-    """How a batch of files is found, read and written. Of these, scribbles, range and cut change labels."""
+    """How a batch of files is found, read and written. Of these, scribbles, range, channels and cut change labels."""
 
     recursive: bool = option(True, "Look into folders below INPUT.", INPUT)
     include: tuple[str, ...] = option(
@@ -466,6 +552,21 @@ class BatchConfig:
         " brightest 0.1%, full uses the whole range of the file's type.",
         INPUT,
         metavar="auto|full|LOW,HIGH",
+    )
+    pages: Pages = option(
+        "first",
+        "Which pages of a TIFF, z-stack, DICOM or animation become images of their own: the first, all, or N to M,"
+        " counted from 1. Unless it is first, page 3 of 120 of stack.tif is stack-p003.",
+        INPUT,
+        metavar="first|all|N..M",
+    )
+    channels: Channels = option(
+        None,
+        "Which channels of images with more than three, or with several that are not said to be colours: the numbers of"
+        " one (grey) or three (red, green and blue), or all, by their first three principal components.",
+        INPUT,
+        metavar="all|N|N,N,N",
+        default_text="the first three",
     )
     scribbles: Path | None = option(
         None,
@@ -527,6 +628,11 @@ class BatchConfig:
             low, high = self.range
             if not (math.isfinite(low) and math.isfinite(high) and low < high):
                 raise UsageError(f"`range` must be two numbers, the smaller one first, not {low:g},{high:g}")
+        if not isinstance(self.pages, str) and not 1 <= self.pages[0] <= self.pages[1]:
+            first, last = self.pages
+            raise UsageError(f"`pages` must be N..M with 1 <= N <= M, not {first}..{last}")
+        if isinstance(self.channels, tuple) and not (len(self.channels) in (1, 3) and min(self.channels) >= 1):
+            raise UsageError(f"`channels` must be one or three numbers from 1, or all, not {written(self.channels)}")
         if not self.save:
             raise UsageError(f"`save` needs at least one of {', '.join(get_args(Product))}")
         self._check_needed("report", ("stats",) if self.report else ())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from tqdm.auto import tqdm
@@ -38,7 +39,7 @@ class RunBar:
         elif isinstance(event, ModelReady):
             self._open("", self._images)
         elif isinstance(event, ImageProgress):
-            self._update(event.job.source.name)
+            self._update(Path(event.job.file_name).name)
         elif isinstance(event, Outcome):
             self._failed += event.status == "failed"
             self._counts.advance(worked=event.status != "skipped")

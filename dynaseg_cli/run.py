@@ -149,7 +149,7 @@ def report_results(plan: Plan, stop: threading.Event | None = None) -> Generator
     stop, failures = stop or threading.Event(), []
     for outcome in complete_entries(plan, stop):
         if outcome.status == "failed":
-            failures.append({"path": outcome.path, "reason": outcome.reason})
+            failures.append(outcome.as_entry(reason=outcome.reason))
         yield outcome
     if not stop.is_set():
         yield from _keep_names(plan)
@@ -311,7 +311,7 @@ def _segment(
     if workers.device in ("auto", "cpu"):  # whether another one is there, a worker finds out
         for job in completed_at_the_start(plan, stop):
             done += 1
-            yield Outcome(job.path, "skipped")
+            yield Outcome(job.path, "skipped", page=job.page)
     plan = dataclasses.replace(plan, jobs=plan.jobs[done:])
     if done and not plan.jobs and not plan.unlistable:
         return

@@ -78,7 +78,7 @@ class Run:
         self._done: list[Outcome] = []
         self._whole: list[Path] = []
         """Files of the whole run."""
-        self._jobs: dict[str, Job] = {}
+        self._jobs: dict[tuple[str, int | None], Job] = {}
         # Without a reference to this object, so that one that nobody keeps ends its workers at once.
         self._outcomes = _outcomes(plan, workers, self._counted, self._done, self._whole, progress=progress)
 
@@ -129,8 +129,8 @@ class Run:
     def files(self, outcome: Outcome) -> dict[Product, Path]:
         """The files of one image that `BatchConfig.save` asks for, by product, where they exist."""
         if not self._jobs:
-            self._jobs = {job.path: job for job in self._plan.jobs}
-        job = self._jobs.get(outcome.path)
+            self._jobs = {(job.path, job.page): job for job in self._plan.jobs}
+        job = self._jobs.get((outcome.path, outcome.page))
         if job is None:  # a folder that could not be listed
             return {}
         folder = self._plan.folder

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from ..errors import ImageError
 from ..files.output_folder import Job
 from .planning import Plan
-from .resume import earlier_stats, is_complete
+from .resume import is_complete, stats_to_continue
 
 LOOK_S = 5.0
 """Seconds after which the rest is left to the workers, which are several and give up files that hang."""
@@ -50,18 +50,16 @@ def completed_at_the_start(plan: Plan, stop: threading.Event | None = None) -> I
 
 def _is_complete(plan: Plan, job: Job) -> bool:
     """As a worker finds out; an image on which that fails is the worker's to name."""
-    from ..images.decoding import read_source  # noqa: PLC0415 - so that a run of new images does not wait for it
+    from ..images.pages import read_job  # noqa: PLC0415 - so that a run of new images does not wait for it
 
     batch, drawn = plan.batch, None
     try:
-        content, sha256 = read_source(job.source, batch.max_pixels)
+        source = read_job(job, batch.max_pixels)
         if batch.scribbles is not None:
             from ..images.scribbles import read_scribbles  # noqa: PLC0415 - loads scipy
 
             drawn = read_scribbles(job, batch.scribbles, batch.max_pixels)
-        hashes = sha256, None if drawn is None else drawn.sha256
-        scribbled = batch.scribbles is not None
-        stats = earlier_stats(job, plan.folder, *hashes, plan.segment, batch.range, content, scribbled=scribbled)
+        stats = stats_to_continue(job, plan.folder, source, drawn, plan.segment, batch)
         return stats is not None and is_complete(job, plan.folder, stats, batch)
     except (ImageError, OSError, MemoryError):
         return False

@@ -14,11 +14,12 @@ from stat import S_ISDIR, S_ISREG
 from typing import Literal
 
 from ..config import BatchConfig, Product
-from ..errors import UsageError
+from ..errors import DecodeError, UsageError
 from ..files.output_folder import EXTENSIONS, MANY_REGIONS, Job, folded, is_result
-from ..files.reading import PHOTO_SUFFIXES, UNREADABLE_SUFFIXES
+from ..files.reading import DICOM_INSTALLED, PHOTO_SUFFIXES, UNREADABLE_SUFFIXES, open_file
 from ..files.user_files import (
     DUPLICATE,
+    FEW_PAGES,
     LINK,
     LOG_NAME,
     MARK,
@@ -55,7 +56,8 @@ def discover(inputs: Sequence[Path], listed: Sequence[Path], output: Path, optio
 
     A folder's tree is mirrored below the output; a file of `inputs` goes to the top; a file of `listed` keeps its path
     as written, without a leading ``/`` and any ``..``. A file that is named twice is taken once, by its first name.
-    Hidden files, files that operating systems leave beside photos, results of dynaseg and scribbles are not input.
+    Pages that are asked for are jobs of their own. Hidden files, files that operating systems leave beside photos,
+    results of dynaseg and scribbles are not input.
 
     Raises
     ------
@@ -110,7 +112,7 @@ class _Search:
             self._pass_over(RESULTS, path)
             self.found.results.append(path)
         elif self.globs.takes(relative) and self._take(folder + path.name, path):
-            self.found.jobs.append(Job(text, _name(relative, self._options)))
+            self.found.jobs += self._jobs(text, relative)
 
     def add_folder(self, root: Path) -> None:
         real = root.resolve()
@@ -125,7 +127,7 @@ class _Search:
 
     @property
     def _images(self) -> int:
-        return len(self.found.jobs) + self.found.passed_over[DUPLICATE]
+        return len(self.found.jobs) + self.found.passed_over[DUPLICATE] + self.found.passed_over[FEW_PAGES]
 
     def _walk(self, root: Path, real_root: Path) -> Iterator[Job]:
         """Images below `root`.
@@ -158,7 +160,29 @@ class _Search:
             for name in images:
                 relative = below + name
                 if self.globs.takes(relative) and self._take(real + name, top + relative):
-                    yield Job(top + relative, _name(relative, self._options))
+                    yield from self._jobs(top + relative, relative)
+
+    def _jobs(self, path: str, relative: str) -> Iterator[Job]:
+        """The job of a file, or those of its pages."""
+        options, extension = self._options, _suffix(relative)
+        if extension[1:].isdigit() and _is_unnamed_dicom(Path(path)):  # part of a name such as 1.2.840.113
+            extension = ""
+        stem = relative.removesuffix(extension)
+        kept = extension if options.keep_extension else ""
+        if options.pages == "first":
+            yield Job(path, stem + kept)
+            return
+        from ..images.pages import count_pages  # noqa: PLC0415 - loads NumPy and Pillow
+
+        count = count_pages(Path(path), options.max_pixels)
+        first, last = (1, count or 1) if isinstance(options.pages, str) else options.pages
+        if first > (count or 1):
+            self._pass_over(FEW_PAGES, path)
+        elif count is None:
+            yield Job(path, stem + kept)
+        else:
+            for page in range(first, min(last, count) + 1):
+                yield Job(path, f"{stem}-p{page:0{len(str(count))}}{kept}", page)
 
     def _list(self, folder: str) -> tuple[list[str], list[os.DirEntry[str]]]:
         """The names of a folder's images, and the entries that are not regular files."""
@@ -177,7 +201,7 @@ class _Search:
                     passed_over.append((kind, name))
             elif not is_regular:
                 others.append(entry)
-            elif _looks_like_image(name):
+            elif _looks_like_image(name) or _is_unnamed_dicom(Path(folder, name)):
                 images.append(name)
             elif (suffix := _suffix(name).lower()) in UNREADABLE_SUFFIXES:
                 passed_over.append((UNREADABLE_SUFFIXES[suffix], name))
@@ -272,6 +296,18 @@ def _looks_like_image(name: str) -> bool:
     return _suffix(name).lower() in PHOTO_SUFFIXES
 
 
+def _is_unnamed_dicom(path: Path) -> bool:
+    """Whether a file is DICOM without an extension that says so, as scanners write it: ``IM0001``, ``1.2.840.113``."""
+    ending = _suffix(path.name)[1:]
+    if not DICOM_INSTALLED or path.name == "DICOMDIR" or not (ending.isdigit() or not ending):
+        return False
+    try:
+        with open_file(path) as (file, _):
+            return file.read(132)[128:] == b"DICM"
+    except (OSError, DecodeError):
+        return False
+
+
 def _regular(path: Path, *, last_of_several: bool = False) -> str:
     try:
         mode = path.stat().st_mode
@@ -286,10 +322,6 @@ def _regular(path: Path, *, last_of_several: bool = False) -> str:
     if not S_ISREG(mode):
         raise UsageError(f"{path} is not a regular file")
     return str(path)
-
-
-def _name(relative: str, options: BatchConfig) -> str:
-    return relative if options.keep_extension else relative.removesuffix(_suffix(relative))
 
 
 class Globs:

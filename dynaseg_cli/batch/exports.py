@@ -7,15 +7,13 @@ from functools import partial
 
 import numpy as np
 
-from ..config import ValueRange
 from ..errors import DecodeError
 from ..export.exporting import Exported, ExportFailure, write_exports
 from ..export.folder import ExportFolder
 from ..export.source import ExportImage, Segments, labels_as_segments
-from ..fields import read_value
 from ..files.output_folder import EXPORT_FOLDER, Job, OutputFolder
 from .planning import Plan
-from .resume import read_again, read_stats
+from .resume import read_again, read_stats, seen_as
 from .stats_shape import is_whole
 
 
@@ -41,8 +39,7 @@ def export_folder(plan: Plan) -> Generator[Exported | ExportFailure, None, None]
             if not is_whole(stats):
                 continue
             read = partial(_segments, job, folder, regions=regions)
-            value_range = read_value("range", stats["source"].get("range", {}).get("option", "auto"), ValueRange)
-            images.append(ExportImage(job.name, job.file_name, read, partial(_photo, job, plan), value_range))
+            images.append(ExportImage(job.name, job.file_name, read, partial(_photo, job, plan), *seen_as(stats)))
             num_labels = max(num_labels, *(entry["label"] + 1 for entry in stats["clusters"]))
         yield from write_exports(
             plan.batch.export,

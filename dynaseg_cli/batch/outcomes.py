@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Literal
 
 from ..files.claims import open_log
-from ..files.output_folder import OutputFolder
+from ..files.output_folder import OutputFolder, shown_image
 
 Status = Literal["done", "skipped", "failed"]
 
@@ -43,6 +43,17 @@ class Outcome:
     """False if the labels of an earlier run were used."""
     warnings: tuple[str, ...] = ()
     """Notes for the user on an image that is done."""
+    page: int | None = None
+    """Number of the page, from 1, where one of a file of several was the image."""
+
+    @property
+    def shown(self) -> str:
+        """The image as messages name it."""
+        return shown_image(self.path, self.page)
+
+    def as_entry(self, **others: object) -> dict[str, object]:
+        """An entry of a JSON list about images, which says what else is known."""
+        return {"path": self.path, **({} if self.page is None else {"page": self.page}), **others}
 
 
 class OutcomeLog:
@@ -101,7 +112,7 @@ class OutcomeLog:
                         descriptor = open_log(self._path)
                     _append(descriptor, outcome)
                 except OSError as error:
-                    _log.warning("outcomes.jsonl lacks %s: %s", outcome.path, error.strerror or error)
+                    _log.warning("outcomes.jsonl lacks %s: %s", outcome.shown, error.strerror or error)
                 with self._changed:
                     self._waiting.popleft()
                     self._changed.notify_all()

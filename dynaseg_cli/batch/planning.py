@@ -141,7 +141,14 @@ def plan_batch(
     if batch.save_model is not None:
         _refuse_save_model(batch.save_model, segment, overwrite=batch.overwrite)
     if not batch.overwrite:
-        refuse_other_options(jobs, folder, segment, scribbled=batch.scribbles is not None, value_range=batch.range)
+        refuse_other_options(
+            jobs,
+            folder,
+            segment,
+            scribbled=batch.scribbles is not None,
+            value_range=batch.range,
+            channels=batch.channels,
+        )
     names, doubts = named_labels(folder, segment, batch, scribbled=batch.scribbles is not None)
     return Plan(
         jobs=jobs,
@@ -308,7 +315,7 @@ def _refuse_folder_of_scribbles(folder: Path, inputs: Sequence[Path], output: Pa
 def _refuse_no_scribbles(folder: Path, jobs: Sequence[Job]) -> None:
     if jobs and not any(os.path.isfile(job.scribbles(folder)) for job in jobs):  # noqa: PTH113 - never raises
         raise UsageError(
-            f"`scribbles={folder}` has none for any image; for {jobs[0].path} it would be {jobs[0].scribbles(folder)}"
+            f"`scribbles={folder}` has none for any image; for {jobs[0].shown} it would be {jobs[0].scribbles(folder)}"
         )
 
 

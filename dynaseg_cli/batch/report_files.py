@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from ..files.output_folder import EXTENSIONS, REPORT_FOLDER, Job, OutputFolder
+from ..files.output_folder import EXTENSIONS, REPORT_FOLDER, Job, OutputFolder, shown_image
 from ..report.page import ENTRY_FILES, OLD_DETAILS, page_row, report_page
 from .stats_shape import is_whole
 
 if TYPE_CHECKING:
     from .planning import Plan
 
+_CHANGED = frozenset(("range", "frames", "page"))
+"""Entries about a file that a browser would show otherwise than it was segmented."""
 SHOWN_BY_BROWSERS = frozenset((".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif"))
 
 
@@ -63,7 +65,7 @@ class ReportEntry:
         ----------
         source : what the statistics say of the file.
         """
-        if Path(self._job.path).suffix.lower() not in SHOWN_BY_BROWSERS or "range" in source or "frames" in source:
+        if Path(self._job.path).suffix.lower() not in SHOWN_BY_BROWSERS or source.keys() & _CHANGED:
             return None
         try:
             return self._url(self._job.path)
@@ -138,17 +140,20 @@ def _failures(
     plan: Plan, run: dict[str, Any], complete: set[str], outcomes: dict[str, dict[str, Any]]
 ) -> list[dict[str, str]]:
     """The failures of this run and, by their last outcome, of other shards."""
-    failures: list[dict[str, str]] = list(run["failures"])
-    mine = {job.path for job in plan.jobs}
+    failures = [
+        {"path": shown_image(failure["path"], failure.get("page")), "reason": failure["reason"]}
+        for failure in run["failures"]
+    ]
+    mine = {job.shown for job in plan.jobs}
     for job in plan.found:
-        outcome = outcomes.get(job.path, {})
-        if job.path not in mine and job.file_name not in complete and outcome.get("status") == "failed":
-            failures.append({"path": job.path, "reason": str(outcome.get("reason"))})
+        outcome = outcomes.get(job.shown, {})
+        if job.shown not in mine and job.file_name not in complete and outcome.get("status") == "failed":
+            failures.append({"path": job.shown, "reason": str(outcome.get("reason"))})
     return failures
 
 
 def last_outcomes(log: Path) -> dict[str, dict[str, Any]]:
-    """The last outcome of each path in ``outcomes.jsonl``, which all runs append to."""
+    """The last outcome of each image, by `Job.shown`, in ``outcomes.jsonl``, which all runs append to."""
     outcomes: dict[str, dict[str, Any]] = {}
     try:
         lines = log.read_bytes().splitlines()
@@ -160,5 +165,5 @@ def last_outcomes(log: Path) -> dict[str, dict[str, Any]]:
         except (ValueError, RecursionError):  # left half-written by a killed run
             continue
         if isinstance(outcome, dict) and isinstance(outcome.get("path"), str):
-            outcomes[outcome["path"]] = outcome
+            outcomes[shown_image(outcome["path"], outcome.get("page"))] = outcome
     return outcomes

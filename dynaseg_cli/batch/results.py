@@ -11,10 +11,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from ..config import BatchConfig, CutConfig, ExportConfig, Format, SegmentConfig, ValueRange, WeightsFile
+from ..config import (
+    BatchConfig,
+    CutConfig,
+    ExportConfig,
+    Format,
+    SegmentConfig,
+    WeightsFile,
+)
 from ..errors import DecodeError, ImageError, UsageError, reason
 from ..export.exporting import refuse_uninstalled
-from ..fields import read_value
 from ..files.output_folder import (
     EXPORT_FOLDER,
     EXTENSIONS,
@@ -32,7 +38,7 @@ from .outcomes import Outcome
 from .planning import Plan, named_labels
 from .products import Products
 from .report_files import ReportEntry
-from .resume import Stats, read_again, read_stats
+from .resume import Stats, read_again, read_stats, seen_as
 from .stats_shape import is_whole
 
 TITLE = b"<title>dynaseg report</title>"
@@ -69,7 +75,7 @@ def plan_of_results(
     for name in _names(output / "stats"):
         stats = read_stats(Job("", name), folder)
         if stats is not None and is_whole(stats):
-            jobs.append(Job(stats["source"]["path"], name))
+            jobs.append(Job(stats["source"]["path"], name, stats["source"].get("page")))
             first = first or stats
             scribbled = scribbled or "scribbles" in stats["source"]
     if first is None:
@@ -152,27 +158,26 @@ def complete_entries(plan: Plan, stop: threading.Event) -> Generator[Outcome, No
 def _complete(job: Job, plan: Plan) -> Outcome:
     folder = plan.folder
     if ReportEntry(job, folder).exists:
-        return Outcome(job.path, "skipped")
+        return Outcome(job.path, "skipped", page=job.page)
     if not folder.claim(job.name):
-        return Outcome(job.path, "failed", "another dynaseg is working on it")
+        return Outcome(job.path, "failed", "another dynaseg is working on it", page=job.page)
     try:
         stats = read_stats(job, folder)
         if stats is None:
             raise ImageError(f"{folder.result(job, 'stats')} is gone")
         made = _make_entry(job, plan, stats)
     except (ImageError, OSError, MemoryError) as error:
-        return Outcome(job.path, "failed", reason(error))
+        return Outcome(job.path, "failed", reason(error), page=job.page)
     finally:
         folder.release(job.name)
-    return Outcome(job.path, "done", num_labels=made["num_labels"], segmented=False)
+    return Outcome(job.path, "done", num_labels=made["num_labels"], segmented=False, page=job.page)
 
 
 def _make_entry(job: Job, plan: Plan, stats: Stats) -> Stats:
     folder, batch, source = plan.folder, plan.batch, stats["source"]
     pixels = max(batch.max_pixels, source["width"] * source["height"])
     content = read_again(job, stats, pixels)
-    value_range = read_value("range", source.get("range", {}).get("option", "auto"), ValueRange)
-    photo = decode_photo(content, pixels, value_range).pixels
+    photo = decode_photo(content, pixels, *seen_as(stats)).pixels
     drawn, scribbles = source.get("scribbles"), None
     if drawn is not None:
         content, sha256 = read_source(Path(drawn["path"]), pixels)

@@ -4,15 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..config import BatchConfig, Colors, Product, SegmentConfig, ValueRange, range_text
+from ..config import (
+    BatchConfig,
+    Channels,
+    Colors,
+    Product,
+    SegmentConfig,
+    ValueRange,
+    channels_text,
+    parse_channels,
+    range_text,
+)
 from ..errors import DecodeError, ImageError, UsageError
+from ..fields import read_value
 from ..files.output_folder import Job, OutputFolder
 from ..files.reading import read_file
-from ..images.decoding import is_deep, read_source
+from ..images.decoding import has_channels, is_deep
+from ..images.pages import Source, read_job
 from .report_files import ReportEntry
 from .stats_shape import is_of_version_1, is_whole, parse_stats
+
+if TYPE_CHECKING:
+    from ..images.scribbles import ScribbleFile
 
 Stats = dict[str, Any]
 
@@ -35,7 +50,7 @@ def read_stats(job: Job, folder: OutputFolder) -> Stats | None:
 
 
 def read_again(job: Job, stats: Stats, max_pixels: int) -> bytes:
-    """The content of the photo that was segmented.
+    """The content of the photo that was segmented; of a page, as a file of its own.
 
     Raises
     ------
@@ -43,12 +58,19 @@ def read_again(job: Job, stats: Stats, max_pixels: int) -> bytes:
         If it is not where it was, has changed since, or is no file of an image with at most `max_pixels`.
     """
     try:
-        content, sha256 = read_source(job.source, max_pixels)
+        source = read_job(job, max_pixels)
     except FileNotFoundError:
         raise ImageError("the photo is not there: run this from the folder in which it was segmented") from None
-    if sha256 != stats["source"]["sha256"]:
+    if source.sha256 != stats["source"]["sha256"]:
         raise ImageError("the photo has changed since it was segmented; segment it again")
-    return content
+    return source.content
+
+
+def seen_as(stats: Stats) -> tuple[ValueRange, Channels]:
+    """The range and the channels with which the photo was decoded."""
+    source = stats["source"]
+    value_range = read_value("range", source.get("range", {}).get("option", "auto"), ValueRange)
+    return value_range, parse_channels(source["channels"]) if "channels" in source else None
 
 
 def refuse_other_options(
@@ -58,6 +80,7 @@ def refuse_other_options(
     *,
     scribbled: bool = False,
     value_range: ValueRange = BatchConfig.range,
+    channels: Channels = BatchConfig.channels,
 ) -> None:
     """Raise UsageError if a job has a result that was made with other options, and name these options.
 
@@ -72,7 +95,7 @@ def refuse_other_options(
         return
     last, steps = len(jobs) - 1, min(len(jobs), MOST_SAMPLED) - 1
     for job in (jobs[step * last // max(steps, 1)] for step in range(steps + 1)):
-        differing = _differing_options(read_stats(job, folder), config, value_range, scribbled=scribbled)
+        differing = _differing_options(read_stats(job, folder), config, value_range, channels, scribbled=scribbled)
         if differing:
             raise UsageError(made_otherwise(folder.result(job, "stats"), differing))
 
@@ -86,6 +109,7 @@ def earlier_stats(
     value_range: ValueRange = BatchConfig.range,
     content: bytes = b"",
     *,
+    channels: Channels = BatchConfig.channels,
     scribbled: bool = False,
 ) -> Stats | None:
     """The ``stats`` document of an earlier run for the same content; None if there is none.
@@ -94,8 +118,8 @@ def earlier_stats(
     ----------
     sha256 : hash of the image file's content.
     scribbles : hash of the scribble file's content; None if there is none.
-    content : the content itself. Its header is read if no range was recorded, as for 8-bit images and in results of
-        versions without ranges.
+    content : the content itself. Its header is read if no range or no channels were recorded, as for images that these
+        do not apply to, and in results of versions without them.
     scribbled : whether this run takes scribbles.
 
     Raises
@@ -104,14 +128,38 @@ def earlier_stats(
         If it was made with other options, so that the user has to decide.
     """
     stats = read_stats(job, folder)
-    differing = _differing_options(stats, config, value_range, scribbled=scribbled)
+    differing = _differing_options(stats, config, value_range, channels, scribbled=scribbled)
     if stats is not None and _recorded_range(stats) is None and value_range != BatchConfig.range and is_deep(content):
         differing.append(Difference("range", None, range_text(value_range)))
+    if stats is not None and _recorded_channels(stats) is None and channels is not None and has_channels(content):
+        differing.append(Difference("channels", None, channels_text(channels)))
     if differing:
         raise ImageError(made_otherwise(folder.result(job, "stats"), differing))
     source = _entry(stats, "source")
     same = source.get("sha256") == sha256 and _entry(source, "scribbles").get("sha256") == scribbles
     return stats if same else None
+
+
+def stats_to_continue(
+    job: Job,
+    folder: OutputFolder,
+    source: Source,
+    drawn: ScribbleFile | None,
+    config: SegmentConfig,
+    batch: BatchConfig,
+) -> Stats | None:
+    """`earlier_stats` of a job whose photo and scribbles are read."""
+    return earlier_stats(
+        job,
+        folder,
+        source.sha256,
+        None if drawn is None else drawn.sha256,
+        config,
+        batch.range,
+        source.header,
+        channels=batch.channels,
+        scribbled=batch.scribbles is not None,
+    )
 
 
 def is_complete(job: Job, folder: OutputFolder, stats: Stats, batch: BatchConfig) -> bool:
@@ -153,8 +201,13 @@ def _recorded_range(stats: Stats | None) -> str | None:
     return option if isinstance(option, str) else None
 
 
+def _recorded_channels(stats: Stats | None) -> str | None:
+    channels = _entry(stats, "source").get("channels")
+    return channels if isinstance(channels, str) else None
+
+
 def _differing_options(
-    stats: Stats | None, config: SegmentConfig, value_range: ValueRange, *, scribbled: bool
+    stats: Stats | None, config: SegmentConfig, value_range: ValueRange, channels: Channels, *, scribbled: bool
 ) -> list[Difference]:
     if stats is None:
         return []
@@ -165,6 +218,9 @@ def _differing_options(
     recorded, now = _recorded_range(stats), range_text(value_range)
     if recorded is not None and recorded != now:
         differing.append(Difference("range", recorded, now))
+    chosen = _recorded_channels(stats)
+    if chosen is not None and chosen != channels_text(channels):
+        differing.append(Difference("channels", chosen, channels_text(channels)))
     return differing
 
 
@@ -211,7 +267,7 @@ NOT_RESTORABLE = frozenset(
 
 def _options_to_continue(differing: Sequence[Difference]) -> str:
     """The options that restore the earlier values; empty if not all of them can be given."""
-    known = {*SegmentConfig().as_options(), "range"}
+    known = {*SegmentConfig().as_options(), "range", "channels"}
     of_folder = ("fit", "folder") in [one[:2] for one in differing]
     words = []
     for name, before, _ in differing:

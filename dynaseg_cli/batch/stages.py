@@ -20,14 +20,15 @@ from ..engine.engine import Engine
 from ..engine.segmentation import Segmentation
 from ..errors import ImageError, InterruptedWorkError, reason
 from ..files.output_folder import Job, OutputFolder
-from ..images.decoding import Photo, decode_photo, read_source
+from ..images.decoding import Photo, decode_photo
+from ..images.pages import read_job
 from ..images.scribbles import ScribbleFile, decode_scribbles, read_scribbles
 from ..method.silhouette import Silhouette
 from ..pictures.recording import Frame, Recorder
 from ..workers.messages import Began, Iterated
 from .outcomes import Outcome
 from .products import Earlier, Products
-from .resume import Stats, earlier_stats, is_complete
+from .resume import is_complete, stats_to_continue
 from .statistics import stats_of_fit
 
 Item = TypeVar("Item")
@@ -132,25 +133,19 @@ def run_stream(
     tell = observe or (lambda message: None)
     device = describe_device(engine.device)
 
-    def find_earlier(job: Job, hashes: tuple[str, str | None], content: bytes) -> Stats | None:
-        return earlier_stats(
-            job, folder, *hashes, engine.config, batch.range, content, scribbled=batch.scribbles is not None
-        )
-
     def read(job: Job, _: None) -> _Decoded | Outcome | _Taken:
         tell(Began(job.name, "read"))
         products = Products(job, folder, batch)
         products.refuse_unwritable()
-        content, sha256 = read_source(job.source, batch.max_pixels)
+        source = read_job(job, batch.max_pixels)
         drawn = None if batch.scribbles is None else read_scribbles(job, batch.scribbles, batch.max_pixels)
         if not folder.claim(job.name):
             return _Taken()
         # Only after the claim: results that another process finished before it released the claim are seen.
-        hashes = sha256, None if drawn is None else drawn.sha256
-        stats = None if batch.overwrite else find_earlier(job, hashes, content)
+        stats = None if batch.overwrite else stats_to_continue(job, folder, source, drawn, engine.config, batch)
         if stats is not None and is_complete(job, folder, stats, batch):
-            return Outcome(job.path, "skipped")
-        photo = decode_photo(content, batch.max_pixels, batch.range)
+            return Outcome(job.path, "skipped", page=job.page)
+        photo = decode_photo(source.content, batch.max_pixels, batch.range, batch.channels)
         earlier = None if stats is None else products.read_earlier(stats, photo.pixels.shape[:2])
         scribbles = silhouette = None
         if drawn is not None:
@@ -158,7 +153,7 @@ def run_stream(
         if earlier is None and scribbles is None:
             silhouette = engine.find_silhouette(photo.pixels)
         tell(Began(job.name, "decoded"))
-        return _Decoded(products, photo, sha256, silhouette, earlier, drawn, scribbles)
+        return _Decoded(products, photo, source.sha256, silhouette, earlier, drawn, scribbles)
 
     def segment(job: Job, decoded: _Decoded) -> _Segmented:
         def watch(iteration: int, labels: int) -> None:
@@ -201,7 +196,7 @@ def _write_files(job: Job, segmented: _Segmented, config: SegmentConfig, device:
         stats = products.complete(decoded.earlier, photo.pixels, decoded.scribbles)
     else:
         assert segmentation is not None
-        of_fit = stats_of_fit(job.path, decoded.sha256, photo, segmentation, config, device, decoded.drawn)
+        of_fit = stats_of_fit(job.path, decoded.sha256, photo, segmentation, config, device, decoded.drawn, job.page)
         stats = products.write(segmentation, of_fit, segmented.frames)
     fit = stats["fit"]
     return Outcome(
@@ -213,6 +208,7 @@ def _write_files(job: Job, segmented: _Segmented, config: SegmentConfig, device:
         seconds=0.0 if segmentation is None else round(segmentation.seconds, 3),
         segmented=segmentation is not None,
         warnings=photo.warnings,
+        page=job.page,
     )
 
 
@@ -232,6 +228,6 @@ def _stage(
         try:
             return job, work(job, value)
         except (ImageError, OSError, MemoryError) as error:
-            return job, Outcome(job.path, "failed", reason(error))
+            return job, Outcome(job.path, "failed", reason(error), page=job.page)
 
     return step

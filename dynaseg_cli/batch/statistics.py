@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from scipy.ndimage import find_objects
 
 from .. import __version__
-from ..config import Colors, CutConfig, SegmentConfig
+from ..config import Colors, CutConfig, SegmentConfig, channels_text
 from ..engine.segmentation import FitRecord, Segmentation
 from ..images.decoding import Photo
 from ..images.scribbles import ScribbleFile
 from ..pictures.palette import label_color, palette_colors
-from ..regions.segments import connected_regions, touching_pairs, value_of_each
+from ..regions.segments import connected_regions, neighbours_of_each, value_of_each
 from ..regions.tidying import Labels, Tidied, main_labels
 
 SCHEMA_VERSION = 2
@@ -30,10 +30,15 @@ def stats_of_fit(
     config: SegmentConfig,
     device: str,
     scribbles: ScribbleFile | None = None,
+    page: int | None = None,
 ) -> dict[str, Any]:
     """The part of the document of ``stats.schema.json`` for one image that no cut changes."""
     height, width = photo.pixels.shape[:2]
     source: dict[str, Any] = {"path": path, "width": width, "height": height, "sha256": sha256}
+    if page is not None:
+        source["page"] = page
+    if photo.channels is not None:
+        source["channels"] = channels_text(photo.channels)
     if photo.range is not None:
         source["range"] = photo.range.as_entry()
     if photo.frames > 1:
@@ -117,11 +122,8 @@ def region_statistics(regions: NDArray[np.int32], labels: Labels, image: NDArray
     list of {region, entries of `segment_statistics`, label (the most frequent one), neighbours (regions that share a
     boundary with it)}.
     """
-    pairs = touching_pairs(regions)
-    both = np.concatenate([pairs, pairs[:, ::-1]])
-    both = both[np.lexsort((both[:, 1], both[:, 0]))]
     label_of = main_labels(regions, labels).tolist()
-    neighbours = np.split(both[:, 1], np.searchsorted(both[:, 0], np.arange(1, len(label_of))))
+    neighbours = neighbours_of_each(regions, np.arange(len(label_of)))
     return [
         {"region": region, **entry, "label": label, "neighbours": touching.tolist()}
         for region, (entry, label, touching) in enumerate(

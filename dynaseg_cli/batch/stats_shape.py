@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..config import CutConfig
+from ..config import BatchConfig, CutConfig, parse_channels
 from ..errors import UsageError
 
 Check = Callable[[Any], bool]
@@ -103,6 +103,14 @@ def _is_cut(value: Any) -> bool:
     return True
 
 
+def _is_channels(value: Any) -> bool:
+    try:
+        BatchConfig(channels=parse_channels(value))
+    except (TypeError, AttributeError, UsageError):
+        return False
+    return True
+
+
 def _is_silhouette(value: Any) -> bool:
     return value is None or _is_object({"k": _is_count, "scores": _is_object({})}, ("k", "scores"))(value)
 
@@ -129,10 +137,11 @@ _FIT: dict[str, Check] = {
     "seconds": _is_number,
 }
 _SOURCE: dict[str, Check] = {"path": _is_text, "width": _is_size, "height": _is_size, "sha256": _is_text}
+_OF_SOURCE: dict[str, Check] = {**_SOURCE, "page": _is_size, "channels": _is_channels}
 _DOCUMENT: dict[str, Check] = {
     "schema_version": _is_count,
     "options": _is_object({}),
-    "source": _is_object(_SOURCE),
+    "source": _is_object(_OF_SOURCE),
     "device": _is_text,
     "fit": _is_object(_FIT),
     "raw_labels": _is_count,

@@ -56,14 +56,14 @@ class RunSummary:
     failures: list[Outcome] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
     """Number of labels of each written image."""
-    warnings: list[tuple[str, str]] = field(default_factory=list)
-    """Path and warning, for images that are done."""
+    warnings: list[dict[str, object]] = field(default_factory=list)
+    """Path, page if any, and warning, for images that are done."""
     started: float | None = None
     """On the monotonic clock, as is the end; None before it."""
     ended: float | None = None
 
     def add(self, outcome: Outcome) -> None:
-        self.warnings += [(outcome.path, warning) for warning in outcome.warnings]
+        self.warnings += [outcome.as_entry(warning=warning) for warning in outcome.warnings]
         if outcome.status == "failed":
             self.failures.append(outcome)
         elif outcome.status == "skipped":
@@ -106,9 +106,9 @@ class RunSummary:
             "interrupted": interrupted,
             "shard": "/".join(map(str, batch.shard)),
             "seconds": round(self.seconds, 3),
-            "failures": [{"path": failure.path, "reason": failure.reason} for failure in self.failures],
+            "failures": [failure.as_entry(reason=failure.reason) for failure in self.failures],
             "passed_over": dict(sorted(plan.passed_over.items())),
-            "warnings": [{"path": path, "warning": warning} for path, warning in self.warnings],
+            "warnings": list(self.warnings),
             "options": plan.segment.as_options(),
             "cut": batch.cut.as_options(),
             "colors": batch.colors,

@@ -40,8 +40,8 @@ OPTIONS = command_options(Exports, ExportConfig, Shared)
 def export(line: CommandLine) -> ExitCode:
     """Write a folder that is segmented already in formats of other tools, to OUT/export.
 
-    Nothing is segmented again, and only geotiff and cutouts need the photos. Regions are exported if they are saved,
-    else labels.
+    Nothing is segmented again; geotiff, csv, parquet and cutouts need the photos. Regions are exported if saved, else
+    labels.
     """
     from ..batch.results import plan_of_results
     from ..run import export_results

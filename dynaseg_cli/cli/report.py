@@ -69,7 +69,7 @@ def report(line: CommandLine) -> ExitCode:
         for event in events:
             display.show(event)
     if shared.json:
-        failures = [{"path": outcome.path, "reason": outcome.reason} for outcome in display.failures]
+        failures = [outcome.as_entry(reason=outcome.reason) for outcome in display.failures]
         written = str(page) if display.complete and not signals else None
         print_json({"output": str(plan.folder), "report": written, "images": len(plan.jobs), "failures": failures})
     code = exit_code_of(signals, complete=display.complete and not display.failures)

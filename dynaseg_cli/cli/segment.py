@@ -26,6 +26,8 @@ from ..config import (
     SegmentConfig,
     WeightsFile,
     WorkersConfig,
+    parse_channels,
+    parse_pages,
 )
 from ..errors import UsageError
 from ..fields import option, written
@@ -110,7 +112,9 @@ def segment(line: CommandLine) -> ExitCode:
 
     places, extras, shared = line.build(Places), line.build(Extras), line.build(Shared)
     config = _segment_config(line, extras)
-    batch = line.given(BatchConfig, shard=lambda text: parse_shard(text, os.environ))
+    batch = line.given(
+        BatchConfig, shard=lambda text: parse_shard(text, os.environ), pages=parse_pages, channels=parse_channels
+    )
     given_cut = line.given(CutConfig)
     cut = CutConfig(**given_cut) if given_cut else PRESET_CUTS[extras.preset]
     workers = line.build(WorkersConfig)

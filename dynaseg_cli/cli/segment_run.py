@@ -100,7 +100,9 @@ class RunDisplay:
     def show(self, event: Event) -> None:
         if isinstance(event, ImageProgress):
             assert self._progress is not None
-            self._progress.describe(event.job.source.name, f"  iteration {event.iteration}, {event.labels} labels")
+            self._progress.describe(
+                Path(event.job.file_name).name, f"  iteration {event.iteration}, {event.labels} labels"
+            )
         elif isinstance(event, Outcome):
             self._show_outcome(event)
         elif isinstance(event, FitProgress):
@@ -172,15 +174,15 @@ class RunDisplay:
     def _show_outcome(self, outcome: Outcome) -> None:
         if outcome.status == "failed":
             self.failures.append(outcome)
-            say(f"failed: {outcome.path}: {outcome.reason}", "red")
+            say(f"failed: {outcome.shown}: {outcome.reason}", "red")
         elif is_verbose() and not self._quiet:
             say(_line_of(outcome), "dim" if outcome.status == "skipped" else "")
         if not self._quiet:
             for warning in outcome.warnings[: max(0, MOST_WARNED - self._warned)]:
-                say(f"warning: {outcome.path}: {warning}", "yellow")
+                say(f"warning: {outcome.shown}: {warning}", "yellow")
             self._warned += len(outcome.warnings)
         assert self._progress is not None
-        self._progress.advance(outcome.path, worked=outcome.status != "skipped")
+        self._progress.advance(outcome.shown, worked=outcome.status != "skipped")
 
     def _show_progress_of_images(self) -> None:
         self._show_progress(len(self._plan.jobs) + len(self._plan.unlistable), "images")
@@ -198,9 +200,9 @@ class RunDisplay:
 def _line_of(outcome: Outcome) -> str:
     """An image that did not fail, as `-v` shows it."""
     if outcome.status == "skipped":
-        return f"skipped: {outcome.path}: complete already"
+        return f"skipped: {outcome.shown}: complete already"
     how = "from earlier labels" if outcome.segmented is False else f"{outcome.seconds:.1f} s"
-    return f"done: {outcome.path}: {outcome.num_labels} labels, {how}"
+    return f"done: {outcome.shown}: {outcome.num_labels} labels, {how}"
 
 
 def _reason(event: FileFailed) -> str:
@@ -213,23 +215,24 @@ def _reason(event: FileFailed) -> str:
 def show_plan(plan: Plan, *, as_json: bool) -> ExitCode:
     """Show what a run would do."""
     folder = plan.folder
-    jobs = [
-        {"path": job.path, "results": [str(folder.result(job, product)) for product in plan.batch.save]}
-        for job in plan.jobs
-    ]
+    results = [[str(folder.result(job, product)) for product in plan.batch.save] for job in plan.jobs]
     failures = [{"path": outcome.path, "reason": outcome.reason} for outcome in plan.unlistable]
     if as_json:
+        jobs = [
+            {"path": job.path, **({} if job.page is None else {"page": job.page}), "results": paths}
+            for job, paths in zip(plan.jobs, results, strict=True)
+        ]
         document = {"output": str(folder), "images": len(jobs), "jobs": jobs, "failures": failures}
         print_json({**document, "passed_over": dict(sorted(plan.passed_over.items()))})
     else:
-        for job in jobs:
-            say(f"{job['path']} -> {', '.join(job['results'])}")
+        for job, paths in zip(plan.jobs, results, strict=True):
+            say(f"{job.shown} -> {', '.join(paths)}")
         if plan.batch.report:
             say(f"all of it -> {folder.report}")
         if plan.batch.export:
             say(f"all of it, as {', '.join(plan.batch.export)} -> {folder.export}")
         show_notes(plan)
-        say(f"{len(jobs)} images; nothing was written")
+        say(f"{len(results)} images; nothing was written")
     return ExitCode.SOME_FAILED if failures else ExitCode.DONE
 
 

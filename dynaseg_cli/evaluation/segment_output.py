@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from ..config import Product, Use
 from ..errors import DecodeError, ImageError, UsageError
-from ..files.output_folder import KEPT_RAW_FOLDER
+from ..files.output_folder import KEPT_RAW_FOLDER, Job
 from ..files.reading import read_file
 from ..files.user_files import RUN_NAME, is_output_folder
-from ..images.decoding import decode, read_source
+from ..images.decoding import decode
+from ..images.pages import read_job
 
 PRODUCTS = get_args(Product)
 """Folders that `segment` writes below an output folder."""
@@ -78,9 +79,9 @@ def photo_of_map(path: Path, max_pixels: int) -> NDArray[np.uint8] | None:
         if not isinstance(source, dict) or not isinstance(source.get("path"), str):
             continue
         try:
-            content, sha256 = read_source(Path(source["path"]), max_pixels)
-            if sha256 == source.get("sha256"):
-                return decode(content, max_pixels)
+            found = read_job(Job(source["path"], "", source.get("page")), max_pixels)
+            if found.sha256 == source.get("sha256"):
+                return decode(found.content, max_pixels)
         except (ImageError, OSError, ValueError):
             continue
     return None

@@ -78,7 +78,8 @@ def _pictures(source: Source) -> Iterator[tuple[int, bytes]]:
     of_pixel, runs = source.segments.of_pixel, source.runs
     if not len(runs.segments):
         return
-    photo = decode_rgba(source.image.photo(), of_pixel.size, source.image.value_range)
+    image = source.image
+    photo = decode_rgba(image.photo(), of_pixel.size, image.value_range, image.channels)
     if photo.shape[:2] != of_pixel.shape:
         raise ImageError(
             f"its photo has {photo.shape[1]} x {photo.shape[0]} pixels, and its map {runs.width} x {runs.height}:"

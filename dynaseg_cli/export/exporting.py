@@ -14,6 +14,7 @@ from .cutouts import cutouts
 from .folder import ExportFolder
 from .geotiff import geotiff
 from .source import ExportImage, ExportSettings, Prepare, Selection, Source, select
+from .tables import csv_table, parquet_table
 from .voc import cvat, refuse_cvat_names, refuse_voc_names, voc
 
 
@@ -36,6 +37,8 @@ _WRITERS: dict[Format, _Writer] = {
     "coco-panoptic": _Writer(coco_panoptic),
     "cvat": _Writer(cvat, refuse_names=refuse_cvat_names),
     "geotiff": _Writer(geotiff),
+    "csv": _Writer(csv_table, ("skimage",), "measure"),
+    "parquet": _Writer(parquet_table, ("skimage", "pyarrow"), "parquet"),
     "cutouts": _Writer(cutouts),
 }
 

@@ -27,7 +27,7 @@ SCRIBBLES = ".png"
 
 
 class Job(NamedTuple):
-    """One image file and the name of its results below each product's folder, without extension.
+    """One image file, or one page of it, and the name of its results below each product's folder, without extension.
 
     The name is text, not a path: the stem of ``..jpg`` is ``.``, which a path would drop. Jobs are small and quickly
     made because a folder may hold a million images.
@@ -35,6 +35,8 @@ class Job(NamedTuple):
 
     path: str
     name: str
+    page: int | None = None
+    """Number of the page, from 1, in a file of several; None for the first picture of a file as it is."""
 
     @property
     def source(self) -> Path:
@@ -43,13 +45,27 @@ class Job(NamedTuple):
 
     @property
     def file_name(self) -> str:
-        """The image file's path below its input: ``sub/cat.jpg``."""
+        """The image file's path below its input: ``sub/cat.jpg``, or as if a page were a file: ``stack-p003.tif``."""
+        file = os.path.basename(self.path)  # noqa: PTH119 - text, like the name
+        if self.page is not None:
+            extension = os.path.splitext(file)[1]  # noqa: PTH122
+            return self.name.removesuffix(extension) + extension
         folder, slash, _ = self.name.rpartition("/")
-        return folder + slash + os.path.basename(self.path)  # noqa: PTH119 - text, like the name
+        return folder + slash + file
+
+    @property
+    def shown(self) -> str:
+        """The image as messages name it."""
+        return shown_image(self.path, self.page)
 
     def scribbles(self, folder: Path) -> Path:
         """The scribble image of this job: ``DIR/sub/cat.png``."""
         return folder / (self.name + SCRIBBLES)
+
+
+def shown_image(path: str, page: int | None) -> str:
+    """A file, or a page of one, as messages name it: ``stack.tif, page 3``."""
+    return path if page is None else f"{path}, page {page}"
 
 
 EXTENSIONS: dict[Product, str] = {

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from typing import BinaryIO
 
 from ..errors import DecodeError
 
@@ -14,10 +16,15 @@ HEIF_INSTALLED = find_spec("pillow_heif") is not None
 """Whether the extra `heif` is installed, which reads HEIC."""
 _HEIF_SUFFIXES = (".heic", ".heif", ".hif")
 
+DICOM_INSTALLED = find_spec("pydicom") is not None
+"""Whether the extra `dicom` is installed, which reads DICOM."""
+_DICOM_SUFFIXES = (".dcm", ".dicom")
+
 PHOTO_SUFFIXES = (
     *(".apng", ".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png"),
     *(".pnm", ".ppm", ".tif", ".tiff", ".webp"),
     *(_HEIF_SUFFIXES if HEIF_INSTALLED else ()),
+    *(_DICOM_SUFFIXES if DICOM_INSTALLED else ()),
 )
 """Suffixes, in lower case, of the files in a folder that are photos; a file named on its own may have any."""
 
@@ -28,8 +35,8 @@ _CAMERA_RAW = (
 
 UNREADABLE_SUFFIXES: Mapping[str, str] = {
     **({} if HEIF_INSTALLED else dict.fromkeys(_HEIF_SUFFIXES, "HEIC")),
+    **({} if DICOM_INSTALLED else dict.fromkeys(_DICOM_SUFFIXES, "DICOM")),
     **dict.fromkeys(_CAMERA_RAW, "camera raw"),
-    ".dcm": "DICOM",
     ".eps": "EPS",
     ".exr": "OpenEXR",
     ".fit": "FITS",
@@ -45,6 +52,9 @@ UNREADABLE_SUFFIXES: Mapping[str, str] = {
 }
 """Lower-case suffixes of images that cannot be read, with the names of the formats."""
 
+EXTRAS: Mapping[str, str] = {"HEIC": "heif", "DICOM": "dicom"}
+"""The extra of this package that reads a format among these."""
+
 _BYTES_A_PIXEL = 16
 """More than a pixel takes in any format that can be read."""
 _METADATA_BYTES = 64 << 20
@@ -56,18 +66,33 @@ def read_file(path: Path, most_bytes: int, limit: str) -> bytes:
     Raises DecodeError if it is larger, or a pipe or a device, which are not waited for. Raises OSError if it cannot be
     opened or read.
     """
+    with open_file(path) as (file, size):
+        if size > most_bytes:
+            raise DecodeError(f"its {size} bytes are more than {limit}")
+        return file.read(size)
+
+
+@contextmanager
+def open_file(path: Path) -> Iterator[tuple[BinaryIO, int]]:
+    """Open a regular file for reading; also its size in bytes.
+
+    Raises DecodeError if it is a pipe or a device, and OSError if it cannot be opened.
+    """
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
         status = os.fstat(file.fileno())  # not of the name, which may mean another file by now
         if not stat.S_ISREG(status.st_mode):
             raise DecodeError("not a regular file")
-        if status.st_size > most_bytes:
-            raise DecodeError(f"its {status.st_size} bytes are more than {limit}")
-        return file.read(status.st_size)
+        yield file, status.st_size
+
+
+def most_image_bytes(max_pixels: int) -> int:
+    """The largest file that an image of `max_pixels` needs."""
+    return _BYTES_A_PIXEL * max_pixels + _METADATA_BYTES
 
 
 def read_image(path: Path, max_pixels: int) -> bytes:
     """The content of an image file, within the size of an image of `max_pixels`; raises as `read_file`."""
-    return read_file(path, _BYTES_A_PIXEL * max_pixels + _METADATA_BYTES, f"`max_pixels={max_pixels}` allows")
+    return read_file(path, most_image_bytes(max_pixels), f"`max_pixels={max_pixels}` allows")
 
 
 def refuse_large(width: int, height: int, max_pixels: int) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Container
 from pathlib import Path
 from typing import Literal
 
+from .reading import EXTRAS
+
 MARK = ".dynaseg"
 """The first file in every output folder; nothing below such a folder is input."""
 LOG_NAME, RUN_NAME = "outcomes.jsonl", "run.json"
@@ -33,7 +35,7 @@ def kind_passed_over(name: str) -> Kind | None:
     return "system folder" if name in SYSTEM_FOLDERS else None
 
 
-RESULTS, DUPLICATE, LINK = "results", "duplicate", "link"
+RESULTS, DUPLICATE, LINK, FEW_PAGES = "results", "duplicate", "link", "few pages"
 """Further kinds. Any other kind is the name of a format that cannot be read."""
 _WORDS = {
     "hidden": ("hidden file or folder", "hidden files or folders"),
@@ -42,6 +44,7 @@ _WORDS = {
     RESULTS: ("folder that dynaseg wrote", "folders that dynaseg wrote"),
     DUPLICATE: ("file named twice", "files named twice"),
     LINK: ("link out of the input", "links out of the input"),
+    FEW_PAGES: ("file without such a page", "files without such pages"),
 }
 
 
@@ -60,7 +63,7 @@ class PassedOver(Counter[str]):
     def describe(self) -> str:
         """The counts in words, with what to do about them; empty if nothing was passed over.
 
-        Example: ``2 sidecars (photos/._a.jpg first), 1 HEIC file (photos/b.heic); convert HEIC to JPEG, PNG or TIFF``.
+        Example: ``2 sidecars (photos/._a.jpg first), 1 SVG file (photos/b.svg); convert SVG to JPEG, PNG or TIFF``.
         """
         formats = sorted(self.keys() - _WORDS.keys())
         parts = []
@@ -68,7 +71,13 @@ class PassedOver(Counter[str]):
             several = self[kind] > 1
             words = _WORDS.get(kind, (f"{kind} file", f"{kind} files"))[several]
             parts.append(f"{self[kind]} {words} ({self.first[kind]}{' first' if several else ''})")
-        remedies = [f"convert {' and '.join(formats)} to JPEG, PNG or TIFF"] if formats else []
+        extras = [kind for kind in formats if kind in EXTRAS]
+        others = [kind for kind in formats if kind not in EXTRAS]
+        remedies = []
+        if extras:
+            names = ",".join(EXTRAS[kind] for kind in extras)
+            remedies.append(f"pip install 'dynaseg[{names}]' reads {' and '.join(extras)}")
+        remedies += [f"convert {' and '.join(others)} to JPEG, PNG or TIFF"] if others else []
         if self[LINK]:
             remedies.append("`follow_symlinks=True` follows links")
         return "; ".join([", ".join(parts), *remedies])

@@ -20,12 +20,13 @@ from safetensors import SafetensorError, safe_open
 from .. import __version__
 from ..batch.planning import earlier_model
 from ..batch.stages import readers, work_ahead
-from ..config import MOST_FITTED, BatchConfig, Mode, SegmentConfig, WeightsFile, range_text
+from ..config import MOST_FITTED, BatchConfig, Mode, SegmentConfig, WeightsFile, channels_text, range_text
 from ..engine.folder_fitting import FolderFitter
 from ..engine.region_fitting import RegionFitter
 from ..errors import ImageError, InterruptedWorkError, UsageError
 from ..files.output_folder import MODEL_NAME, Job, OutputFolder
-from ..images.decoding import decode, read_source
+from ..images.decoding import decode
+from ..images.pages import read_job
 from ..workers.messages import Began, FitProgress
 from .mosaics import CROPS, crop, mosaics
 
@@ -120,7 +121,7 @@ class _Fit(ABC, Generic[Fitter]):
         self._folder = folder
         self._config = config
         self._max_pixels = batch.max_pixels
-        self._range = batch.range
+        self._range, self._channels = batch.range, batch.channels
         self._fitter = fitter
         self._observe = observe
         self._stop = stop
@@ -171,9 +172,10 @@ class _Fit(ABC, Generic[Fitter]):
             return None
         self._observe(Began(job.name, "read"))
         try:
-            return decode(read_source(job.source, self._max_pixels)[0], self._max_pixels, self._range)
+            content = read_job(job, self._max_pixels).content
+            return decode(content, self._max_pixels, self._range, self._channels)
         except (ImageError, OSError, MemoryError) as error:
-            self._unreadable = f"{job.path}: {error}"
+            self._unreadable = f"{job.shown}: {error}"
             return None
         finally:
             self._observe(Began(job.name, "decoded"))
@@ -199,6 +201,7 @@ class _Fit(ABC, Generic[Fitter]):
             "device": self._fitter.engine.device.type,
             # Absent if default, so that checkpoints of versions without ranges can be continued.
             **({} if self._range == BatchConfig.range else {"range": range_text(self._range)}),
+            **({} if self._channels is None else {"channels": channels_text(self._channels)}),
             "dynaseg": __version__,
         }
 

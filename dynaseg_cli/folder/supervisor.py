@@ -59,7 +59,7 @@ class _SupervisedFit:
         self._assignment = dataclasses.replace(Assignment.of(plan, workers), fit=tuple(plan.found))
         self._timeout = workers.timeout
         self._stop = stop
-        self._paths = {job.name: job.path for job in plan.found}
+        self._paths = {job.name: job.shown for job in plan.found}
         self._skip: frozenset[str] = frozenset()
         """Names of images that killed the process twice, or hung."""
         self._suspects: set[str] = set()

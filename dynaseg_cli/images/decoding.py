@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import math
-import resource
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -17,13 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from ..config import MAX_PIXELS, ValueRange
+from ..config import MAX_PIXELS, Channels, ValueRange
 from ..errors import DecodeError
 from ..files.reading import read_image, refuse_large
-from . import jpeg, png, tiff
+from . import dicom, jpeg, png, tiff
+from .channels import projected
 from .deep import StoredImage, is_deep_png, is_deep_pnm, read_deep_png, read_pnm
 from .headers import MOST_COUNTED, count_frames, foreign_kind, is_heif
-from .pillow import is_jpeg_2000, pillow_for
+from .pillow import is_dicom, is_jpeg_2000, memory_limited, pillow_for
+from .tiff_pages import count_with_channels, first_page_with_channels
 from .value_range import UsedRange, to_8_bits
 
 FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "BMP", "WEBP", "GIF", "PPM", "JPEG2000", "AVIF")
@@ -33,11 +34,6 @@ EPS and PDF are missing because they run an interpreter on the file, and TGA and
 """
 
 TILE_PIXELS = 1 << 20
-PEAK_BYTES_A_PIXEL = 32
-"""Limit on the memory for decoding a sound file, besides its content."""
-
-_OVERHEAD_BYTES = 1 << 30
-"""Room for the content, and for the stacks of a decoder's threads on a large machine."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +46,8 @@ class Photo:
     """How the values were mapped to 8 bits, if they are deeper."""
     frames: int = 1
     """Number of frames or pages, of which this is the first; at most `headers.MOST_COUNTED`."""
+    channels: Channels = None
+    """The choice of channels that was applied, if there are any to choose from."""
     warnings: tuple[str, ...] = ()
 
 
@@ -62,12 +60,14 @@ def read_source(path: Path, max_pixels: int) -> tuple[bytes, str]:
     return content, hashlib.sha256(content).hexdigest()
 
 
-def decode(content: bytes, max_pixels: int, value_range: ValueRange = "auto") -> NDArray[np.uint8]:
+def decode(
+    content: bytes, max_pixels: int, value_range: ValueRange = "auto", channels: Channels = None
+) -> NDArray[np.uint8]:
     """The pixels of `decode_photo`, (H, W, 3) uint8 RGB."""
-    return decode_photo(content, max_pixels, value_range).pixels
+    return decode_photo(content, max_pixels, value_range, channels).pixels
 
 
-def decode_photo(content: bytes, max_pixels: int, value_range: ValueRange = "auto") -> Photo:
+def decode_photo(content: bytes, max_pixels: int, value_range: ValueRange = "auto", channels: Channels = None) -> Photo:
     """Decode an image file to RGB.
 
     The first frame or page is turned as EXIF says; colour profiles are ignored. Grey is repeated in three channels,
@@ -87,18 +87,19 @@ def decode_photo(content: bytes, max_pixels: int, value_range: ValueRange = "aut
     if not content:
         raise DecodeError("the file is empty")
     with pillow_for(content, max_pixels):
-        return _decode(content, max_pixels, value_range)
+        return _decode(content, max_pixels, value_range, channels)
 
 
-def read_stored(content: bytes, max_pixels: int) -> StoredImage:
+def read_stored(content: bytes, max_pixels: int, channels: Channels = None) -> StoredImage:
     """The numbers of an image as its file has them, turned as EXIF says, so that they lie below its labels.
 
+    DICOM has what they measure, by slope and intercept. Chosen `channels` are given in that order, and of "all" each.
     Palettes are looked up, and other colour spaces converted to RGB.
 
     Raises DecodeError as `decode_photo` does.
     """
     with pillow_for(content, max_pixels):
-        stored = _read(content, max_pixels, [])
+        stored = _read(content, max_pixels, channels, [])
         page = None if stored.is_deep else tiff.first_page(content)
         nodata = stored.nodata if page is None else tiff.nodata_of(page)
     alpha = None if stored.alpha is None else _turned(stored.alpha, stored.orientation)
@@ -106,12 +107,14 @@ def read_stored(content: bytes, max_pixels: int) -> StoredImage:
     return replace(stored, values=values, alpha=alpha, nodata=nodata, orientation=1)
 
 
-def decode_rgba(content: bytes, max_pixels: int, value_range: ValueRange = "auto") -> NDArray[np.uint8]:
+def decode_rgba(
+    content: bytes, max_pixels: int, value_range: ValueRange = "auto", channels: Channels = None
+) -> NDArray[np.uint8]:
     """Decode an image file to (H, W, 4) uint8 RGBA: the colours of `decode_photo` before white is laid under them.
 
     Raises DecodeError as `decode_photo` does.
     """
-    stored = read_stored(content, max_pixels)
+    stored = read_stored(content, max_pixels, channels)
     rgb = _in_8_bits(stored, value_range, on_white=False).pixels
     alpha = np.full(rgb.shape[:2], 255, np.uint8) if stored.alpha is None else stored.alpha
     return np.dstack([rgb, alpha])
@@ -122,6 +125,8 @@ def is_deep(content: bytes) -> bool:
     if is_deep_png(content) or is_deep_pnm(content):
         return True
     with suppress(Exception), pillow_for(content, MAX_PIXELS):
+        if is_dicom(content):
+            return dicom.is_deep(content)
         page = tiff.first_page(content)
         if page is not None:
             return tiff.is_deep(page)
@@ -130,18 +135,29 @@ def is_deep(content: bytes) -> bool:
     return False
 
 
-def _decode(content: bytes, max_pixels: int, value_range: ValueRange) -> Photo:
+def has_channels(content: bytes) -> bool:
+    """Whether there are channels to choose from, according to the header."""
+    with suppress(Exception), pillow_for(content, MAX_PIXELS):
+        if tiff.is_tiff(content):
+            page = tiff.first_page(first_page_with_channels(content, MAX_PIXELS))
+            return page is not None and tiff.has_channels(page)
+    return False
+
+
+def _decode(content: bytes, max_pixels: int, value_range: ValueRange, channels: Channels) -> Photo:
     Image.init()
     kind = foreign_kind(content, avif="AVIF" in Image.OPEN)
     if kind is not None:
         raise DecodeError(kind)
     frames, word = count_frames(content)
+    if channels is not None and tiff.is_tiff(content):
+        frames = count_with_channels(content) or frames
     warnings = []
     if frames > MOST_COUNTED:
         warnings.append(f"first of more than {MOST_COUNTED} {word}")
     elif frames > 1:
         warnings.append(f"first of {frames} {word}, {frames - 1} left out")
-    stored = _read(content, max_pixels, warnings)
+    stored = _read(content, max_pixels, channels, warnings)
     orientation = stored.orientation
     photo = _in_8_bits(stored, value_range)
     del stored  # free the deep values before the result is copied
@@ -162,6 +178,8 @@ def _in_8_bits(stored: StoredImage, value_range: ValueRange, *, on_white: bool =
         shown = "3 of" if stored.values.ndim == 3 else "of"
         warnings.append(f"first {shown} {stored.bands} bands")
     used: UsedRange | None = None
+    if stored.channels == "all":
+        stored = projected(stored)
     if stored.is_deep:
         rgb, used, warning = to_8_bits(stored, value_range)
         warnings += [] if warning is None else [warning]
@@ -170,16 +188,14 @@ def _in_8_bits(stored: StoredImage, value_range: ValueRange, *, on_white: bool =
         rgb = rgb if rgb.ndim == 3 else np.repeat(rgb[:, :, None], 3, axis=2)
     if on_white and stored.alpha is not None:
         _composite_on_white(rgb, stored.alpha)
-    return Photo(rgb, used, warnings=tuple(warnings))
+    return Photo(rgb, used, channels=stored.channels, warnings=tuple(warnings))
 
 
-def _read(content: bytes, max_pixels: int, warnings: list[str]) -> StoredImage:
+def _read(content: bytes, max_pixels: int, channels: Channels, warnings: list[str]) -> StoredImage:
     """The first image of a file. Adds to `warnings`."""
-    page = tiff.first_page(content)
-    if page is not None and tiff.is_deep(page):
-        return tiff.read_tiff(content, max_pixels)
-    if is_deep_pnm(content):
-        return read_pnm(content, max_pixels)
+    stored = _read_without_pillow(content, max_pixels, channels)
+    if stored is not None:
+        return stored
     unusual = jpeg.unusual_kind(content) if content.startswith(jpeg.MARK) else None
     if unusual is not None:
         raise DecodeError(f"it is a {unusual}, which is not read: convert it to PNG or TIFF")
@@ -199,6 +215,7 @@ def _read(content: bytes, max_pixels: int, warnings: list[str]) -> StoredImage:
             raise DecodeError("not an image of a known format, or damaged at its start") from None
         return tiff.read_tiff(content, max_pixels)  # with bands that Pillow does not support
     except OSError as error:
+        page = tiff.first_page(content)
         rare = None if page is None else tiff.rare_compression(page)
         if rare is not None:
             raise DecodeError(f"damaged, or not read because it is a TIFF in {rare}: convert it to PNG") from error
@@ -211,6 +228,20 @@ def _read(content: bytes, max_pixels: int, warnings: list[str]) -> StoredImage:
         return _read_open(image, content, max_pixels)
 
 
+def _read_without_pillow(content: bytes, max_pixels: int, channels: Channels) -> StoredImage | None:
+    """The first image of a file that Pillow cannot read, or would round; None for other files."""
+    if is_dicom(content):
+        return dicom.read_dicom(content, max_pixels)
+    if is_deep_pnm(content):
+        return read_pnm(content, max_pixels)
+    if channels is not None and tiff.is_tiff(content):
+        content = first_page_with_channels(content, max_pixels)
+    page = tiff.first_page(content)
+    if page is not None and (tiff.is_deep(page) or (channels is not None and tiff.has_channels(page))):
+        return tiff.read_tiff(content, max_pixels, channels)
+    return None
+
+
 def _read_open(image: Image.Image, content: bytes, max_pixels: int) -> StoredImage:
     refuse_large(image.width, image.height, max_pixels)
     if image.format in ("JPEG", "MPO") and jpeg.has_too_many_scans(content):
@@ -219,7 +250,7 @@ def _read_open(image: Image.Image, content: bytes, max_pixels: int) -> StoredIma
     if deep is not None:
         return replace(deep, orientation=_orientation(image))
     # 300 bytes of JPEG 2000 can ask for tens of gigabytes, and no header tells.
-    with _memory_limited(max_pixels) if is_jpeg_2000(content) else nullcontext():
+    with memory_limited(max_pixels) if is_jpeg_2000(content) else nullcontext():
         image.load()
     return stored_in(image)
 
@@ -228,31 +259,6 @@ def stored_in(image: Image.Image) -> StoredImage:
     """What a Pillow image holds, of any mode. Raises whatever Pillow does if it cannot be loaded."""
     orientation = _orientation(image)
     return replace(_deep_grey(image) if _is_deep_mode(image.mode) else _in_bytes(image), orientation=orientation)
-
-
-@contextmanager
-def _memory_limited(max_pixels: int) -> Iterator[None]:
-    """On Linux, keep the decoder from taking more memory than any sound image needs.
-
-    The limit holds for the whole process, so no other file is decoded meanwhile: see `pillow_for`. What other threads
-    take has to fit into `_OVERHEAD_BYTES` and what is not decoded.
-    """
-    sizes = Path("/proc/self/statm")
-    if not sizes.exists():
-        yield
-        return
-    # RLIMIT_AS would count addresses that threads of decoders reserve and never use.
-    before, most = resource.getrlimit(resource.RLIMIT_DATA)
-    taken = int(sizes.read_text().split()[5]) * resource.getpagesize()
-    limit = taken + PEAK_BYTES_A_PIXEL * max_pixels + _OVERHEAD_BYTES
-    lower = [one for one in (limit, before, most) if one != resource.RLIM_INFINITY]
-    resource.setrlimit(resource.RLIMIT_DATA, (min(lower), most))
-    try:
-        yield
-    except MemoryError:
-        raise DecodeError("decoding it takes more memory than there is, or than any sound image needs") from None
-    finally:
-        resource.setrlimit(resource.RLIMIT_DATA, (before, most))
 
 
 def _orientation(image: Image.Image) -> int:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..config import Channels
 from ..errors import DecodeError
 from ..files.reading import refuse_large
 from .png import MARK
@@ -29,7 +30,7 @@ class StoredImage:
     """Pixels as stored in a file, neither mapped to 8 bits nor turned nor composited."""
 
     values: NDArray[Any]
-    """(H, W) grey or (H, W, 3) RGB: signed or unsigned integers, or floating point."""
+    """(H, W) grey, (H, W, 3) RGB, or (H, W, N) with all `channels`: signed or unsigned integers, or floating point."""
     full: tuple[float, float] | None = (0, 255)
     """The smallest and largest value that a sample of the file can hold; None for floating point."""
     alpha: NDArray[np.uint8] | None = None
@@ -40,7 +41,11 @@ class StoredImage:
     orientation: int = 1
     """EXIF orientation, 1..8."""
     bands: int = 0
-    """Number of bands in the file, if some are left out; otherwise 0."""
+    """Number of bands in the file, if some are left out without being asked; otherwise 0."""
+    channels: Channels = None
+    """The choice of channels that was applied; None if there was nothing to choose from, or no choice."""
+    window: tuple[float, float] | None = None
+    """The values that the file itself asks to show as black and white."""
 
     @property
     def is_deep(self) -> bool:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterator
 from itertools import islice
 
-from ..files.reading import HEIF_INSTALLED
+from ..files.reading import DICOM_INSTALLED, HEIF_INSTALLED
 from . import png
+from .dicom import count_frames as dicom_frames
+from .pillow import is_dicom
 from .tiff import first_page, is_camera_raw, is_picture, is_tiff, pages
 
 _TO_PNG = "convert it to PNG, TIFF or JPEG"
@@ -44,7 +47,6 @@ _MARKS: tuple[tuple[int, bytes, str, str], ...] = (
     (0, b"DDS ", "a DirectDraw texture", _TO_PNG),
     (0, b"qoif", "a QOI image", _TO_PNG),
     (0, b"BPG\xfb", "a BPG image", _TO_PNG),
-    (128, b"DICM", "a DICOM file", _TO_TIFF),
     (0, b"SIMPLE  =", "a FITS file", _TO_TIFF),
     (344, b"n+1\0", "a NIfTI volume", _SLICES),
     (344, b"ni1\0", "a NIfTI volume", _SLICES),
@@ -105,6 +107,12 @@ def foreign_kind(content: bytes, *, avif: bool) -> str | None:
     """
     if brand := heif_brand(content):
         return _describe_iso(content, brand, avif=avif)
+    if is_dicom(content):
+        return (
+            None
+            if DICOM_INSTALLED
+            else _sentence("a DICOM file", "pip install 'dynaseg[dicom]', or convert it to TIFF")
+        )
     for position, mark, name, remedy in _MARKS:
         if content.startswith(mark, position):
             return _sentence(name, remedy)
@@ -148,11 +156,11 @@ def _describe_text(start: bytes) -> str | None:
     return "not an image of a known format: it is text" if len(words) >= _LEAST_TEXT else None
 
 
-def count_frames(content: bytes) -> tuple[int, str]:
+def count_frames(content: bytes, most: int = MOST_COUNTED) -> tuple[int, str]:
     """The number of frames or pages of a file, at least 1, and the word for them.
 
-    Reduced copies and masks in a TIFF do not count, nor do the previews in a phone's JPEG. A number above
-    `MOST_COUNTED` means that counting stopped.
+    Reduced copies and masks in a TIFF do not count, nor do the previews in a phone's JPEG. A number above `most` means
+    that counting stopped.
     """
     found: Iterator[object] = iter(())
     word = "frames"
@@ -163,9 +171,11 @@ def count_frames(content: bytes) -> tuple[int, str]:
     elif content.startswith(b"RIFF") and content[8:12] == b"WEBP":
         found = _webp_frames(content)
     elif is_tiff(content):
-        every = islice(pages(content), 4 * MOST_COUNTED)
+        every = islice(pages(content), 4 * most)
         found, word = (page for page in every if is_picture(page)), "pages"
-    return max(1, sum(1 for _ in islice(found, MOST_COUNTED + 1))), word
+    elif is_dicom(content) and DICOM_INSTALLED:
+        found = iter(range(dicom_frames(io.BytesIO(content))))
+    return max(1, sum(1 for _ in islice(found, most + 1))), word
 
 
 def _webp_frames(content: bytes) -> Iterator[None]:

@@ -62,6 +62,15 @@ def unusual_kind(jpeg: bytes) -> str | None:
     return None
 
 
+def size(jpeg: bytes) -> tuple[int, int] | None:
+    """Width and height as the header of a stream says, JPEG-LS among them; None if it lacks one."""
+    for marker, position in _segments(jpeg):
+        if marker in _FRAMES or marker in _LOSSLESS:
+            height, width = jpeg[position + 3 : position + 5], jpeg[position + 5 : position + 7]
+            return int.from_bytes(width, "big"), int.from_bytes(height, "big")
+    return None
+
+
 def with_end(jpeg: bytes) -> tuple[bytes, bool]:
     """Add the missing end marker; also whether a few pixels are missing.
 

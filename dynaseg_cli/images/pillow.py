@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import resource
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 from PIL import Image, ImageFile
 
@@ -15,10 +17,21 @@ from ..errors import DecodeError
 _JPEG_2000 = b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  \r\n\x87\n"
 """The bare codestream, and a container."""
 
+PEAK_BYTES_A_PIXEL = 32
+"""Limit on the memory for decoding a sound file, besides its content."""
+
+_OVERHEAD_BYTES = 1 << 30
+"""Room for the content, and for the stacks of a decoder's threads on a large machine."""
+
 
 def is_jpeg_2000(content: bytes) -> bool:
     """Whether Pillow would open a file as JPEG 2000."""
     return content.startswith(_JPEG_2000)
+
+
+def is_dicom(content: bytes) -> bool:
+    """Whether a file is DICOM by the mark behind its preamble."""
+    return content[128:132] == b"DICM"
 
 
 @contextmanager
@@ -27,15 +40,15 @@ def pillow_for(content: bytes, max_pixels: int, damaged: str = "") -> Iterator[N
 
     Errors are DecodeError, with the text `damaged` or that of the decoder, except for MemoryError.
 
-    tifffile's log is silenced as well. Readers check the number of pixels in the header instead, and report what is
-    wrong with a file once, by an error. Most formats are read side by side. Two are read alone: GIF, because Pillow may
-    fill a whole frame before its header can be checked, and so has its limit (more than twice `max_pixels` is an
-    error); and JPEG 2000, because the memory of the process is limited meanwhile.
+    The logs of tifffile and pydicom are silenced as well. Readers check the number of pixels in the header instead, and
+    report what is wrong with a file once, by an error. Most formats are read side by side. Three are read alone: GIF,
+    because Pillow may fill a whole frame before its header can be checked, and so has its limit (more than twice
+    `max_pixels` is an error); and JPEG 2000 and DICOM, because the memory of the process is limited meanwhile.
 
     Do not nest calls: the inner one may wait for a reader that waits for the outer one to end.
     """
     is_gif = content.startswith(b"GIF")
-    alone = is_gif or is_jpeg_2000(content)
+    alone = is_gif or is_jpeg_2000(content) or is_dicom(content)
     with decode_errors(damaged), _readers.alone(max_pixels if is_gif else None) if alone else _readers.together():
         yield
 
@@ -91,7 +104,7 @@ _readers = _Readers()
 
 @contextmanager
 def _settings(most_pixels: int | None) -> Iterator[None]:
-    logs = [logging.getLogger(name) for name in ("PIL", "tifffile")]
+    logs = [logging.getLogger(name) for name in ("PIL", "tifffile", "pydicom")]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, most_pixels
@@ -108,3 +121,28 @@ def _settings(most_pixels: int | None) -> Iterator[None]:
                 log.setLevel(level)
             Image.MAX_IMAGE_PIXELS = limit
             ImageFile.LOAD_TRUNCATED_IMAGES = in_part
+
+
+@contextmanager
+def memory_limited(max_pixels: int) -> Iterator[None]:
+    """On Linux, keep the decoder from taking more memory than any sound image needs.
+
+    The limit holds for the whole process, so no other file is decoded meanwhile: see `pillow_for`. What other threads
+    take has to fit into `_OVERHEAD_BYTES` and what is not decoded.
+    """
+    sizes = Path("/proc/self/statm")
+    if not sizes.exists():
+        yield
+        return
+    # RLIMIT_AS would count addresses that threads of decoders reserve and never use.
+    before, most = resource.getrlimit(resource.RLIMIT_DATA)
+    taken = int(sizes.read_text().split()[5]) * resource.getpagesize()
+    limit = taken + PEAK_BYTES_A_PIXEL * max_pixels + _OVERHEAD_BYTES
+    lower = [one for one in (limit, before, most) if one != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_DATA, (min(lower), most))
+    try:
+        yield
+    except MemoryError:
+        raise DecodeError("decoding it takes more memory than there is, or than any sound image needs") from None
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (before, most))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Iterator
+from typing import BinaryIO
 
 MARK = b"\x89PNG\r\n\x1a\n"
 
@@ -92,3 +94,13 @@ def frames(png: bytes) -> Iterator[None]:
     for start, _ in _chunks(png):
         if png[start + 4 : start + 8] == b"fcTL":
             yield
+
+
+def is_animated(png: BinaryIO) -> bool:
+    """Whether an open PNG says before its pixels that it is an animation; reads nothing but the heads of its chunks."""
+    png.seek(len(MARK))
+    while len(head := png.read(8)) == 8 and head[4:] not in (b"IDAT", b"IEND"):
+        if head[4:] == b"acTL":
+            return True
+        png.seek(int.from_bytes(head[:4], "big") + 4, os.SEEK_CUR)
+    return False

@@ -11,16 +11,18 @@ import io
 import math
 import struct
 import zlib
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Sequence, Set
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..config import Channels
 from ..errors import DecodeError
 from ..files.reading import refuse_large
+from .channels import checked
 from .deep import StoredImage
 from .pillow import decode_errors
 
@@ -43,6 +45,7 @@ _HEADER_BYTES = 16 << 20
 """Limit on the bytes read for all directories of a file together."""
 _CHUNK_BYTES, _SPARE_BYTES = 8 << 20, 64 << 20
 """Bytes converted at a time; and by how many a strip may exceed the largest image that is allowed."""
+_MOST_BYTES_A_PIXEL = 16
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
@@ -64,15 +67,23 @@ def is_tiff(content: bytes) -> bool:
 
 def pages(content: bytes) -> Iterator[TiffPage]:
     """The directories of a TIFF or BigTIFF, each once even in a loop, up to the first that cannot be read."""
-    if not is_tiff(content):
-        return
+    if is_tiff(content):
+        yield from pages_in(_Header(content))
+
+
+def open_tiff(stream: Any) -> Any:
+    """A `tifffile.TiffFile`; raises all kinds of errors on damaged files."""
     import tifffile  # noqa: PLC0415  # slow to import
 
+    # tifffile would present files of these kinds with other pages than they list, and open other files beside this one.
+    return tifffile.TiffFile(stream, is_lsm=False, is_ndpi=False, is_scanimage=False, _multifile=False)
+
+
+def pages_in(stream: Any) -> Iterator[TiffPage]:
+    """`pages` of an open file."""
     seen: set[int] = set()
     try:
-        # tifffile would present files of these kinds with other pages than they list.
-        file: Any = tifffile.TiffFile(_Header(content), is_lsm=False, is_ndpi=False, is_scanimage=False)
-        for page in file.pages:
+        for page in open_tiff(stream).pages:
             told = page.imagewidth, page.imagelength, page.compression, page.photometric, page.subfiletype
             if page.offset in seen or not all(isinstance(one, int) for one in told):
                 return
@@ -110,6 +121,12 @@ def rare_compression(page: TiffPage) -> str | None:
     return None if page.compression in _COMMON else _name(page.compression)
 
 
+def has_channels(page: TiffPage) -> bool:
+    """Whether there are channels to choose from: more than three, or several that are not said to be colours."""
+    least = {_RGB: 3, _CMYK: 4}.get(page.photometric, 1 if page.photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO) else 3)
+    return len(_colors_and_opacity(page)[0]) > least
+
+
 def nodata_of(page: TiffPage) -> float | None:
     """The value that a GeoTIFF declares to mean "no data"; None if none, or not of the values that are read."""
     plain = page.bitspersample == 8 and page.photometric in (_BLACK_IS_ZERO, _RGB)  # no index, not inverted or scaled
@@ -118,26 +135,28 @@ def nodata_of(page: TiffPage) -> float | None:
     return None
 
 
-def read_tiff(content: bytes, max_pixels: int) -> StoredImage:
+def read_tiff(content: bytes, max_pixels: int, channels: Channels = None) -> StoredImage:
     """The pixels of the first page, with their values as stored.
 
     The first three bands are red, green and blue if there are as many; otherwise the first is grey. A band is opacity
-    only if the file says so. CMYK is converted as in 8 bits.
+    only if the file says so. CMYK is converted as in 8 bits. If the page `has_channels`, those that are asked for are
+    given instead.
 
-    Raises DecodeError if the image is damaged, too large, or of a kind that is not read.
+    Raises DecodeError if the image is damaged, too large, lacks a channel, or is of a kind that is not read.
     """
     with decode_errors(f"damaged, or a kind of TIFF that is not read: {_CONVERT}"):
-        return _read(content, max_pixels)
+        return _read(content, max_pixels, channels)
 
 
-def _read(content: bytes, max_pixels: int) -> StoredImage:
+def _read(content: bytes, max_pixels: int, channels: Channels) -> StoredImage:
     page = next(pages(content))
     refuse_cut(page, io.BytesIO(content))
     if _PHOTOMETRIC not in page.tags:
         page.photometric = _BLACK_IS_ZERO  # the default of most readers
     _refuse_unknown(page)
     _refuse_large_strips(page, max_pixels)
-    colors, wanted = _bands(page)
+    chosen = channels if has_channels(page) else None
+    colors, wanted = _bands(page) if chosen is None else _chosen_bands(page, chosen, max_pixels)
     numbers = _numbers(content, page, wanted)
     values, bits, sign = numbers[..., :colors], page.bitspersample, numbers.dtype.kind == "i"
     full = None if numbers.dtype.kind == "f" else (-(1 << bits - 1) if sign else 0, (1 << bits - sign) - 1)
@@ -148,7 +167,7 @@ def _read(content: bytes, max_pixels: int) -> StoredImage:
         if opacity is not None:
             share = np.clip(np.nan_to_num(numbers[rows, :, -1].astype(np.float64) / most), 0, 1)
             opacity[rows] = np.rint(255 * share)
-        if colors == 4:  # cyan, magenta, yellow and black
+        if colors == 4 and chosen is None:  # cyan, magenta, yellow and black
             absent = most - np.nan_to_num(values[rows].astype(np.float64))
             light = np.clip(absent[..., :3] * absent[..., 3:] / most, 0, most)
             values[rows, :, :3] = light if full is None else np.rint(light)
@@ -157,13 +176,14 @@ def _read(content: bytes, max_pixels: int) -> StoredImage:
             values[rows] = whole if full is None else np.clip(np.rint(whole), *full)
     orientation = page.tags.valueof(_ORIENTATION)
     return StoredImage(
-        values=values[..., 0] if colors == 1 else values[..., :3],
+        values=values[..., 0] if colors == 1 else values[..., :3] if chosen is None else values,
         full=full,
         alpha=opacity,
         nodata=nodata_of(page),
         white_is_zero=page.photometric == _WHITE_IS_ZERO,
         orientation=int(orientation) if isinstance(orientation, int) else 1,
-        bands=page.samplesperpixel if len(wanted) < page.samplesperpixel else 0,
+        bands=page.samplesperpixel if chosen is None and len(wanted) < page.samplesperpixel else 0,
+        channels=chosen,
     )
 
 
@@ -208,7 +228,7 @@ def _refuse_unknown(page: TiffPage) -> None:
 def _refuse_large_strips(page: TiffPage, max_pixels: int) -> None:
     refuse_large(page.imagewidth, page.imagelength, max_pixels)
     refuse_large(page.chunks[1], page.chunks[0], max_pixels)
-    if math.prod(page.chunks) * page.bitspersample // 8 > 16 * max_pixels + _SPARE_BYTES:
+    if math.prod(page.chunks) * page.bitspersample // 8 > _MOST_BYTES_A_PIXEL * max_pixels + _SPARE_BYTES:
         raise DecodeError(f"its strips or tiles are larger than `max_pixels={max_pixels}` allows")
     if min(len(page.dataoffsets), len(page.databytecounts)) < math.prod(page.chunked):
         raise DecodeError("damaged: it lacks some of its strips or tiles")
@@ -216,12 +236,31 @@ def _refuse_large_strips(page: TiffPage, max_pixels: int) -> None:
 
 def _bands(page: TiffPage) -> tuple[int, list[int]]:
     """The number of colour bands (1, 3, or 4 inks), and the indices of these and of opacity, if any."""
-    first = page.samplesperpixel - len(page.extrasamples)
-    alpha = [first + index for index, meaning in enumerate(page.extrasamples) if meaning in (1, 2)][:1]
-    others = [band for band in range(min(page.samplesperpixel, 5)) if band not in alpha]
+    others, alpha = _colors_and_opacity(page)
     inks = page.photometric == _CMYK and len(others) >= 4
     colors = 4 if inks else 3 if len(others) >= 3 else 1
-    return colors, (others[:colors] or [0]) + (alpha if others else [])
+    return colors, (list(others[:colors]) or [0]) + (alpha if others else [])
+
+
+def _chosen_bands(page: TiffPage, channels: tuple[int, ...] | Literal["all"], max_pixels: int) -> tuple[int, list[int]]:
+    """The number of bands that were asked for, and the indices of these and of opacity, if any."""
+    others, alpha = _colors_and_opacity(page)
+    wanted = list(others) if channels == "all" else [others[number - 1] for number in checked(channels, len(others))]
+    pixels = page.imagewidth * page.imagelength
+    if (len(wanted) + len(alpha)) * pixels * page.bitspersample // 8 > _MOST_BYTES_A_PIXEL * max_pixels + _SPARE_BYTES:
+        raise DecodeError(
+            f"its {len(others)} channels together are larger than `max_pixels={max_pixels}` allows; choose some of them"
+        )
+    return len(wanted), wanted + alpha
+
+
+def _colors_and_opacity(page: TiffPage) -> tuple[Sequence[int], list[int]]:
+    """The indices of the bands other than opacity, and of the band that is."""
+    first = page.samplesperpixel - len(page.extrasamples)
+    alpha = [first + index for index, meaning in enumerate(page.extrasamples) if meaning in (1, 2)][:1]
+    if not alpha:
+        return range(page.samplesperpixel), []
+    return [band for band in range(page.samplesperpixel) if band not in alpha], alpha
 
 
 def _numbers(content: bytes, page: Any, wanted: list[int]) -> NDArray[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,8 +63,9 @@ def to_8_bits(deep: StoredImage, option: ValueRange) -> tuple[NDArray[np.uint8],
 
     Parameters
     ----------
-    option : "auto", from the percentile `LOW_SHARE` to `HIGH_SHARE`, or from the minimum to the maximum if those are
-        equal; "full", the range of the type, or the minimum to the maximum for floating point; or the two numbers.
+    option : "auto", the window that the file asks for, or else from the percentile `LOW_SHARE` to `HIGH_SHARE`, or from
+        the minimum to the maximum if those are equal; "full", the range of the type, or the minimum to the maximum for
+        floating point; or the two numbers.
 
     Returns
     -------
@@ -84,7 +85,12 @@ def to_8_bits(deep: StoredImage, option: ValueRange) -> tuple[NDArray[np.uint8],
         grey[~valid] = 0
         counts += np.bincount(grey[_seen(valid, deep, rows)], minlength=256)
         rgb[rows] = grey if grey.ndim == 3 else grey[..., None]
-    return rgb, used, _uniformity(counts, used, numbers)
+    return rgb, used, _uniformity(counts, used, numbers, windowed=option == "auto" and deep.window is not None)
+
+
+def valid_numbers(deep: StoredImage) -> Callable[[NDArray[Any]], NDArray[np.bool_]]:
+    """A function from values of an image to the mask of those that are data: see `to_8_bits`."""
+    return _Numbers(deep).valid
 
 
 def data_mask(stored: StoredImage) -> NDArray[np.bool_]:
@@ -143,6 +149,8 @@ class _Numbers:
             return 0.0, 0.0
         if option == "full":
             return self.least, self.greatest
+        if self._deep.window is not None:
+            return self._deep.window
         low, high = self._percentiles()
         return (low, high) if low < high else (self.least, self.greatest)
 
@@ -208,8 +216,8 @@ def _holds(dtype: np.dtype[Any], number: float) -> bool:
 
 
 def _bands(deep: StoredImage) -> Iterator[slice]:
-    height, width = deep.values.shape[:2]
-    rows = max(1, CHUNK // (width * (3 if deep.values.ndim == 3 else 1)))
+    height = len(deep.values)
+    rows = max(1, CHUNK // math.prod(deep.values.shape[1:]))
     return (slice(top, min(top + rows, height)) for top in range(0, height, rows))
 
 
@@ -238,7 +246,7 @@ def _plain(number: float, deep: StoredImage) -> float:
     return int(number) if deep.values.dtype.kind in "iu" and float(number).is_integer() else float(number)
 
 
-def _uniformity(counts: NDArray[np.int64], used: UsedRange, numbers: _Numbers) -> str | None:
+def _uniformity(counts: NDArray[np.int64], used: UsedRange, numbers: _Numbers, *, windowed: bool) -> str | None:
     """A warning if the image is (nearly) uniform, from its histogram of grey levels."""
     total = int(counts.sum())
     if not total:
@@ -251,6 +259,8 @@ def _uniformity(counts: NDArray[np.int64], used: UsedRange, numbers: _Numbers) -
     if high - low >= FEW_GREYS:
         return None
     what = f"its numbers lie in {numbers.least:g}..{numbers.greatest:g}"
+    if windowed:
+        return f"nearly all of it is of one grey: {what}, and its own window is {used.low:g}..{used.high:g}"
     if used.option == "auto":
         return f"nearly all of it is of one grey: {what}, and 99.8 % of them close together"
     return f"nearly all of it is of one grey with range {used.option}: {what} (range auto goes by them)"

@@ -320,7 +320,7 @@ class Pool:
     def _failed(self, running: _Running, reason: str) -> Outcome:
         self._open -= 1
         self._deaths = 0
-        return Outcome(running.job.path, "failed", reason)
+        return Outcome(running.job.path, "failed", reason, page=running.job.page)
 
 
 def check_executor(workers: WorkersConfig) -> None:

@@ -23,7 +23,6 @@ from dynaseg_cli.batch import products, stages
 from dynaseg_cli.batch.outcomes import Outcome
 from dynaseg_cli.batch.planning import plan_batch
 from dynaseg_cli.batch.stages import run_stream
-from dynaseg_cli.config import ValueRange
 from dynaseg_cli.errors import DeviceMemoryError, InterruptedWorkError
 from dynaseg_cli.files.output_folder import OutputFolder
 from dynaseg_cli.images.decoding import Photo, decode_photo
@@ -307,8 +306,8 @@ def test_images_in_flight_stay_few_however_many_there_are(
             alive += change
             most = max(most, alive)
 
-    def counted(content: bytes, max_pixels: int, value_range: ValueRange) -> Photo:
-        photo = decode_photo(content, max_pixels, value_range)
+    def counted(*arguments: Any) -> Photo:
+        photo = decode_photo(*arguments)
         count(1)
         weakref.finalize(photo.pixels, count, -1)
         return photo

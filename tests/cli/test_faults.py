@@ -64,13 +64,13 @@ def sabotaged(folder: Path, fault: str) -> Path:
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(
         "import ctypes, os, signal, time\n"
-        "from dynaseg_cli.images import decoding\n"
-        "read_source = decoding.read_source\n"
-        "def read_source_or_fail(path, *arguments):\n"
-        "    if path.name == 'c.png':\n"
+        "from dynaseg_cli.images import pages\n"
+        "read_job = pages.read_job\n"
+        "def read_job_or_fail(job, *arguments):\n"
+        "    if job.source.name == 'c.png':\n"
         f"        {fault}\n"
-        "    return read_source(path, *arguments)\n"
-        "decoding.read_source = read_source_or_fail\n"
+        "    return read_job(job, *arguments)\n"
+        "pages.read_job = read_job_or_fail\n"
     )
     return folder
 
@@ -138,14 +138,14 @@ def test_each_device_has_a_worker_of_its_own(photos: Path, out: Path, tmp_path: 
         "def describe_and_wait(where):\n"
         f"    open(os.path.join({str(arrived)!r}, str(os.getpid())), 'w').close()\n"
         "    return f'{where}:{os.getpid()}'\n"
-        "def read_together(path, *arguments):\n"
+        "def read_together(*arguments):\n"
         f"    while len(os.listdir({str(arrived)!r})) < 3:\n"
         "        time.sleep(0.01)\n"
-        "    return read_source(path, *arguments)\n"
+        "    return read_job(*arguments)\n"
         "if '-c' in sys.orig_argv:  # a worker\n"
-        "    from dynaseg_cli.images import decoding\n"
+        "    from dynaseg_cli.images import pages\n"
         "    from dynaseg_cli.engine import device\n"
-        "    read_source, decoding.read_source = decoding.read_source, read_together\n"
+        "    read_job, pages.read_job = pages.read_job, read_together\n"
         "    device.resolve_devices = lambda names: ['cpu', 'cpu', 'cpu']\n"
         "    device.describe_device = describe_and_wait\n"
     )

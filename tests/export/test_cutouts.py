@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from export_samples import LABELS, REGIONS, export, image, pixels
 from numpy.typing import NDArray
 from PIL import Image
@@ -156,6 +157,16 @@ def test_deep_photos_have_the_range_that_they_were_segmented_with(tmp_path: Path
     whole = together(found(tmp_path), segments)
     assert np.abs(whole[..., 0] - shown).max() <= 1
     assert (whole[..., 3] == 255).all()
+
+
+def test_channels_are_those_that_the_photo_was_segmented_with(tmp_path: Path) -> None:
+    stream = io.BytesIO()
+    bands = np.random.default_rng(0).integers(0, 256, (3, 5, 6), np.uint8)
+    tifffile.imwrite(stream, bands, photometric="minisblack", planarconfig="contig")
+    content = stream.getvalue()
+    chosen = ExportImage("cat", "cat.tif", lambda: REGIONS, photo(content), channels=(5, 1, 3))
+    assert export(tmp_path, chosen, formats=["cutouts"]) == []
+    assert together(found(tmp_path), REGIONS).tolist() == with_alpha(bands[..., [4, 0, 2]]).tolist()
 
 
 # Names

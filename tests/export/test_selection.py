@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from numpy.typing import NDArray
+from samples import encoded, noise
 
 from dynaseg_cli.config import ExportConfig
 from dynaseg_cli.errors import UsageError
@@ -221,6 +223,32 @@ def test_images_of_which_nothing_is_left_are_listed(tmp_path: Path) -> None:
     assert datumaro_masks(tmp_path / "voc", "voc_segmentation") == {"cat": [], "dog": []}
     assert not pixels(tmp_path / "voc/SegmentationObject/cat.png").any()
     assert not pixels(tmp_path / "coco-panoptic/dog.png").any()
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "measurements.csv").open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_rows_of_tables_are_those_of_what_is_left(tmp_path: Path) -> None:
+    photo = encoded(noise(0, 6, 5), "PNG")
+    chosen = image("cat", RINGS, photo=lambda: photo)
+    assert export(tmp_path / "all", chosen, formats=["csv"], labels=10, regions=True) == []
+    config = ExportConfig(only_labels=(0, 1), drop_largest=True)
+    assert export(tmp_path / "left", chosen, formats=["csv"], labels=10, regions=True, config=config) == []
+    left = rows(tmp_path / "left")
+    assert [(row["region"], row["neighbors"]) for row in left] == [("1", "2 5"), ("2", "1"), ("5", "1")]
+    others = {"neighbors", "num_neighbors"}
+    expected = [row for row in rows(tmp_path / "all") if row["region"] in ("1", "2", "5")]
+    for row, of_all in zip(left, expected, strict=True):
+        assert {name: row[name] for name in row.keys() - others} == {name: of_all[name] for name in row.keys() - others}
+
+
+def test_tables_of_images_of_which_nothing_is_left_have_no_rows(tmp_path: Path) -> None:
+    photo = encoded(noise(0, 5, 3), "PNG")
+    images = [image(name, REGIONS, photo=lambda: photo) for name in ("cat", "dog")]
+    assert export(tmp_path, *images, formats=["csv", "parquet"], regions=True, config=NOTHING) == []
+    assert rows(tmp_path) == []
 
 
 def test_an_image_fits_8_bits_once_segments_are_left_out(tmp_path: Path) -> None:

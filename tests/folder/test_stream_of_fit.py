@@ -30,7 +30,7 @@ from scenes import TINY_FOLDER_FIT, tiny_scenes
 from dynaseg_cli.batch import planning
 from dynaseg_cli.batch.outcomes import Outcome
 from dynaseg_cli.batch.planning import Plan, plan_batch
-from dynaseg_cli.config import BatchConfig, Mode, SegmentConfig, ValueRange, WeightsFile, WorkersConfig
+from dynaseg_cli.config import BatchConfig, Mode, SegmentConfig, WeightsFile, WorkersConfig
 from dynaseg_cli.engine.folder_fitting import FolderFitter
 from dynaseg_cli.engine.region_fitting import RegionFitter
 from dynaseg_cli.errors import InterruptedWorkError, UsageError
@@ -309,7 +309,7 @@ def test_memory_does_not_grow_with_the_folder(tmp_path: Path, monkeypatch: pytes
                 with lock:
                     alive -= 1
 
-    def counting(content: bytes, max_pixels: int, value_range: ValueRange) -> NDArray[np.uint8]:
+    def counting(content: bytes, *_: object) -> NDArray[np.uint8]:
         nonlocal alive, most
         image = noise(len(content) % 7, 20, 20).view(Decoded)
         image.counted = True  # type: ignore[attr-defined]

@@ -82,8 +82,9 @@ FOREIGN = {
 
 
 @pytest.fixture(autouse=True)
-def without_heif(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dynaseg_cli.images.headers.HEIF_INSTALLED", False)
+def without_extras(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HEIF_INSTALLED", "DICOM_INSTALLED"):
+        monkeypatch.setattr(f"dynaseg_cli.images.headers.{name}", False)
 
 
 @pytest.mark.parametrize("name", FOREIGN)
@@ -95,9 +96,10 @@ def test_file_of_another_kind_is_named_with_what_to_do(name: str) -> None:
     assert "damaged" not in str(raised.value)
 
 
-def test_heic_says_which_extra_reads_it() -> None:
-    with pytest.raises(DecodeError, match=r"pip install 'dynaseg\[heif\]'"):
-        decode(FOREIGN["HEIC"][0], 1_000_000)
+@pytest.mark.parametrize(("name", "extra"), [("HEIC", "heif"), ("DICOM", "dicom")])
+def test_what_an_extra_reads_says_which_one(name: str, extra: str) -> None:
+    with pytest.raises(DecodeError, match=rf"pip install 'dynaseg\[{extra}\]'"):
+        decode(FOREIGN[name][0], 1_000_000)
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "PPM", "JPEG2000"])
@@ -133,3 +135,4 @@ def test_no_suffix_is_both_of_photos_and_of_what_is_not_read() -> None:
     assert not set(PHOTO_SUFFIXES) & set(UNREADABLE_SUFFIXES)
     assert all(suffix == suffix.lower() and suffix[0] == "." for suffix in UNREADABLE_SUFFIXES)
     assert (".heic" in PHOTO_SUFFIXES) == images.HEIF_INSTALLED != (".heic" in UNREADABLE_SUFFIXES)
+    assert (".dcm" in PHOTO_SUFFIXES) == images.DICOM_INSTALLED != (".dcm" in UNREADABLE_SUFFIXES)

@@ -19,7 +19,7 @@ from hostile import sound_files
 from PIL import Image
 from samples import encoded
 
-from dynaseg_cli.images.decoding import PEAK_BYTES_A_PIXEL
+from dynaseg_cli.images.pillow import PEAK_BYTES_A_PIXEL
 
 PILLOW = int(PIL.__version__.split(".")[0])
 SEEDS = 100
