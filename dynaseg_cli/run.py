@@ -251,8 +251,8 @@ def _finish(summary: RunSummary, stop: threading.Event) -> Iterator[Event]:
 def _keep_names(plan: Plan) -> Iterator[FileWritten | FileFailed]:
     """Keep the names of labels that the command was given, for later ones."""
     if plan.batch.names is not None:
-        model = None if plan.segment.model is None else plan.segment.model.fingerprint
-        yield _write(plan.folder, plan.folder.names, NAMES_NAME, lambda: names_document(plan.names, model))
+        document = names_document(plan.names, plan.segment.as_options()["model"])
+        yield _write(plan.folder, plan.folder.names, NAMES_NAME, lambda: document)
 
 
 def _write(folder: OutputFolder, path: Path, name: str, make: Callable[[], dict[str, Any]]) -> FileWritten | FileFailed:

@@ -178,7 +178,6 @@ def named_labels(
     UsageError
         If the names are unusable, or an export cannot hold them, or is to be of labels that there are not.
     """
-    model = None if segment.model is None else segment.model.fingerprint
     doubts = []
     if batch.names is not None:
         names = read_names(batch.names, segment.clusters)
@@ -189,7 +188,7 @@ def named_labels(
                 " whatever it shows"
             )
     elif batch.report or batch.export:
-        names, note = kept_names(folder, model, segment.clusters)
+        names, note = kept_names(folder, segment.as_options()["model"], segment.clusters)
         doubts += [note] if note else []
     else:
         names = {}

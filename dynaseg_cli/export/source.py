@@ -14,6 +14,7 @@ from PIL import Image
 from ..config import Channels, ExportConfig, ValueRange
 from ..errors import ImageError, UsageError
 from ..fields import quoted
+from ..files.label_names import label_in
 from ..pictures.palette import voc_colors
 from .folder import encode_png
 from .run_length import Runs, find_runs
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
 
 MOST_MASKS = 254
 """Classes and objects of VOC: an index has 8 bits, 0 is the background, and 255 is void to its readers."""
-
-MOST_DIGITS = 9
-"""A longer number is no label."""
 
 Map = NDArray[np.integer[Any]]
 
@@ -125,12 +123,10 @@ def refuse_unknown_labels(config: ExportConfig, names: Mapping[int, str], most_l
 
 
 def _label(item: int | str, by_name: Mapping[str, int]) -> int:
-    text = str(item)
-    if text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS:
-        return int(text)
-    if text not in by_name:
-        raise UsageError(f"`only_labels`: {quoted(text)} is neither the number of a label nor one of the `names`")
-    return by_name[text]
+    label = label_in(str(item))
+    if label is None and str(item) not in by_name:
+        raise UsageError(f"`only_labels`: {quoted(str(item))} is neither the number of a label nor one of the `names`")
+    return by_name[str(item)] if label is None else label
 
 
 class Source:

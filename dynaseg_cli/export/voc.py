@@ -99,7 +99,7 @@ def refuse_voc_names(names: Mapping[int, str]) -> None:
         if name == BACKGROUND:
             raise UsageError(
                 f"`names` calls label {label} {BACKGROUND!r}, which in VOC and CVAT is where nothing is exported: give"
-                " it another name, or leave its segments out"
+                " it another name"
             )
 
 

@@ -93,6 +93,11 @@ def names_document(names: Mapping[int, str], model: str | None) -> dict[str, Any
     return {_MAKER: __version__, _MODEL: model, _NAMES: {str(label): names[label] for label in sorted(names)}}
 
 
+def label_in(text: str) -> int | None:
+    """The label whose number a text is; None if it is none."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS else None
+
+
 def _kept(folder: OutputFolder) -> dict[str, Any] | None:
     """The copy; None if there is none, or its place is taken by a file of the user."""
     if not folder.names.exists() or NAMES_NAME in folder.foreign_files():
@@ -172,10 +177,10 @@ def _checked(entries: _Entries, where: str, most_labels: int) -> dict[int, str]:
 
 
 def _label(key: int | str, where: str) -> int:
-    text = str(key).strip()
-    if not (text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS):
-        raise UsageError(f"{where}: {quoted(text)} is no number of a label; labels are 0, 1, 2 and so on")
-    return int(text)
+    label = label_in(str(key).strip())
+    if label is None:
+        raise UsageError(f"{where}: {quoted(str(key))} is no number of a label; labels are 0, 1, 2 and so on")
+    return label
 
 
 def _name(value: Any, label: int, where: str) -> str:

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 from refusal import refused
-from samples import files_below, photo_folder
+from samples import TINY, files_below, photo_folder
 from test_segment import dynaseg, segment
 
-from dynaseg_cli.config import BatchConfig, ExportConfig
+import dynaseg_cli
+from dynaseg_cli.config import BatchConfig, ExportConfig, WorkersConfig
 from dynaseg_cli.errors import UsageError
 
 OUT = Path("photos-dynaseg")
@@ -196,3 +197,16 @@ def test_what_exports_hold_is_said_with_an_export(photos: Path) -> None:
     assert refused(segment(photos, "--drop-largest")) == "--drop-largest says what exports hold: add --export"
     with pytest.raises(UsageError, match=r"^`min_area` says what exports hold: add `export`"):
         BatchConfig(export_config=ExportConfig(min_area=3))
+
+
+def test_names_and_selections_from_python(photos: Path) -> None:
+    batch = dynaseg_cli.BatchConfig(
+        export=("coco-rle",),
+        export_config=dynaseg_cli.ExportConfig(only_labels=("sea", 1), drop_largest=True),
+        names=Path("names.txt"),
+    )
+    run = dynaseg_cli.segment_folder(photos, OUT, TINY, batch, WorkersConfig(device="cpu", workers=0))
+    assert run.run().done == 3
+    assert OUT / "names.json" in run.paths
+    assert categories()[:3] == ["sky", "label 1", "sea"]
+    assert labels_in_the_export() <= {1, 2}

@@ -75,7 +75,8 @@ function clusterTable(rows) {
     ["Mean colour", "color"],
   ];
   const head = heads.map(([title, kind]) => element("th", { scope: "col", class: kind ?? "" }, title));
-  return element("table", { class: run.names ? "named" : "" }, element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...rows));
+  const kind = run.names ? "named" : "";
+  return element("table", { class: kind }, element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...rows));
 }
 
 function clusterRow({ label, color, fraction, pixels, regions, mean_rgb: mean }, entries) {
