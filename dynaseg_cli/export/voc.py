@@ -15,11 +15,11 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile, ZipInfo
+from zipfile import ZIP_STORED, ZipFile
 
 from ..errors import ImageError
 from ..pictures.palette import voc_colors
-from .folder import ExportFolder
+from .folder import ExportFolder, add_member
 from .source import ExportImage, ExportSettings, Prepare, Source
 
 FOLDER = "voc"
@@ -29,9 +29,6 @@ LABEL_MAP = "labelmap.txt"
 BACKGROUND = "background"
 """Name of class 0, which no pixel has here."""
 CVAT_FILE, CVAT_LABELS = "cvat.zip", "cvat-labels.json"
-FIRST_DAY = (1980, 1, 1, 0, 0, 0)
-"""The time of all members of the zip file, the first it can hold: equal results are equal files."""
-MODE = 0o644 << 16
 
 
 @contextmanager
@@ -62,24 +59,19 @@ def cvat(folder: ExportFolder, settings: ExportSettings) -> Iterator[Prepare]:
     images = ImageList()
     with folder.open(CVAT_FILE) as stream, ZipFile(stream, "w") as archive:
 
-        def add(name: str, content: bytes, compression: int = ZIP_DEFLATED) -> None:
-            member = ZipInfo(name, FIRST_DAY)
-            member.external_attr = MODE
-            archive.writestr(member, content, compression)
-
         def prepare(source: Source) -> Callable[[], object]:
             name, (classes, objects) = images.name(source.image), source.masks
 
             def add_masks() -> None:
-                add(f"{CLASSES}/{name}.png", classes, ZIP_STORED)
-                add(f"{OBJECTS}/{name}.png", objects, ZIP_STORED)
+                add_member(archive, f"{CLASSES}/{name}.png", classes, ZIP_STORED)
+                add_member(archive, f"{OBJECTS}/{name}.png", objects, ZIP_STORED)
                 images.append(name)
 
             return add_masks
 
-        add(LABEL_MAP, label_map(settings.names))
+        add_member(archive, LABEL_MAP, label_map(settings.names))
         yield prepare
-        add(LIST, images.content)
+        add_member(archive, LIST, images.content)
 
 
 def label_map(names: list[str]) -> bytes:
