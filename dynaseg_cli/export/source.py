@@ -52,7 +52,7 @@ class ExportImage:
     photo: Callable[[], bytes]
     """Reads the content of the photo's file, for formats that need it; raises ImageError or OSError if it cannot."""
     path: Path | None = None
-    """The photo's file; None if it is not known."""
+    """The photo's file; None if the photo is a page of one, or its file is not known."""
 
 
 @dataclass(frozen=True)
