@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
+from ..errors import ImageError
+from ..images.georeference import Georeference, read_georeference
 from ..pictures.palette import label_color
 from .folder import GENERATOR, ExportFolder
 from .outlines import Polygons
 from .source import ExportSettings, Prepare, Source, file_per_photo
 
+WGS84 = 4326
 SEAM = 0.5
 """Width in pixels of the lines that SVG shapes are drawn with, in their own colour.
 
@@ -26,20 +30,57 @@ def geojson(folder: ExportFolder, settings: ExportSettings) -> AbstractContextMa
     def encode(source: Source) -> bytes:
         import shapely  # noqa: PLC0415 - an extra
 
-        shapes = shapely.to_geojson(placed(source.outlines.of_segments))
+        georeference = _georeference(source)
+        shapes = shapely.to_geojson(placed(source.outlines.of_segments, georeference))
         features = [
             f'{{"type": "Feature", "properties": {json.dumps(properties)}, "geometry": {shape}}}'
             for properties, shape in zip(_properties(source, settings), shapes.tolist(), strict=True)
         ]
-        head = f'{{"generator": {json.dumps(GENERATOR)}, "type": "FeatureCollection", "features": [\n'
-        return (head + ",\n".join(features) + "\n]}\n").encode()
+        head: dict[str, Any] = {"generator": GENERATOR, "type": "FeatureCollection"}
+        if georeference is not None:
+            head["crs"] = {"type": "name", "properties": {"name": _crs_name(georeference)}}
+        begin = json.dumps(head).removesuffix("}") + ', "features": [\n'
+        return (begin + ",\n".join(features) + "\n]}\n").encode()
 
     return file_per_photo(folder, "geojson", ".geojson", encode)
 
 
-def placed(shapes: Polygons) -> Polygons:
-    """Shapes in the coordinates of a GeoJSON file: those of the image, x, y in pixels, y downwards."""
-    return shapes
+def placed(shapes: Polygons, georeference: Georeference | None) -> Polygons:
+    """Shapes in the coordinates of a GeoJSON file: the map's, or without one the image's, in pixels, y downwards.
+
+    Outer rings have a positive area in these coordinates, as RFC 7946 wants it.
+    """
+    import shapely  # noqa: PLC0415 - an extra
+
+    if georeference is None or georeference.transform is None:
+        return shapes
+    a, b, c, d, e, f = georeference.transform
+    moved: Polygons = shapely.transform(shapes, lambda points: points @ [[a, d], [b, e]] + [c, f])
+    oriented: Polygons = shapely.orient_polygons(moved)
+    return oriented
+
+
+def _georeference(source: Source) -> Georeference | None:
+    """Where a photo lies on a map; None if it is no TIFF, or does not say.
+
+    Raises ImageError if it says so in a way that GeoJSON cannot, or if its file is gone or has changed.
+    """
+    if Path(source.image.file_name).suffix.lower() not in (".tif", ".tiff"):
+        return None
+    found = read_georeference(source.image.photo())
+    if found is None:
+        return None
+    if found.transform is None:
+        raise ImageError("lies on a map by control points alone, which give pixels no coordinates: use gdalwarp first")
+    if found.epsg is None:
+        raise ImageError("has a coordinate system without an EPSG code, which GeoJSON cannot name: use gdalwarp first")
+    return found
+
+
+def _crs_name(georeference: Georeference) -> str:
+    """The name of a coordinate system in the member "crs" of GeoJSON 2008, by which GIS programs still go."""
+    degrees = "urn:ogc:def:crs:OGC:1.3:CRS84"  # what GeoJSON means by itself: longitude, latitude
+    return degrees if georeference.epsg == WGS84 else f"urn:ogc:def:crs:EPSG::{georeference.epsg}"
 
 
 def svg(folder: ExportFolder, settings: ExportSettings) -> AbstractContextManager[Prepare]:
