@@ -5,8 +5,10 @@ The standard library alone is imported here, so that ``--help`` answers without 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -22,7 +24,7 @@ Preset = Literal["default", "paper"]
 Fit = Literal["image", "folder"]
 Product = Literal["labels", "color", "stats", "overlay", "regions", "hierarchy", "raw", "recording"]
 Colors = Literal["calm", "palette", "mean"]
-Format = Literal["voc", "coco-rle", "coco-panoptic", "cvat"]
+Format = Literal["voc", "coco-rle", "coco-panoptic", "cvat", "geotiff", "csv", "parquet"]
 Protocol = Literal["auto", "bsds500", "regions", "classes", "coco-stuff27"]
 Use = Literal["labels", "regions", "hierarchy", "raw"]
 Regions = Literal["auto", "coarse", "fine", "raw"]
@@ -441,13 +443,68 @@ PRESET_CUTS: dict[Preset, CutConfig] = {"default": CutConfig(), "paper": CutConf
 """The cut that goes with each of `PRESETS`."""
 
 
+UNITS = ("nm", "um", "mm", "cm", "m", "km", "in", "ft")
+"""Units of length."""
+_UNIT_NAMES = {
+    **{unit: unit for unit in UNITS},
+    **dict.fromkeys(("\N{MICRO SIGN}m", "\N{GREEK SMALL LETTER MU}m", "micron", "microns"), "um"),
+    **dict.fromkeys(("inch", "inches"), "in"),
+}
+_PIXEL_SIZE = re.compile(r"([\d.e+-]+?)(?:,([\d.e+-]+?))?([^\W\d_]+)", re.IGNORECASE)
+_SIZES = 1e-9, 1e9
+"""Sides of a pixel that are possible, in any unit."""
+
+
+def unit_named(name: str) -> str | None:
+    """One of `UNITS` by any of its usual names; None if it is none."""
+    return _UNIT_NAMES.get(name.strip().lower())
+
+
+@dataclass(frozen=True)
+class PixelSize:
+    """Size of a pixel of an image: height and width in `unit`. Raises ValueError if one is not possible."""
+
+    height: float
+    width: float
+    unit: str
+
+    def __post_init__(self) -> None:
+        least, most = _SIZES
+        if not (least <= self.height <= most and least <= self.width <= most):
+            raise ValueError(f"sides of a pixel must be {least:g} to {most:g}")
+
+    @classmethod
+    def parse(cls, text: str) -> PixelSize:
+        """The value of the option `pixel_size`. Raises UsageError if it is none."""
+        found = _PIXEL_SIZE.fullmatch("".join(text.split()))
+        unit = None if found is None else unit_named(found[3])
+        if found is not None and unit is not None:
+            with contextlib.suppress(ValueError):
+                return cls(height=float(found[2] or found[1]), width=float(found[1]), unit=unit)
+        raise UsageError(
+            f"`pixel_size` must be a positive number and a unit ({', '.join(UNITS)}), such as 0.5um or 10m, or"
+            f" WIDTH,HEIGHT such as 0.5,0.7um, not {quoted(text)}"
+        )
+
+
 @documented
 @dataclass(frozen=True)
 class ExportConfig:
     """What the formats of `export` hold. An option that not all formats have says which ones do."""
 
+    pixel_size: str | None = option(
+        None,
+        "Size of a pixel, for areas and lengths in csv and parquet: a number and a unit such as 0.5um or 10m, or"
+        " WIDTH,HEIGHT such as 0.5,0.7um.",
+        EXPORTS,
+        metavar="SIZE",
+        default_text="what the file of a TIFF, OME-TIFF or GeoTIFF says",
+    )
+
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.pixel_size is not None:
+            PixelSize.parse(self.pixel_size)
 
 
 @documented
@@ -525,7 +582,7 @@ class BatchConfig:
     export: tuple[Format, ...] = option(
         (),
         "Write the results in formats of other tools, in OUT/export, separated by commas:"
-        f" {', '.join(get_args(Format))} (Segmentation mask 1.1). Regions if they are saved, else labels.",
+        f" {', '.join(get_args(Format))}. Regions if they are saved, else labels.",
         EXPORTS,
         metavar="LIST",
     )

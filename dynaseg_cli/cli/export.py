@@ -23,7 +23,7 @@ class Exports:
     output: Path = option(MISSING, "A folder that segment wrote.", metavar="OUT", positional=True)
     format: tuple[Format, ...] = option(
         (),
-        f"Formats, separated by commas: {', '.join(get_args(Format))} (Segmentation mask 1.1).",
+        f"Formats, separated by commas: {', '.join(get_args(Format))}.",
         EXPORTS,
         metavar="LIST",
     )
@@ -39,7 +39,7 @@ OPTIONS = command_options(Exports, ExportConfig, Shared)
 def export(line: CommandLine) -> ExitCode:
     """Write a folder that is segmented already in formats of other tools, to OUT/export.
 
-    Nothing is segmented again, and photos are not needed. Regions are exported if they are saved, else labels.
+    Nothing is segmented again; geotiff, csv and parquet need the photos. Regions are exported if saved, else labels.
     """
     from ..batch.results import plan_of_results
     from ..run import export_results

@@ -11,7 +11,9 @@ from ..config import ExportConfig, Format
 from ..errors import ImageError, UsageError, reason
 from .coco import coco_panoptic, coco_rle
 from .folder import ExportFolder
+from .geotiff import geotiff
 from .source import ExportImage, ExportSettings, Prepare, Source
+from .tables import csv_table, parquet_table
 from .voc import cvat, voc
 
 
@@ -31,6 +33,9 @@ _WRITERS: dict[Format, _Writer] = {
     "coco-rle": _Writer(coco_rle),
     "coco-panoptic": _Writer(coco_panoptic),
     "cvat": _Writer(cvat),
+    "geotiff": _Writer(geotiff),
+    "csv": _Writer(csv_table, ("skimage",), "measure"),
+    "parquet": _Writer(parquet_table, ("skimage", "pyarrow"), "parquet"),
 }
 
 

@@ -1,4 +1,4 @@
-"""The folder of an export. Its PNG files name the program, so that those of an earlier export are known again."""
+"""The folder of an export. Its pictures name the program, so that those of an earlier export are known again."""
 
 from __future__ import annotations
 
@@ -19,8 +19,15 @@ from ..files.output_folder import OutputFolder
 from ..files.writing import refuse_unwritable
 
 MAKER = "dynaseg "
-_HEAD = b"\x89PNG\r\n\x1a\n", b"tEXtSoftware\0" + MAKER.encode()
-"""The signature, and the text that stands right behind the header (PNG specification, 11.3.3.2)."""
+_HEADS = {
+    ".png": (128, (b"\x89PNG\r\n\x1a\n",), b"tEXtSoftware\0" + MAKER.encode()),
+    ".tif": (4096, (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), MAKER.encode()),
+}
+"""How many first bytes tell, the signatures, and the text that follows.
+
+It stands right behind the header of a PNG (PNG specification, 11.3.3.2), and among the tags in front of the pixels of a
+TIFF.
+"""
 
 
 def encode_png(image: Image.Image) -> bytes:
@@ -62,22 +69,30 @@ class ExportFolder:
 
         The files `kept`, paths in that folder, stay.
         """
+        self._remove(".png", below, kept)
+
+    def remove_tiffs(self, below: str, kept: Set[str]) -> None:
+        """Remove TIFF files as `remove_pngs` does."""
+        self._remove(".tif", below, kept)
+
+    def _remove(self, suffix: str, below: str, kept: Set[str]) -> None:
         top = self._path / below
         if top.is_symlink():
             return
         for parent, _, names in os.walk(top):
-            for path in (Path(parent, name) for name in names if name.endswith(".png")):
-                if path.relative_to(top).as_posix() not in kept and _is_of_an_export(path):
+            for path in (Path(parent, name) for name in names if name.endswith(suffix)):
+                if path.relative_to(top).as_posix() not in kept and _is_of_an_export(path, suffix):
                     path.unlink(missing_ok=True)
                     with contextlib.suppress(OSError):  # until a folder is not empty
                         for folder in path.parents[: len(path.relative_to(top).parts) - 1]:
                             folder.rmdir()
 
 
-def _is_of_an_export(path: Path) -> bool:
+def _is_of_an_export(path: Path, suffix: str) -> bool:
+    size, signatures, text = _HEADS[suffix]
     try:
         with path.open("rb") as stream:
-            content = b"" if path.is_symlink() else stream.read(128)
+            content = b"" if path.is_symlink() else stream.read(size)
     except OSError:
         return False
-    return content.startswith(_HEAD[0]) and _HEAD[1] in content
+    return content.startswith(signatures) and text in content

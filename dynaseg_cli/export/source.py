@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,9 @@ from ..errors import ImageError
 from ..pictures.palette import voc_colors
 from .folder import encode_png
 from .run_length import Runs, find_runs
+
+if TYPE_CHECKING:
+    from .measurements import Measurements
 
 MOST_MASKS = 254
 """Classes and objects of VOC: an index has 8 bits, 0 is the background, and 255 is void to its readers."""
@@ -102,6 +105,13 @@ class Source:
                 " ask for fewer labels, or export coco-rle or coco-panoptic"
             )
         return self._palette_png(self.categories), self._palette_png(np.arange(1, count + 1))
+
+    @cached_property
+    def measurements(self) -> Measurements:
+        """Of the segments that occur. Raises what reading the photo raises, and ImageError if it has another size."""
+        from .measurements import measure  # noqa: PLC0415 - loads scikit-image, an extra
+
+        return measure(self.segments.of_pixel, self.runs.segments, self.image.photo())
 
     def _palette_png(self, indices: Map) -> bytes:
         """A PNG of (P,) `indices` of the segments that occur."""

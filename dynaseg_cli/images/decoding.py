@@ -94,12 +94,17 @@ def read_stored(content: bytes, max_pixels: int, channels: Channels = None) -> S
     """The numbers of an image as its file has them, turned as EXIF says, so that they lie below its labels.
 
     DICOM has what they measure, by slope and intercept. Chosen `channels` are given in that order, and of "all" each.
+    Palettes are looked up, and other colour spaces converted to RGB.
+
     Raises DecodeError as `decode_photo` does.
     """
     with pillow_for(content, max_pixels):
         stored = _read(content, max_pixels, channels, [])
+        page = None if stored.is_deep else tiff.first_page(content)
+        nodata = stored.nodata if page is None else tiff.nodata_of(page)
     alpha = None if stored.alpha is None else _turned(stored.alpha, stored.orientation)
-    return replace(stored, values=_turned(stored.values, stored.orientation), alpha=alpha, orientation=1)
+    values = _turned(stored.values, stored.orientation)
+    return replace(stored, values=values, alpha=alpha, nodata=nodata, orientation=1)
 
 
 def is_deep(content: bytes) -> bool:
@@ -240,7 +245,7 @@ def _read_open(image: Image.Image, content: bytes, max_pixels: int) -> StoredIma
 def stored_in(image: Image.Image) -> StoredImage:
     """What a Pillow image holds, of any mode. Raises whatever Pillow does if it cannot be loaded."""
     orientation = _orientation(image)
-    return replace(_deep_grey(image) if _is_deep_mode(image.mode) else _to_rgb(image), orientation=orientation)
+    return replace(_deep_grey(image) if _is_deep_mode(image.mode) else _in_bytes(image), orientation=orientation)
 
 
 def _orientation(image: Image.Image) -> int:
@@ -294,16 +299,19 @@ def _composite_on_white(rgb: NDArray[np.uint8], alpha: NDArray[np.uint8]) -> Non
         rgb[top : top + rows] = (colors * share + 255 * (255 - share) + 127) // 255
 
 
-def _to_rgb(image: Image.Image) -> StoredImage:
+def _in_bytes(image: Image.Image) -> StoredImage:
     """Convert by tiles, as conversions take several times the memory of their input."""
-    rgb = np.empty((image.height, image.width, 3), np.uint8)
+    mode = "L" if image.mode in ("1", "L", "LA", "La") else "RGB"
+    size = image.height, image.width
+    values = np.empty(size if mode == "L" else (*size, 3), np.uint8)
+    alpha = np.empty(size, np.uint8) if image.has_transparency_data else None
     for (left, top, right, bottom), tile in _tiles(image):
         part = tile
-        if tile.has_transparency_data:
+        if alpha is not None:
             part = tile.convert("RGBA")
-            part = Image.alpha_composite(Image.new("RGBA", tile.size, "white"), part)
-        rgb[top:bottom, left:right] = np.asarray(part.convert("RGB"))
-    return StoredImage(rgb)
+            alpha[top:bottom, left:right] = np.asarray(part.getchannel("A"))
+        values[top:bottom, left:right] = np.asarray(part.convert(mode))
+    return StoredImage(values, alpha=alpha)
 
 
 def _tiles(image: Image.Image) -> Iterator[tuple[tuple[int, int, int, int], Image.Image]]:

@@ -11,7 +11,7 @@ import io
 import math
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
@@ -127,6 +127,14 @@ def has_channels(page: TiffPage) -> bool:
     return len(_colors_and_opacity(page)[0]) > least
 
 
+def nodata_of(page: TiffPage) -> float | None:
+    """The value that a GeoTIFF declares to mean "no data"; None if none, or not of the values that are read."""
+    plain = page.bitspersample == 8 and page.photometric in (_BLACK_IS_ZERO, _RGB)  # no index, not inverted or scaled
+    with suppress(TypeError, ValueError):
+        return float(page.tags.valueof(_GDAL_NODATA)) if plain or is_deep(page) else None  # stored as text
+    return None
+
+
 def read_tiff(content: bytes, max_pixels: int, channels: Channels = None) -> StoredImage:
     """The pixels of the first page, with their values as stored.
 
@@ -166,14 +174,12 @@ def _read(content: bytes, max_pixels: int, channels: Channels) -> StoredImage:
         elif opacity is not None and next(one for one in page.extrasamples if one in (1, 2)) == 1:  # premultiplied
             whole = values[rows] / (np.maximum(opacity[rows, :, None], 1) / 255)
             values[rows] = whole if full is None else np.clip(np.rint(whole), *full)
-    nodata, orientation = None, page.tags.valueof(_ORIENTATION)
-    with suppress(TypeError, ValueError):
-        nodata = float(page.tags.valueof(_GDAL_NODATA))  # stored as text
+    orientation = page.tags.valueof(_ORIENTATION)
     return StoredImage(
         values=values[..., 0] if colors == 1 else values[..., :3] if chosen is None else values,
         full=full,
         alpha=opacity,
-        nodata=nodata,
+        nodata=nodata_of(page),
         white_is_zero=page.photometric == _WHITE_IS_ZERO,
         orientation=int(orientation) if isinstance(orientation, int) else 1,
         bands=page.samplesperpixel if chosen is None and len(wanted) < page.samplesperpixel else 0,
@@ -186,7 +192,7 @@ def _name(value: int) -> str:
     return str(getattr(value, "name", f"kind {value}")).replace("_", " ")
 
 
-def refuse_cut(page: TiffPage, file: BinaryIO) -> None:
+def refuse_cut(page: TiffPage, file: BinaryIO, needed: Set[int] = NEEDED) -> None:
     """Refuse a file with tags whose values lie beyond its end, which tifffile silently ignores."""
     form = page.parent.tiff
     file.seek(page.offset)
@@ -194,7 +200,7 @@ def refuse_cut(page: TiffPage, file: BinaryIO) -> None:
     entries = file.read(count * form.tagsize)
     places = range(0, len(entries), form.tagsize)
     listed = {int(struct.unpack_from(form.byteorder + "H", entries, place)[0]) for place in places}
-    if any(tag not in page.tags for tag in listed & NEEDED):
+    if any(tag not in page.tags for tag in listed & needed):
         raise DecodeError("damaged: the file is cut off, or parts of its header lie beyond its end")
 
 

@@ -93,6 +93,18 @@ def valid_numbers(deep: StoredImage) -> Callable[[NDArray[Any]], NDArray[np.bool
     return _Numbers(deep).valid
 
 
+def data_mask(stored: StoredImage) -> NDArray[np.bool_]:
+    """Which values of an image are data, in the shape of its values: neither "no data" nor wholly transparent.
+
+    "No data" is what it is to `to_8_bits`; of 8 bits, only the value that a GeoTIFF declares.
+    """
+    numbers = _Numbers(stored)
+    mask = np.empty(stored.values.shape, np.bool_)
+    for rows in _bands(stored):
+        mask[rows] = _seen(numbers.valid(stored.values[rows]), stored, rows)
+    return mask
+
+
 class _Numbers:
     """The values of an image without those for "no data"."""
 

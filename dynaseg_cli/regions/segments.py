@@ -111,6 +111,14 @@ def touching_pairs(segments: NDArray[np.int32]) -> NDArray[np.int64]:
     return np.stack([keys // count, keys % count], axis=1)
 
 
+def neighbours_of_each(segments: NDArray[np.int32], numbers: NDArray[np.integer]) -> list[NDArray[np.int64]]:
+    """The segments that share a boundary with each of `numbers`, those that occur in an (H, W) map, in rising order."""
+    pairs = touching_pairs(segments)
+    both = np.concatenate([pairs, pairs[:, ::-1]])
+    both = both[np.lexsort((both[:, 1], both[:, 0]))]
+    return np.split(both[:, 1], np.searchsorted(both[:, 0], numbers[1:]))
+
+
 def boundary_shares(segments: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """The boundaries of the segments 0..S-1 of an (H, W) map.
 

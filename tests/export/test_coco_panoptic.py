@@ -74,7 +74,7 @@ def test_labels_are_stuff_and_regions_are_things(tmp_path: Path) -> None:
         categories = document(folder)["categories"]
         assert [category["isthing"] for category in categories] == [int(regions)] * 5
         assert [category["id"] for category in categories] == [1, 2, 3, 4, 5]
-        assert categories[0]["color"] == [68, 119, 170]
+        assert categories[0]["color"] == [153, 170, 187]
 
 
 def test_numbers_of_24_bits_are_colours() -> None:

@@ -33,12 +33,14 @@ def test_only_pictures_of_ours_that_are_not_kept_are_removed(tmp_path: Path) -> 
     (tmp_path / "mine").mkdir()
     PICTURE.save(tmp_path / "mine/picture.png")
     (tmp_path / "notes.png").write_bytes(b"no picture")
+    (tmp_path / ".png").write_bytes(b"a name without a stem")
     (tmp_path / "cut.png").write_bytes(OURS[:20])
     (tmp_path / "copy.dat").write_bytes(OURS)
     (tmp_path / "empty").mkdir()
     export_folder(tmp_path).remove_pngs("", {"kept.png", "sub/kept.png"})
     assert files(tmp_path) == [
-        *("copy.dat", "cut.png", "empty", "kept.png", "mine", "mine/picture.png", "notes.png", "sub", "sub/kept.png")
+        *(".png", "copy.dat", "cut.png", "empty", "kept.png", "mine", "mine/picture.png", "notes.png"),
+        *("sub", "sub/kept.png"),
     ]
 
 
