@@ -48,6 +48,8 @@ class ExportImage:
     """Reads the map from disk; raises ImageError or OSError if it cannot."""
     photo: Callable[[], bytes]
     """Reads the content of the photo's file, for formats that need it; raises ImageError or OSError if it cannot."""
+    channels: tuple[int, ...] | None = None
+    """The numbers of the channels that were segmented, from 1; None for the first three, or all."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ class Source:
         """Of the segments that occur. Raises what reading the photo raises, and ImageError if it has another size."""
         from .measurements import measure  # noqa: PLC0415 - loads scikit-image, an extra
 
-        return measure(self.segments.of_pixel, self.runs.segments, self.image.photo())
+        return measure(self.segments.of_pixel, self.runs.segments, self.image.photo(), self.image.channels)
 
     def _palette_png(self, indices: Map) -> bytes:
         """A PNG of (P,) `indices` of the segments that occur."""

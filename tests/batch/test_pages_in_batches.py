@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
 import os
@@ -22,7 +23,7 @@ from dynaseg_cli import run_from_python
 from dynaseg_cli.batch.discovery import discover
 from dynaseg_cli.batch.planning import plan_batch
 from dynaseg_cli.batch.results import plan_of_results
-from dynaseg_cli.config import BatchConfig, Pages, SegmentConfig, WorkersConfig, parse_pages
+from dynaseg_cli.config import BatchConfig, Channels, Pages, SegmentConfig, WorkersConfig, parse_pages
 from dynaseg_cli.errors import UsageError
 from dynaseg_cli.files.output_folder import Job
 from dynaseg_cli.files.reading import DICOM_INSTALLED
@@ -382,6 +383,21 @@ def test_report_shows_the_channels_that_were_segmented(bands: Path, tmp_path: Pa
     pictures = [name for name in theirs if name.startswith("report/") and name.endswith("-photo.webp")]
     assert len(pictures) == 2
     assert all(ours[name] == theirs[name] for name in pictures)
+
+
+@pytest.mark.parametrize(("channels", "first"), [((5,), 4), ((4, 1, 2), 3), ("all", 0), (None, 0)])
+def test_measurements_are_those_of_the_chosen_channels(
+    bands: Path, tmp_path: Path, channels: Channels, first: int
+) -> None:
+    pytest.importorskip("skimage", reason="the extra measure is not installed")
+    values = tifffile.imread(bands / "five.tif")
+    run(bands / "five.tif", tmp_path / "out", BatchConfig(channels=channels, export=("csv",)))
+    labels = np.asarray(Image.open(tmp_path / "out/labels/five.png"))
+    with (tmp_path / "out/export/measurements.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    means = [float(row["intensity_mean-0"]) for row in sorted(rows, key=lambda row: int(row["label"]))]
+    expected = [values[..., first][labels == label].mean() for label in range(labels.max() + 1)]
+    np.testing.assert_allclose(means, expected)
 
 
 def test_channel_that_is_not_there_fails_that_image_alone(bands: Path, tmp_path: Path) -> None:

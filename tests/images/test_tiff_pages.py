@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from samples import encoded, noise
 
+from dynaseg_cli.config import PixelSize
 from dynaseg_cli.errors import DecodeError
 from dynaseg_cli.images import tiff_pages as module
 from dynaseg_cli.images.decoding import decode, decode_photo, read_stored
 from dynaseg_cli.images.pages import count_pages, read_page
+from dynaseg_cli.images.pixel_size import read_pixel_size
 from dynaseg_cli.images.tiff_pages import tiff_pages
 
 LIMIT = 1_000_000
@@ -146,6 +148,22 @@ def test_page_keeps_its_resolution_and_its_place_on_a_map(tmp_path: Path) -> Non
         assert tags[283].value[0] / tags[283].value[1] == 51
         assert tags[33550].value == (0.5, 0.5, 0.0)
         assert tags[33922].value == (0.0, 0.0, 0.0, 7.0, 8.0, 0.0)
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.ome.tif"])
+def test_page_keeps_the_size_of_a_pixel(tmp_path: Path, name: str) -> None:
+    """It stands in the metadata of the first page, with the number of pages, which the others must not have."""
+    if name == "a.tif":
+        metadata = {"axes": "TZCYX", "unit": "um"}
+        tifffile.imwrite(tmp_path / name, STACK, imagej=True, resolution=(4, 2), metadata=metadata)
+    else:
+        units = {"PhysicalSizeXUnit": "µm", "PhysicalSizeYUnit": "µm", "PhysicalSizeX": 0.25, "PhysicalSizeY": 0.5}
+        tifffile.imwrite(tmp_path / name, STACK, photometric="minisblack", metadata={"axes": "TZCYX", **units})
+    expected = read_pixel_size((tmp_path / name).read_bytes())
+    assert expected == PixelSize(0.5, 0.25, "um")
+    for number in (1, 6):
+        assert read_pixel_size(read_page(tmp_path / name, number, LIMIT).content) == expected
+    check(tmp_path / name, PLANES)
 
 
 def test_page_is_identified_by_its_own_data(tmp_path: Path) -> None:
