@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 
+from ..config import parse_channels
 from ..errors import DecodeError
 from ..export.exporting import Exported, ExportFailure, write_exports
 from ..export.folder import ExportFolder
@@ -39,8 +40,16 @@ def export_folder(plan: Plan) -> Generator[Exported | ExportFailure, None, None]
             if not is_whole(stats):
                 continue
             read = partial(_segments, job, folder, regions=regions)
-            path = job.source if job.page is None else None
-            images.append(ExportImage(job.name, job.file_name, read, partial(_photo, job, plan), path))
+            channels = parse_channels(stats["source"].get("channels", "all"))
+            image = ExportImage(
+                job.name,
+                job.file_name,
+                read,
+                partial(_photo, job, plan),
+                path=job.source if job.page is None else None,
+                channels=channels if isinstance(channels, tuple) else None,
+            )
+            images.append(image)
             num_labels = max(num_labels, *(entry["label"] + 1 for entry in stats["clusters"]))
         yield from write_exports(
             plan.batch.export, images, num_labels, ExportFolder(folder), plan.batch.export_config, regions=regions

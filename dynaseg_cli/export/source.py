@@ -53,6 +53,8 @@ class ExportImage:
     """Reads the content of the photo's file, for formats that need it; raises ImageError or OSError if it cannot."""
     path: Path | None = None
     """The photo's file; None if the photo is a page of one, or its file is not known."""
+    channels: tuple[int, ...] | None = None
+    """The numbers of the channels that were segmented, from 1; None for the first three, or all."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,7 @@ class Source:
         """Of the segments that occur. Raises what reading the photo raises, and ImageError if it has another size."""
         from .measurements import measure  # noqa: PLC0415 - loads scikit-image, an extra
 
-        return measure(self.segments.of_pixel, self.runs.segments, self.image.photo())
+        return measure(self.segments.of_pixel, self.runs.segments, self.image.photo(), self.image.channels)
 
     def _palette_png(self, indices: Map) -> bytes:
         """A PNG of (P,) `indices` of the segments that occur."""
