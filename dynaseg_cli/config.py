@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 from .errors import UsageError
-from .fields import check_fields, documented, option, quoted, written
+from .fields import check_fields, documented, option, options_of, quoted, written
 
 Mode = Literal["scf", "fsf", "fixed"]
 Backbone = Literal["cnn", "resnet18-fpn", "efficientnet-lite0"] | str
@@ -38,6 +38,7 @@ Format = Literal[
     "coco-polygons",
     "svg",
     "roi",
+    "cutouts",
 ]
 Protocol = Literal["auto", "bsds500", "regions", "classes", "coco-stuff27"]
 Use = Literal["labels", "regions", "hierarchy", "raw"]
@@ -142,6 +143,17 @@ class WeightsFile:
     def fingerprint(self) -> str:
         """The record beside a result: the first 8 digits of the SHA-256, as in torchvision's file names."""
         return self.sha256[:8]
+
+
+def names_option() -> Any:
+    """The field `names` of a dataclass of options: three commands have it."""
+    return option(
+        None,
+        "Names of labels, for exports and the report: a file with one a line, from label 0; or CSV that begins with"
+        " label,name; or JSON. Kept in OUT/names.json for later commands.",
+        OUTPUT,
+        metavar="FILE",
+    )
 
 
 FOLDER_FIT: dict[str, Any] = {
@@ -506,6 +518,17 @@ class PixelSize:
 class ExportConfig:
     """What the formats of `export` hold. An option that not all formats have says which ones do."""
 
+    only_labels: tuple[int | str, ...] = option(
+        (),
+        "Export segments of these labels alone: numbers or `names`, separated by commas.",
+        EXPORTS,
+        metavar="LABEL,...",
+    )
+    drop_largest: bool = option(
+        False, "Leave out of exports the largest segment of each image, which mostly is the background.", EXPORTS
+    )
+    drop_border: bool = option(False, "Leave out of exports what touches the border of the image.", EXPORTS)
+    min_area: int = option(0, "Leave out of exports segments of fewer pixels.", EXPORTS, metavar="PIXELS", least=0)
     pixel_size: str | None = option(
         None,
         "Size of a pixel, for areas and lengths in csv and parquet: a number and a unit such as 0.5um or 10m, or"
@@ -610,6 +633,7 @@ class BatchConfig:
         metavar="LIST",
     )
     export_config: ExportConfig = option(ExportConfig(), "What exports hold.")
+    names: Path | None = names_option()
     fail_fast: bool = option(False, "Stop at the first image that fails.", RUN)
     shard: tuple[int, int] = option(
         (1, 1),
@@ -637,6 +661,9 @@ class BatchConfig:
             raise UsageError(f"`save` needs at least one of {', '.join(get_args(Product))}")
         self._check_needed("report", ("stats",) if self.report else ())
         self._check_needed("export", ("labels", "stats") if self.export else ())
+        for one in () if self.export else options_of(ExportConfig):
+            if getattr(self.export_config, one.name) != one.default:
+                raise UsageError(f"`{one.name}` says what exports hold: add `export`")
         index, count = self.shard
         if not 1 <= index <= count:
             raise UsageError(f"`shard` must be I/N with 1 <= I <= N, not {index}/{count}")

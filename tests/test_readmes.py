@@ -124,6 +124,7 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("stand-ins")
     for seed, name in enumerate(PHOTOS):
         save_photo(folder / name, seed, WIDTH, HEIGHT)
+    (folder / "names.txt").write_text("sky\n\nsea\n")
     (folder / "scans").mkdir()
     tifffile.imwrite(folder / "scans/ct.tif", np.arange(HEIGHT * WIDTH, dtype=np.int16).reshape(HEIGHT, WIDTH) - 90)
     (folder / "tiles").mkdir()

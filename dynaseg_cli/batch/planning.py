@@ -13,7 +13,9 @@ from pathlib import Path
 
 from ..config import MOST_FITTED, BatchConfig, SegmentConfig, WeightsFile
 from ..errors import UsageError
-from ..export.exporting import refuse_uninstalled
+from ..export.exporting import refuse_names, refuse_uninstalled
+from ..export.source import refuse_unknown_labels
+from ..files.label_names import kept_names, read_names, refuse_foreign_names
 from ..files.output_folder import (
     CHECKPOINT_NAME,
     CLUSTERS_NAME,
@@ -23,6 +25,7 @@ from ..files.output_folder import (
     KEPT_RAW_FOLDER,
     MANY_REGIONS,
     MODEL_NAME,
+    NAMES_NAME,
     OLD_OVERLAY,
     REPORT_FOLDER,
     REPORT_NAME,
@@ -56,6 +59,8 @@ class Plan:
     """Notes on options and inputs that may be mistakes, in whole sentences."""
     unused_scribbles: list[Path] = field(default_factory=list)
     """Files in the folder of scribbles that no image has the name of."""
+    names: dict[int, str] = field(default_factory=dict)
+    """Names of labels, for exports and the report; those of other labels are not known."""
 
     @property
     def lacks_model(self) -> bool:
@@ -144,6 +149,7 @@ def plan_batch(
             value_range=batch.range,
             channels=batch.channels,
         )
+    names, doubts = named_labels(folder, segment, batch, scribbled=batch.scribbles is not None)
     return Plan(
         jobs=jobs,
         found=found.jobs,
@@ -152,9 +158,44 @@ def plan_batch(
         batch=batch,
         unlistable=[Outcome(str(folder), "failed", reason) for folder, reason in found.unreadable],
         passed_over=found.passed_over,
-        doubts=_doubts(found, output),
+        doubts=[*_doubts(found, output), *doubts],
         unused_scribbles=[] if batch.scribbles is None else _unused_scribbles(batch.scribbles, found.jobs),
+        names=names,
     )
+
+
+def named_labels(
+    folder: OutputFolder, segment: SegmentConfig, batch: BatchConfig, *, scribbled: bool
+) -> tuple[dict[int, str], list[str]]:
+    """The names of labels that the options give, or else an earlier command kept; and doubts about them.
+
+    Parameters
+    ----------
+    scribbled : whether labels mean what was drawn with them.
+
+    Raises
+    ------
+    UsageError
+        If the names are unusable, or an export cannot hold them, or is to be of labels that there are not.
+    """
+    model = None if segment.model is None else segment.model.fingerprint
+    doubts = []
+    if batch.names is not None:
+        names = read_names(batch.names, segment.clusters)
+        refuse_foreign_names(folder)
+        if segment.fit == "image" and not scribbled:
+            doubts.append(
+                "names mean little here: each image has a network of its own, so label 0 is the largest of each image,"
+                " whatever it shows"
+            )
+    elif batch.report or batch.export:
+        names, note = kept_names(folder, model, segment.clusters)
+        doubts += [note] if note else []
+    else:
+        names = {}
+    refuse_names(batch.export, names)
+    refuse_unknown_labels(batch.export_config, names, segment.clusters)
+    return names, doubts
 
 
 def _targets(jobs: Sequence[Job], segment: SegmentConfig, batch: BatchConfig) -> Iterator[str]:
@@ -162,6 +203,8 @@ def _targets(jobs: Sequence[Job], segment: SegmentConfig, batch: BatchConfig) ->
     yield from (LOG_NAME, RUN_NAME)
     if segment.fit == "folder":
         yield from (MODEL_NAME, CHECKPOINT_NAME, CLUSTERS_NAME)
+    if batch.names is not None:
+        yield NAMES_NAME
     if batch.report:
         yield from (REPORT_NAME, f"{REPORT_FOLDER}/")
     if batch.export:

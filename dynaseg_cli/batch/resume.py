@@ -6,8 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..config import BatchConfig, Channels, Colors, Product, SegmentConfig, ValueRange, channels_text, range_text
+from ..config import (
+    BatchConfig,
+    Channels,
+    Colors,
+    Product,
+    SegmentConfig,
+    ValueRange,
+    channels_text,
+    parse_channels,
+    range_text,
+)
 from ..errors import DecodeError, ImageError, UsageError
+from ..fields import read_value
 from ..files.output_folder import Job, OutputFolder
 from ..files.reading import read_file
 from ..images.decoding import has_channels, is_deep
@@ -53,6 +64,13 @@ def read_again(job: Job, stats: Stats, max_pixels: int) -> bytes:
     if source.sha256 != stats["source"]["sha256"]:
         raise ImageError("the photo has changed since it was segmented; segment it again")
     return source.content
+
+
+def seen_as(stats: Stats) -> tuple[ValueRange, Channels]:
+    """The range and the channels with which the photo was decoded."""
+    source = stats["source"]
+    value_range = read_value("range", source.get("range", {}).get("option", "auto"), ValueRange)
+    return value_range, parse_channels(source["channels"]) if "channels" in source else None
 
 
 def refuse_other_options(

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping, Set
+from collections.abc import Container, Mapping
 from contextlib import AbstractContextManager
 from io import BytesIO
 from pathlib import Path
@@ -102,11 +102,11 @@ class ExportFolder:
         """Remove a file if it is there."""
         (self.path / name).unlink(missing_ok=True)
 
-    def remove_pngs(self, below: str, kept: Set[str]) -> None:
+    def remove_pngs(self, below: str, kept: Container[str]) -> None:
         """Remove the PNG files of an earlier export: see `remove_earlier`."""
         self.remove_earlier(below, ".png", kept)
 
-    def remove_earlier(self, below: str, suffix: str, kept: Set[str]) -> None:
+    def remove_earlier(self, below: str, suffix: str, kept: Container[str]) -> None:
         """Remove the files of an earlier export in the folder `below`, and folders that this leaves empty.
 
         They end with `suffix` and name the program: see the functions that encode them. The files `kept`, paths in that

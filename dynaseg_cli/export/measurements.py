@@ -67,7 +67,7 @@ def measure(
 
     Parameters
     ----------
-    of_pixel : (H, W) the segment of each pixel, at least 0.
+    of_pixel : (H, W) the segment of each pixel, -1 for none.
     numbers : (P,) the segments that occur, rising.
     content : the photo's file.
     channels : numbers of the channels whose intensities are measured, from 1; None for the first three.
@@ -86,7 +86,7 @@ def measure(
     shapes["eccentricity"][shapes["axis_major_length"] == 0] = math.nan
     shapes["orientation"][~(shapes["eccentricity"] > _ROUND)] = math.nan
     top, left, bottom, right = (shapes[f"bbox-{index}"] for index in range(4))
-    neighbours = [(touching - 1).tolist() for touching in neighbours_of_each(segments, numbers + 1)]
+    neighbours = [(found[found > 0] - 1).tolist() for found in neighbours_of_each(segments, numbers + 1)]
     columns: dict[str, Column] = {
         **shapes,
         "area": shapes["area"].astype(np.int64),

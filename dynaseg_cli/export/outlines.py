@@ -49,7 +49,7 @@ class Outlines:
 
 
 def trace(segments: NDArray[np.integer[Any]], tolerance: float) -> Outlines:
-    """The outlines of an (H, W) map of segments.
+    """The outlines of an (H, W) map of segments, -1 where there is none.
 
     With a `tolerance` of 0 they follow the edges of the pixels. Otherwise it is that of shapely's `coverage_simplify`
     in pixels: vertices are dropped, that with the smallest triangle first, while the triangle of a vertex and its two
@@ -60,12 +60,14 @@ def trace(segments: NDArray[np.integer[Any]], tolerance: float) -> Outlines:
 
     parts = shapely.get_parts(shapely.polygonize(shapely.linestrings(_borders(segments))))
     x, y = _top_left_corners(parts).T
-    _, owners = np.unique(segments[y, x], return_inverse=True)
-    order = np.lexsort((x, y, owners))
-    parts = parts[order]
+    numbers = segments[y, x]
+    order = np.lexsort((x, y, numbers))
     if tolerance:
+        # Together with what is no segment, so that its borders are simplified as well.
         parts = shapely.coverage_simplify(parts, tolerance, simplify_boundary=False)
-    return Outlines(shapely.orient_polygons(parts), owners[order])
+    order = order[numbers[order] >= 0]
+    _, owners = np.unique(numbers[order], return_inverse=True)
+    return Outlines(shapely.orient_polygons(parts[order]), owners)
 
 
 def _borders(segments: NDArray[np.integer[Any]]) -> Points:

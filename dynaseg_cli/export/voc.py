@@ -13,11 +13,12 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from zipfile import ZIP_STORED, ZipFile
 
-from ..errors import ImageError
+from ..errors import ImageError, UsageError
+from ..fields import quoted
 from ..pictures.palette import voc_colors
 from .folder import ExportFolder, add_member
 from .source import ExportImage, ExportSettings, Prepare, Source
@@ -27,8 +28,10 @@ CLASSES, OBJECTS = "SegmentationClass", "SegmentationObject"
 LIST = "ImageSets/Segmentation/default.txt"
 LABEL_MAP = "labelmap.txt"
 BACKGROUND = "background"
-"""Name of class 0, which no pixel has here."""
+"""Name of class 0, which pixels have where nothing is exported."""
 CVAT_FILE, CVAT_LABELS = "cvat.zip", "cvat-labels.json"
+MOST_CHARACTERS = 64
+"""Of the name of a label in CVAT, which cuts off the rest without a word (cvat/apps/engine/models.py)."""
 
 
 @contextmanager
@@ -72,6 +75,32 @@ def cvat(folder: ExportFolder, settings: ExportSettings) -> Iterator[Prepare]:
         add_member(archive, LABEL_MAP, label_map(settings.names))
         yield prepare
         add_member(archive, LIST, images.content)
+
+
+def refuse_voc_names(names: Mapping[int, str]) -> None:
+    """Refuse names of labels that a label map cannot hold.
+
+    Raises UsageError if one has a colon, begins with #, or is that of class 0.
+    """
+    for label, name in names.items():
+        if ":" in name or name.startswith("#"):
+            raise UsageError(
+                f"`names` calls label {label} {quoted(name)}, and a label map of VOC or CVAT cannot hold a name with a"
+                " colon or with # in front"
+            )
+        if name == BACKGROUND:
+            raise UsageError(
+                f"`names` calls label {label} {BACKGROUND!r}, which in VOC and CVAT is where nothing is exported: give"
+                " it another name, or leave its segments out"
+            )
+
+
+def refuse_cvat_names(names: Mapping[int, str]) -> None:
+    """Refuse names that `refuse_voc_names` does, and those that CVAT would cut off."""
+    refuse_voc_names(names)
+    for label, name in names.items():
+        if len(name) > MOST_CHARACTERS:
+            raise UsageError(f"the name of label {label} has {len(name)} characters, and CVAT keeps {MOST_CHARACTERS}")
 
 
 def label_map(names: list[str]) -> bytes:

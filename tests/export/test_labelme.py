@@ -25,7 +25,7 @@ def read(path: Path) -> Any:
 
 
 def with_photo(photo: Path, name: str = "sub/cat") -> ExportImage:
-    return ExportImage(name, f"{name}.png", lambda: labels_as_segments(NESTED), no_photo, photo)
+    return ExportImage(name, f"{name}.png", lambda: labels_as_segments(NESTED), no_photo, path=photo)
 
 
 def test_shapes_are_the_parts_of_all_segments(tmp_path: Path) -> None:

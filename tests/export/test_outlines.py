@@ -76,6 +76,23 @@ def test_simplified_outlines_have_no_gaps_and_no_overlaps(segments: NDArray[Any]
     assert len(outlines.parts) == len(trace(segments, 0).parts)
 
 
+@given(MAPS, TOLERANCES, st.sets(st.integers(0, 3)))
+def test_what_is_left_out_changes_no_other_outline(
+    segments: NDArray[Any], tolerance: float, left_out: set[int]
+) -> None:
+    dropped = np.where(np.isin(segments, [*left_out]), -1, segments.astype(np.int32))
+    whole, some = trace(segments, tolerance), trace(dropped, tolerance)
+    kept = [number for number in np.unique(segments) if number not in left_out]
+    assert len(some.of_segments) == len(kept)
+    shapes = dict(zip(np.unique(segments), whole.of_segments, strict=True))
+    for number, shape in zip(kept, some.of_segments, strict=True):
+        if tolerance == 0 or not left_out:
+            assert shapely.equals(shape, shapes[number])
+    if len(some.parts):
+        assert shapely.coverage_is_valid(some.parts)
+        assert not tolerance or shapely.is_valid(some.parts).all()
+
+
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("tolerance", [ExportConfig.tolerance, 4.0])
 def test_smooth_segments_are_simplified_without_gaps(seed: int, tolerance: float) -> None:
