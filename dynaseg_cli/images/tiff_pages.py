@@ -48,7 +48,9 @@ _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12
 """Bytes of a value by its type."""
 _ASCII, _SHORT, _LONG, _LONG8 = 2, 3, 4, (16, 17, 18)
 _MOST_LONG = (1 << 32) - 1
-_OME_SIZES, _OME_NUMBERS = ("SizeC", "SizeZ", "SizeT"), ("IFD", "NumPlanes", "PlaneCount")
+_OME_SIZES = ("SizeC", "SizeZ", "SizeT")
+_WHOLE_FILE = MOST_PAGES // 100
+"""Counts for a list of planes that says only that it is all of a file."""
 
 
 class Plane(NamedTuple):
@@ -137,17 +139,27 @@ def _is_plausible(metadata: str) -> bool:
     """Whether OME metadata tell of no more planes than `MOST_PAGES`; tifffile would make a list of any number."""
     from xml.etree import ElementTree  # noqa: PLC0415 - few files have any
 
-    planes = 0
+    if "<!DOCTYPE" in metadata:  # entities may grow without end, and OME-XML has none
+        return False
+    planes = listed = 0
     for element in ElementTree.fromstring(metadata).iter():
         name = element.tag.rpartition("}")[2]
         if name == "Pixels":
-            planes += math.prod(int(element.get(size, "1")) for size in _OME_SIZES)
+            planes += math.prod(_number(element.get(size, "1")) for size in _OME_SIZES)
+        elif name == "TiffData":  # without a number of planes, it stands for the whole file
+            count = element.get("PlaneCount", element.get("NumPlanes", "1" if "IFD" in element.attrib else "0"))
+            listed += _number(count) or _WHOLE_FILE
         elif name.startswith("ModuloAlong"):
             return False  # an axis of any length
-        counts = [int(element.get(number, "0")) for number in _OME_NUMBERS]
-        if planes > MOST_PAGES or max(counts) > MOST_PAGES or min(counts) < 0:
-            return False
-    return True
+    return max(planes, listed) <= MOST_PAGES
+
+
+def _number(text: str) -> int:
+    """A count; raises ValueError if it is none."""
+    number = int(text)
+    if number < 0:
+        raise ValueError("a negative number of planes")
+    return number
 
 
 def _pages_of(series: TiffPageSeries) -> list[Page]:

@@ -309,6 +309,9 @@ def test_metadata_that_contradict_the_file_do_not_crash(tmp_path: Path, old: byt
         b"<Channel/><TiffData/></Pixels>",
         b'<Pixels SizeX="19" SizeY="21" SizeC="1" SizeZ="1" SizeT="2" DimensionOrder="XYCZT" ID="1"><Channel/>'
         b'<TiffData IFD="0" PlaneCount="999999999999"/></Pixels>',
+        b'<Pixels SizeX="19" SizeY="21" SizeC="1" SizeZ="1" SizeT="2" DimensionOrder="XYCZT" ID="1"><Channel/>'
+        + b"<TiffData/>" * 1000
+        + b"</Pixels>",
     ],
 )
 def test_metadata_of_endless_planes_cost_nothing(tmp_path: Path, claim: bytes) -> None:
