@@ -24,7 +24,22 @@ Preset = Literal["default", "paper"]
 Fit = Literal["image", "folder"]
 Product = Literal["labels", "color", "stats", "overlay", "regions", "hierarchy", "raw", "recording"]
 Colors = Literal["calm", "palette", "mean"]
-Format = Literal["voc", "coco-rle", "coco-panoptic", "cvat", "geotiff", "csv", "parquet", "cutouts"]
+Format = Literal[
+    "voc",
+    "coco-rle",
+    "coco-panoptic",
+    "cvat",
+    "geotiff",
+    "csv",
+    "parquet",
+    "geojson",
+    "yolo-seg",
+    "labelme",
+    "coco-polygons",
+    "svg",
+    "roi",
+    "cutouts",
+]
 Protocol = Literal["auto", "bsds500", "regions", "classes", "coco-stuff27"]
 Use = Literal["labels", "regions", "hierarchy", "raw"]
 Regions = Literal["auto", "coarse", "fine", "raw"]
@@ -69,7 +84,7 @@ MAX_PIXELS = 200_000_000
 MOST_PIXELS = 2**53
 """Upper limit of options that limit pixels."""
 MOST_SIDE = 2**15
-"""Longest side of synthetic images and of crops, in pixels."""
+"""Longest side of synthetic images and of crops, and the largest tolerance of polygons, in pixels."""
 MOST_SEED = 2**32 - 1
 _MOST_DIGITS = 9
 """Of a number of a page or channel."""
@@ -521,6 +536,15 @@ class ExportConfig:
         EXPORTS,
         metavar="SIZE",
         default_text="what the file of a TIFF, OME-TIFF or GeoTIFF says",
+    )
+    tolerance: float = option(
+        1.5,
+        "How far polygons are simplified (geojson, yolo-seg, labelme, coco-polygons, svg, roi): a vertex is dropped if"
+        " the triangle with its neighbours is smaller than a square of this side. 0 follows the edges of the pixels.",
+        EXPORTS,
+        metavar="PIXELS",
+        least=0,
+        most=MOST_SIDE,
     )
 
     def __post_init__(self) -> None:

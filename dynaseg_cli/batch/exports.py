@@ -39,7 +39,9 @@ def export_folder(plan: Plan) -> Generator[Exported | ExportFailure, None, None]
             if not is_whole(stats):
                 continue
             read = partial(_segments, job, folder, regions=regions)
-            images.append(ExportImage(job.name, job.file_name, read, partial(_photo, job, plan), *seen_as(stats)))
+            path = job.source if job.page is None else None
+            photo = partial(_photo, job, plan)
+            images.append(ExportImage(job.name, job.file_name, read, photo, *seen_as(stats), path=path))
             num_labels = max(num_labels, *(entry["label"] + 1 for entry in stats["clusters"]))
         yield from write_exports(
             plan.batch.export,

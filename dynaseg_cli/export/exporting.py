@@ -9,13 +9,17 @@ from importlib.util import find_spec
 
 from ..config import ExportConfig, Format
 from ..errors import ImageError, UsageError, reason
-from .coco import coco_panoptic, coco_rle
+from .coco import coco_panoptic, coco_polygons, coco_rle
 from .cutouts import cutouts
+from .drawings import geojson, svg
 from .folder import ExportFolder
 from .geotiff import geotiff
+from .labelme import labelme
+from .roi import roi
 from .source import ExportImage, ExportSettings, Prepare, Selection, Source, select
 from .tables import csv_table, parquet_table
 from .voc import cvat, refuse_cvat_names, refuse_voc_names, voc
+from .yolo import yolo
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,12 @@ _WRITERS: dict[Format, _Writer] = {
     "geotiff": _Writer(geotiff),
     "csv": _Writer(csv_table, ("skimage",), "measure"),
     "parquet": _Writer(parquet_table, ("skimage", "pyarrow"), "parquet"),
+    "geojson": _Writer(geojson, ("shapely",), "vector"),
+    "yolo-seg": _Writer(yolo, ("shapely",), "vector"),
+    "labelme": _Writer(labelme, ("shapely",), "vector"),
+    "coco-polygons": _Writer(coco_polygons, ("shapely",), "vector"),
+    "svg": _Writer(svg, ("shapely",), "vector"),
+    "roi": _Writer(roi, ("shapely", "roifile"), "vector"),
     "cutouts": _Writer(cutouts),
 }
 
@@ -108,16 +118,21 @@ def write_exports(
             here: opened.enter_context(_WRITERS[here].open(folder, settings)) for here in dict.fromkeys(formats)
         }
         for number, image in enumerate(images, 1):
-            empty = yield from _export(number, image, num_labels, selection, prepared)
+            empty = yield from _export(number, image, num_labels, selection, prepared, config.tolerance)
             yield Exported(image.name, empty)
 
 
 def _export(
-    number: int, image: ExportImage, num_labels: int, selection: Selection | None, formats: dict[Format, Prepare]
+    number: int,
+    image: ExportImage,
+    num_labels: int,
+    selection: Selection | None,
+    formats: dict[Format, Prepare],
+    tolerance: float,
 ) -> Generator[ExportFailure, None, bool]:
     """Add one image to all formats that it fits; returns whether all its segments are left out."""
     try:
-        source = Source(number, image, num_labels, selection=selection)
+        source = Source(number, image, num_labels, tolerance, selection=selection)
     except (ImageError, OSError, MemoryError) as error:
         yield from (ExportFailure(image.name, here, reason(error)) for here in formats)
         return False

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +18,8 @@ from ..errors import ImageError, UsageError
 from ..fields import quoted
 from ..files.label_names import label_in
 from ..pictures.palette import voc_colors
-from .folder import encode_png
+from .folder import ExportFolder, encode_png
+from .outlines import Outlines, trace
 from .run_length import Runs, find_runs
 
 if TYPE_CHECKING:
@@ -54,6 +57,8 @@ class ExportImage:
     """Which numbers of it became black and white, if it is deeper than 8 bits."""
     channels: Channels = None
     """Which channels of it were seen, if there are any to choose from."""
+    path: Path | None = None
+    """The photo's file; None if the photo is a page of one, or its file is not known."""
 
 
 @dataclass(frozen=True)
@@ -137,9 +142,18 @@ class Source:
     reading it raises.
     """
 
-    def __init__(self, number: int, image: ExportImage, labels: int, *, selection: Selection | None = None) -> None:
+    def __init__(
+        self,
+        number: int,
+        image: ExportImage,
+        labels: int,
+        tolerance: float = ExportConfig.tolerance,
+        *,
+        selection: Selection | None = None,
+    ) -> None:
         self.number = number
         self.image = image
+        self._tolerance = tolerance
         self.segments = image.read()
         self.runs: Runs = find_runs(self.segments.of_pixel)
         found = self.runs.segments
@@ -159,9 +173,19 @@ class Source:
         self.segments = Segments(table[self.segments.of_pixel], self.segments.labels)
 
     @property
+    def labels(self) -> Map:
+        """(P,) the label of each segment that occurs."""
+        return self.segments.labels[self.runs.segments]
+
+    @property
     def categories(self) -> Map:
         """(P,) the category of each segment that occurs."""
-        return self.segments.labels[self.runs.segments] + 1
+        return self.labels + 1
+
+    @cached_property
+    def outlines(self) -> Outlines:
+        """The polygons of the segments, simplified as the options say."""
+        return trace(self.segments.of_pixel, self._tolerance)
 
     @cached_property
     def masks(self) -> tuple[bytes, bytes]:
@@ -187,7 +211,8 @@ class Source:
         """Of the segments that occur. Raises what reading the photo raises, and ImageError if it has another size."""
         from .measurements import measure  # noqa: PLC0415 - loads scikit-image, an extra
 
-        return measure(self.segments.of_pixel, self.runs.segments, self.image.photo())
+        channels = self.image.channels if isinstance(self.image.channels, tuple) else None
+        return measure(self.segments.of_pixel, self.runs.segments, self.image.photo(), channels)
 
     def _palette_png(self, indices: Map) -> bytes:
         """A PNG of (P,) `indices` of the segments that occur."""
@@ -201,6 +226,34 @@ class Source:
 
 Prepare = Callable[[Source], Callable[[], object]]
 """Does all that can fail for one image alone, and returns what adds it to the files that images share."""
+
+
+@contextmanager
+def file_per_photo(
+    folder: ExportFolder, below: str, suffix: str, encode: Callable[[Source], bytes]
+) -> Iterator[Prepare]:
+    """Write a file for each image in the folder `below`; those of other images that an earlier export left are removed.
+
+    What `encode` returns must name the program: see `ExportFolder.remove_earlier`.
+    """
+    folder.refuse_unwritable(f"{below}/any")
+    files: set[str] = set()
+
+    def prepare(source: Source) -> Callable[[], object]:
+        file = source.image.name + suffix
+        folder.write(f"{below}/{file}", encode(source))
+        return lambda: files.add(file)
+
+    yield prepare
+    folder.remove_earlier(below, suffix, files)
+
+
+def refuse_unreadable_name(name: str) -> None:
+    """Raise ImageError if the name of an image is not text: JSON can hold it, but most readers refuse the file then."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise ImageError(f"readers of JSON refuse the name {name!r}, which is not UTF-8: rename the photo") from None
 
 
 def _refuse_unknown(kind: str, found: Map, count: int) -> None:

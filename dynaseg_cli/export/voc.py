@@ -15,12 +15,12 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile, ZipInfo
+from zipfile import ZIP_STORED, ZipFile
 
 from ..errors import ImageError, UsageError
 from ..fields import quoted
 from ..pictures.palette import voc_colors
-from .folder import ExportFolder
+from .folder import ExportFolder, add_member
 from .source import ExportImage, ExportSettings, Prepare, Source
 
 FOLDER = "voc"
@@ -32,9 +32,6 @@ BACKGROUND = "background"
 CVAT_FILE, CVAT_LABELS = "cvat.zip", "cvat-labels.json"
 MOST_CHARACTERS = 64
 """Of the name of a label in CVAT, which cuts off the rest without a word (cvat/apps/engine/models.py)."""
-FIRST_DAY = (1980, 1, 1, 0, 0, 0)
-"""The time of all members of the zip file, the first it can hold: equal results are equal files."""
-MODE = 0o644 << 16
 
 
 @contextmanager
@@ -65,24 +62,19 @@ def cvat(folder: ExportFolder, settings: ExportSettings) -> Iterator[Prepare]:
     images = ImageList()
     with folder.open(CVAT_FILE) as stream, ZipFile(stream, "w") as archive:
 
-        def add(name: str, content: bytes, compression: int = ZIP_DEFLATED) -> None:
-            member = ZipInfo(name, FIRST_DAY)
-            member.external_attr = MODE
-            archive.writestr(member, content, compression)
-
         def prepare(source: Source) -> Callable[[], object]:
             name, (classes, objects) = images.name(source.image), source.masks
 
             def add_masks() -> None:
-                add(f"{CLASSES}/{name}.png", classes, ZIP_STORED)
-                add(f"{OBJECTS}/{name}.png", objects, ZIP_STORED)
+                add_member(archive, f"{CLASSES}/{name}.png", classes, ZIP_STORED)
+                add_member(archive, f"{OBJECTS}/{name}.png", objects, ZIP_STORED)
                 images.append(name)
 
             return add_masks
 
-        add(LABEL_MAP, label_map(settings.names))
+        add_member(archive, LABEL_MAP, label_map(settings.names))
         yield prepare
-        add(LIST, images.content)
+        add_member(archive, LIST, images.content)
 
 
 def refuse_voc_names(names: Mapping[int, str]) -> None:
