@@ -28,7 +28,9 @@ from ..files.output_folder import EXPORT_FOLDER, EXTENSIONS, REPORT_FOLDER, REPO
 from ..files.reading import read_file
 from ..files.user_files import MOST_BYTES, is_output_folder
 from ..images.decoding import decode_photo, read_source
+from ..images.masks import read_mask_again
 from ..images.scribbles import ScribbleFile, decode_scribbles
+from ..regions.area import area_of
 from .outcomes import Outcome
 from .planning import Plan
 from .products import Products
@@ -166,7 +168,10 @@ def _make_entry(job: Job, plan: Plan, stats: Stats) -> Stats:
     content = read_again(job, stats, pixels)
     value_range = read_value("range", source.get("range", {}).get("option", "auto"), ValueRange)
     channels = parse_channels(source["channels"]) if "channels" in source else None
-    photo = decode_photo(content, pixels, value_range, channels).pixels
+    kept = source.get("mask")
+    mask = None if kept is None else read_mask_again(kept, pixels)
+    decoded = decode_photo(content, pixels, value_range, channels, mask)
+    photo, area = decoded.pixels, area_of(decoded.counts)
     drawn, scribbles = source.get("scribbles"), None
     if drawn is not None:
         content, sha256 = read_source(Path(drawn["path"]), pixels)
@@ -176,9 +181,11 @@ def _make_entry(job: Job, plan: Plan, stats: Stats) -> Stats:
         scribbles = decode_scribbles(file, photo.shape[:2], plan.segment.clusters, pixels)
     # An image may have been cut otherwise than the others.
     batch = dataclasses.replace(batch, cut=CutConfig(**stats["cut"]), colors=stats["colors"])
+    if kept is not None:
+        batch = dataclasses.replace(batch, mask=kept.get("from") or Path(kept["path"]).parent, outside=kept["outside"])
     products = Products(job, folder, batch)
     products.refuse_unwritable()
-    earlier = products.read_earlier(stats, photo.shape[:2])
+    earlier = products.read_earlier(stats, photo.shape[:2], area)
     if earlier is None:
         raise ImageError(f"{folder.kept_raw(job)}, of which its regions are made, is gone; segment it again")
     return products.complete(earlier, photo, scribbles)

@@ -69,7 +69,7 @@ def coco_panoptic(folder: ExportFolder, settings: ExportSettings) -> Iterator[Pr
         files: set[str] = set()
 
         def prepare(source: Source) -> Callable[[], object]:
-            last = source.runs.segments[-1]
+            last = source.runs.segments.max(initial=0)
             if last >= MOST_SEGMENTS:
                 raise ImageError(f"has segment {last}, and a colour of 24 bits numbers them up to {MOST_SEGMENTS - 1}")
             file = f"{source.image.name}.png"
@@ -86,7 +86,7 @@ def coco_panoptic(folder: ExportFolder, settings: ExportSettings) -> Iterator[Pr
 
 
 def segment_colors(segments: Map) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8 RGB of (H, W) segments: segment + 1 = R + 256 G + 65536 B."""
+    """(H, W, 3) uint8 RGB of (H, W) segments: segment + 1 = R + 256 G + 65536 B, so that -1 is black, void."""
     numbers = segments.astype("<u4") + 1
     return np.ascontiguousarray(numbers[..., np.newaxis].view(np.uint8)[..., :3])
 

@@ -62,7 +62,7 @@ def measure(of_pixel: NDArray[np.integer[Any]], numbers: NDArray[np.integer[Any]
 
     Parameters
     ----------
-    of_pixel : (H, W) the segment of each pixel, at least 0.
+    of_pixel : (H, W) the segment of each pixel, or -1 for none.
     numbers : (P,) the segments that occur, rising.
     content : the photo's file.
 

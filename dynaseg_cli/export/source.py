@@ -31,7 +31,7 @@ class Segments:
     """The segments of one image. Not every number needs to occur in the map."""
 
     of_pixel: Map
-    """(H, W) integers in 0..S-1."""
+    """(H, W) integers in 0..S-1, and -1 where nothing is exported."""
     labels: Map
     """(S,) the label of each segment."""
 
@@ -77,7 +77,8 @@ class Source:
         self.number = number
         self.image = image
         self.segments = image.read()
-        self.runs: Runs = find_runs(self.segments.of_pixel)
+        runs = find_runs(self.segments.of_pixel)
+        self.runs: Runs = runs if runs.segments[0] >= 0 else runs.only(runs.segments >= 0)
         found = self.runs.segments
         _refuse_unknown("segments", found, len(self.segments.labels))
         _refuse_unknown("labels", self.segments.labels[found], labels)
@@ -93,7 +94,7 @@ class Source:
 
         Raises ImageError if there are more than an index of 8 bits holds.
         """
-        count, highest = len(self.runs.segments), int(self.categories.max()) - 1
+        count, highest = len(self.runs.segments), int(self.categories.max(initial=0)) - 1
         if count > MOST_MASKS:
             raise ImageError(
                 f"has {count} segments, and a mask of 8 bits holds {MOST_MASKS}:"
@@ -115,7 +116,8 @@ class Source:
 
     def _palette_png(self, indices: Map) -> bytes:
         """A PNG of (P,) `indices` of the segments that occur."""
-        table = np.zeros(len(self.segments.labels), dtype=np.uint8)
+        # The last entry is the background, for pixels whose segment is -1.
+        table = np.zeros(len(self.segments.labels) + 1, dtype=np.uint8)
         table[self.runs.segments] = indices
         picture = Image.fromarray(table[self.segments.of_pixel]).convert("P")
         picture.putpalette(voc_colors(256).tobytes())

@@ -27,7 +27,7 @@ CLASSES, OBJECTS = "SegmentationClass", "SegmentationObject"
 LIST = "ImageSets/Segmentation/default.txt"
 LABEL_MAP = "labelmap.txt"
 BACKGROUND = "background"
-"""Name of class 0, which no pixel has here."""
+"""Name of class 0, which pixels have where nothing is exported."""
 CVAT_FILE, CVAT_LABELS = "cvat.zip", "cvat-labels.json"
 FIRST_DAY = (1980, 1, 1, 0, 0, 0)
 """The time of all members of the zip file, the first it can hold: equal results are equal files."""
