@@ -177,7 +177,7 @@ def run_stream(
         on_labels = None if recorder is None else recorder.add
         photo, area = decoded.photo.pixels, decoded.area
         mask = None if area is None else area.counts
-        segmentation = engine.segment(photo, decoded.silhouette, watch, decoded.scribbles, on_labels, mask=mask)
+        segmentation = engine.segment(photo, decoded.silhouette, watch, decoded.scribbles, on_labels, mask)
         return _Segmented(decoded, segmentation, [] if recorder is None else recorder.frames)
 
     def write(job: Job, segmented: _Segmented) -> Outcome:
