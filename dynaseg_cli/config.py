@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 from .errors import UsageError
-from .fields import check_fields, documented, option, quoted, written
+from .fields import check_fields, documented, option, options_of, quoted, written
 
 Mode = Literal["scf", "fsf", "fixed"]
 Backbone = Literal["cnn", "resnet18-fpn", "efficientnet-lite0"] | str
@@ -24,7 +24,22 @@ Preset = Literal["default", "paper"]
 Fit = Literal["image", "folder"]
 Product = Literal["labels", "color", "stats", "overlay", "regions", "hierarchy", "raw", "recording"]
 Colors = Literal["calm", "palette", "mean"]
-Format = Literal["voc", "coco-rle", "coco-panoptic", "cvat", "geotiff", "csv", "parquet"]
+Format = Literal[
+    "voc",
+    "coco-rle",
+    "coco-panoptic",
+    "cvat",
+    "geotiff",
+    "csv",
+    "parquet",
+    "geojson",
+    "yolo-seg",
+    "labelme",
+    "coco-polygons",
+    "svg",
+    "roi",
+    "cutouts",
+]
 Protocol = Literal["auto", "bsds500", "regions", "classes", "coco-stuff27"]
 Use = Literal["labels", "regions", "hierarchy", "raw"]
 Regions = Literal["auto", "coarse", "fine", "raw"]
@@ -71,7 +86,7 @@ MAX_PIXELS = 200_000_000
 MOST_PIXELS = 2**53
 """Upper limit of options that limit pixels."""
 MOST_SIDE = 2**15
-"""Longest side of synthetic images and of crops, in pixels."""
+"""Longest side of synthetic images and of crops, and the largest tolerance of polygons, in pixels."""
 MOST_SEED = 2**32 - 1
 _MOST_DIGITS = 9
 """Of a number of a page or channel."""
@@ -130,6 +145,17 @@ class WeightsFile:
     def fingerprint(self) -> str:
         """The record beside a result: the first 8 digits of the SHA-256, as in torchvision's file names."""
         return self.sha256[:8]
+
+
+def names_option() -> Any:
+    """The field `names` of a dataclass of options: three commands have it."""
+    return option(
+        None,
+        "Names of labels, for exports and the report: a file with one a line, from label 0; or CSV that begins with"
+        " label,name; or JSON. Kept in OUT/names.json for later commands.",
+        OUTPUT,
+        metavar="FILE",
+    )
 
 
 FOLDER_FIT: dict[str, Any] = {
@@ -494,6 +520,17 @@ class PixelSize:
 class ExportConfig:
     """What the formats of `export` hold. An option that not all formats have says which ones do."""
 
+    only_labels: tuple[int | str, ...] = option(
+        (),
+        "Export segments of these labels alone: numbers or `names`, separated by commas.",
+        EXPORTS,
+        metavar="LABEL,...",
+    )
+    drop_largest: bool = option(
+        False, "Leave out of exports the largest segment of each image, which mostly is the background.", EXPORTS
+    )
+    drop_border: bool = option(False, "Leave out of exports what touches the border of the image.", EXPORTS)
+    min_area: int = option(0, "Leave out of exports segments of fewer pixels.", EXPORTS, metavar="PIXELS", least=0)
     pixel_size: str | None = option(
         None,
         "Size of a pixel, for areas and lengths in csv and parquet: a number and a unit such as 0.5um or 10m, or"
@@ -501,6 +538,15 @@ class ExportConfig:
         EXPORTS,
         metavar="SIZE",
         default_text="what the file of a TIFF, OME-TIFF or GeoTIFF says",
+    )
+    tolerance: float = option(
+        1.5,
+        "How far polygons are simplified (geojson, yolo-seg, labelme, coco-polygons, svg, roi): a vertex is dropped if"
+        " the triangle with its neighbours is smaller than a square of this side. 0 follows the edges of the pixels.",
+        EXPORTS,
+        metavar="PIXELS",
+        least=0,
+        most=MOST_SIDE,
     )
 
     def __post_init__(self) -> None:
@@ -603,6 +649,7 @@ class BatchConfig:
         metavar="LIST",
     )
     export_config: ExportConfig = option(ExportConfig(), "What exports hold.")
+    names: Path | None = names_option()
     fail_fast: bool = option(False, "Stop at the first image that fails.", RUN)
     shard: tuple[int, int] = option(
         (1, 1),
@@ -637,6 +684,9 @@ class BatchConfig:
             raise UsageError(f"`save` needs at least one of {', '.join(get_args(Product))}")
         self._check_needed("report", ("stats",) if self.report else ())
         self._check_needed("export", ("labels", "stats") if self.export else ())
+        for one in () if self.export else options_of(ExportConfig):
+            if getattr(self.export_config, one.name) != one.default:
+                raise UsageError(f"`{one.name}` says what exports hold: add `export`")
         index, count = self.shard
         if not 1 <= index <= count:
             raise UsageError(f"`shard` must be I/N with 1 <= I <= N, not {index}/{count}")

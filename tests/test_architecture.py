@@ -88,7 +88,7 @@ THIRD_PARTY: dict[str, set[str]] = {
     "regions": {"numpy", "scipy"},
     "evaluation": {"numpy", "scipy", "PIL"},
     "plots": {"numpy", "matplotlib"},
-    "export": {"numpy", "PIL", "scipy", "skimage", "tifffile", "pyarrow"},
+    "export": {"numpy", "PIL", "roifile", "scipy", "shapely", "skimage", "tifffile", "pyarrow"},
     "report": {"numpy", "PIL"},
 }
 """Rooms that may import no other packages than these."""

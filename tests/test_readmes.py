@@ -124,6 +124,7 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("stand-ins")
     for seed, name in enumerate(PHOTOS):
         save_photo(folder / name, seed, WIDTH, HEIGHT)
+    (folder / "names.txt").write_text("sky\n\nsea\n")
     (folder / "scans").mkdir()
     tifffile.imwrite(folder / "scans/ct.tif", np.arange(HEIGHT * WIDTH, dtype=np.int16).reshape(HEIGHT, WIDTH) - 90)
     (folder / "tiles").mkdir()
@@ -131,6 +132,13 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> Path:
         corner = (0.0, 0.0, 0.0, 5e5 + WIDTH * left, 5e6, 0.0)
         place = [(33550, "d", 3, (1.0, 1.0, 0.0), True), (33922, "d", 6, corner, True)]
         tifffile.imwrite(folder / f"tiles/{name}.tif", noise(left, WIDTH, HEIGHT), photometric="rgb", extratags=place)
+    (folder / "stacks").mkdir()
+    tifffile.imwrite(
+        folder / "stacks/cells.ome.tif",
+        np.random.default_rng(0).integers(0, 4096, (2, 4, HEIGHT, WIDTH), dtype=np.uint16),
+        photometric="minisblack",
+        metadata={"axes": "ZCYX"},
+    )
     halves = np.repeat(np.array([[0], [1]], np.uint8), HEIGHT // 2, axis=0).repeat(WIDTH, axis=1)
     for name in ("cat", "sub/dog"):
         save_labels(folder / f"ground_truth/{name}.png", halves)

@@ -14,7 +14,7 @@ from ..export.folder import ExportFolder
 from ..export.source import ExportImage, Map, Segments, labels_as_segments
 from ..files.output_folder import EXPORT_FOLDER, Job, OutputFolder
 from .planning import Plan
-from .resume import read_again, read_stats
+from .resume import read_again, read_stats, seen_as
 from .stats_shape import is_whole
 
 
@@ -40,10 +40,18 @@ def export_folder(plan: Plan) -> Generator[Exported | ExportFailure, None, None]
             if not is_whole(stats):
                 continue
             read = partial(_segments, job, folder, regions=regions)
-            images.append(ExportImage(job.name, job.file_name, read, partial(_photo, job, plan)))
+            path = job.source if job.page is None else None
+            photo = partial(_photo, job, plan)
+            images.append(ExportImage(job.name, job.file_name, read, photo, *seen_as(stats), path=path))
             num_labels = max(num_labels, *(entry["label"] + 1 for entry in stats["clusters"]))
         yield from write_exports(
-            plan.batch.export, images, num_labels, ExportFolder(folder), plan.batch.export_config, regions=regions
+            plan.batch.export,
+            images,
+            num_labels,
+            ExportFolder(folder),
+            plan.batch.export_config,
+            regions=regions,
+            names=plan.names,
         )
 
 

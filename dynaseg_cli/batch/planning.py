@@ -13,7 +13,9 @@ from pathlib import Path
 
 from ..config import MOST_FITTED, BatchConfig, SegmentConfig, WeightsFile
 from ..errors import UsageError
-from ..export.exporting import refuse_uninstalled
+from ..export.exporting import refuse_names, refuse_uninstalled
+from ..export.source import refuse_unknown_labels
+from ..files.label_names import kept_names, read_names, refuse_foreign_names
 from ..files.output_folder import (
     CHECKPOINT_NAME,
     CLUSTERS_NAME,
@@ -24,6 +26,7 @@ from ..files.output_folder import (
     KEPT_RAW_FOLDER,
     MANY_REGIONS,
     MODEL_NAME,
+    NAMES_NAME,
     OLD_OVERLAY,
     REPORT_FOLDER,
     REPORT_NAME,
@@ -58,6 +61,8 @@ class Plan:
     """Files in the folder of scribbles that no image has the name of."""
     unused_masks: list[Path] = field(default_factory=list)
     """The same in the folder of masks."""
+    names: dict[int, str] = field(default_factory=dict)
+    """Names of labels, for exports and the report; those of other labels are not known."""
 
     @property
     def lacks_model(self) -> bool:
@@ -153,6 +158,7 @@ def plan_batch(
             value_range=batch.range,
             channels=batch.channels,
         )
+    names, doubts = named_labels(folder, segment, batch, scribbled=batch.scribbles is not None)
     return Plan(
         jobs=jobs,
         found=found.jobs,
@@ -161,9 +167,10 @@ def plan_batch(
         batch=batch,
         unlistable=[Outcome(str(folder), "failed", reason) for folder, reason in found.unreadable],
         passed_over=found.passed_over,
-        doubts=_doubts(found, output),
+        doubts=[*_doubts(found, output), *doubts],
         unused_scribbles=_unused(drawn["scribbles"], found.jobs) if "scribbles" in drawn else [],
         unused_masks=_unused(drawn["mask"], found.jobs) if "mask" in drawn else [],
+        names=names,
     )
 
 
@@ -177,11 +184,47 @@ def _drawn_folders(batch: BatchConfig) -> dict[str, Path]:
     return {name: Path(folder) for name, folder in options.items() if folder is not None}
 
 
+def named_labels(
+    folder: OutputFolder, segment: SegmentConfig, batch: BatchConfig, *, scribbled: bool
+) -> tuple[dict[int, str], list[str]]:
+    """The names of labels that the options give, or else an earlier command kept; and doubts about them.
+
+    Parameters
+    ----------
+    scribbled : whether labels mean what was drawn with them.
+
+    Raises
+    ------
+    UsageError
+        If the names are unusable, or an export cannot hold them, or is to be of labels that there are not.
+    """
+    model = None if segment.model is None else segment.model.fingerprint
+    doubts = []
+    if batch.names is not None:
+        names = read_names(batch.names, segment.clusters)
+        refuse_foreign_names(folder)
+        if segment.fit == "image" and not scribbled:
+            doubts.append(
+                "names mean little here: each image has a network of its own, so label 0 is the largest of each image,"
+                " whatever it shows"
+            )
+    elif batch.report or batch.export:
+        names, note = kept_names(folder, model, segment.clusters)
+        doubts += [note] if note else []
+    else:
+        names = {}
+    refuse_names(batch.export, names)
+    refuse_unknown_labels(batch.export_config, names, segment.clusters)
+    return names, doubts
+
+
 def _targets(jobs: Sequence[Job], segment: SegmentConfig, batch: BatchConfig) -> Iterator[str]:
     """Paths below the output folder that a run may write or remove, requested or replaced because they exist."""
     yield from (LOG_NAME, RUN_NAME)
     if segment.fit == "folder":
         yield from (MODEL_NAME, CHECKPOINT_NAME, CLUSTERS_NAME)
+    if batch.names is not None:
+        yield NAMES_NAME
     if batch.report:
         yield from (REPORT_NAME, f"{REPORT_FOLDER}/")
     if batch.export:

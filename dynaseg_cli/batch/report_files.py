@@ -95,7 +95,7 @@ def report_content(plan: Plan, run: dict[str, Any], outcomes: dict[str, dict[str
             rows.append(page_row(job.file_name, entry.files, stats))
             cuts += [stats["cut"]] if stats["cut"] not in cuts else []
     # Not the cut that this run was asked for: regions of an earlier run may have stayed as they were.
-    shown = {**run, "cut": cuts[0] if len(cuts) == 1 else None}
+    shown = {**run, "cut": cuts[0] if len(cuts) == 1 else None, **_names(plan)}
     return report_page(rows, _failures(plan, run, {row.name for row in rows}, outcomes), shown)
 
 
@@ -122,7 +122,13 @@ def comparison_content(plan: Plan, other: Plan, run: dict[str, Any]) -> Iterator
             if same is not None and (same.width, same.height) == size:
                 rows.append(page_row(job.file_name, entry.files, stats, same))
     unpaired = found + len(theirs) - 2 * len(rows)
-    return report_page(rows, [], {**run, "compared": {"with": str(other.folder), "unpaired": unpaired}})
+    compared = {"with": str(other.folder), "unpaired": unpaired}
+    return report_page(rows, [], {**run, "compared": compared, **_names(plan)})
+
+
+def _names(plan: Plan) -> dict[str, dict[str, str]]:
+    """The names of labels as the page takes them; nothing if there are none."""
+    return {"names": {str(label): name for label, name in plan.names.items()}} if plan.names else {}
 
 
 def _url_from(folder: Path, path: str) -> str:

@@ -6,8 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..config import BatchConfig, Channels, Colors, Product, SegmentConfig, ValueRange, channels_text, range_text
+from ..config import (
+    BatchConfig,
+    Channels,
+    Colors,
+    Product,
+    SegmentConfig,
+    ValueRange,
+    channels_text,
+    parse_channels,
+    range_text,
+)
 from ..errors import DecodeError, ImageError, UsageError
+from ..fields import read_value
 from ..files.output_folder import Job, OutputFolder
 from ..files.reading import read_file
 from ..images.decoding import has_channels, is_deep
@@ -54,6 +65,19 @@ def read_again(job: Job, stats: Stats, max_pixels: int) -> bytes:
     if source.sha256 != stats["source"]["sha256"]:
         raise ImageError("the photo has changed since it was segmented; segment it again")
     return source.content
+
+
+def seen_as(stats: Stats) -> tuple[ValueRange, Channels]:
+    """The range and the channels with which the photo was decoded.
+
+    With a mask the range is the one that was found, as that of the whole photo may be another.
+    """
+    source = stats["source"]
+    found = source.get("range", {})
+    value_range = read_value("range", found.get("option", "auto"), ValueRange)
+    if "mask" in source and "low" in found and "high" in found:
+        value_range = float(found["low"]), float(found["high"])
+    return value_range, parse_channels(source["channels"]) if "channels" in source else None
 
 
 def refuse_other_options(

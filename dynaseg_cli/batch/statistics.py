@@ -142,7 +142,7 @@ def region_statistics(
     label_of = main_labels(regions, labels).tolist()
     neighbours = neighbours_of_each(regions + 1, np.arange(1, len(label_of) + 1))
     return [
-        {"region": first + region, **entry, "label": label, "neighbours": (touching - 1 + first).tolist()}
+        {"region": first + region, **entry, "label": label, "neighbours": (touching[touching > 0] - 1 + first).tolist()}
         for region, (entry, label, touching) in enumerate(
             zip(segment_statistics(regions, image), label_of, neighbours, strict=True)
         )

@@ -52,7 +52,7 @@ def geotiff(folder: ExportFolder, settings: ExportSettings) -> Iterator[Prepare]
 
     yield prepare
     for kind, kept in files.items():
-        folder.remove_tiffs(kind, kept)
+        folder.remove_earlier(kind, ".tif", kept)
 
 
 def raster(segments: Map, numbers: Map, count: int) -> NDArray[Any]:

@@ -95,7 +95,10 @@ CHECKPOINT_NAME = "model-unfinished.safetensors"
 CLUSTERS_NAME = "clusters.json"
 REPORT_NAME = "report.html"
 COMPARISON_NAME = "comparison.html"
-FILES = frozenset((LOG_NAME, RUN_NAME, MODEL_NAME, CHECKPOINT_NAME, CLUSTERS_NAME, REPORT_NAME, COMPARISON_NAME))
+NAMES_NAME = "names.json"
+FILES = frozenset(
+    (LOG_NAME, RUN_NAME, MODEL_NAME, CHECKPOINT_NAME, CLUSTERS_NAME, REPORT_NAME, COMPARISON_NAME, NAMES_NAME)
+)
 
 FOLDERS_OF_VERSION_1 = FOLDERS - {"raw", KEPT_RAW_FOLDER, KEPT_HIERARCHY_FOLDER}
 """Where results went before marks said so."""
@@ -123,6 +126,8 @@ class OutputFolder:
         self.report = path / REPORT_NAME
         self.comparison = path / COMPARISON_NAME
         """The page that shows these results beside those of another folder."""
+        self.names = path / NAMES_NAME
+        """The names of labels that a command was given last."""
         self.export = path / EXPORT_FOLDER
         self._claims: Claims | None = None
 

@@ -131,6 +131,19 @@ def _upright(stored: StoredImage, content: bytes) -> StoredImage:
     return replace(stored, values=values, alpha=alpha, nodata=nodata, orientation=1)
 
 
+def decode_rgba(
+    content: bytes, max_pixels: int, value_range: ValueRange = "auto", channels: Channels = None
+) -> NDArray[np.uint8]:
+    """Decode an image file to (H, W, 4) uint8 RGBA: the colours of `decode_photo` before white is laid under them.
+
+    Raises DecodeError as `decode_photo` does.
+    """
+    stored = read_stored(content, max_pixels, channels)
+    rgb = _in_8_bits(stored, value_range, on_white=False).pixels
+    alpha = np.full(rgb.shape[:2], 255, np.uint8) if stored.alpha is None else stored.alpha
+    return np.dstack([rgb, alpha])
+
+
 def is_deep(content: bytes) -> bool:
     """Whether an image has more than 8 bits per sample according to its header, so that a value range applies to it."""
     if is_deep_png(content) or is_deep_pnm(content):
@@ -178,8 +191,8 @@ def as_photo(stored: StoredImage, value_range: ValueRange) -> Photo:
     return replace(photo, pixels=_turned(photo.pixels, stored.orientation))
 
 
-def _in_8_bits(stored: StoredImage, value_range: ValueRange) -> Photo:
-    """RGB on white, not yet turned."""
+def _in_8_bits(stored: StoredImage, value_range: ValueRange, *, on_white: bool = True) -> Photo:
+    """RGB, not yet turned; on white, or in the colours that the file has below its opacity."""
     warnings = []
     if stored.bands:
         shown = "3 of" if stored.values.ndim == 3 else "of"
@@ -193,7 +206,7 @@ def _in_8_bits(stored: StoredImage, value_range: ValueRange) -> Photo:
     else:
         rgb = 255 - stored.values if stored.white_is_zero else stored.values
         rgb = rgb if rgb.ndim == 3 else np.repeat(rgb[:, :, None], 3, axis=2)
-    if stored.alpha is not None:
+    if on_white and stored.alpha is not None:
         _composite_on_white(rgb, stored.alpha)
     return Photo(rgb, used, channels=stored.channels, warnings=tuple(warnings))
 
