@@ -13,6 +13,7 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
+import shapely.geometry
 import tifffile
 from numpy.typing import NDArray
 from PIL import Image
@@ -27,7 +28,7 @@ from dynaseg_cli.batch.outcomes import Outcome
 from dynaseg_cli.batch.planning import Plan, plan_batch
 from dynaseg_cli.batch.results import complete_entries, plan_of_results
 from dynaseg_cli.batch.stages import run_stream
-from dynaseg_cli.config import EvaluateConfig
+from dynaseg_cli.config import EvaluateConfig, ExportConfig
 from dynaseg_cli.errors import ImageError, UsageError
 from dynaseg_cli.evaluation.evaluate import Evaluation
 from dynaseg_cli.images.decoding import decode_photo
@@ -270,8 +271,9 @@ def test_exports_leave_out_what_does_not_count(
     engine: Engine, photos: Path, masks: Path, out: Path, outside: str, things: bool
 ) -> None:
     save = ("labels", "stats", "regions") if things else ("labels", "stats")
-    formats = "voc", "coco-rle", "coco-panoptic", "cvat", "csv"
-    batch = BatchConfig(mask=masks, outside=outside, save=save, export=formats)  # type: ignore[arg-type]
+    formats = "voc", "coco-rle", "coco-panoptic", "cvat", "csv", "geojson", "cutouts"
+    exact = ExportConfig(tolerance=0)
+    batch = BatchConfig(mask=masks, outside=outside, save=save, export=formats, export_config=exact)  # type: ignore[arg-type]
     plan = plan_batch([photos], out, engine.config, batch)
     plan.folder.mark()
     assert all(outcome.status == "done" for _, outcome in run_stream(plan.jobs, plan.folder, batch, engine) if outcome)
@@ -296,6 +298,11 @@ def test_exports_leave_out_what_does_not_count(
     np.testing.assert_array_equal(together, counts)
     panoptic = read_pixels(exported / "coco-panoptic/a.png").astype(int) @ [1, 256, 65536]
     np.testing.assert_array_equal(panoptic > 0, counts)
+    collection = json.loads((exported / "geojson/a.geojson").read_text())
+    shapes = [shapely.geometry.shape(feature["geometry"]) for feature in collection["features"]]
+    assert sum(shape.area for shape in shapes) == pytest.approx(np.count_nonzero(counts))
+    opaque = [read_pixels(path)[..., 3] > 0 for path in (exported / "cutouts/a").glob("*.png")]
+    assert sorted(map(np.count_nonzero, opaque), reverse=True) == [entry["pixels"] for entry in entries]
     lines = [line.split(",") for line in (exported / "measurements.csv").read_text().splitlines()]
     rows = [dict(zip(lines[0], line, strict=True)) for line in lines[1:] if line[0] == "a.png"]
     assert [int(row["area"]) for row in rows] == [entry["pixels"] for entry in entries]
