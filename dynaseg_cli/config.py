@@ -46,6 +46,8 @@ Regions = Literal["auto", "coarse", "fine", "raw"]
 ValueRange = Literal["auto", "full"] | tuple[float, float]
 Pages = Literal["first", "all"] | tuple[int, int]
 Channels = Literal["all"] | tuple[int, ...] | None
+MaskSource = Path | Literal["alpha", "nodata"] | None
+Outside = Literal["255", "background"]
 MethodName = Literal["scf", "fsf", "fixed", "reference", "kmeans", "felzenszwalb", "superpixel-cnn", "iic"]
 
 PAPER_WEIGHT: dict[Mode, float] = {"scf": 50.0, "fsf": 15.0, "fixed": 5.0}
@@ -556,7 +558,7 @@ class ExportConfig:
 @documented
 @dataclass(frozen=True)
 class BatchConfig:
-    """How a batch of files is found, read and written. Of these, scribbles, range, channels and cut change labels."""
+    """How a batch of files is found, read and written. range, channels, scribbles, mask and cut change labels."""
 
     recursive: bool = option(True, "Look into folders below INPUT.", INPUT)
     include: tuple[str, ...] = option(
@@ -598,6 +600,20 @@ class BatchConfig:
         " label wanted there. On such an image as many labels as were drawn replace `min_labels`.",
         GUIDANCE,
         metavar="DIR",
+    )
+    mask: MaskSource = option(
+        None,
+        "What of the images counts; the rest has no influence. A folder of PNGs of the images' sizes and of the names"
+        " of their results, 0 where the image does not count; or, by the image's own file, alpha (what is not wholly"
+        ' transparent counts) or nodata (what is not "no data").',
+        GUIDANCE,
+        metavar="DIR|alpha|nodata",
+    )
+    outside: Outside = option(
+        "255",
+        "Label of what `mask` leaves out: 255 (65535 in maps of 16 bits), or background, which is 0, so that the other"
+        " labels begin with 1.",
+        GUIDANCE,
     )
     save: tuple[Product, ...] = option(
         ("labels", "color", "stats", "overlay"),
@@ -657,6 +673,13 @@ class BatchConfig:
             raise UsageError(f"`pages` must be N..M with 1 <= N <= M, not {first}..{last}")
         if isinstance(self.channels, tuple) and not (len(self.channels) in (1, 3) and min(self.channels) >= 1):
             raise UsageError(f"`channels` must be one or three numbers from 1, or all, not {written(self.channels)}")
+        if self.mask is None and self.outside != "255":
+            raise UsageError(f"`outside={self.outside}` is for what `mask` leaves out: name a mask")
+        if self.outside == "background" and self.scribbles is not None:
+            raise UsageError(
+                "`scribbles` give labels their numbers, of which 0 is one, but with `outside=background` it is taken:"
+                " leave one out"
+            )
         if not self.save:
             raise UsageError(f"`save` needs at least one of {', '.join(get_args(Product))}")
         self._check_needed("report", ("stats",) if self.report else ())

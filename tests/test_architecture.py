@@ -41,7 +41,7 @@ ROOMS: dict[str, set[str]] = {
     "evaluation": {"files", "images", "regions", "resampling", *SHARED},
     "export": {"files", "images", "pictures", "regions", *SHARED},
     "report": {"files", "pictures", "regions", "resampling", *SHARED},
-    "folder": {"batch", "engine", "files", "images", "pictures", "resampling", "workers", *SHARED},
+    "folder": {"batch", "engine", "files", "images", "pictures", "regions", "resampling", "workers", *SHARED},
     "workers": {"batch", "engine", "files", "folder", *SHARED},
     "batch": {
         "engine",

@@ -147,6 +147,7 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> Path:
         save_labels(folder / f"gpb-owt-ucm/{name}.png", np.zeros((2 * HEIGHT - 1, 2 * WIDTH - 1), np.uint16))
     halves[1:-1] = 255
     save_labels(folder / "drawn/cat.png", halves)
+    save_labels(folder / "masks/cat.png", halves)
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.chdir(folder)
         run(["segment", "photos", "--save", "labels,color,stats,regions,hierarchy"])
@@ -184,9 +185,11 @@ def test_every_python_block_runs(block: str, here: Path, monkeypatch: pytest.Mon
 
 def test_what_a_readme_draws_fits_the_photo(here: Path) -> None:
     shutil.copyfile(ROOT / "sample_images/cat.jpg", "sample_images/cat.jpg")
-    (block,) = (block for _, block in FENCED.findall(TEXTS["dynaseg_cli/images/README.md"]) if "ImageDraw" in block)
-    exec(compile(block, "README", "exec"), {})
-    run(["segment", "sample_images", "--scribbles", "drawn"])
+    blocks = [block for _, block in FENCED.findall(TEXTS["dynaseg_cli/images/README.md"]) if "ImageDraw" in block]
+    for block in blocks:
+        exec(compile(block, "README", "exec"), {})
+    assert len(blocks) == 2
+    run(["segment", "sample_images", "--scribbles", "drawn", "--mask", "masks"])
 
 
 def test_commands_are_found_in_all_their_forms() -> None:

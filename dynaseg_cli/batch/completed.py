@@ -50,7 +50,8 @@ def completed_at_the_start(plan: Plan, stop: threading.Event | None = None) -> I
 
 def _is_complete(plan: Plan, job: Job) -> bool:
     """As a worker finds out; an image on which that fails is the worker's to name."""
-    from ..images.pages import read_job  # noqa: PLC0415 - so that a run of new images does not wait for it
+    from ..images.masks import read_mask  # noqa: PLC0415 - so that a run of new images does not wait for it
+    from ..images.pages import read_job  # noqa: PLC0415
 
     batch, drawn = plan.batch, None
     try:
@@ -59,7 +60,8 @@ def _is_complete(plan: Plan, job: Job) -> bool:
             from ..images.scribbles import read_scribbles  # noqa: PLC0415 - loads scipy
 
             drawn = read_scribbles(job, batch.scribbles, batch.max_pixels)
-        stats = stats_to_continue(job, plan.folder, source, drawn, plan.segment, batch)
+        mask = read_mask(job, batch.mask, batch.max_pixels)
+        stats = stats_to_continue(job, plan.folder, source, drawn, mask, plan.segment, batch)
         return stats is not None and is_complete(job, plan.folder, stats, batch)
     except (ImageError, OSError, MemoryError):
         return False

@@ -57,7 +57,7 @@ def discover(inputs: Sequence[Path], listed: Sequence[Path], output: Path, optio
     A folder's tree is mirrored below the output; a file of `inputs` goes to the top; a file of `listed` keeps its path
     as written, without a leading ``/`` and any ``..``. A file that is named twice is taken once, by its first name.
     Pages that are asked for are jobs of their own. Hidden files, files that operating systems leave beside photos,
-    results of dynaseg and scribbles are not input.
+    results of dynaseg, scribbles and masks are not input.
 
     Raises
     ------
@@ -94,7 +94,8 @@ class _Search:
         self.globs = Globs(options)
         self._options = options
         self._output = _prefix(output.resolve())
-        self._scribbles = None if options.scribbles is None else _prefix(options.scribbles.resolve())
+        drawn = options.scribbles, None if options.mask in ("alpha", "nodata") else options.mask
+        self._drawn = {_prefix(Path(folder).resolve()) for folder in drawn if folder is not None}
         self._taken: set[str] | None = set() if several else None
         """Real path of each file, if files may be named twice."""
         self._folders: dict[Path, tuple[str, bool]] = {}
@@ -232,7 +233,7 @@ class _Search:
         if real == self._output:
             self._pass_over(RESULTS, folder)
             return False
-        return real != self._scribbles
+        return real not in self._drawn
 
     def _folder_of(self, path: Path) -> tuple[str, bool]:
         """The real path of a file's folder, ending with a slash, and whether the file (links followed) is a result."""

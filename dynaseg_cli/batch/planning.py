@@ -19,6 +19,7 @@ from ..files.label_names import kept_names, read_names, refuse_foreign_names
 from ..files.output_folder import (
     CHECKPOINT_NAME,
     CLUSTERS_NAME,
+    DRAWN,
     EXPORT_FOLDER,
     EXTENSIONS,
     KEPT_HIERARCHY_FOLDER,
@@ -29,7 +30,6 @@ from ..files.output_folder import (
     OLD_OVERLAY,
     REPORT_FOLDER,
     REPORT_NAME,
-    SCRIBBLES,
     Job,
     OutputFolder,
 )
@@ -59,6 +59,8 @@ class Plan:
     """Notes on options and inputs that may be mistakes, in whole sentences."""
     unused_scribbles: list[Path] = field(default_factory=list)
     """Files in the folder of scribbles that no image has the name of."""
+    unused_masks: list[Path] = field(default_factory=list)
+    """The same in the folder of masks."""
     names: dict[int, str] = field(default_factory=dict)
     """Names of labels, for exports and the report; those of other labels are not known."""
 
@@ -105,7 +107,8 @@ def plan_batch(
     ------
     UsageError
         If an input is unusable, results would collide, `output` cannot be written or holds results made with other
-        options (unless they are to be overwritten), no scribbles are found, or what an export needs is not installed.
+        options (unless they are to be overwritten), no scribbles or masks are found, or what an export needs is not
+        installed.
     """
     segment, batch = segment or SegmentConfig(), batch or BatchConfig()
     folder = OutputFolder(output)
@@ -117,19 +120,24 @@ def plan_batch(
             "`record` shows the iterations on each image, but a folder's network is applied in one pass: leave it out,"
             " or add `model` and `refine`"
         )
-    if batch.scribbles is not None:
-        if segment.fit == "folder":
-            raise UsageError(
-                "`scribbles` draw labels of one image, but a folder's network has labels of its own: leave one out"
-            )
-        _refuse_folder_of_scribbles(batch.scribbles, inputs, output)
+    if batch.scribbles is not None and segment.fit == "folder":
+        raise UsageError(
+            "`scribbles` draw labels of one image, but a folder's network has labels of its own: leave one out"
+        )
+    if batch.outside == "background" and segment.fit == "folder":
+        raise UsageError(
+            "`outside=background` is label 0, but a folder's network has a label 0 of its own: `outside=255` is none"
+        )
+    drawn = _drawn_folders(batch)
+    for name, there in drawn.items():
+        _refuse_folder_of(name, there, inputs, output)
     found = discover(inputs, listed, output, batch)
     index, count = batch.shard
     jobs = found.jobs[index - 1 :: count]
     _refuse_unwritable(output)
     folder.refuse_foreign(_targets(found.jobs, segment, batch))
-    if batch.scribbles is not None:
-        _refuse_no_scribbles(batch.scribbles, found.jobs)
+    for name, there in drawn.items():
+        _refuse_none_drawn(name, there, found.jobs)
     if segment.fit == "folder" and segment.model is None:
         if not batch.overwrite:
             segment = dataclasses.replace(segment, model=earlier_model(folder, segment))
@@ -146,6 +154,7 @@ def plan_batch(
             folder,
             segment,
             scribbled=batch.scribbles is not None,
+            masked=batch.mask is not None,
             value_range=batch.range,
             channels=batch.channels,
         )
@@ -159,9 +168,20 @@ def plan_batch(
         unlistable=[Outcome(str(folder), "failed", reason) for folder, reason in found.unreadable],
         passed_over=found.passed_over,
         doubts=[*_doubts(found, output), *doubts],
-        unused_scribbles=[] if batch.scribbles is None else _unused_scribbles(batch.scribbles, found.jobs),
+        unused_scribbles=_unused(drawn["scribbles"], found.jobs) if "scribbles" in drawn else [],
+        unused_masks=_unused(drawn["mask"], found.jobs) if "mask" in drawn else [],
         names=names,
     )
+
+
+_DRAWN = {"scribbles": "scribbles, as label PNGs", "mask": "masks, as PNGs that are 0 where photos do not count"}
+"""Options that name folders of drawings, and what is drawn."""
+
+
+def _drawn_folders(batch: BatchConfig) -> dict[str, Path]:
+    """The folders of drawings, by the options that name them."""
+    options = {"scribbles": batch.scribbles, "mask": None if batch.mask in ("alpha", "nodata") else batch.mask}
+    return {name: Path(folder) for name, folder in options.items() if folder is not None}
 
 
 def named_labels(
@@ -299,33 +319,38 @@ def _refuse_unwritable(output: Path) -> None:
         raise UsageError(f"{output} cannot be written: no permission in {existing}; name another `output` folder")
 
 
-def _refuse_folder_of_scribbles(folder: Path, inputs: Sequence[Path], output: Path) -> None:
+def _refuse_folder_of(name: str, folder: Path, inputs: Sequence[Path], output: Path) -> None:
+    """Refuse a folder of scribbles or masks, the option `name`, that is none, or one of photos or results."""
+    option = f"`{name}={folder}`"
     if not folder.is_dir():
-        raise UsageError(f"`scribbles={folder}` is not a folder; name the folder with the scribbles, as label PNGs")
+        raise UsageError(f"{option} is not a folder; name the folder with the {_DRAWN[name]}")
     there = folder.resolve()
     for path in inputs:
         if path.resolve() == there:
-            raise UsageError(f"`scribbles={folder}` is the input itself; keep scribbles in a folder of their own")
+            raise UsageError(
+                f"{option} is the input itself; keep {_DRAWN[name].split(',')[0]} in a folder of their own"
+            )
     for written in (*EXTENSIONS, KEPT_RAW_FOLDER, KEPT_HIERARCHY_FOLDER, EXPORT_FOLDER):
         if there.is_relative_to((output / written).resolve()):
-            raise UsageError(f"`scribbles={folder}` is where {written} are written; copy scribbles to another folder")
+            what = _DRAWN[name].split(",")[0]
+            raise UsageError(f"{option} is where {written} are written; copy {what} to another folder")
 
 
-def _refuse_no_scribbles(folder: Path, jobs: Sequence[Job]) -> None:
-    if jobs and not any(os.path.isfile(job.scribbles(folder)) for job in jobs):  # noqa: PTH113 - never raises
+def _refuse_none_drawn(name: str, folder: Path, jobs: Sequence[Job]) -> None:
+    if jobs and not any(os.path.isfile(job.drawing(folder)) for job in jobs):  # noqa: PTH113 - never raises
         raise UsageError(
-            f"`scribbles={folder}` has none for any image; for {jobs[0].shown} it would be {jobs[0].scribbles(folder)}"
+            f"`{name}={folder}` has none for any image; for {jobs[0].shown} it would be {jobs[0].drawing(folder)}"
         )
 
 
-def _unused_scribbles(folder: Path, jobs: Sequence[Job]) -> list[Path]:
-    """Scribble files that no job has the name of; the jobs are sorted by name."""
+def _unused(folder: Path, jobs: Sequence[Job]) -> list[Path]:
+    """Files in a folder of scribbles or masks that no job has the name of; the jobs are sorted by name."""
     unused = []
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() == SCRIBBLES:
+        if path.suffix.lower() == DRAWN:
             name = path.relative_to(folder).as_posix()
-            at = bisect_left(jobs, name.removesuffix(SCRIBBLES), key=attrgetter("name"))
-            if at == len(jobs) or jobs[at].name + SCRIBBLES != name:
+            at = bisect_left(jobs, name.removesuffix(DRAWN), key=attrgetter("name"))
+            if at == len(jobs) or jobs[at].name + DRAWN != name:
                 unused.append(path)
     return unused
 

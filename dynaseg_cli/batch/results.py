@@ -33,7 +33,9 @@ from ..files.output_folder import (
 from ..files.reading import read_file
 from ..files.user_files import MOST_BYTES, is_output_folder
 from ..images.decoding import decode_photo, read_source
+from ..images.masks import read_mask_again
 from ..images.scribbles import ScribbleFile, decode_scribbles
+from ..regions.area import area_of
 from .outcomes import Outcome
 from .planning import Plan, named_labels
 from .products import Products
@@ -177,7 +179,10 @@ def _make_entry(job: Job, plan: Plan, stats: Stats) -> Stats:
     folder, batch, source = plan.folder, plan.batch, stats["source"]
     pixels = max(batch.max_pixels, source["width"] * source["height"])
     content = read_again(job, stats, pixels)
-    photo = decode_photo(content, pixels, *seen_as(stats)).pixels
+    kept = source.get("mask")
+    mask = None if kept is None else read_mask_again(kept, pixels)
+    decoded = decode_photo(content, pixels, *seen_as(stats), mask)
+    photo, area = decoded.pixels, area_of(decoded.counts)
     drawn, scribbles = source.get("scribbles"), None
     if drawn is not None:
         content, sha256 = read_source(Path(drawn["path"]), pixels)
@@ -187,9 +192,11 @@ def _make_entry(job: Job, plan: Plan, stats: Stats) -> Stats:
         scribbles = decode_scribbles(file, photo.shape[:2], plan.segment.clusters, pixels)
     # An image may have been cut otherwise than the others.
     batch = dataclasses.replace(batch, cut=CutConfig(**stats["cut"]), colors=stats["colors"])
+    if kept is not None:
+        batch = dataclasses.replace(batch, mask=kept.get("from") or Path(kept["path"]).parent, outside=kept["outside"])
     products = Products(job, folder, batch)
     products.refuse_unwritable()
-    earlier = products.read_earlier(stats, photo.shape[:2])
+    earlier = products.read_earlier(stats, photo.shape[:2], area)
     if earlier is None:
         raise ImageError(f"{folder.kept_raw(job)}, of which its regions are made, is gone; segment it again")
     return products.complete(earlier, photo, scribbles)

@@ -21,10 +21,12 @@ from ..engine.segmentation import Segmentation
 from ..errors import ImageError, InterruptedWorkError, reason
 from ..files.output_folder import Job, OutputFolder
 from ..images.decoding import Photo, decode_photo
+from ..images.masks import Mask, read_mask
 from ..images.pages import read_job
 from ..images.scribbles import ScribbleFile, decode_scribbles, read_scribbles
 from ..method.silhouette import Silhouette
 from ..pictures.recording import Frame, Recorder
+from ..regions.area import Area, area_of
 from ..workers.messages import Began, Iterated
 from .outcomes import Outcome
 from .products import Earlier, Products
@@ -96,6 +98,9 @@ class _Decoded:
     drawn: ScribbleFile | None
     scribbles: NDArray[np.uint8] | None
     """(H, W) uint8: the labels drawn in that file."""
+    mask: Mask | None
+    area: Area | None
+    """What the mask leaves of the photo, if that is not all."""
 
 
 @dataclass(frozen=True)
@@ -139,21 +144,25 @@ def run_stream(
         products.refuse_unwritable()
         source = read_job(job, batch.max_pixels)
         drawn = None if batch.scribbles is None else read_scribbles(job, batch.scribbles, batch.max_pixels)
+        mask = read_mask(job, batch.mask, batch.max_pixels)
         if not folder.claim(job.name):
             return _Taken()
         # Only after the claim: results that another process finished before it released the claim are seen.
-        stats = None if batch.overwrite else stats_to_continue(job, folder, source, drawn, engine.config, batch)
+        stats = None
+        if not batch.overwrite:
+            stats = stats_to_continue(job, folder, source, drawn, mask, engine.config, batch)
         if stats is not None and is_complete(job, folder, stats, batch):
             return Outcome(job.path, "skipped", page=job.page)
-        photo = decode_photo(source.content, batch.max_pixels, batch.range, batch.channels)
-        earlier = None if stats is None else products.read_earlier(stats, photo.pixels.shape[:2])
+        photo = decode_photo(source.content, batch.max_pixels, batch.range, batch.channels, mask)
+        area = area_of(photo.counts)
+        earlier = None if stats is None else products.read_earlier(stats, photo.pixels.shape[:2], area)
         scribbles = silhouette = None
         if drawn is not None:
             scribbles = decode_scribbles(drawn, photo.pixels.shape[:2], engine.config.clusters, batch.max_pixels)
         if earlier is None and scribbles is None:
-            silhouette = engine.find_silhouette(photo.pixels)
+            silhouette = engine.find_silhouette(photo.pixels if area is None else area.seen(photo.pixels))
         tell(Began(job.name, "decoded"))
-        return _Decoded(products, photo, source.sha256, silhouette, earlier, drawn, scribbles)
+        return _Decoded(products, photo, source.sha256, silhouette, earlier, drawn, scribbles, mask, area)
 
     def segment(job: Job, decoded: _Decoded) -> _Segmented:
         def watch(iteration: int, labels: int) -> None:
@@ -166,7 +175,9 @@ def run_stream(
         tell(Began(job.name, "segmented"))
         recorder = Recorder() if decoded.products.has_recording else None
         on_labels = None if recorder is None else recorder.add
-        segmentation = engine.segment(decoded.photo.pixels, decoded.silhouette, watch, decoded.scribbles, on_labels)
+        photo, area = decoded.photo.pixels, decoded.area
+        mask = None if area is None else area.counts
+        segmentation = engine.segment(photo, decoded.silhouette, watch, decoded.scribbles, on_labels, mask)
         return _Segmented(decoded, segmentation, [] if recorder is None else recorder.frames)
 
     def write(job: Job, segmented: _Segmented) -> Outcome:
@@ -196,7 +207,9 @@ def _write_files(job: Job, segmented: _Segmented, config: SegmentConfig, device:
         stats = products.complete(decoded.earlier, photo.pixels, decoded.scribbles)
     else:
         assert segmentation is not None
-        of_fit = stats_of_fit(job.path, decoded.sha256, photo, segmentation, config, device, decoded.drawn, job.page)
+        of_fit = stats_of_fit(
+            job.path, decoded.sha256, photo, segmentation, config, device, decoded.drawn, job.page, decoded.mask
+        )
         stats = products.write(segmentation, of_fit, segmented.frames)
     fit = stats["fit"]
     return Outcome(

@@ -33,9 +33,9 @@ def run_plan(plan: Plan, workers: WorkersConfig, *, as_json: bool, quiet: bool, 
     _fetch_weights(plan.segment, quiet=quiet)
     if not quiet:
         show_notes(plan)
-        unused = plan.unused_scribbles
-        if unused:
-            say(f"scribbles that belong to no image, by their names: {len(unused)}, first {unused[0]}", "yellow")
+        for what, unused in (("scribbles", plan.unused_scribbles), ("masks", plan.unused_masks)):
+            if unused:
+                say(f"{what} that belong to no image, by their names: {len(unused)}, first {unused[0]}", "yellow")
     stop = threading.Event()
     with (
         first_signal_calls(stop.set) as signals,

@@ -155,7 +155,8 @@ class Source:
         self.image = image
         self._tolerance = tolerance
         self.segments = image.read()
-        self.runs: Runs = find_runs(self.segments.of_pixel)
+        runs = find_runs(self.segments.of_pixel)
+        self.runs: Runs = runs.only(runs.segments != -1)
         found = self.runs.segments
         _refuse_unknown("segments", found, len(self.segments.labels))
         _refuse_unknown("labels", self.segments.labels[found], labels)
@@ -168,7 +169,8 @@ class Source:
             return
         self.runs = self.runs.only(kept)
         count = len(self.segments.labels)
-        table = np.full(count, -1, np.result_type(np.int8, np.min_scalar_type(count)))
+        # The last entry stays that of pixels whose segment is -1.
+        table = np.full(count + 1, -1, np.result_type(np.int8, np.min_scalar_type(count)))
         table[self.runs.segments] = self.runs.segments
         self.segments = Segments(table[self.segments.of_pixel], self.segments.labels)
 

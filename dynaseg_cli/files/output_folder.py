@@ -22,8 +22,8 @@ from .claims import Claims
 from .user_files import LOG_NAME, MARK, RUN_NAME, is_output_folder
 from .writing import Content, open_atomically, refuse_unwritable, write_atomically
 
-SCRIBBLES = ".png"
-"""Extension of scribble images."""
+DRAWN = ".png"
+"""Extension of images that are drawn for photos: scribbles and masks."""
 
 
 class Job(NamedTuple):
@@ -58,9 +58,9 @@ class Job(NamedTuple):
         """The image as messages name it."""
         return shown_image(self.path, self.page)
 
-    def scribbles(self, folder: Path) -> Path:
-        """The scribble image of this job: ``DIR/sub/cat.png``."""
-        return folder / (self.name + SCRIBBLES)
+    def drawing(self, folder: Path) -> Path:
+        """The image in a folder of scribbles or masks that belongs to this job: ``DIR/sub/cat.png``."""
+        return folder / (self.name + DRAWN)
 
 
 def shown_image(path: str, page: int | None) -> str:

@@ -27,6 +27,7 @@ const clusters = {
 
   /** Select a label, or none where it is selected already. */
   toggle(label) {
+    if (!this.entries.has(label)) return; // outside the mask
     this.selected = this.selected === label ? null : label;
     for (const [each, row] of this.rows) {
       const selected = each === this.selected;
@@ -53,9 +54,10 @@ const clusters = {
     if (!this.map) return;
     const label = this.map.at(at);
     const [x, y] = [Math.floor(at.x * current.width), Math.floor(at.y * current.height)];
-    const share = percent(this.entries.get(label).fraction);
+    const entry = this.entries.get(label);
     const name = nameOfLabel(label) && ` (${nameOfLabel(label)})`;
-    byId("pixel").textContent = `Label ${label}${name}, ${share} of the photo, at pixel ${x}, ${y}`;
+    const what = entry ? `Label ${label}${name}, ${percent(entry.fraction)} of the photo,` : "Outside the mask,";
+    byId("pixel").textContent = `${what} at pixel ${x}, ${y}`;
     for (const [each, row] of this.rows) row.classList.toggle("pointed-at", each === label);
   },
 
