@@ -174,8 +174,11 @@ def plan_batch(
     )
 
 
-_DRAWN = {"scribbles": "scribbles, as label PNGs", "mask": "masks, as PNGs that are 0 where photos do not count"}
-"""Options that name folders of drawings, and what is drawn."""
+_DRAWN = {
+    "scribbles": ("scribbles", "as label PNGs"),
+    "mask": ("masks", "as PNGs that are 0 where photos do not count"),
+}
+"""Options that name folders of drawings: what is drawn, and how."""
 
 
 def _drawn_folders(batch: BatchConfig) -> dict[str, Path]:
@@ -321,18 +324,15 @@ def _refuse_unwritable(output: Path) -> None:
 
 def _refuse_folder_of(name: str, folder: Path, inputs: Sequence[Path], output: Path) -> None:
     """Refuse a folder of scribbles or masks, the option `name`, that is none, or one of photos or results."""
-    option = f"`{name}={folder}`"
+    option, (what, how) = f"`{name}={folder}`", _DRAWN[name]
     if not folder.is_dir():
-        raise UsageError(f"{option} is not a folder; name the folder with the {_DRAWN[name]}")
+        raise UsageError(f"{option} is not a folder; name the folder with the {what}, {how}")
     there = folder.resolve()
     for path in inputs:
         if path.resolve() == there:
-            raise UsageError(
-                f"{option} is the input itself; keep {_DRAWN[name].split(',')[0]} in a folder of their own"
-            )
+            raise UsageError(f"{option} is the input itself; keep {what} in a folder of their own")
     for written in (*EXTENSIONS, KEPT_RAW_FOLDER, KEPT_HIERARCHY_FOLDER, EXPORT_FOLDER):
         if there.is_relative_to((output / written).resolve()):
-            what = _DRAWN[name].split(",")[0]
             raise UsageError(f"{option} is where {written} are written; copy {what} to another folder")
 
 

@@ -352,6 +352,19 @@ def test_report_of_a_finished_folder_is_that_of_the_run(
     assert "masks/sub/c.png is gone" in str(reasons[2])
 
 
+def test_report_of_a_deep_photo_has_the_greys_of_the_run(engine: Engine, tmp_path: Path, out: Path) -> None:
+    """Those of what counts, though the rest would stretch them otherwise."""
+    values = np.where(disc() > 0, noise()[..., 0].astype(np.uint16) + 7000, 65535).astype(np.uint16)
+    draw(tmp_path / "photos/a.png", values)
+    draw(tmp_path / "masks/a.png", disc())
+    run(engine, tmp_path / "photos", out, tmp_path / "masks", report=True)
+    expected = files_below(out / "report")
+    for path in (out / "report").rglob("*.*"):
+        path.unlink()
+    assert [one.status for one in complete_entries(plan_of_results(out, report=True), threading.Event())] == ["done"]
+    assert files_below(out / "report") == expected
+
+
 def test_evaluation_ignores_255(engine: Engine, photos: Path, masks: Path, out: Path, tmp_path: Path) -> None:
     """A result with a mask is ground truth for labels that are the same inside, and others outside."""
     run(engine, photos, out, masks)
