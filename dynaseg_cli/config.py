@@ -24,7 +24,7 @@ Preset = Literal["default", "paper"]
 Fit = Literal["image", "folder"]
 Product = Literal["labels", "color", "stats", "overlay", "regions", "hierarchy", "raw", "recording"]
 Colors = Literal["calm", "palette", "mean"]
-Format = Literal["voc", "coco-rle", "coco-panoptic", "cvat", "geotiff", "csv", "parquet"]
+Format = Literal["voc", "coco-rle", "coco-panoptic", "cvat", "geotiff", "mosaic", "csv", "parquet"]
 Protocol = Literal["auto", "bsds500", "regions", "classes", "coco-stuff27"]
 Use = Literal["labels", "regions", "hierarchy", "raw"]
 Regions = Literal["auto", "coarse", "fine", "raw"]
@@ -71,6 +71,8 @@ MOST_PIXELS = 2**53
 MOST_SIDE = 2**15
 """Longest side of synthetic images and of crops, in pixels."""
 MOST_SEED = 2**32 - 1
+LEAST_TILE = 256
+"""Shortest side of tiles, in pixels: a margin of 64 pixels is read around each."""
 _MOST_DIGITS = 9
 """Of a number of a page or channel."""
 
@@ -405,7 +407,7 @@ class CutConfig:
         " nothing: labels are the network's own map. Without `save`, any but raw saves regions, too.",
         REGIONS,
         least=1,
-        default_text="auto; raw with `preset=paper`",
+        default_text="auto; raw with `preset=paper` or `tiles`",
     )
     granularity: float | None = option(
         None,
@@ -441,6 +443,8 @@ class CutConfig:
 
 PRESET_CUTS: dict[Preset, CutConfig] = {"default": CutConfig(), "paper": CutConfig(regions="raw")}
 """The cut that goes with each of `PRESETS`."""
+TILED_CUT = CutConfig(regions="raw")
+"""The cut that goes with `tiles`: a merged region ends at the seam, and may have another label behind it."""
 
 
 UNITS = ("nm", "um", "mm", "cm", "m", "km", "in", "ft")
@@ -538,6 +542,15 @@ class BatchConfig:
         INPUT,
         metavar="first|all|N..M",
     )
+    tiles: int = option(
+        0,
+        "Cut TIFFs with a longer side into tiles of at most so many pixels a side, such as 2048, which are read one by"
+        " one and become images of their own: row 3, column 12 of slide.tif is slide/r003-c012. Implies `fit=folder`.",
+        INPUT,
+        metavar="PIXELS",
+        least=LEAST_TILE,
+        zero="no tiles",
+    )
     channels: Channels = option(
         None,
         "Which channels of images with more than three, or with several that are not said to be colours: the numbers of"
@@ -610,6 +623,15 @@ class BatchConfig:
             raise UsageError(f"`pages` must be N..M with 1 <= N <= M, not {first}..{last}")
         if isinstance(self.channels, tuple) and not (len(self.channels) in (1, 3) and min(self.channels) >= 1):
             raise UsageError(f"`channels` must be one or three numbers from 1, or all, not {written(self.channels)}")
+        if self.tiles and self.pages != "first":
+            raise UsageError("`tiles` cut the first page of a file: leave `pages` out")
+        if self.tiles and self.channels == "all":
+            raise UsageError(
+                "`channels=all` would show each tile in other colours, by its own components; with `tiles` choose one"
+                " channel or three"
+            )
+        if self.tiles and "recording" in self.save:
+            raise UsageError("`record` goes without `tiles`: it shows the iterations on whole images")
         if not self.save:
             raise UsageError(f"`save` needs at least one of {', '.join(get_args(Product))}")
         self._check_needed("report", ("stats",) if self.report else ())

@@ -12,6 +12,7 @@ from ..export.exporting import Exported, ExportFailure, write_exports
 from ..export.folder import ExportFolder
 from ..export.source import ExportImage, Segments, labels_as_segments
 from ..files.output_folder import EXPORT_FOLDER, Job, OutputFolder
+from ..files.tiles import Tile
 from .planning import Plan
 from .resume import read_again, read_stats
 from .stats_shape import is_whole
@@ -39,7 +40,9 @@ def export_folder(plan: Plan) -> Generator[Exported | ExportFailure, None, None]
             if not is_whole(stats):
                 continue
             read = partial(_segments, job, folder, regions=regions)
-            images.append(ExportImage(job.name, job.file_name, read, partial(_photo, job, plan)))
+            tile = job.page if isinstance(job.page, Tile) else None
+            photo = partial(_photo, job, plan)
+            images.append(ExportImage(job.name, job.file_name, read, photo, job.source, tile))
             num_labels = max(num_labels, *(entry["label"] + 1 for entry in stats["clusters"]))
         yield from write_exports(
             plan.batch.export, images, num_labels, ExportFolder(folder), plan.batch.export_config, regions=regions

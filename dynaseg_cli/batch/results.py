@@ -26,6 +26,7 @@ from ..export.exporting import refuse_uninstalled
 from ..fields import read_value
 from ..files.output_folder import EXPORT_FOLDER, EXTENSIONS, REPORT_FOLDER, REPORT_NAME, Job, OutputFolder
 from ..files.reading import read_file
+from ..files.tiles import Tile, part_of
 from ..files.user_files import MOST_BYTES, is_output_folder
 from ..images.decoding import decode_photo, read_source
 from ..images.scribbles import ScribbleFile, decode_scribbles
@@ -67,7 +68,7 @@ def plan_of_results(
     for name in _names(output / "stats"):
         stats = read_stats(Job("", name), folder)
         if stats is not None and is_whole(stats):
-            jobs.append(Job(stats["source"]["path"], name, stats["source"].get("page")))
+            jobs.append(Job(stats["source"]["path"], name, part_of(stats["source"])))
             first = first or stats
     if first is None:
         raise UsageError(f"no image in {output} is finished; continue the run that segments them")
@@ -165,6 +166,8 @@ def _make_entry(job: Job, plan: Plan, stats: Stats) -> Stats:
     pixels = max(batch.max_pixels, source["width"] * source["height"])
     content = read_again(job, stats, pixels)
     value_range = read_value("range", source.get("range", {}).get("option", "auto"), ValueRange)
+    if isinstance(job.page, Tile) and "range" in source:
+        value_range = source["range"]["low"], source["range"]["high"]  # of the whole file
     channels = parse_channels(source["channels"]) if "channels" in source else None
     photo = decode_photo(content, pixels, value_range, channels).pixels
     drawn, scribbles = source.get("scribbles"), None

@@ -10,6 +10,7 @@ from ..config import BatchConfig, Channels, Colors, Product, SegmentConfig, Valu
 from ..errors import DecodeError, ImageError, UsageError
 from ..files.output_folder import Job, OutputFolder
 from ..files.reading import read_file
+from ..files.tiles import Tile, part_of
 from ..images.decoding import has_channels, is_deep
 from ..images.pages import Source, read_job
 from .report_files import ReportEntry
@@ -77,7 +78,9 @@ def refuse_other_options(
         return
     last, steps = len(jobs) - 1, min(len(jobs), MOST_SAMPLED) - 1
     for job in (jobs[step * last // max(steps, 1)] for step in range(steps + 1)):
-        differing = _differing_options(read_stats(job, folder), config, value_range, channels, scribbled=scribbled)
+        stats = read_stats(job, folder)
+        differing = _differing_options(stats, config, value_range, channels, scribbled=scribbled)
+        differing += _differing_tiles(stats, job)
         if differing:
             raise UsageError(made_otherwise(folder.result(job, "stats"), differing))
 
@@ -111,6 +114,7 @@ def earlier_stats(
     """
     stats = read_stats(job, folder)
     differing = _differing_options(stats, config, value_range, channels, scribbled=scribbled)
+    differing += _differing_tiles(stats, job)
     if stats is not None and _recorded_range(stats) is None and value_range != BatchConfig.range and is_deep(content):
         differing.append(Difference("range", None, range_text(value_range)))
     if stats is not None and _recorded_channels(stats) is None and channels is not None and has_channels(content):
@@ -206,6 +210,13 @@ def _differing_options(
     return differing
 
 
+def _differing_tiles(stats: Stats | None, job: Job) -> list[Difference]:
+    before, now = part_of(_entry(stats, "source")), job.page
+    if isinstance(before, Tile) and isinstance(now, Tile) and before.side != now.side:
+        return [Difference("tiles", before.side, now.side)]
+    return []
+
+
 class Difference(NamedTuple):
     """An option whose value differs from that of an earlier run."""
 
@@ -249,7 +260,7 @@ NOT_RESTORABLE = frozenset(
 
 def _options_to_continue(differing: Sequence[Difference]) -> str:
     """The options that restore the earlier values; empty if not all of them can be given."""
-    known = {*SegmentConfig().as_options(), "range", "channels"}
+    known = {*SegmentConfig().as_options(), "range", "channels", "tiles"}
     of_folder = ("fit", "folder") in [one[:2] for one in differing]
     words = []
     for name, before, _ in differing:

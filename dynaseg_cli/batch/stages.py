@@ -20,7 +20,7 @@ from ..engine.engine import Engine
 from ..engine.segmentation import Segmentation
 from ..errors import ImageError, InterruptedWorkError, reason
 from ..files.output_folder import Job, OutputFolder
-from ..images.decoding import Photo, decode_photo
+from ..images.decoding import Photo
 from ..images.pages import read_job
 from ..images.scribbles import ScribbleFile, decode_scribbles, read_scribbles
 from ..method.silhouette import Silhouette
@@ -145,13 +145,13 @@ def run_stream(
         stats = None if batch.overwrite else stats_to_continue(job, folder, source, drawn, engine.config, batch)
         if stats is not None and is_complete(job, folder, stats, batch):
             return Outcome(job.path, "skipped", page=job.page)
-        photo = decode_photo(source.content, batch.max_pixels, batch.range, batch.channels)
+        photo = source.photo(batch.max_pixels, batch.range, batch.channels)
         earlier = None if stats is None else products.read_earlier(stats, photo.pixels.shape[:2])
         scribbles = silhouette = None
         if drawn is not None:
             scribbles = decode_scribbles(drawn, photo.pixels.shape[:2], engine.config.clusters, batch.max_pixels)
         if earlier is None and scribbles is None:
-            silhouette = engine.find_silhouette(photo.pixels)
+            silhouette = engine.find_silhouette(_seen(photo))
         tell(Began(job.name, "decoded"))
         return _Decoded(products, photo, source.sha256, silhouette, earlier, drawn, scribbles)
 
@@ -164,9 +164,12 @@ def run_stream(
         if decoded.earlier is not None:
             return _Segmented(decoded, None, [])
         tell(Began(job.name, "segmented"))
+        photo = decoded.photo
         recorder = Recorder() if decoded.products.has_recording else None
         on_labels = None if recorder is None else recorder.add
-        segmentation = engine.segment(decoded.photo.pixels, decoded.silhouette, watch, decoded.scribbles, on_labels)
+        segmentation = engine.segment(_seen(photo), decoded.silhouette, watch, decoded.scribbles, on_labels)
+        if photo.surroundings is not None:
+            segmentation = segmentation.cropped(*photo.surroundings.inner)
         return _Segmented(decoded, segmentation, [] if recorder is None else recorder.frames)
 
     def write(job: Job, segmented: _Segmented) -> Outcome:
@@ -187,6 +190,11 @@ def run_stream(
         except InterruptedWorkError:
             if not stop.is_set():
                 raise
+
+
+def _seen(photo: Photo) -> NDArray[np.uint8]:
+    """The pixels that are segmented."""
+    return photo.pixels if photo.surroundings is None else photo.surroundings.pixels
 
 
 def _write_files(job: Job, segmented: _Segmented, config: SegmentConfig, device: str) -> Outcome:

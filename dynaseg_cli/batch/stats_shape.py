@@ -9,6 +9,7 @@ from typing import Any
 
 from ..config import BatchConfig, CutConfig, parse_channels
 from ..errors import UsageError
+from ..files.tiles import is_tile_entry
 
 Check = Callable[[Any], bool]
 
@@ -137,7 +138,7 @@ _FIT: dict[str, Check] = {
     "seconds": _is_number,
 }
 _SOURCE: dict[str, Check] = {"path": _is_text, "width": _is_size, "height": _is_size, "sha256": _is_text}
-_OF_SOURCE: dict[str, Check] = {**_SOURCE, "page": _is_size, "channels": _is_channels}
+_OF_SOURCE: dict[str, Check] = {**_SOURCE, "page": _is_size, "tile": is_tile_entry, "channels": _is_channels}
 _DOCUMENT: dict[str, Check] = {
     "schema_version": _is_count,
     "options": _is_object({}),

@@ -12,6 +12,7 @@ from ..errors import ImageError, UsageError, reason
 from .coco import coco_panoptic, coco_rle
 from .folder import ExportFolder
 from .geotiff import geotiff
+from .mosaic import mosaic
 from .source import ExportImage, ExportSettings, Prepare, Source
 from .tables import csv_table, parquet_table
 from .voc import cvat, voc
@@ -34,6 +35,7 @@ _WRITERS: dict[Format, _Writer] = {
     "coco-panoptic": _Writer(coco_panoptic),
     "cvat": _Writer(cvat),
     "geotiff": _Writer(geotiff),
+    "mosaic": _Writer(mosaic),
     "csv": _Writer(csv_table, ("skimage",), "measure"),
     "parquet": _Writer(parquet_table, ("skimage", "pyarrow"), "parquet"),
 }

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Set
 from contextlib import AbstractContextManager
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -59,6 +60,11 @@ class ExportFolder:
     def open(self, name: str) -> AbstractContextManager[BinaryIO]:
         """A stream whose content becomes a file when the block ends without an error."""
         return self._folder.open(self._path / name)
+
+    def scratch(self) -> BinaryIO:
+        """A file without a name, which is gone when it is closed: the folder of temporary files may be in memory."""
+        self._path.mkdir(parents=True, exist_ok=True)
+        return cast("BinaryIO", tempfile.TemporaryFile(dir=self._path))
 
     def remove(self, name: str) -> None:
         """Remove a file if it is there."""

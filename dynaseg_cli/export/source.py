@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image
 
 from ..config import ExportConfig
 from ..errors import ImageError
+from ..files.tiles import Tile
 from ..pictures.palette import voc_colors
 from .folder import encode_png
 from .run_length import Runs, find_runs
@@ -48,6 +50,10 @@ class ExportImage:
     """Reads the map from disk; raises ImageError or OSError if it cannot."""
     photo: Callable[[], bytes]
     """Reads the content of the photo's file, for formats that need it; raises ImageError or OSError if it cannot."""
+    path: Path = Path()
+    """The photo's file."""
+    tile: Tile | None = None
+    """The part of that file which the photo is, if it was cut into tiles."""
 
 
 @dataclass(frozen=True)

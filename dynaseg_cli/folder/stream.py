@@ -25,7 +25,7 @@ from ..engine.folder_fitting import FolderFitter
 from ..engine.region_fitting import RegionFitter
 from ..errors import ImageError, InterruptedWorkError, UsageError
 from ..files.output_folder import MODEL_NAME, Job, OutputFolder
-from ..images.decoding import decode
+from ..files.tiles import Tile
 from ..images.pages import read_job
 from ..workers.messages import Began, FitProgress
 from .mosaics import CROPS, crop, mosaics
@@ -172,8 +172,7 @@ class _Fit(ABC, Generic[Fitter]):
             return None
         self._observe(Began(job.name, "read"))
         try:
-            content = read_job(job, self._max_pixels).content
-            return decode(content, self._max_pixels, self._range, self._channels)
+            return read_job(job, self._max_pixels).photo(self._max_pixels, self._range, self._channels).pixels
         except (ImageError, OSError, MemoryError) as error:
             self._unreadable = f"{job.shown}: {error}"
             return None
@@ -191,6 +190,8 @@ class _Fit(ABC, Generic[Fitter]):
         images = hashlib.sha256()
         for job in self._jobs:
             images.update(os.fsencode(job.name))
+            if isinstance(job.page, Tile):
+                images.update(f"\0{job.page}".encode())
             with suppress(OSError):
                 found = job.source.stat()
                 images.update(f"\0{found.st_size}\0{found.st_mtime_ns}".encode())
