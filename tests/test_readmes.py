@@ -131,6 +131,7 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> Path:
         corner = (0.0, 0.0, 0.0, 5e5 + WIDTH * left, 5e6, 0.0)
         place = [(33550, "d", 3, (1.0, 1.0, 0.0), True), (33922, "d", 6, corner, True)]
         tifffile.imwrite(folder / f"tiles/{name}.tif", noise(left, WIDTH, HEIGHT), photometric="rgb", extratags=place)
+    tifffile.imwrite(folder / "slide.tif", noise(0, 2100, 16), photometric="rgb", tile=(16, 64))
     halves = np.repeat(np.array([[0], [1]], np.uint8), HEIGHT // 2, axis=0).repeat(WIDTH, axis=1)
     for name in ("cat", "sub/dog"):
         save_labels(folder / f"ground_truth/{name}.png", halves)

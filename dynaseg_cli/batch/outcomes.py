@@ -125,7 +125,8 @@ class OutcomeLog:
 def _append(descriptor: int, outcome: Outcome) -> None:
     """Append a line in one write; first end a line that a killed run left half-written."""
     entry = {key: value for key, value in vars(outcome).items() if value is not None and value != ()}
-    line = json.dumps({**entry, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")}) + "\n"
+    entry.pop("page", None)
+    line = json.dumps({**entry, **part_entry(outcome.page), "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")}) + "\n"
     # Without a lock, appends from several machines may overwrite each other or see an old end of the file.
     with contextlib.suppress(OSError):
         fcntl.lockf(descriptor, fcntl.LOCK_EX, 1)
