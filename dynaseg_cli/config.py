@@ -30,6 +30,7 @@ Format = Literal[
     "coco-panoptic",
     "cvat",
     "geotiff",
+    "mosaic",
     "csv",
     "parquet",
     "geojson",
@@ -88,6 +89,8 @@ MOST_PIXELS = 2**53
 MOST_SIDE = 2**15
 """Longest side of synthetic images and of crops, and the largest tolerance of polygons, in pixels."""
 MOST_SEED = 2**32 - 1
+LEAST_TILE = 256
+"""Shortest side of tiles, in pixels: a margin of 64 pixels is read around each."""
 _MOST_DIGITS = 9
 """Of a number of a page or channel."""
 
@@ -433,7 +436,7 @@ class CutConfig:
         " nothing: labels are the network's own map. Without `save`, any but raw saves regions, too.",
         REGIONS,
         least=1,
-        default_text="auto; raw with `preset=paper`",
+        default_text="auto; raw with `preset=paper` or `tiles`",
     )
     granularity: float | None = option(
         None,
@@ -469,6 +472,8 @@ class CutConfig:
 
 PRESET_CUTS: dict[Preset, CutConfig] = {"default": CutConfig(), "paper": CutConfig(regions="raw")}
 """The cut that goes with each of `PRESETS`."""
+TILED_CUT = CutConfig(regions="raw")
+"""The cut that goes with `tiles`: a merged region ends at the seam, and may have another label behind it."""
 
 
 UNITS = ("nm", "um", "mm", "cm", "m", "km", "in", "ft")
@@ -586,6 +591,15 @@ class BatchConfig:
         INPUT,
         metavar="first|all|N..M",
     )
+    tiles: int = option(
+        0,
+        "Cut TIFFs with a longer side into tiles of at most so many pixels a side, such as 2048, which are read one by"
+        " one and become images of their own: row 3, column 12 of slide.tif is slide/r003-c012. Implies `fit=folder`.",
+        INPUT,
+        metavar="PIXELS",
+        least=LEAST_TILE,
+        zero="no tiles",
+    )
     channels: Channels = option(
         None,
         "Which channels of images with more than three, or with several that are not said to be colours: the numbers of"
@@ -673,13 +687,8 @@ class BatchConfig:
             raise UsageError(f"`pages` must be N..M with 1 <= N <= M, not {first}..{last}")
         if isinstance(self.channels, tuple) and not (len(self.channels) in (1, 3) and min(self.channels) >= 1):
             raise UsageError(f"`channels` must be one or three numbers from 1, or all, not {written(self.channels)}")
-        if self.mask is None and self.outside != "255":
-            raise UsageError(f"`outside={self.outside}` is for what `mask` leaves out: name a mask")
-        if self.outside == "background" and self.scribbles is not None:
-            raise UsageError(
-                "`scribbles` give labels their numbers, of which 0 is one, but with `outside=background` it is taken:"
-                " leave one out"
-            )
+        self._check_mask()
+        self._check_tiles()
         if not self.save:
             raise UsageError(f"`save` needs at least one of {', '.join(get_args(Product))}")
         self._check_needed("report", ("stats",) if self.report else ())
@@ -690,6 +699,30 @@ class BatchConfig:
         index, count = self.shard
         if not 1 <= index <= count:
             raise UsageError(f"`shard` must be I/N with 1 <= I <= N, not {index}/{count}")
+
+    def _check_mask(self) -> None:
+        if self.mask is None and self.outside != "255":
+            raise UsageError(f"`outside={self.outside}` is for what `mask` leaves out: name a mask")
+        if self.outside == "background" and self.scribbles is not None:
+            raise UsageError(
+                "`scribbles` give labels their numbers, of which 0 is one, but with `outside=background` it is taken:"
+                " leave one out"
+            )
+
+    def _check_tiles(self) -> None:
+        if not self.tiles:
+            return
+        if self.pages != "first":
+            raise UsageError("`tiles` cut the first page of a file: leave `pages` out")
+        if self.channels == "all":
+            raise UsageError(
+                "`channels=all` would show each tile in other colours, by its own components; with `tiles` choose one"
+                " channel or three"
+            )
+        if "recording" in self.save:
+            raise UsageError("`record` goes without `tiles`: it shows the iterations on whole images")
+        if self.mask is not None:
+            raise UsageError("`mask` goes without `tiles`: it says what counts of whole images")
 
     def _check_needed(self, name: str, products: tuple[Product, ...]) -> None:
         missing = [product for product in products if product not in self.save]

@@ -139,6 +139,7 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> Path:
         photometric="minisblack",
         metadata={"axes": "ZCYX"},
     )
+    tifffile.imwrite(folder / "slide.tif", noise(0, 2100, 16), photometric="rgb", tile=(16, 64))
     halves = np.repeat(np.array([[0], [1]], np.uint8), HEIGHT // 2, axis=0).repeat(WIDTH, axis=1)
     for name in ("cat", "sub/dog"):
         save_labels(folder / f"ground_truth/{name}.png", halves)

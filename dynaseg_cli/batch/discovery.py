@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import math
 import os
 import re
 from bisect import bisect_left
@@ -17,6 +18,7 @@ from ..config import BatchConfig, Product
 from ..errors import DecodeError, UsageError
 from ..files.output_folder import EXTENSIONS, MANY_REGIONS, Job, folded, is_result
 from ..files.reading import DICOM_INSTALLED, PHOTO_SUFFIXES, UNREADABLE_SUFFIXES, open_file
+from ..files.tiles import MOST_TILES, grid_size, tiles_of
 from ..files.user_files import (
     DUPLICATE,
     FEW_PAGES,
@@ -56,8 +58,8 @@ def discover(inputs: Sequence[Path], listed: Sequence[Path], output: Path, optio
 
     A folder's tree is mirrored below the output; a file of `inputs` goes to the top; a file of `listed` keeps its path
     as written, without a leading ``/`` and any ``..``. A file that is named twice is taken once, by its first name.
-    Pages that are asked for are jobs of their own. Hidden files, files that operating systems leave beside photos,
-    results of dynaseg, scribbles and masks are not input.
+    Pages and tiles that are asked for are jobs of their own. Hidden files, files that operating systems leave beside
+    photos, results of dynaseg, scribbles and masks are not input.
 
     Raises
     ------
@@ -170,6 +172,9 @@ class _Search:
             extension = ""
         stem = relative.removesuffix(extension)
         kept = extension if options.keep_extension else ""
+        if options.tiles:
+            yield from self._tiles(path, stem + kept)
+            return
         if options.pages == "first":
             yield Job(path, stem + kept)
             return
@@ -184,6 +189,17 @@ class _Search:
         else:
             for page in range(first, min(last, count) + 1):
                 yield Job(path, f"{stem}-p{page:0{len(str(count))}}{kept}", page)
+
+    def _tiles(self, path: str, name: str) -> Iterator[Job]:
+        """The tiles of a large TIFF; of other files the job of the whole image, whose reader says what is wrong."""
+        from ..images.windows import size_to_cut  # noqa: PLC0415 - loads NumPy and Pillow
+
+        side = self._options.tiles
+        size = size_to_cut(Path(path))
+        if size is None or max(size) <= side or math.prod(grid_size(*size, side)) > MOST_TILES:
+            yield Job(path, name)
+        else:
+            yield from (Job(path, f"{name}/{tile.name}", tile) for tile in tiles_of(*size, side))
 
     def _list(self, folder: str) -> tuple[list[str], list[os.DirEntry[str]]]:
         """The names of a folder's images, and the entries that are not regular files."""

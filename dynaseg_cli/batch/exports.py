@@ -13,6 +13,7 @@ from ..export.exporting import Exported, ExportFailure, write_exports
 from ..export.folder import ExportFolder
 from ..export.source import ExportImage, Map, Segments, labels_as_segments
 from ..files.output_folder import EXPORT_FOLDER, Job, OutputFolder
+from ..files.tiles import Tile
 from .planning import Plan
 from .resume import read_again, read_stats, seen_as
 from .stats_shape import is_whole
@@ -40,9 +41,10 @@ def export_folder(plan: Plan) -> Generator[Exported | ExportFailure, None, None]
             if not is_whole(stats):
                 continue
             read = partial(_segments, job, folder, regions=regions)
-            path = job.source if job.page is None else None
+            tile = job.page if isinstance(job.page, Tile) else None
+            path = job.source if job.page is None or tile is not None else None
             photo = partial(_photo, job, plan)
-            images.append(ExportImage(job.name, job.file_name, read, photo, *seen_as(stats), path=path))
+            images.append(ExportImage(job.name, job.file_name, read, photo, *seen_as(stats), path=path, tile=tile))
             num_labels = max(num_labels, *(entry["label"] + 1 for entry in stats["clusters"]))
         yield from write_exports(
             plan.batch.export,

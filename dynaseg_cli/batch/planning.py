@@ -120,6 +120,8 @@ def plan_batch(
             "`record` shows the iterations on each image, but a folder's network is applied in one pass: leave it out,"
             " or add `model` and `refine`"
         )
+    if batch.tiles and segment.fit != "folder":
+        raise UsageError("`tiles` need labels that mean the same in each of them: `fit=folder`, or a loaded `model`")
     if batch.scribbles is not None and segment.fit == "folder":
         raise UsageError(
             "`scribbles` draw labels of one image, but a folder's network has labels of its own: leave one out"

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from ..files.output_folder import EXTENSIONS, REPORT_FOLDER, Job, OutputFolder, shown_image
+from ..files.tiles import part_of
 from ..report.page import ENTRY_FILES, OLD_DETAILS, page_row, report_page
 from .stats_shape import is_whole
 
 if TYPE_CHECKING:
     from .planning import Plan
 
-_CHANGED = frozenset(("range", "frames", "page"))
+_CHANGED = frozenset(("range", "frames", "page", "tile"))
 """Entries about a file that a browser would show otherwise than it was segmented."""
 SHOWN_BY_BROWSERS = frozenset((".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif"))
 
@@ -141,7 +142,7 @@ def _failures(
 ) -> list[dict[str, str]]:
     """The failures of this run and, by their last outcome, of other shards."""
     failures = [
-        {"path": shown_image(failure["path"], failure.get("page")), "reason": failure["reason"]}
+        {"path": shown_image(failure["path"], part_of(failure)), "reason": failure["reason"]}
         for failure in run["failures"]
     ]
     mine = {job.shown for job in plan.jobs}
@@ -165,5 +166,5 @@ def last_outcomes(log: Path) -> dict[str, dict[str, Any]]:
         except (ValueError, RecursionError):  # left half-written by a killed run
             continue
         if isinstance(outcome, dict) and isinstance(outcome.get("path"), str):
-            outcomes[shown_image(outcome["path"], outcome.get("page"))] = outcome
+            outcomes[shown_image(outcome["path"], part_of(outcome))] = outcome
     return outcomes

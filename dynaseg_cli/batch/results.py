@@ -31,6 +31,7 @@ from ..files.output_folder import (
     OutputFolder,
 )
 from ..files.reading import read_file
+from ..files.tiles import part_of
 from ..files.user_files import MOST_BYTES, is_output_folder
 from ..images.decoding import decode_photo, read_source
 from ..images.masks import read_mask_again
@@ -77,7 +78,7 @@ def plan_of_results(
     for name in _names(output / "stats"):
         stats = read_stats(Job("", name), folder)
         if stats is not None and is_whole(stats):
-            jobs.append(Job(stats["source"]["path"], name, stats["source"].get("page")))
+            jobs.append(Job(stats["source"]["path"], name, part_of(stats["source"])))
             first = first or stats
             scribbled = scribbled or "scribbles" in stats["source"]
     if first is None:

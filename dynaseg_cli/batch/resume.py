@@ -21,6 +21,7 @@ from ..errors import DecodeError, ImageError, UsageError
 from ..fields import read_value
 from ..files.output_folder import Job, OutputFolder
 from ..files.reading import read_file
+from ..files.tiles import Tile, part_of
 from ..images.decoding import has_channels, is_deep
 from ..images.pages import Source, read_job
 from .report_files import ReportEntry
@@ -70,12 +71,13 @@ def read_again(job: Job, stats: Stats, max_pixels: int) -> bytes:
 def seen_as(stats: Stats) -> tuple[ValueRange, Channels]:
     """The range and the channels with which the photo was decoded.
 
-    With a mask the range is the one that was found, as that of the whole photo may be another.
+    With a mask, and of a tile, the range is the one that was found: that of the whole photo, or of the tile alone, may
+    be another.
     """
     source = stats["source"]
     found = source.get("range", {})
     value_range = read_value("range", found.get("option", "auto"), ValueRange)
-    if "mask" in source and "low" in found and "high" in found:
+    if source.keys() & {"mask", "tile"} and "low" in found and "high" in found:
         value_range = float(found["low"]), float(found["high"])
     return value_range, parse_channels(source["channels"]) if "channels" in source else None
 
@@ -106,6 +108,7 @@ def refuse_other_options(
     for job in (jobs[step * last // max(steps, 1)] for step in range(steps + 1)):
         stats = read_stats(job, folder)
         differing = _differing_options(stats, config, value_range, channels, scribbled=scribbled, masked=masked)
+        differing += _differing_tiles(stats, job)
         if differing:
             raise UsageError(made_otherwise(folder.result(job, "stats"), differing))
 
@@ -143,6 +146,7 @@ def earlier_stats(
     """
     stats = read_stats(job, folder)
     differing = _differing_options(stats, config, value_range, channels, scribbled=scribbled, masked=masked)
+    differing += _differing_tiles(stats, job)
     if stats is not None and _recorded_range(stats) is None and value_range != BatchConfig.range and is_deep(content):
         differing.append(Difference("range", None, range_text(value_range)))
     if stats is not None and _recorded_channels(stats) is None and channels is not None and has_channels(content):
@@ -262,6 +266,13 @@ def _differing_options(
     return differing
 
 
+def _differing_tiles(stats: Stats | None, job: Job) -> list[Difference]:
+    before, now = part_of(_entry(stats, "source")), job.page
+    if isinstance(before, Tile) and isinstance(now, Tile) and before.side != now.side:
+        return [Difference("tiles", before.side, now.side)]
+    return []
+
+
 class Difference(NamedTuple):
     """An option whose value differs from that of an earlier run."""
 
@@ -305,7 +316,7 @@ NOT_RESTORABLE = frozenset(
 
 def _options_to_continue(differing: Sequence[Difference]) -> str:
     """The options that restore the earlier values; empty if not all of them can be given."""
-    known = {*SegmentConfig().as_options(), "range", "channels"}
+    known = {*SegmentConfig().as_options(), "range", "channels", "tiles"}
     of_folder = ("fit", "folder") in [one[:2] for one in differing]
     words = []
     for name, before, _ in differing:

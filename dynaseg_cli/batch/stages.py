@@ -20,7 +20,7 @@ from ..engine.engine import Engine
 from ..engine.segmentation import Segmentation
 from ..errors import ImageError, InterruptedWorkError, reason
 from ..files.output_folder import Job, OutputFolder
-from ..images.decoding import Photo, decode_photo
+from ..images.decoding import Photo
 from ..images.masks import Mask, read_mask
 from ..images.pages import read_job
 from ..images.scribbles import ScribbleFile, decode_scribbles, read_scribbles
@@ -153,14 +153,14 @@ def run_stream(
             stats = stats_to_continue(job, folder, source, drawn, mask, engine.config, batch)
         if stats is not None and is_complete(job, folder, stats, batch):
             return Outcome(job.path, "skipped", page=job.page)
-        photo = decode_photo(source.content, batch.max_pixels, batch.range, batch.channels, mask)
+        photo = source.photo(batch.max_pixels, batch.range, batch.channels, mask)
         area = area_of(photo.counts)
         earlier = None if stats is None else products.read_earlier(stats, photo.pixels.shape[:2], area)
         scribbles = silhouette = None
         if drawn is not None:
             scribbles = decode_scribbles(drawn, photo.pixels.shape[:2], engine.config.clusters, batch.max_pixels)
         if earlier is None and scribbles is None:
-            silhouette = engine.find_silhouette(photo.pixels if area is None else area.seen(photo.pixels))
+            silhouette = engine.find_silhouette(_seen(photo) if area is None else area.seen(photo.pixels))
         tell(Began(job.name, "decoded"))
         return _Decoded(products, photo, source.sha256, silhouette, earlier, drawn, scribbles, mask, area)
 
@@ -173,11 +173,13 @@ def run_stream(
         if decoded.earlier is not None:
             return _Segmented(decoded, None, [])
         tell(Began(job.name, "segmented"))
+        photo = decoded.photo
         recorder = Recorder() if decoded.products.has_recording else None
         on_labels = None if recorder is None else recorder.add
-        photo, area = decoded.photo.pixels, decoded.area
-        mask = None if area is None else area.counts
-        segmentation = engine.segment(photo, decoded.silhouette, watch, decoded.scribbles, on_labels, mask)
+        mask = None if decoded.area is None else decoded.area.counts
+        segmentation = engine.segment(_seen(photo), decoded.silhouette, watch, decoded.scribbles, on_labels, mask)
+        if photo.surroundings is not None:
+            segmentation = segmentation.cropped(*photo.surroundings.inner)
         return _Segmented(decoded, segmentation, [] if recorder is None else recorder.frames)
 
     def write(job: Job, segmented: _Segmented) -> Outcome:
@@ -198,6 +200,11 @@ def run_stream(
         except InterruptedWorkError:
             if not stop.is_set():
                 raise
+
+
+def _seen(photo: Photo) -> NDArray[np.uint8]:
+    """The pixels that are segmented."""
+    return photo.pixels if photo.surroundings is None else photo.surroundings.pixels
 
 
 def _write_files(job: Job, segmented: _Segmented, config: SegmentConfig, device: str) -> Outcome:

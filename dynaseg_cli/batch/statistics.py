@@ -11,6 +11,7 @@ from scipy.ndimage import find_objects
 from .. import __version__
 from ..config import Colors, CutConfig, SegmentConfig, channels_text
 from ..engine.segmentation import FitRecord, Segmentation
+from ..files.tiles import Tile, part_entry
 from ..images.decoding import Photo
 from ..images.masks import Mask
 from ..images.scribbles import ScribbleFile
@@ -31,14 +32,13 @@ def stats_of_fit(
     config: SegmentConfig,
     device: str,
     scribbles: ScribbleFile | None = None,
-    page: int | None = None,
+    page: int | Tile | None = None,
     mask: Mask | None = None,
 ) -> dict[str, Any]:
     """The part of the document of ``stats.schema.json`` for one image that no cut changes."""
     height, width = photo.pixels.shape[:2]
     source: dict[str, Any] = {"path": path, "width": width, "height": height, "sha256": sha256}
-    if page is not None:
-        source["page"] = page
+    source |= part_entry(page)
     if photo.channels is not None:
         source["channels"] = channels_text(photo.channels)
     if photo.range is not None:

@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 from ..config import BatchConfig, CutConfig, Outside, parse_channels
 from ..errors import UsageError
+from ..files.tiles import is_tile_entry
 
 Check = Callable[[Any], bool]
 
@@ -149,7 +150,13 @@ def _is_mask(value: Any) -> bool:
     return _is_object(_MASK, ("outside", "pixels"))(value) and ("from" in value or {"path", "sha256"} <= value.keys())
 
 
-_OF_SOURCE: dict[str, Check] = {**_SOURCE, "page": _is_size, "channels": _is_channels, "mask": _is_mask}
+_OF_SOURCE: dict[str, Check] = {
+    **_SOURCE,
+    "page": _is_size,
+    "tile": is_tile_entry,
+    "channels": _is_channels,
+    "mask": _is_mask,
+}
 _DOCUMENT: dict[str, Check] = {
     "schema_version": _is_count,
     "options": _is_object({}),

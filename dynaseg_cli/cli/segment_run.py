@@ -12,6 +12,7 @@ from ..batch.outcomes import Outcome
 from ..batch.planning import Plan
 from ..config import SegmentConfig, WorkersConfig
 from ..export.exporting import Exported, ExportFailure
+from ..files.tiles import part_entry
 from ..files.weights import IMAGENET_URL, imagenet_path, lacks_weights
 from ..run import Event, FileFailed, FileWritten, ModelReady, RunFinished, fetch_weights, run
 from ..workers.messages import FitProgress
@@ -219,7 +220,7 @@ def show_plan(plan: Plan, *, as_json: bool) -> ExitCode:
     failures = [{"path": outcome.path, "reason": outcome.reason} for outcome in plan.unlistable]
     if as_json:
         jobs = [
-            {"path": job.path, **({} if job.page is None else {"page": job.page}), "results": paths}
+            {"path": job.path, **part_entry(job.page), "results": paths}
             for job, paths in zip(plan.jobs, results, strict=True)
         ]
         document = {"output": str(folder), "images": len(jobs), "jobs": jobs, "failures": failures}

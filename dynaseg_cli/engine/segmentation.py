@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import html
 import io
+import math
 import sys
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -295,6 +297,29 @@ class Segmentation:
             area=self.area,
         )
         return Regions(tidied.regions, tidied.labels, self.image, self.source)
+
+    def cropped(self, rows: slice, columns: slice) -> Segmentation:
+        """The result for a part of the image, as that of an image of its own; labels keep their numbers.
+
+        It goes with labels of a folder, not with scribbles.
+        """
+        labels: Labels = self.labels[rows, columns].copy()
+        image = np.ascontiguousarray(self.image[rows, columns])
+        image.flags.writeable = False
+        height, width = self.labels.shape
+        features = []
+        for found in self.features:
+            # The cells of the map that the part touches.
+            y, x = found.shape[0] / height, found.shape[1] / width
+            down = slice(math.floor(rows.start * y), math.ceil(rows.stop * y))
+            features.append(found[down, math.floor(columns.start * x) : math.ceil(columns.stop * x)])
+        return dataclasses.replace(
+            self,
+            labels=labels,
+            num_labels=int(np.count_nonzero(np.bincount(labels.reshape(-1)))),
+            image=image,
+            features=tuple(features),
+        )
 
     def overlay(self, colors: Colors = "calm") -> Image.Image:
         """``regions().overlay(colors)``: the photo with outlines and colours over it."""

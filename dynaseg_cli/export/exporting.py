@@ -15,6 +15,7 @@ from .drawings import geojson, svg
 from .folder import ExportFolder
 from .geotiff import geotiff
 from .labelme import labelme
+from .mosaic import mosaic
 from .roi import roi
 from .source import ExportImage, ExportSettings, Prepare, Selection, Source, select
 from .tables import csv_table, parquet_table
@@ -41,6 +42,7 @@ _WRITERS: dict[Format, _Writer] = {
     "coco-panoptic": _Writer(coco_panoptic),
     "cvat": _Writer(cvat, refuse_names=refuse_cvat_names),
     "geotiff": _Writer(geotiff),
+    "mosaic": _Writer(mosaic),
     "csv": _Writer(csv_table, ("skimage",), "measure"),
     "parquet": _Writer(parquet_table, ("skimage", "pyarrow"), "parquet"),
     "geojson": _Writer(geojson, ("shapely",), "vector"),

@@ -7,11 +7,12 @@ import hashlib
 import json
 import os
 import re
+import tempfile
 from collections.abc import Container, Mapping
 from contextlib import AbstractContextManager
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 from PIL import Image
@@ -97,6 +98,11 @@ class ExportFolder:
     def open(self, name: str) -> AbstractContextManager[BinaryIO]:
         """A stream whose content becomes a file when the block ends without an error."""
         return self._folder.open(self.path / name)
+
+    def scratch(self) -> BinaryIO:
+        """A file without a name, which is gone when it is closed: the folder of temporary files may be in memory."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        return cast("BinaryIO", tempfile.TemporaryFile(dir=self.path))
 
     def remove(self, name: str) -> None:
         """Remove a file if it is there."""

@@ -17,6 +17,7 @@ from ..config import Channels, ExportConfig, ValueRange
 from ..errors import ImageError, UsageError
 from ..fields import quoted
 from ..files.label_names import label_in
+from ..files.tiles import Tile
 from ..pictures.palette import voc_colors
 from .folder import ExportFolder, encode_png
 from .outlines import Outlines, trace
@@ -59,6 +60,8 @@ class ExportImage:
     """Which channels of it were seen, if there are any to choose from."""
     path: Path | None = None
     """The photo's file; None if the photo is a page of one, or its file is not known."""
+    tile: Tile | None = None
+    """The part of that file which the photo is, if it was cut into tiles."""
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from ..engine.folder_fitting import FolderFitter
 from ..engine.region_fitting import RegionFitter
 from ..errors import ImageError, InterruptedWorkError, UsageError
 from ..files.output_folder import MODEL_NAME, Job, OutputFolder
-from ..images.decoding import decode_photo
+from ..files.tiles import Tile
 from ..images.masks import read_mask
 from ..images.pages import read_job
 from ..regions.area import area_of
@@ -183,9 +183,9 @@ class _Fit(ABC, Generic[Fitter]):
             return None
         self._observe(Began(job.name, "read"))
         try:
-            content = read_job(job, self._max_pixels).content
             mask = read_mask(job, self._mask, self._max_pixels)
-            photo = decode_photo(content, self._max_pixels, self._range, self._channels, mask)
+            source = read_job(job, self._max_pixels)
+            photo = source.photo(self._max_pixels, self._range, self._channels, mask)
             area = area_of(photo.counts)
             return (photo.pixels, None) if area is None else (area.filled(photo.pixels), area.inside)
         except (ImageError, OSError, MemoryError) as error:
@@ -206,6 +206,8 @@ class _Fit(ABC, Generic[Fitter]):
         masks = None if self._mask in (None, "alpha", "nodata") else Path(self._mask)
         for job in self._jobs:
             images.update(os.fsencode(job.name))
+            if isinstance(job.page, Tile):
+                images.update(f"\0{job.page}".encode())
             files = [job.source] if masks is None else [job.source, job.drawing(masks)]
             for file in files:
                 with suppress(OSError):

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from ..config import MAX_PIXELS, Channels, ValueRange
+from ..config import MAX_PIXELS, Channels, ValueRange, range_text
 from ..errors import DecodeError
 from ..files.reading import read_image, refuse_large
 from . import dicom, jpeg, png, tiff
@@ -38,6 +38,16 @@ TILE_PIXELS = 1 << 20
 
 
 @dataclass(frozen=True)
+class Surroundings:
+    """A photo and a margin around it."""
+
+    pixels: NDArray[np.uint8]
+    """(H, W, 3) uint8 RGB."""
+    inner: tuple[slice, slice]
+    """Rows and columns of the photo."""
+
+
+@dataclass(frozen=True)
 class Photo:
     """A decoded image file."""
 
@@ -52,6 +62,8 @@ class Photo:
     warnings: tuple[str, ...] = ()
     counts: NDArray[np.bool_] | None = None
     """(H, W) the pixels that count, at least one; None without a mask."""
+    surroundings: Surroundings | None = None
+    """Where the photo is a tile of a larger one: what is segmented instead."""
 
 
 def read_source(path: Path, max_pixels: int) -> tuple[bytes, str]:
@@ -108,6 +120,25 @@ def decode_photo(
         del stored  # free the deep values before the result is copied
         pixels, warnings = _turned(photo.pixels, orientation), [*warnings, *photo.warnings]
         return replace(photo, pixels=pixels, frames=frames, warnings=tuple(warnings), counts=counts)
+
+
+def decode_part(
+    content: bytes, max_pixels: int, ends: tuple[float, float], option: ValueRange, channels: Channels
+) -> Photo:
+    """Decode a part of a larger image, as a file of its own, like `decode_photo`.
+
+    That it is of one grey is nothing to warn of, as it would be of a whole image.
+
+    Parameters
+    ----------
+    ends : which numbers of the larger image become black and white, by `option`.
+    """
+    with pillow_for(content, max_pixels):
+        stored = _read(content, max_pixels, channels, [])
+        warnings = _bands_left_out(stored)
+        photo = as_photo(stored, ends)
+    used = None if photo.range is None else replace(photo.range, option=range_text(option))
+    return replace(photo, range=used, warnings=tuple(warnings))
 
 
 def read_stored(content: bytes, max_pixels: int, channels: Channels = None) -> StoredImage:
@@ -193,10 +224,7 @@ def as_photo(stored: StoredImage, value_range: ValueRange) -> Photo:
 
 def _in_8_bits(stored: StoredImage, value_range: ValueRange, *, on_white: bool = True) -> Photo:
     """RGB, not yet turned; on white, or in the colours that the file has below its opacity."""
-    warnings = []
-    if stored.bands:
-        shown = "3 of" if stored.values.ndim == 3 else "of"
-        warnings.append(f"first {shown} {stored.bands} bands")
+    warnings = _bands_left_out(stored)
     used: UsedRange | None = None
     if stored.channels == "all":
         stored = projected(stored)
@@ -209,6 +237,12 @@ def _in_8_bits(stored: StoredImage, value_range: ValueRange, *, on_white: bool =
     if on_white and stored.alpha is not None:
         _composite_on_white(rgb, stored.alpha)
     return Photo(rgb, used, channels=stored.channels, warnings=tuple(warnings))
+
+
+def _bands_left_out(stored: StoredImage) -> list[str]:
+    if not stored.bands:
+        return []
+    return [f"first {'3 of' if stored.values.ndim == 3 else 'of'} {stored.bands} bands"]
 
 
 def _read(content: bytes, max_pixels: int, channels: Channels, warnings: list[str]) -> StoredImage:

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from ..errors import DecodeError
 from ..files.reading import most_image_bytes, open_file
 from .pillow import decode_errors
-from .tiff import NEEDED, is_picture, open_tiff, pages_in, refuse_cut
+from .tiff import CUT_OFF, NEEDED, is_picture, open_tiff, pages_in, refuse_cut
 
 if TYPE_CHECKING:
-    from tifffile import TiffFile, TiffPageSeries
+    from tifffile import TiffFile, TiffPage, TiffPageSeries
 
 MOST_PAGES = 100_000
 """Limit on the pages of a file, and on the planes that its metadata may tell of; a file may claim any number."""
@@ -61,6 +61,9 @@ class Plane(NamedTuple):
     shift: int = 0
     """How many bytes its strips lie behind those of that directory, which describes several planes."""
 
+
+Tags = dict[int, tuple[int, int, bytes]]
+"""Type, count and content of each tag of a directory, with numbers of 8 bytes shortened to 4."""
 
 Page = tuple[Plane | None, ...]
 """The planes of one page, in the order of its channels; None for one that the file lacks."""
@@ -203,18 +206,18 @@ class _Limited:
 
 def _alone(file: BinaryIO, page: Page, max_pixels: int) -> bytes:
     with decode_errors("damaged: the directory of the page cannot be read"):
-        tiff = open_tiff(_Limited(file))
+        tiff = open_directories(file)
         parts, scale = [_part(file, tiff, plane, max_pixels) for plane in page], _scale(tiff)
     first = parts[0]
     if any(part.tags != first.tags for part in parts):
         raise DecodeError("its channels are stored in different ways: save them as one image of several channels")
-    tags = first.tags if len(parts) == 1 else _as_channels(first.tags, len(parts), first.order)
+    tags = first.tags if len(parts) == 1 else as_channels(first.tags, len(parts), first.order)
     if scale:
         tags = {**tags, _DESCRIPTION: (_ASCII, len(scale), scale)}
     strips = [strip for part in parts for strip in part.strips]
     if sum(map(len, strips)) > most_image_bytes(max_pixels):
         raise DecodeError(f"its page is larger than `max_pixels={max_pixels}` allows")
-    return _file(first.order, tags, strips, tiled=first.tiled)
+    return tiff_file(first.order, tags, strips, tiled=first.tiled)
 
 
 def _scale(tiff: TiffFile) -> bytes:
@@ -230,8 +233,7 @@ def _scale(tiff: TiffFile) -> bytes:
 
 class _Part(NamedTuple):
     order: str
-    tags: dict[int, tuple[int, int, bytes]]
-    """Type, count and content of each tag, with numbers of 8 bytes shortened to 4."""
+    tags: Tags
     strips: list[bytes]
     tiled: bool
 
@@ -240,6 +242,31 @@ def _part(file: BinaryIO, tiff: TiffFile, plane: Plane | None, max_pixels: int) 
     """One plane as it is stored."""
     if plane is None:
         raise DecodeError("the file lacks this page, which its metadata tell of")
+    page, tags = read_directory(file, tiff, plane, max_pixels)
+    most, order = most_image_bytes(max_pixels), tiff.byteorder
+    end = file.seek(0, io.SEEK_END)
+    if sum(page.databytecounts) > most:
+        raise DecodeError(f"its page is larger than `max_pixels={max_pixels}` allows")
+    strips = []
+    for offset, size in zip(page.dataoffsets, page.databytecounts, strict=False):
+        if offset and size and offset + plane.shift + size > end:
+            raise DecodeError(CUT_OFF)
+        file.seek(offset + plane.shift)
+        strips.append(file.read(size) if offset and size else b"")
+    return _Part(order, tags, strips, page.is_tiled)
+
+
+def open_directories(file: BinaryIO) -> TiffFile:
+    """The directories of an open file, within limits; raises all kinds of errors on damaged files."""
+    tiff: TiffFile = open_tiff(_Limited(file))
+    return tiff
+
+
+def read_directory(file: BinaryIO, tiff: TiffFile, plane: Plane, max_pixels: int) -> tuple[TiffPage, Tags]:
+    """The directory of a plane, and its tags that are copied.
+
+    Raises DecodeError if it is damaged or of old-style JPEG, and whatever tifffile raises.
+    """
     from tifffile import TiffPage  # noqa: PLC0415  # slow to import
 
     tiff.filehandle.seek(plane.directory)
@@ -247,18 +274,8 @@ def _part(file: BinaryIO, tiff: TiffFile, plane: Plane | None, max_pixels: int) 
     refuse_cut(page, file)
     if page.compression == _OLD_JPEG:
         raise DecodeError("its pages are old-style JPEG, which is not read: convert it to PNG")
-    most, order = most_image_bytes(max_pixels), tiff.byteorder
-    tags = {tag.code: _tag(file, tag, order, most) for tag in page.tags if tag.code in _KEPT}
-    end = file.seek(0, io.SEEK_END)
-    if sum(page.databytecounts) > most:
-        raise DecodeError(f"its page is larger than `max_pixels={max_pixels}` allows")
-    strips = []
-    for offset, size in zip(page.dataoffsets, page.databytecounts, strict=False):
-        if offset and size and offset + plane.shift + size > end:
-            raise DecodeError("damaged: the file is cut off, or its pixels lie beyond its end")
-        file.seek(offset + plane.shift)
-        strips.append(file.read(size) if offset and size else b"")
-    return _Part(order, tags, strips, page.is_tiled)
+    most = most_image_bytes(max_pixels)
+    return page, {tag.code: _tag(file, tag, tiff.byteorder, most) for tag in page.tags if tag.code in _KEPT}
 
 
 def _tag(file: BinaryIO, tag: Any, order: str, most: int) -> tuple[int, int, bytes]:
@@ -273,7 +290,7 @@ def _tag(file: BinaryIO, tag: Any, order: str, most: int) -> tuple[int, int, byt
     return _LONG, tag.count, struct.pack(f"{order}{tag.count}I", *numbers)
 
 
-def _as_channels(tags: dict[int, tuple[int, int, bytes]], count: int, order: str) -> dict[int, tuple[int, int, bytes]]:
+def as_channels(tags: Tags, count: int, order: str) -> Tags:
     """The tags of `count` planes of one sample each, as bands of one image."""
 
     def shorts(*values: int) -> tuple[int, int, bytes]:
@@ -287,8 +304,14 @@ def _as_channels(tags: dict[int, tuple[int, int, bytes]], count: int, order: str
     return {**{code: tag for code, tag in tags.items() if code != _EXTRA}, **changed}
 
 
-def _file(order: str, tags: dict[int, tuple[int, int, bytes]], strips: list[bytes], *, tiled: bool) -> bytes:
-    """A TIFF of one page."""
+def tiff_file(order: str, tags: Tags, strips: list[bytes], *, tiled: bool = False) -> bytes:
+    """A TIFF of one page.
+
+    Parameters
+    ----------
+    order : "<" or ">", the byte order of the tags' content and the strips.
+    strips : the strips or tiles as they are stored; empty for those that are left out.
+    """
     where, sizes = (_TILES, _TILE_BYTES) if tiled else (_STRIPS, _STRIP_BYTES)
     packed = struct.Struct(f"{order}{len(strips)}I").pack
     tags = {**tags, where: (_LONG, len(strips), b""), sizes: (_LONG, len(strips), packed(*map(len, strips)))}

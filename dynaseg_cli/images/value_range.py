@@ -89,6 +89,11 @@ def to_8_bits(deep: StoredImage, option: ValueRange) -> tuple[NDArray[np.uint8],
     return rgb, used, _uniformity(counts, used, numbers, windowed=option == "auto" and deep.window is not None)
 
 
+def range_of(deep: StoredImage, option: ValueRange) -> tuple[float, float]:
+    """The numbers that `to_8_bits` would make black and white."""
+    return _Numbers(deep).range(option)
+
+
 def valid_numbers(deep: StoredImage) -> Callable[[NDArray[Any]], NDArray[np.bool_]]:
     """A function from values of an image to the mask of those that are data: see `to_8_bits`."""
     return _Numbers(deep).valid
