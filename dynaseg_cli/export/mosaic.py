@@ -62,12 +62,12 @@ def mosaic(folder: ExportFolder, settings: ExportSettings) -> Iterator[Prepare]:
     for one in found.values():
         one.warn_of_missing()
         one.write(folder)
-    folder.remove_tiffs(FOLDER, {f"{name}.tif" for name in found})
+    folder.remove_earlier(FOLDER, ".tif", {f"{name}.tif" for name in found})
 
 
 def _georeference(image: ExportImage, tile: Tile) -> Georeference | None:
     """Where the whole image lies on a map, if its file says so; raises ImageError or OSError if that cannot be read."""
-    if image.tile is None:
+    if image.tile is None or image.path is None:
         return read_georeference(image.photo())
     try:
         header, size = read_header(image.path)
