@@ -291,7 +291,9 @@ def _read_without_pillow(content: bytes, max_pixels: int, channels: Channels) ->
     if channels is not None and tiff.is_tiff(content):
         content = first_page_with_channels(content, max_pixels)
     page = tiff.first_page(content)
-    if page is not None and (tiff.is_deep(page) or (channels is not None and tiff.has_channels(page))):
+    if page is None:
+        return None
+    if tiff.is_deep(page) or tiff.is_sparse(page) or (channels is not None and tiff.has_channels(page)):
         return tiff.read_tiff(content, max_pixels, channels)
     return None
 

@@ -129,6 +129,11 @@ def rare_compression(page: TiffPage) -> str | None:
     return None if page.compression in _COMMON else _name(page.compression)
 
 
+def is_sparse(page: TiffPage) -> bool:
+    """Whether strips or tiles are left out, as GDAL does where there is no data; Pillow takes this for damage."""
+    return page.compression in _UNPACKED and not all(page.databytecounts)
+
+
 def has_channels(page: TiffPage) -> bool:
     """Whether there are channels to choose from: more than three, or several that are not said to be colours."""
     least = {_RGB: 3, _CMYK: 4}.get(page.photometric, 1 if page.photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO) else 3)

@@ -31,7 +31,9 @@ def part(tile: Tile) -> NDArray[np.uint8]:
 
 def tile_of(slide: Path, tile: Tile, name: str = "sub/slide", labels: NDArray[Any] | None = None) -> ExportImage:
     segments = labels_as_segments(part(tile) if labels is None else labels)
-    return ExportImage(f"{name}/{tile.name}", f"{name}/{tile.name}.tif", lambda: segments, no_part, slide, tile)
+    return ExportImage(
+        f"{name}/{tile.name}", f"{name}/{tile.name}.tif", lambda: segments, no_part, path=slide, tile=tile
+    )
 
 
 def no_part() -> bytes:
@@ -141,7 +143,7 @@ def test_earlier_mosaic_stays_if_a_tile_cannot_be_read_again(tmp_path: Path, sli
             raise ImageError("gone by now")
         return tiles[3].read()
 
-    flaky = ExportImage(tiles[3].name, tiles[3].file_name, once, no_part, slide, tiles[3].tile)
+    flaky = ExportImage(tiles[3].name, tiles[3].file_name, once, no_part, path=slide, tile=tiles[3].tile)
     with pytest.raises(ImageError, match="gone by now"):
         write(tmp_path, *tiles[:3], flaky, *tiles[4:])
     assert (tmp_path / "mosaic/sub/slide.tif").read_bytes() == before
