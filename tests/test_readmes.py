@@ -106,7 +106,7 @@ def made_quick(command: list[str]) -> list[str]:
         quick = {"iterations": 1, "max_size": 16}
     if "resnet18-fpn" in command:
         command = [*command, "--weights", "random"]
-    if "folder" in command:
+    if "folder" in command or "--tiles" in command:
         del quick["clusters"]  # --classes says how many
         command = [*command, "--epochs", "1"]
     options = [word for key, value in quick.items() for word in (f"--{key.replace('_', '-')}", str(value))]

@@ -113,7 +113,8 @@ def test_colours_are_those_that_gdal_reads(tmp_path: Path, name: str, box: Box) 
     with rasterio.open(tmp_path / "a.tif") as dataset:
         expected = np.moveaxis(dataset.read(), 0, 2)
     found = decode(content, LIMIT)
-    np.testing.assert_array_equal(found, part(decode((tmp_path / "a.tif").read_bytes(), LIMIT), box))
+    if name != "sparse":  # Pillow does not read it whole
+        np.testing.assert_array_equal(found, part(decode((tmp_path / "a.tif").read_bytes(), LIMIT), box))
     # GDAL's libjpeg interpolates colours that are stored at half the size in another way.
     most = 16 if "ycbcr" in GDAL[name].values() else 1 if "JPEG" in name else 0
     assert np.abs(found.astype(int) - part(expected, box)).max() <= most
