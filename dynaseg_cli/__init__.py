@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .config import BatchConfig as BatchConfig
     from .config import CutConfig as CutConfig
     from .config import EvaluateConfig as EvaluateConfig
+    from .config import ExportConfig as ExportConfig
     from .config import SegmentConfig as SegmentConfig
     from .config import WorkersConfig as WorkersConfig
     from .engine.engine import Engine as Engine
@@ -42,6 +43,7 @@ _HOMES = {
     "Engine": "engine.engine",
     "EvaluateConfig": "config",
     "Evaluation": "evaluation.evaluate",
+    "ExportConfig": "config",
     "FOLDER_FIT": "config",
     "Hierarchy": "regions.hierarchy",
     "Outcome": "batch.outcomes",
@@ -67,6 +69,7 @@ __all__ = [
     "Engine",
     "EvaluateConfig",
     "Evaluation",
+    "ExportConfig",
     "Hierarchy",
     "Outcome",
     "Photo",

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 from .errors import UsageError
-from .fields import check_fields, documented, option, quoted, written
+from .fields import check_fields, documented, option, options_of, quoted, written
 
 Mode = Literal["scf", "fsf", "fixed"]
 Backbone = Literal["cnn", "resnet18-fpn", "efficientnet-lite0"] | str
@@ -24,13 +24,31 @@ Preset = Literal["default", "paper"]
 Fit = Literal["image", "folder"]
 Product = Literal["labels", "color", "stats", "overlay", "regions", "hierarchy", "raw", "recording"]
 Colors = Literal["calm", "palette", "mean"]
-Format = Literal["voc", "coco-rle", "coco-panoptic", "cvat", "geotiff", "csv", "parquet"]
+Format = Literal[
+    "voc",
+    "coco-rle",
+    "coco-panoptic",
+    "cvat",
+    "geotiff",
+    "mosaic",
+    "csv",
+    "parquet",
+    "geojson",
+    "yolo-seg",
+    "labelme",
+    "coco-polygons",
+    "svg",
+    "roi",
+    "cutouts",
+]
 Protocol = Literal["auto", "bsds500", "regions", "classes", "coco-stuff27"]
 Use = Literal["labels", "regions", "hierarchy", "raw"]
 Regions = Literal["auto", "coarse", "fine", "raw"]
 ValueRange = Literal["auto", "full"] | tuple[float, float]
 Pages = Literal["first", "all"] | tuple[int, int]
 Channels = Literal["all"] | tuple[int, ...] | None
+MaskSource = Path | Literal["alpha", "nodata"] | None
+Outside = Literal["255", "background"]
 MethodName = Literal["scf", "fsf", "fixed", "reference", "kmeans", "felzenszwalb", "superpixel-cnn", "iic"]
 
 PAPER_WEIGHT: dict[Mode, float] = {"scf": 50.0, "fsf": 15.0, "fixed": 5.0}
@@ -71,8 +89,10 @@ MAX_PIXELS = 200_000_000
 MOST_PIXELS = 2**53
 """Upper limit of options that limit pixels."""
 MOST_SIDE = 2**15
-"""Longest side of synthetic images and of crops, in pixels."""
+"""Longest side of synthetic images and of crops, and the largest tolerance of polygons, in pixels."""
 MOST_SEED = 2**32 - 1
+LEAST_TILE = 256
+"""Shortest side of tiles, in pixels: a margin of 64 pixels is read around each."""
 _MOST_DIGITS = 9
 """Of a number of a page or channel."""
 
@@ -130,6 +150,17 @@ class WeightsFile:
     def fingerprint(self) -> str:
         """The record beside a result: the first 8 digits of the SHA-256, as in torchvision's file names."""
         return self.sha256[:8]
+
+
+def names_option() -> Any:
+    """The field `names` of a dataclass of options: three commands have it."""
+    return option(
+        None,
+        "Names of labels, for exports and the report: a file with one a line, from label 0; or CSV that begins with"
+        " label,name; or JSON. Kept in OUT/names.json for later commands.",
+        OUTPUT,
+        metavar="FILE",
+    )
 
 
 FOLDER_FIT: dict[str, Any] = {
@@ -420,7 +451,7 @@ class CutConfig:
         " nothing: labels are the network's own map. Without `save`, any but raw saves regions, too.",
         REGIONS,
         least=1,
-        default_text="auto; raw with `preset=paper`",
+        default_text="auto; raw with `preset=paper` or `tiles`",
     )
     granularity: float | None = option(
         None,
@@ -456,6 +487,8 @@ class CutConfig:
 
 PRESET_CUTS: dict[Preset, CutConfig] = {"default": CutConfig(), "paper": CutConfig(regions="raw")}
 """The cut that goes with each of `PRESETS`."""
+TILED_CUT = CutConfig(regions="raw")
+"""The cut that goes with `tiles`: a merged region ends at the seam, and may have another label behind it."""
 
 
 UNITS = ("nm", "um", "mm", "cm", "m", "km", "in", "ft")
@@ -507,6 +540,17 @@ class PixelSize:
 class ExportConfig:
     """What the formats of `export` hold. An option that not all formats have says which ones do."""
 
+    only_labels: tuple[int | str, ...] = option(
+        (),
+        "Export segments of these labels alone: numbers or `names`, separated by commas.",
+        EXPORTS,
+        metavar="LABEL,...",
+    )
+    drop_largest: bool = option(
+        False, "Leave out of exports the largest segment of each image, which mostly is the background.", EXPORTS
+    )
+    drop_border: bool = option(False, "Leave out of exports what touches the border of the image.", EXPORTS)
+    min_area: int = option(0, "Leave out of exports segments of fewer pixels.", EXPORTS, metavar="PIXELS", least=0)
     pixel_size: str | None = option(
         None,
         "Size of a pixel, for areas and lengths in csv and parquet: a number and a unit such as 0.5um or 10m, or"
@@ -514,6 +558,15 @@ class ExportConfig:
         EXPORTS,
         metavar="SIZE",
         default_text="what the file of a TIFF, OME-TIFF or GeoTIFF says",
+    )
+    tolerance: float = option(
+        1.5,
+        "How far polygons are simplified (geojson, yolo-seg, labelme, coco-polygons, svg, roi): a vertex is dropped if"
+        " the triangle with its neighbours is smaller than a square of this side. 0 follows the edges of the pixels.",
+        EXPORTS,
+        metavar="PIXELS",
+        least=0,
+        most=MOST_SIDE,
     )
 
     def __post_init__(self) -> None:
@@ -525,7 +578,7 @@ class ExportConfig:
 @documented
 @dataclass(frozen=True)
 class BatchConfig:
-    """How a batch of files is found, read and written. Of these, scribbles, range, channels and cut change labels."""
+    """How a batch of files is found, read and written. range, channels, scribbles, mask and cut change labels."""
 
     recursive: bool = option(True, "Look into folders below INPUT.", INPUT)
     include: tuple[str, ...] = option(
@@ -559,6 +612,15 @@ class BatchConfig:
         INPUT,
         least=1,
     )
+    tiles: int = option(
+        0,
+        "Cut TIFFs with a longer side into tiles of at most so many pixels a side, such as 2048, which are read one by"
+        " one and become images of their own: row 3, column 12 of slide.tif is slide/r003-c012. Implies `fit=folder`.",
+        INPUT,
+        metavar="PIXELS",
+        least=LEAST_TILE,
+        zero="no tiles",
+    )
     channels: Channels = option(
         None,
         "Which channels of images with more than three, or with several that are not said to be colours: the numbers of"
@@ -573,6 +635,20 @@ class BatchConfig:
         " label wanted there. On such an image as many labels as were drawn replace `min_labels`.",
         GUIDANCE,
         metavar="DIR",
+    )
+    mask: MaskSource = option(
+        None,
+        "What of the images counts; the rest has no influence. A folder of PNGs of the images' sizes and of the names"
+        " of their results, 0 where the image does not count; or, by the image's own file, alpha (what is not wholly"
+        ' transparent counts) or nodata (what is not "no data").',
+        GUIDANCE,
+        metavar="DIR|alpha|nodata",
+    )
+    outside: Outside = option(
+        "255",
+        "Label of what `mask` leaves out: 255 (65535 in maps of 16 bits), or background, which is 0, so that the other"
+        " labels begin with 1.",
+        GUIDANCE,
     )
     save: tuple[Product, ...] = option(
         ("labels", "color", "stats", "overlay"),
@@ -608,6 +684,7 @@ class BatchConfig:
         metavar="LIST",
     )
     export_config: ExportConfig = option(ExportConfig(), "What exports hold.")
+    names: Path | None = names_option()
     fail_fast: bool = option(False, "Stop at the first image that fails.", RUN)
     shard: tuple[int, int] = option(
         (1, 1),
@@ -633,13 +710,42 @@ class BatchConfig:
             raise UsageError(f"`every={self.every}` takes some of several `pages`: add `pages=all`")
         if isinstance(self.channels, tuple) and not (len(self.channels) in (1, 3) and min(self.channels) >= 1):
             raise UsageError(f"`channels` must be one or three numbers from 1, or all, not {written(self.channels)}")
+        self._check_mask()
+        self._check_tiles()
         if not self.save:
             raise UsageError(f"`save` needs at least one of {', '.join(get_args(Product))}")
         self._check_needed("report", ("stats",) if self.report else ())
         self._check_needed("export", ("labels", "stats") if self.export else ())
+        for one in () if self.export else options_of(ExportConfig):
+            if getattr(self.export_config, one.name) != one.default:
+                raise UsageError(f"`{one.name}` says what exports hold: add `export`")
         index, count = self.shard
         if not 1 <= index <= count:
             raise UsageError(f"`shard` must be I/N with 1 <= I <= N, not {index}/{count}")
+
+    def _check_mask(self) -> None:
+        if self.mask is None and self.outside != "255":
+            raise UsageError(f"`outside={self.outside}` is for what `mask` leaves out: name a mask")
+        if self.outside == "background" and self.scribbles is not None:
+            raise UsageError(
+                "`scribbles` give labels their numbers, of which 0 is one, but with `outside=background` it is taken:"
+                " leave one out"
+            )
+
+    def _check_tiles(self) -> None:
+        if not self.tiles:
+            return
+        if self.pages != "first":
+            raise UsageError("`tiles` cut the first page of a file: leave `pages` out")
+        if self.channels == "all":
+            raise UsageError(
+                "`channels=all` would show each tile in other colours, by its own components; with `tiles` choose one"
+                " channel or three"
+            )
+        if "recording" in self.save:
+            raise UsageError("`record` goes without `tiles`: it shows the iterations on whole images")
+        if self.mask is not None:
+            raise UsageError("`mask` goes without `tiles`: it says what counts of whole images")
 
     def _check_needed(self, name: str, products: tuple[Product, ...]) -> None:
         missing = [product for product in products if product not in self.save]

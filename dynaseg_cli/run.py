@@ -28,7 +28,8 @@ from .config import TIMM, SegmentConfig, WeightsFile, WorkersConfig
 from .errors import DynasegError, InterruptedWorkError, WorkerError
 from .export.exporting import Exported, ExportFailure
 from .files.encoding import json_text
-from .files.output_folder import CLUSTERS_NAME, OutputFolder
+from .files.label_names import names_document
+from .files.output_folder import CLUSTERS_NAME, NAMES_NAME, OutputFolder
 from .files.user_files import RUN_NAME
 from .files.weights import lacks_weights, read_weights
 from .files.writing import write_atomically
@@ -151,6 +152,7 @@ def report_results(plan: Plan, stop: threading.Event | None = None) -> Generator
             failures.append(outcome.as_entry(reason=outcome.reason))
         yield outcome
     if not stop.is_set():
+        yield from _keep_names(plan)
         run = read_run(plan.folder) or RunSummary(plan).document()
         yield _write_report(plan, {**run, "failures": [*run["failures"], *failures]})
 
@@ -169,12 +171,14 @@ def compare_results(plan: Plan, other: Plan, stop: threading.Event | None = None
     for each in (plan, other):
         yield from complete_entries(each, stop)
     if not stop.is_set():
+        yield from _keep_names(plan)
         run = read_run(folder) or RunSummary(plan).document()
         yield _write_page(folder, folder.comparison, lambda: comparison_content(plan, other, run))
 
 
 def export_results(plan: Plan, stop: threading.Event | None = None) -> Generator[Event, None, None]:
     """Write the exports of a folder of results that its plan, of `plan_of_results`, asks for."""
+    yield from _keep_names(plan)
     yield from _export(plan, stop or threading.Event())
 
 
@@ -228,6 +232,7 @@ def _finish(summary: RunSummary, stop: threading.Event) -> Iterator[Event]:
         yield FileWritten(folder.run, document)
     # In a folder that hangs, every further write would hang as well, and Ctrl-C with it.
     if answers:
+        yield from _keep_names(plan)
         if plan.segment.model is not None and "stats" in plan.batch.save:
             yield _write(folder, folder.clusters, CLUSTERS_NAME, lambda: clusters_document(plan))
         if plan.batch.report:
@@ -241,6 +246,13 @@ def _finish(summary: RunSummary, stop: threading.Event) -> Iterator[Event]:
             yield FileFailed(folder.export, _no_answer())
     summary.ended = time.monotonic()
     yield RunFinished(summary, document)
+
+
+def _keep_names(plan: Plan) -> Iterator[FileWritten | FileFailed]:
+    """Keep the names of labels that the command was given, for later ones."""
+    if plan.batch.names is not None:
+        document = names_document(plan.names, plan.segment.as_options()["model"])
+        yield _write(plan.folder, plan.folder.names, NAMES_NAME, lambda: document)
 
 
 def _write(folder: OutputFolder, path: Path, name: str, make: Callable[[], dict[str, Any]]) -> FileWritten | FileFailed:

@@ -78,7 +78,7 @@ class Run:
         self._done: list[Outcome] = []
         self._whole: list[Path] = []
         """Files of the whole run."""
-        self._jobs: dict[tuple[str, int | None], Job] = {}
+        self._jobs: dict[tuple[str, object], Job] = {}
         # Without a reference to this object, so that one that nobody keeps ends its workers at once.
         self._outcomes = _outcomes(plan, workers, self._counted, self._done, self._whole, progress=progress)
 

@@ -9,6 +9,8 @@ import struct
 import sys
 import zlib
 from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,8 @@ from samples import encoded, noise
 
 from dynaseg_cli.errors import DecodeError
 from dynaseg_cli.images.decoding import FORMATS, decode
+from dynaseg_cli.images.pages import count_pages, read_page
+from dynaseg_cli.images.tiff_pages import MOST_PAGES
 
 MAX_PIXELS = 250_000
 MOST_BYTES = 1 << 30
@@ -192,5 +196,65 @@ def decode_mutated(first: int, last: int, width: int = 24, height: int = 20) -> 
     faulthandler.cancel_dump_traceback_later()
 
 
+PAGED_DICOM = ("rtdose.dcm", "rtdose_rle.dcm", "SC_rgb_rle_2frame.dcm")
+SINGLE_DICOM = ("MR_small.dcm", "MR_small_jp2klossless.dcm", "SC_rgb_small_odd_jpeg.dcm", "SC_rgb_jpeg_gdcm.dcm")
+"""Names of test files of pydicom, of frames and without."""
+
+
+def files_of_pages(width: int = 24, height: int = 20) -> dict[str, bytes]:
+    """Files of several pages, and DICOM if pydicom is installed, by name."""
+    stack = np.random.default_rng(0).integers(0, 4096, (2, 2, 3, height, width), dtype=np.uint16)
+    first, *others = (Image.fromarray(noise(seed, width, height)) for seed in range(3))
+    more = {"save_all": True, "append_images": others}
+    kinds = "jpeg", "tiff_lzw", None
+    files = {
+        "OME-TIFF": _tiff(stack, ome=True, metadata={"axes": "TZCYX"}, compression="zlib"),
+        "ImageJ": _tiff(stack, imagej=True, metadata={"axes": "TZCYX"}, photometric=None),
+        "stack with axes": _tiff(stack[0], metadata={"axes": "ZCYX"}, truncate=True),
+        **{f"pages of {kind}": encoded(first, "TIFF", compression=kind, **more) for kind in kinds},
+        **{name: encoded(first, name, **more) for name in ("GIF", "PNG", "WEBP")},
+    }
+    if find_spec("pydicom") is not None:
+        from pydicom.data import get_testdata_file  # noqa: PLC0415 - an extra
+
+        paths = {name: get_testdata_file(name, download=False) for name in (*PAGED_DICOM, *SINGLE_DICOM)}
+        files |= {name: Path(path).read_bytes() for name, path in paths.items() if path is not None}
+    return files
+
+
+def read_mutated_pages(first: int, last: int, folder: str) -> None:
+    """As `decode_mutated`, with the first pages of each file, one that is not there, and choices of channels."""
+    files, path = files_of_pages(), Path(folder, "file")
+    names = list(files)
+    faulthandler.enable()
+    resource.setrlimit(resource.RLIMIT_DATA, (MOST_BYTES, MOST_BYTES))
+    for seed in range(first, last):
+        for number, name in enumerate(names):
+            random = np.random.default_rng((seed, number))
+            content = mutated(files[name], files[names[random.integers(len(names))]], random)
+            if name.endswith(".dcm"):
+                content = content[:128].ljust(128, b"\0") + b"DICM" + content[132:]
+            path.write_bytes(content)
+            print(name, "seed", seed, flush=True)
+            faulthandler.dump_traceback_later(SECONDS, exit=True)
+            count = count_pages(path, MAX_PIXELS) or 0
+            assert 0 <= count <= MOST_PAGES
+            for page in (*range(1, min(count, 3) + 1), count + 1, None):
+                for channels in (None, "all", (2,)):
+                    try:
+                        alone = content if page is None else read_page(path, page, MAX_PIXELS).content
+                        pixels = decode(alone, MAX_PIXELS, "auto", channels)
+                    except DecodeError as error:
+                        assert str(error)
+                        assert "\n" not in str(error)
+                    else:
+                        assert 0 < pixels.shape[0] * pixels.shape[1] <= MAX_PIXELS
+                        print("decoded")
+    faulthandler.cancel_dump_traceback_later()
+
+
 if __name__ == "__main__":
-    decode_mutated(*map(int, sys.argv[1:]))
+    if sys.argv[3:]:
+        read_mutated_pages(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
+    else:
+        decode_mutated(*map(int, sys.argv[1:]))

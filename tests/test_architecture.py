@@ -41,7 +41,7 @@ ROOMS: dict[str, set[str]] = {
     "evaluation": {"files", "images", "regions", "resampling", *SHARED},
     "export": {"files", "images", "pictures", "regions", *SHARED},
     "report": {"files", "pictures", "regions", "resampling", *SHARED},
-    "folder": {"batch", "engine", "files", "images", "pictures", "resampling", "workers", *SHARED},
+    "folder": {"batch", "engine", "files", "images", "pictures", "regions", "resampling", "workers", *SHARED},
     "workers": {"batch", "engine", "files", "folder", *SHARED},
     "batch": {
         "engine",
@@ -88,7 +88,7 @@ THIRD_PARTY: dict[str, set[str]] = {
     "regions": {"numpy", "scipy"},
     "evaluation": {"numpy", "scipy", "PIL"},
     "plots": {"numpy", "matplotlib"},
-    "export": {"numpy", "PIL", "scipy", "skimage", "tifffile", "pyarrow"},
+    "export": {"numpy", "PIL", "roifile", "scipy", "shapely", "skimage", "tifffile", "pyarrow"},
     "report": {"numpy", "PIL"},
 }
 """Rooms that may import no other packages than these."""

@@ -107,7 +107,7 @@ def made_quick(command: list[str]) -> list[str]:
         quick = {"iterations": 1, "max_size": 16}
     if "resnet18-fpn" in command:
         command = [*command, "--weights", "random"]
-    if "folder" in command:
+    if "folder" in command or "--tiles" in command:
         del quick["clusters"]  # --classes says how many
         command = [*command, "--epochs", "1"]
     options = [word for key, value in quick.items() for word in (f"--{key.replace('_', '-')}", str(value))]
@@ -125,6 +125,7 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("stand-ins")
     for seed, name in enumerate(PHOTOS):
         save_photo(folder / name, seed, WIDTH, HEIGHT)
+    (folder / "names.txt").write_text("sky\n\nsea\n")
     (folder / "scans").mkdir()
     tifffile.imwrite(folder / "scans/ct.tif", np.arange(HEIGHT * WIDTH, dtype=np.int16).reshape(HEIGHT, WIDTH) - 90)
     (folder / "videos").mkdir()
@@ -134,6 +135,14 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> Path:
         corner = (0.0, 0.0, 0.0, 5e5 + WIDTH * left, 5e6, 0.0)
         place = [(33550, "d", 3, (1.0, 1.0, 0.0), True), (33922, "d", 6, corner, True)]
         tifffile.imwrite(folder / f"tiles/{name}.tif", noise(left, WIDTH, HEIGHT), photometric="rgb", extratags=place)
+    (folder / "stacks").mkdir()
+    tifffile.imwrite(
+        folder / "stacks/cells.ome.tif",
+        np.random.default_rng(0).integers(0, 4096, (2, 4, HEIGHT, WIDTH), dtype=np.uint16),
+        photometric="minisblack",
+        metadata={"axes": "ZCYX"},
+    )
+    tifffile.imwrite(folder / "slide.tif", noise(0, 2100, 16), photometric="rgb", tile=(16, 64))
     halves = np.repeat(np.array([[0], [1]], np.uint8), HEIGHT // 2, axis=0).repeat(WIDTH, axis=1)
     for name in ("cat", "sub/dog"):
         save_labels(folder / f"ground_truth/{name}.png", halves)
@@ -142,6 +151,7 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> Path:
         save_labels(folder / f"gpb-owt-ucm/{name}.png", np.zeros((2 * HEIGHT - 1, 2 * WIDTH - 1), np.uint16))
     halves[1:-1] = 255
     save_labels(folder / "drawn/cat.png", halves)
+    save_labels(folder / "masks/cat.png", halves)
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.chdir(folder)
         run(["segment", "photos", "--save", "labels,color,stats,regions,hierarchy"])
@@ -179,9 +189,11 @@ def test_every_python_block_runs(block: str, here: Path, monkeypatch: pytest.Mon
 
 def test_what_a_readme_draws_fits_the_photo(here: Path) -> None:
     shutil.copyfile(ROOT / "sample_images/cat.jpg", "sample_images/cat.jpg")
-    (block,) = (block for _, block in FENCED.findall(TEXTS["dynaseg_cli/images/README.md"]) if "ImageDraw" in block)
-    exec(compile(block, "README", "exec"), {})
-    run(["segment", "sample_images", "--scribbles", "drawn"])
+    blocks = [block for _, block in FENCED.findall(TEXTS["dynaseg_cli/images/README.md"]) if "ImageDraw" in block]
+    for block in blocks:
+        exec(compile(block, "README", "exec"), {})
+    assert len(blocks) == 2
+    run(["segment", "sample_images", "--scribbles", "drawn", "--mask", "masks"])
 
 
 def test_commands_are_found_in_all_their_forms() -> None:

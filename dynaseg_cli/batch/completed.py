@@ -58,7 +58,8 @@ def completed_at_the_start(plan: Plan, stop: threading.Event | None = None) -> I
 
 def _stats_if_complete(plan: Plan, job: Job) -> Stats | None:
     """As a worker finds out; an image on which that fails is the worker's to name."""
-    from ..images.pages import read_job  # noqa: PLC0415 - so that a run of new images does not wait for it
+    from ..images.masks import read_mask  # noqa: PLC0415 - so that a run of new images does not wait for it
+    from ..images.pages import read_job  # noqa: PLC0415
 
     batch, drawn = plan.batch, None
     try:
@@ -67,7 +68,8 @@ def _stats_if_complete(plan: Plan, job: Job) -> Stats | None:
             from ..images.scribbles import read_scribbles  # noqa: PLC0415 - loads scipy
 
             drawn = read_scribbles(job, batch.scribbles, batch.max_pixels)
-        stats = stats_to_continue(job, plan.folder, source, drawn, plan.segment, batch)
+        mask = read_mask(job, batch.mask, batch.max_pixels)
+        stats = stats_to_continue(job, plan.folder, source, drawn, mask, plan.segment, batch)
         return stats if stats is not None and is_complete(job, plan.folder, stats, batch) else None
     except (ImageError, OSError, MemoryError):
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import math
 import os
 import re
 from bisect import bisect_left
@@ -17,6 +18,7 @@ from ..config import BatchConfig, Product
 from ..errors import DecodeError, UsageError
 from ..files.output_folder import EXTENSIONS, MANY_REGIONS, Job, folded, is_result
 from ..files.reading import DICOM_INSTALLED, PHOTO_SUFFIXES, UNREADABLE_SUFFIXES, open_file
+from ..files.tiles import MOST_TILES, grid_size, tiles_of
 from ..files.user_files import (
     DUPLICATE,
     FEW_PAGES,
@@ -56,8 +58,8 @@ def discover(inputs: Sequence[Path], listed: Sequence[Path], output: Path, optio
 
     A folder's tree is mirrored below the output; a file of `inputs` goes to the top; a file of `listed` keeps its path
     as written, without a leading ``/`` and any ``..``. A file that is named twice is taken once, by its first name.
-    Pages that are asked for are jobs of their own. Hidden files, files that operating systems leave beside photos,
-    results of dynaseg and scribbles are not input.
+    Pages and tiles that are asked for are jobs of their own. Hidden files, files that operating systems leave beside
+    photos, results of dynaseg, scribbles and masks are not input.
 
     Raises
     ------
@@ -94,7 +96,8 @@ class _Search:
         self.globs = Globs(options)
         self._options = options
         self._output = _prefix(output.resolve())
-        self._scribbles = None if options.scribbles is None else _prefix(options.scribbles.resolve())
+        drawn = options.scribbles, None if options.mask in ("alpha", "nodata") else options.mask
+        self._drawn = {_prefix(Path(folder).resolve()) for folder in drawn if folder is not None}
         self._taken: set[str] | None = set() if several else None
         """Real path of each file, if files may be named twice."""
         self._folders: dict[Path, tuple[str, bool]] = {}
@@ -169,6 +172,9 @@ class _Search:
             extension = ""
         stem = relative.removesuffix(extension)
         kept = extension if options.keep_extension else ""
+        if options.tiles:
+            yield from self._tiles(path, stem + kept)
+            return
         if options.pages == "first":
             yield Job(path, stem + kept)
             return
@@ -183,6 +189,17 @@ class _Search:
         else:
             for page in range(first, min(last, count) + 1, options.every):
                 yield Job(path, f"{stem}-p{page:0{len(str(count))}}{kept}", page)
+
+    def _tiles(self, path: str, name: str) -> Iterator[Job]:
+        """The tiles of a large TIFF; of other files the job of the whole image, whose reader says what is wrong."""
+        from ..images.windows import size_to_cut  # noqa: PLC0415 - loads NumPy and Pillow
+
+        side = self._options.tiles
+        size = size_to_cut(Path(path))
+        if size is None or max(size) <= side or math.prod(grid_size(*size, side)) > MOST_TILES:
+            yield Job(path, name)
+        else:
+            yield from (Job(path, f"{name}/{tile.name}", tile) for tile in tiles_of(*size, side))
 
     def _list(self, folder: str) -> tuple[list[str], list[os.DirEntry[str]]]:
         """The names of a folder's images, and the entries that are not regular files."""
@@ -232,7 +249,7 @@ class _Search:
         if real == self._output:
             self._pass_over(RESULTS, folder)
             return False
-        return real != self._scribbles
+        return real not in self._drawn
 
     def _folder_of(self, path: Path) -> tuple[str, bool]:
         """The real path of a file's folder, ending with a slash, and whether the file (links followed) is a result."""

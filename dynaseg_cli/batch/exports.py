@@ -7,13 +7,15 @@ from functools import partial
 
 import numpy as np
 
+from ..config import Outside
 from ..errors import DecodeError
 from ..export.exporting import Exported, ExportFailure, write_exports
 from ..export.folder import ExportFolder
-from ..export.source import ExportImage, Segments, labels_as_segments
+from ..export.source import ExportImage, Map, Segments, labels_as_segments
 from ..files.output_folder import EXPORT_FOLDER, Job, OutputFolder
+from ..files.tiles import Tile
 from .planning import Plan
-from .resume import read_again, read_stats
+from .resume import read_again, read_stats, seen_as
 from .stats_shape import is_whole
 
 
@@ -39,10 +41,19 @@ def export_folder(plan: Plan) -> Generator[Exported | ExportFailure, None, None]
             if not is_whole(stats):
                 continue
             read = partial(_segments, job, folder, regions=regions)
-            images.append(ExportImage(job.name, job.file_name, read, partial(_photo, job, plan)))
+            tile = job.page if isinstance(job.page, Tile) else None
+            path = job.source if job.page is None or tile is not None else None
+            photo = partial(_photo, job, plan)
+            images.append(ExportImage(job.name, job.file_name, read, photo, *seen_as(stats), path=path, tile=tile))
             num_labels = max(num_labels, *(entry["label"] + 1 for entry in stats["clusters"]))
         yield from write_exports(
-            plan.batch.export, images, num_labels, ExportFolder(folder), plan.batch.export_config, regions=regions
+            plan.batch.export,
+            images,
+            num_labels,
+            ExportFolder(folder),
+            plan.batch.export_config,
+            regions=regions,
+            names=plan.names,
         )
 
 
@@ -59,17 +70,32 @@ def _segments(job: Job, folder: OutputFolder, *, regions: bool) -> Segments:
     stats = read_stats(job, folder)
     if stats is None or not is_whole(stats):
         raise DecodeError(f"{folder.result(job, 'stats')} is gone")
-    pixels = stats["source"]["width"] * stats["source"]["height"]
+    source = stats["source"]
+    pixels = source["width"] * source["height"]
+    mask = source.get("mask")
+    outside = None if mask is None or mask["pixels"] == pixels else mask["outside"]
     if not regions:
-        return labels_as_segments(read_label_map(folder.result(job, "labels"), pixels))
+        labels = read_label_map(folder.result(job, "labels"), pixels)
+        return labels_as_segments(_without(outside, labels))
     path = folder.result(job, "regions")
     found = read_label_map(path if path.is_file() else folder.many_regions(job), pixels)
+    found = _without(outside, found)
     labels = np.array([entry["label"] for entry in stats.get("regions", [])])
+    if outside == "background":
+        labels = np.append(0, labels)  # regions begin with 1
     if len(labels) != found.max() + 1:
         raise DecodeError(
             f"{path} has {found.max() + 1} regions, and its statistics {len(labels)}; use `overwrite=True`"
         )
     return Segments(found, labels)
+
+
+def _without(outside: Outside | None, numbers: Map) -> Map:
+    """An (H, W) map as files have it, with -1 `outside` a mask; None if there is none."""
+    if outside is None:
+        return numbers
+    left_out = 0 if outside == "background" else numbers.max()
+    return np.where(numbers == left_out, -1, numbers.astype(np.int32))
 
 
 def _photo(job: Job, plan: Plan) -> bytes:

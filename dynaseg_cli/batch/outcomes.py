@@ -16,6 +16,7 @@ from typing import Literal
 
 from ..files.claims import open_log
 from ..files.output_folder import OutputFolder, shown_image
+from ..files.tiles import Tile, part_entry
 
 Status = Literal["done", "skipped", "failed"]
 
@@ -43,8 +44,8 @@ class Outcome:
     """False if the labels of an earlier run were used."""
     warnings: tuple[str, ...] = ()
     """Notes for the user on an image that is done."""
-    page: int | None = None
-    """Number of the page, from 1, where one of a file of several was the image."""
+    page: int | Tile | None = None
+    """The page, from 1, or tile of the file that was the image; None for a file as it is."""
 
     @property
     def shown(self) -> str:
@@ -53,7 +54,7 @@ class Outcome:
 
     def as_entry(self, **others: object) -> dict[str, object]:
         """An entry of a JSON list about images, which says what else is known."""
-        return {"path": self.path, **({} if self.page is None else {"page": self.page}), **others}
+        return {"path": self.path, **part_entry(self.page), **others}
 
 
 class OutcomeLog:
@@ -124,7 +125,8 @@ class OutcomeLog:
 def _append(descriptor: int, outcome: Outcome) -> None:
     """Append a line in one write; first end a line that a killed run left half-written."""
     entry = {key: value for key, value in vars(outcome).items() if value is not None and value != ()}
-    line = json.dumps({**entry, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")}) + "\n"
+    entry.pop("page", None)
+    line = json.dumps({**entry, **part_entry(outcome.page), "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")}) + "\n"
     # Without a lock, appends from several machines may overwrite each other or see an old end of the file.
     with contextlib.suppress(OSError):
         fcntl.lockf(descriptor, fcntl.LOCK_EX, 1)

@@ -14,20 +14,23 @@ from pathlib import Path
 
 from ..config import MOST_FITTED, BatchConfig, SegmentConfig, WeightsFile
 from ..errors import UsageError
-from ..export.exporting import refuse_uninstalled
+from ..export.exporting import refuse_names, refuse_uninstalled
+from ..export.source import refuse_unknown_labels
+from ..files.label_names import kept_names, read_names, refuse_foreign_names
 from ..files.output_folder import (
     CHECKPOINT_NAME,
     CLUSTERS_NAME,
+    DRAWN,
     EXPORT_FOLDER,
     EXTENSIONS,
     KEPT_HIERARCHY_FOLDER,
     KEPT_RAW_FOLDER,
     MANY_REGIONS,
     MODEL_NAME,
+    NAMES_NAME,
     OLD_OVERLAY,
     REPORT_FOLDER,
     REPORT_NAME,
-    SCRIBBLES,
     SEQUENCE_FOLDER,
     Job,
     OutputFolder,
@@ -59,6 +62,10 @@ class Plan:
     """Notes on options and inputs that may be mistakes, in whole sentences."""
     unused_scribbles: list[Path] = field(default_factory=list)
     """Files in the folder of scribbles that no image has the name of."""
+    unused_masks: list[Path] = field(default_factory=list)
+    """The same in the folder of masks."""
+    names: dict[int, str] = field(default_factory=dict)
+    """Names of labels, for exports and the report; those of other labels are not known."""
 
     @property
     def lacks_model(self) -> bool:
@@ -111,26 +118,18 @@ def plan_batch(
     ------
     UsageError
         If an input is unusable, results would collide, `output` cannot be written or holds results made with other
-        options (unless they are to be overwritten), no scribbles are found, or what an export needs is not installed.
+        options (unless they are to be overwritten), no scribbles or masks are found, or what an export needs is not
+        installed.
     """
     segment, batch = segment or SegmentConfig(), batch or BatchConfig()
     folder = OutputFolder(output)
     _refuse_lost_folder()
     _refuse_loop(output)
     refuse_uninstalled(batch.export)
-    if segment.fit == "folder" and not segment.refine and "recording" in batch.save:
-        raise UsageError(
-            "`record` shows the iterations on each image, but a folder's network is applied in one pass: leave it out,"
-            " or add `model` and `refine`"
-        )
-    if segment.sequence:
-        _refuse_with_sequence(batch)
-    if batch.scribbles is not None:
-        if segment.fit == "folder":
-            raise UsageError(
-                "`scribbles` draw labels of one image, but a folder's network has labels of its own: leave one out"
-            )
-        _refuse_folder_of_scribbles(batch.scribbles, inputs, output)
+    _refuse_contradictions(segment, batch)
+    drawn = _drawn_folders(batch)
+    for name, there in drawn.items():
+        _refuse_folder_of(name, there, inputs, output)
     found = discover(inputs, listed, output, batch)
     index, count = batch.shard
     if segment.sequence:
@@ -139,8 +138,8 @@ def plan_batch(
         jobs = found.jobs[index - 1 :: count]
     _refuse_unwritable(output)
     folder.refuse_foreign(_targets(found.jobs, segment, batch))
-    if batch.scribbles is not None:
-        _refuse_no_scribbles(batch.scribbles, found.jobs)
+    for name, there in drawn.items():
+        _refuse_none_drawn(name, there, found.jobs)
     if segment.fit == "folder" and segment.model is None:
         if not batch.overwrite:
             segment = dataclasses.replace(segment, model=earlier_model(folder, segment))
@@ -157,9 +156,11 @@ def plan_batch(
             folder,
             segment,
             scribbled=batch.scribbles is not None,
+            masked=batch.mask is not None,
             value_range=batch.range,
             channels=batch.channels,
         )
+    names, doubts = named_labels(folder, segment, batch, scribbled=batch.scribbles is not None)
     return Plan(
         jobs=jobs,
         found=found.jobs,
@@ -168,9 +169,82 @@ def plan_batch(
         batch=batch,
         unlistable=[Outcome(str(folder), "failed", reason) for folder, reason in found.unreadable],
         passed_over=found.passed_over,
-        doubts=_doubts(found, output),
-        unused_scribbles=[] if batch.scribbles is None else _unused_scribbles(batch.scribbles, found.jobs),
+        doubts=[*_doubts(found, output), *doubts],
+        unused_scribbles=_unused(drawn["scribbles"], found.jobs) if "scribbles" in drawn else [],
+        unused_masks=_unused(drawn["mask"], found.jobs) if "mask" in drawn else [],
+        names=names,
     )
+
+
+_DRAWN = {
+    "scribbles": ("scribbles", "as label PNGs"),
+    "mask": ("masks", "as PNGs that are 0 where photos do not count"),
+}
+"""Options that name folders of drawings: what is drawn, and how."""
+
+
+def _drawn_folders(batch: BatchConfig) -> dict[str, Path]:
+    """The folders of drawings, by the options that name them."""
+    options = {"scribbles": batch.scribbles, "mask": None if batch.mask in ("alpha", "nodata") else batch.mask}
+    return {name: Path(folder) for name, folder in options.items() if folder is not None}
+
+
+def named_labels(
+    folder: OutputFolder, segment: SegmentConfig, batch: BatchConfig, *, scribbled: bool
+) -> tuple[dict[int, str], list[str]]:
+    """The names of labels that the options give, or else an earlier command kept; and doubts about them.
+
+    Parameters
+    ----------
+    scribbled : whether labels mean what was drawn with them.
+
+    Raises
+    ------
+    UsageError
+        If the names are unusable, or an export cannot hold them, or is to be of labels that there are not.
+    """
+    doubts = []
+    if batch.names is not None:
+        names = read_names(batch.names, segment.clusters)
+        refuse_foreign_names(folder)
+        if segment.fit == "image" and not scribbled:
+            doubts.append(
+                "names mean little here: each image has a network of its own, so label 0 is the largest of each image,"
+                " whatever it shows"
+            )
+    elif batch.report or batch.export:
+        names, note = kept_names(folder, segment.as_options()["model"], segment.clusters)
+        doubts += [note] if note else []
+    else:
+        names = {}
+    refuse_names(batch.export, names)
+    refuse_unknown_labels(batch.export_config, names, segment.clusters)
+    return names, doubts
+
+
+def _refuse_contradictions(segment: SegmentConfig, batch: BatchConfig) -> None:
+    """Refuse options of images that go against how labels are found."""
+    if segment.sequence:
+        _refuse_with_sequence(batch)
+    if segment.fit != "folder":
+        if batch.tiles:
+            raise UsageError(
+                "`tiles` need labels that mean the same in each of them: `fit=folder`, or a loaded `model`"
+            )
+        return
+    if not segment.refine and "recording" in batch.save:
+        raise UsageError(
+            "`record` shows the iterations on each image, but a folder's network is applied in one pass: leave it out,"
+            " or add `model` and `refine`"
+        )
+    if batch.scribbles is not None:
+        raise UsageError(
+            "`scribbles` draw labels of one image, but a folder's network has labels of its own: leave one out"
+        )
+    if batch.outside == "background":
+        raise UsageError(
+            "`outside=background` is label 0, but a folder's network has a label 0 of its own: `outside=255` is none"
+        )
 
 
 def _refuse_with_sequence(batch: BatchConfig) -> None:
@@ -178,6 +252,8 @@ def _refuse_with_sequence(batch: BatchConfig) -> None:
         raise UsageError(
             "`scribbles` draw labels of one image, but those of a `sequence` go on from image to image: leave one out"
         )
+    if batch.mask is not None:
+        raise UsageError("`mask` goes without `sequence`, whose images depend on those before: leave one out")
     if "stats" not in batch.save:
         raise UsageError("`sequence` needs the statistics to know which images are done: add stats to `save`")
 
@@ -187,6 +263,8 @@ def _targets(jobs: Sequence[Job], segment: SegmentConfig, batch: BatchConfig) ->
     yield from (LOG_NAME, RUN_NAME)
     if segment.fit == "folder":
         yield from (MODEL_NAME, CHECKPOINT_NAME, CLUSTERS_NAME)
+    if batch.names is not None:
+        yield NAMES_NAME
     if batch.report:
         yield from (REPORT_NAME, f"{REPORT_FOLDER}/")
     if batch.export:
@@ -284,33 +362,35 @@ def _refuse_unwritable(output: Path) -> None:
         raise UsageError(f"{output} cannot be written: no permission in {existing}; name another `output` folder")
 
 
-def _refuse_folder_of_scribbles(folder: Path, inputs: Sequence[Path], output: Path) -> None:
+def _refuse_folder_of(name: str, folder: Path, inputs: Sequence[Path], output: Path) -> None:
+    """Refuse a folder of scribbles or masks, the option `name`, that is none, or one of photos or results."""
+    option, (what, how) = f"`{name}={folder}`", _DRAWN[name]
     if not folder.is_dir():
-        raise UsageError(f"`scribbles={folder}` is not a folder; name the folder with the scribbles, as label PNGs")
+        raise UsageError(f"{option} is not a folder; name the folder with the {what}, {how}")
     there = folder.resolve()
     for path in inputs:
         if path.resolve() == there:
-            raise UsageError(f"`scribbles={folder}` is the input itself; keep scribbles in a folder of their own")
+            raise UsageError(f"{option} is the input itself; keep {what} in a folder of their own")
     for written in (*EXTENSIONS, KEPT_RAW_FOLDER, KEPT_HIERARCHY_FOLDER, EXPORT_FOLDER):
         if there.is_relative_to((output / written).resolve()):
-            raise UsageError(f"`scribbles={folder}` is where {written} are written; copy scribbles to another folder")
+            raise UsageError(f"{option} is where {written} are written; copy {what} to another folder")
 
 
-def _refuse_no_scribbles(folder: Path, jobs: Sequence[Job]) -> None:
-    if jobs and not any(os.path.isfile(job.scribbles(folder)) for job in jobs):  # noqa: PTH113 - never raises
+def _refuse_none_drawn(name: str, folder: Path, jobs: Sequence[Job]) -> None:
+    if jobs and not any(os.path.isfile(job.drawing(folder)) for job in jobs):  # noqa: PTH113 - never raises
         raise UsageError(
-            f"`scribbles={folder}` has none for any image; for {jobs[0].shown} it would be {jobs[0].scribbles(folder)}"
+            f"`{name}={folder}` has none for any image; for {jobs[0].shown} it would be {jobs[0].drawing(folder)}"
         )
 
 
-def _unused_scribbles(folder: Path, jobs: Sequence[Job]) -> list[Path]:
-    """Scribble files that no job has the name of; the jobs are sorted by name."""
+def _unused(folder: Path, jobs: Sequence[Job]) -> list[Path]:
+    """Files in a folder of scribbles or masks that no job has the name of; the jobs are sorted by name."""
     unused = []
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() == SCRIBBLES:
+        if path.suffix.lower() == DRAWN:
             name = path.relative_to(folder).as_posix()
-            at = bisect_left(jobs, name.removesuffix(SCRIBBLES), key=attrgetter("name"))
-            if at == len(jobs) or jobs[at].name + SCRIBBLES != name:
+            at = bisect_left(jobs, name.removesuffix(DRAWN), key=attrgetter("name"))
+            if at == len(jobs) or jobs[at].name + DRAWN != name:
                 unused.append(path)
     return unused
 

@@ -17,6 +17,7 @@ from ..files.output_folder import EXTENSIONS, Job, OutputFolder
 from ..images.label_maps import read_hierarchy, read_label_map
 from ..pictures.overlay import overlay
 from ..pictures.recording import Frame, recording
+from ..regions.area import Area
 from ..regions.hierarchy import Hierarchy, boundary_map, build_hierarchy
 from ..regions.tidying import Labels, Tidied, tidy
 from ..report.entry import report_entry
@@ -37,7 +38,9 @@ class Earlier:
     raw: Labels
     """(H, W), as the network gave them."""
     hierarchy: Hierarchy | None
-    """Over these labels; None if there is none yet."""
+    """Over these labels, of the area's box; None if there is none yet."""
+    area: Area | None
+    """The pixels that count; None if these are all."""
 
 
 class Products:
@@ -63,12 +66,13 @@ class Products:
         if self._batch.report or self._report.exists:
             self._report.refuse_unwritable()
 
-    def read_earlier(self, stats: Stats, size: tuple[int, ...]) -> Earlier | None:
+    def read_earlier(self, stats: Stats, size: tuple[int, ...], area: Area | None = None) -> Earlier | None:
         """The raw labels that belong to `stats`; None if they are not there as written, or do not suffice.
 
         Parameters
         ----------
         size : height and width of the image.
+        area : the pixels of it that count; None if these are all.
         """
         if not has_fit(stats):
             return None
@@ -89,10 +93,11 @@ class Products:
             return None
         if raw.shape != size or raw.max() >= 1 << 16 or np.count_nonzero(np.bincount(raw.reshape(-1))) != count:
             return None
-        hierarchy = self._earlier_hierarchy(size)
+        hierarchy = self._earlier_hierarchy(size, area)
         if hierarchy is None and self._needs_hierarchy and stats["options"].get("backbone", "cnn") != "cnn":
             return None  # a new one would lack what the pretrained network saw
-        return Earlier(stats, raw.astype(np.uint8) if raw.dtype == np.uint8 else raw.astype(np.uint16), hierarchy)
+        labels: Labels = raw.astype(np.uint8) if raw.dtype == np.uint8 else raw.astype(np.uint16)
+        return Earlier(stats, labels, hierarchy, area)
 
     def write(
         self,
@@ -109,7 +114,7 @@ class Products:
         stats : the part that `stats_of_fit` makes.
         frames : the label maps of the iterations, if the image `has_recording`.
         """
-        image = segmentation.image
+        image, area = segmentation.image, segmentation.area
         products = {product for product in EXTENSIONS if product in self._batch.save or self._has(product)}
         # There is no stats file while other files are replaced.
         self._path("stats").unlink(missing_ok=True)
@@ -119,13 +124,16 @@ class Products:
         hierarchy = None
         if self._needs_hierarchy:
             hierarchy = segmentation.hierarchy
-            self._write_hierarchy(hierarchy, kept="stats" in products and bool(segmentation.features))
-        tidied = self._tidy(segmentation.labels, image, stats, segmentation.scribbles, hierarchy)
-        stats = stats | stats_of_labels(tidied, image, self._batch.cut, self._batch.colors)
+            self._write_hierarchy(hierarchy, area, kept="stats" in products and bool(segmentation.features))
+        tidied = self._tidy(segmentation.labels, image, stats, segmentation.scribbles, hierarchy, area)
+        stats = self._with_outside(stats) | stats_of_labels(tidied, image, self._batch.cut, self._batch.colors)
         if "recording" in products:
-            colors, means = color_table(stats["clusters"], tidied.labels), self._batch.colors == "mean"
-            numbers = _joined(segmentation.numbers, tidied.numbers)
-            content = recording(image, frames, numbers, tidied.labels, colors, means=means)
+            colors = color_table(stats["clusters"], tidied.labels, tidied.outside)
+            numbers, means = _joined(segmentation.numbers, tidied.numbers), self._batch.colors == "mean"
+            shown, labels = image, tidied.labels
+            if area is not None:  # frames are of its box
+                shown, labels = area.filled(image), labels[area.box]
+            content = recording(shown, frames, numbers, labels, colors, means=means)
             self._folder.write(self._path("recording"), content)
         self._make(products, tidied, image, stats)
         if "stats" in products:
@@ -141,10 +149,10 @@ class Products:
         batch, before = self._batch, earlier.stats
         hierarchy = earlier.hierarchy if self._needs_hierarchy else None
         if self._needs_hierarchy and (hierarchy is None or (self._has_hierarchy and not self._has("hierarchy"))):
-            hierarchy = hierarchy or build_hierarchy(earlier.raw, image)
-            self._write_hierarchy(hierarchy, kept=False)
-        tidied = self._tidy(earlier.raw, image, before, scribbles, hierarchy)
-        stats = {name: entry for name, entry in before.items() if name not in OF_LABELS}
+            hierarchy = hierarchy or _build_hierarchy(earlier, image)
+            self._write_hierarchy(hierarchy, earlier.area, kept=False)
+        tidied = self._tidy(earlier.raw, image, before, scribbles, hierarchy, earlier.area)
+        stats = self._with_outside({name: entry for name, entry in before.items() if name not in OF_LABELS})
         stats |= {"schema_version": SCHEMA_VERSION, "raw_labels": before.get("raw_labels", before.get("num_labels"))}
         colors: Colors = colors_of(before, batch)
         entries = stats_of_labels(tidied, image, batch.cut, colors)
@@ -172,25 +180,36 @@ class Products:
         stats: Stats,
         scribbles: NDArray[np.uint8] | None,
         hierarchy: Hierarchy | None,
+        area: Area | None,
     ) -> Tidied:
         # The labels of a folder, or of a sequence, mean the same in every image.
         renumber = stats["options"].get("fit") != "folder" and not stats["options"].get("sequence")
-        return tidy(raw, image, self._batch.cut, hierarchy, scribbles, renumber=renumber)
+        background = self._batch.outside == "background"
+        cut = self._batch.cut
+        return tidy(raw, image, cut, hierarchy, scribbles, renumber=renumber, area=area, background=background)
+
+    def _with_outside(self, stats: Stats) -> Stats:
+        """Statistics that tell which label is outside the mask, if there is one."""
+        source = stats["source"]
+        if "mask" not in source:
+            return stats
+        return {**stats, "source": {**source, "mask": {**source["mask"], "outside": self._batch.outside}}}
 
     def _make(self, products: Set[Product], tidied: Tidied, image: NDArray[np.uint8], stats: Stats) -> None:
         """Write what is made of labels and regions, and the report's files."""
         labels, regions = tidied.labels, tidied.regions
-        colors = color_table(stats["clusters"], labels)
+        colors = color_table(stats["clusters"], labels, tidied.outside)
         if "labels" in products:
             self._folder.write(self._path("labels"), png(labels))
         if "color" in products:
             self._folder.write(self._path("color"), palette_png(labels, colors))
         if "regions" in products:
-            self._write_regions(regions)
+            self._write_regions(np.where(regions < 0, 0, regions + 1) if tidied.first else regions)
         if "overlay" in products:
             self._write_overlay(image, regions, colors[[entry["label"] for entry in stats["regions"]]])
         if self._batch.report or self._report.exists:
-            any_cut = tidied.hierarchy if self._has("hierarchy") else None
+            # The page cuts whole photos alone.
+            any_cut = tidied.hierarchy if self._has("hierarchy") and tidied.outside is None else None
             urls = self._report.product_urls(), self._report.photo_url(stats["source"])
             self._report.write(report_entry(self._report.key, image, labels, colors, regions, any_cut, stats, *urls))
 
@@ -203,16 +222,20 @@ class Products:
         """Whether the image has a file with its hierarchy, or is to have one."""
         return "hierarchy" in self._batch.save or self._has("hierarchy")
 
-    def _earlier_hierarchy(self, size: tuple[int, ...]) -> Hierarchy | None:
+    def _earlier_hierarchy(self, size: tuple[int, ...], area: Area | None) -> Hierarchy | None:
         path = self._path("hierarchy") if self._has("hierarchy") else self._folder.kept_hierarchy(self._job)
         try:
             hierarchy = read_hierarchy(path, size[0] * size[1])
         except DecodeError:
             return None
-        return hierarchy if hierarchy.fragments.shape == size else None
+        if hierarchy.fragments.shape != size:
+            return None
+        return hierarchy if area is None else area.hierarchy_of_box(hierarchy)
 
-    def _write_hierarchy(self, hierarchy: Hierarchy, *, kept: bool) -> None:
+    def _write_hierarchy(self, hierarchy: Hierarchy, area: Area | None, *, kept: bool) -> None:
         """Write the file if there is to be one; or else one that another cut is made from, if it is to be `kept`."""
+        if area is not None and (kept or self._has_hierarchy):
+            hierarchy = area.continued_hierarchy(hierarchy)
         keep = self._folder.kept_hierarchy(self._job)
         if self._has_hierarchy:
             self._folder.write(self._path("hierarchy"), png(boundary_map(hierarchy)))
@@ -249,6 +272,11 @@ class Products:
 
     def _path(self, product: Product) -> Path:
         return self._folder.result(self._job, product)
+
+
+def _build_hierarchy(earlier: Earlier, image: NDArray[np.uint8]) -> Hierarchy:
+    area, raw = earlier.area, earlier.raw
+    return build_hierarchy(raw, image) if area is None else build_hierarchy(raw[area.box], area.filled(image))
 
 
 def _sizes(stats: Stats) -> list[list[int]]:

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from ..files.output_folder import EXTENSIONS, REPORT_FOLDER, Job, OutputFolder, shown_image
+from ..files.tiles import part_of
 from ..report.page import ENTRY_FILES, OLD_DETAILS, page_row, report_page
 from .stats_shape import is_whole
 
 if TYPE_CHECKING:
     from .planning import Plan
 
-_CHANGED = frozenset(("range", "frames", "page"))
+_CHANGED = frozenset(("range", "frames", "page", "tile"))
 """Entries about a file that a browser would show otherwise than it was segmented."""
 SHOWN_BY_BROWSERS = frozenset((".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif"))
 
@@ -95,7 +96,7 @@ def report_content(plan: Plan, run: dict[str, Any], outcomes: dict[str, dict[str
             rows.append(page_row(job.file_name, entry.files, stats))
             cuts += [stats["cut"]] if stats["cut"] not in cuts else []
     # Not the cut that this run was asked for: regions of an earlier run may have stayed as they were.
-    shown = {**run, "cut": cuts[0] if len(cuts) == 1 else None}
+    shown = {**run, "cut": cuts[0] if len(cuts) == 1 else None, **_names(plan)}
     return report_page(rows, _failures(plan, run, {row.name for row in rows}, outcomes), shown)
 
 
@@ -122,7 +123,13 @@ def comparison_content(plan: Plan, other: Plan, run: dict[str, Any]) -> Iterator
             if same is not None and (same.width, same.height) == size:
                 rows.append(page_row(job.file_name, entry.files, stats, same))
     unpaired = found + len(theirs) - 2 * len(rows)
-    return report_page(rows, [], {**run, "compared": {"with": str(other.folder), "unpaired": unpaired}})
+    compared = {"with": str(other.folder), "unpaired": unpaired}
+    return report_page(rows, [], {**run, "compared": compared, **_names(plan)})
+
+
+def _names(plan: Plan) -> dict[str, dict[str, str]]:
+    """The names of labels as the page takes them; nothing if there are none."""
+    return {"names": {str(label): name for label, name in plan.names.items()}} if plan.names else {}
 
 
 def _url_from(folder: Path, path: str) -> str:
@@ -135,7 +142,7 @@ def _failures(
 ) -> list[dict[str, str]]:
     """The failures of this run and, by their last outcome, of other shards."""
     failures = [
-        {"path": shown_image(failure["path"], failure.get("page")), "reason": failure["reason"]}
+        {"path": shown_image(failure["path"], part_of(failure)), "reason": failure["reason"]}
         for failure in run["failures"]
     ]
     mine = {job.shown for job in plan.jobs}
@@ -159,5 +166,5 @@ def last_outcomes(log: Path) -> dict[str, dict[str, Any]]:
         except (ValueError, RecursionError):  # left half-written by a killed run
             continue
         if isinstance(outcome, dict) and isinstance(outcome.get("path"), str):
-            outcomes[shown_image(outcome["path"], outcome.get("page"))] = outcome
+            outcomes[shown_image(outcome["path"], part_of(outcome))] = outcome
     return outcomes

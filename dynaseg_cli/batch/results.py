@@ -17,23 +17,31 @@ from ..config import (
     ExportConfig,
     Format,
     SegmentConfig,
-    ValueRange,
     WeightsFile,
-    parse_channels,
 )
 from ..errors import DecodeError, ImageError, UsageError, reason
 from ..export.exporting import refuse_uninstalled
-from ..fields import read_value
-from ..files.output_folder import EXPORT_FOLDER, EXTENSIONS, REPORT_FOLDER, REPORT_NAME, Job, OutputFolder
+from ..files.output_folder import (
+    EXPORT_FOLDER,
+    EXTENSIONS,
+    NAMES_NAME,
+    REPORT_FOLDER,
+    REPORT_NAME,
+    Job,
+    OutputFolder,
+)
 from ..files.reading import read_file
+from ..files.tiles import part_of
 from ..files.user_files import MOST_BYTES, is_output_folder
 from ..images.decoding import decode_photo, read_source
+from ..images.masks import read_mask_again
 from ..images.scribbles import ScribbleFile, decode_scribbles
+from ..regions.area import area_of
 from .outcomes import Outcome
-from .planning import Plan
+from .planning import Plan, named_labels
 from .products import Products
 from .report_files import ReportEntry
-from .resume import Stats, read_again, read_stats
+from .resume import Stats, read_again, read_stats, seen_as
 from .stats_shape import is_whole
 
 TITLE = b"<title>dynaseg report</title>"
@@ -47,13 +55,15 @@ def plan_of_results(
     report: bool = False,
     export: tuple[Format, ...] = (),
     export_config: ExportConfig = BatchConfig.export_config,
+    names: Path | None = None,
 ) -> Plan:
     """The plan of the run that made a folder, as its statistics tell it, for a report or exports.
 
     Raises
     ------
     UsageError
-        If dynaseg did not write the folder, no image in it is finished, or what a format needs is not installed.
+        If dynaseg did not write the folder, no image in it is finished, what a format needs is not installed, or names
+        or labels are unusable.
     """
     refuse_uninstalled(export)
     if not output.is_dir():
@@ -62,21 +72,27 @@ def plan_of_results(
         raise UsageError(f"{output} was not written by dynaseg; name a folder that segment wrote")
     folder = OutputFolder(output)
     targets = [REPORT_NAME, f"{REPORT_FOLDER}/"] if report else []
+    targets += [NAMES_NAME] if names is not None else []
     folder.refuse_foreign([*targets, *([f"{EXPORT_FOLDER}/"] if export else [])])
-    jobs, first = [], None
+    jobs, first, scribbled = [], None, False
     for name in _names(output / "stats"):
         stats = read_stats(Job("", name), folder)
         if stats is not None and is_whole(stats):
-            jobs.append(Job(stats["source"]["path"], name, stats["source"].get("page")))
+            jobs.append(Job(stats["source"]["path"], name, part_of(stats["source"])))
             first = first or stats
+            scribbled = scribbled or "scribbles" in stats["source"]
     if first is None:
         raise UsageError(f"no image in {output} is finished; continue the run that segments them")
     saved = tuple(product for product in EXTENSIONS if all(folder.has(job, product) for job in jobs))
     if export and "labels" not in saved:
         raise UsageError(f"exports are made of labels, which not all images in {output} have: segment them with labels")
     cut, colors = CutConfig(**first.get("cut", {})), first.get("colors", BatchConfig.colors)
-    batch = BatchConfig(save=saved, cut=cut, colors=colors, report=report, export=export, export_config=export_config)
-    return Plan(jobs, jobs, folder, _config(first, folder), batch, unlistable=[])
+    batch = BatchConfig(
+        save=saved, cut=cut, colors=colors, report=report, export=export, export_config=export_config, names=names
+    )
+    config = _config(first, folder)
+    known, doubts = named_labels(folder, config, batch, scribbled=scribbled)
+    return Plan(jobs, jobs, folder, config, batch, unlistable=[], doubts=doubts, names=known)
 
 
 def refuse_other_page(folder: OutputFolder) -> None:
@@ -164,9 +180,10 @@ def _make_entry(job: Job, plan: Plan, stats: Stats) -> Stats:
     folder, batch, source = plan.folder, plan.batch, stats["source"]
     pixels = max(batch.max_pixels, source["width"] * source["height"])
     content = read_again(job, stats, pixels)
-    value_range = read_value("range", source.get("range", {}).get("option", "auto"), ValueRange)
-    channels = parse_channels(source["channels"]) if "channels" in source else None
-    photo = decode_photo(content, pixels, value_range, channels).pixels
+    kept = source.get("mask")
+    mask = None if kept is None else read_mask_again(kept, pixels)
+    decoded = decode_photo(content, pixels, *seen_as(stats), mask)
+    photo, area = decoded.pixels, area_of(decoded.counts)
     drawn, scribbles = source.get("scribbles"), None
     if drawn is not None:
         content, sha256 = read_source(Path(drawn["path"]), pixels)
@@ -176,9 +193,11 @@ def _make_entry(job: Job, plan: Plan, stats: Stats) -> Stats:
         scribbles = decode_scribbles(file, photo.shape[:2], plan.segment.clusters, pixels)
     # An image may have been cut otherwise than the others.
     batch = dataclasses.replace(batch, cut=CutConfig(**stats["cut"]), colors=stats["colors"])
+    if kept is not None:
+        batch = dataclasses.replace(batch, mask=kept.get("from") or Path(kept["path"]).parent, outside=kept["outside"])
     products = Products(job, folder, batch)
     products.refuse_unwritable()
-    earlier = products.read_earlier(stats, photo.shape[:2])
+    earlier = products.read_earlier(stats, photo.shape[:2], area)
     if earlier is None:
         raise ImageError(f"{folder.kept_raw(job)}, of which its regions are made, is gone; segment it again")
     return products.complete(earlier, photo, scribbles)

@@ -6,16 +6,29 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..config import BatchConfig, Channels, Colors, Product, SegmentConfig, ValueRange, channels_text, range_text
+from ..config import (
+    BatchConfig,
+    Channels,
+    Colors,
+    Product,
+    SegmentConfig,
+    ValueRange,
+    channels_text,
+    parse_channels,
+    range_text,
+)
 from ..errors import DecodeError, ImageError, UsageError
+from ..fields import read_value
 from ..files.output_folder import Job, OutputFolder
 from ..files.reading import read_file
+from ..files.tiles import Tile, part_of
 from ..images.decoding import has_channels, is_deep
 from ..images.pages import Source, read_job
 from .report_files import ReportEntry
 from .stats_shape import is_of_version_1, is_whole, parse_stats
 
 if TYPE_CHECKING:
+    from ..images.masks import Mask
     from ..images.scribbles import ScribbleFile
 
 Stats = dict[str, Any]
@@ -55,12 +68,27 @@ def read_again(job: Job, stats: Stats, max_pixels: int) -> bytes:
     return source.content
 
 
+def seen_as(stats: Stats) -> tuple[ValueRange, Channels]:
+    """The range and the channels with which the photo was decoded.
+
+    With a mask, and of a tile, the range is the one that was found: that of the whole photo, or of the tile alone, may
+    be another.
+    """
+    source = stats["source"]
+    found = source.get("range", {})
+    value_range = read_value("range", found.get("option", "auto"), ValueRange)
+    if source.keys() & {"mask", "tile"} and "low" in found and "high" in found:
+        value_range = float(found["low"]), float(found["high"])
+    return value_range, parse_channels(source["channels"]) if "channels" in source else None
+
+
 def refuse_other_options(
     jobs: Sequence[Job],
     folder: OutputFolder,
     config: SegmentConfig,
     *,
     scribbled: bool = False,
+    masked: bool = False,
     value_range: ValueRange = BatchConfig.range,
     channels: Channels = BatchConfig.channels,
 ) -> None:
@@ -72,12 +100,15 @@ def refuse_other_options(
     Parameters
     ----------
     scribbled : whether this run takes scribbles. A run that does not leaves results made with scribbles alone.
+    masked : the same of masks.
     """
     if not (folder.path / "stats").is_dir():
         return
     last, steps = len(jobs) - 1, min(len(jobs), MOST_SAMPLED) - 1
     for job in (jobs[step * last // max(steps, 1)] for step in range(steps + 1)):
-        differing = _differing_options(read_stats(job, folder), config, value_range, channels, scribbled=scribbled)
+        stats = read_stats(job, folder)
+        differing = _differing_options(stats, config, value_range, channels, scribbled=scribbled, masked=masked)
+        differing += _differing_tiles(stats, job)
         if differing:
             raise UsageError(made_otherwise(folder.result(job, "stats"), differing))
 
@@ -93,6 +124,8 @@ def earlier_stats(
     *,
     channels: Channels = BatchConfig.channels,
     scribbled: bool = False,
+    mask: str | None = None,
+    masked: bool = False,
 ) -> Stats | None:
     """The ``stats`` document of an earlier run for the same content; None if there is none.
 
@@ -103,6 +136,8 @@ def earlier_stats(
     content : the content itself. Its header is read if no range or no channels were recorded, as for images that these
         do not apply to, and in results of versions without them.
     scribbled : whether this run takes scribbles.
+    mask : identity of the image's mask; None if it has none.
+    masked : whether this run takes masks.
 
     Raises
     ------
@@ -110,7 +145,8 @@ def earlier_stats(
         If it was made with other options, so that the user has to decide.
     """
     stats = read_stats(job, folder)
-    differing = _differing_options(stats, config, value_range, channels, scribbled=scribbled)
+    differing = _differing_options(stats, config, value_range, channels, scribbled=scribbled, masked=masked)
+    differing += _differing_tiles(stats, job)
     if stats is not None and _recorded_range(stats) is None and value_range != BatchConfig.range and is_deep(content):
         differing.append(Difference("range", None, range_text(value_range)))
     if stats is not None and _recorded_channels(stats) is None and channels is not None and has_channels(content):
@@ -119,7 +155,7 @@ def earlier_stats(
         raise ImageError(made_otherwise(folder.result(job, "stats"), differing))
     source = _entry(stats, "source")
     same = source.get("sha256") == sha256 and _entry(source, "scribbles").get("sha256") == scribbles
-    return stats if same else None
+    return stats if same and _identity(_entry(source, "mask")) == mask else None
 
 
 def stats_to_continue(
@@ -127,10 +163,11 @@ def stats_to_continue(
     folder: OutputFolder,
     source: Source,
     drawn: ScribbleFile | None,
+    mask: Mask | None,
     config: SegmentConfig,
     batch: BatchConfig,
 ) -> Stats | None:
-    """`earlier_stats` of a job whose photo and scribbles are read."""
+    """`earlier_stats` of a job whose photo, scribbles and mask are read."""
     return earlier_stats(
         job,
         folder,
@@ -141,6 +178,8 @@ def stats_to_continue(
         source.header,
         channels=batch.channels,
         scribbled=batch.scribbles is not None,
+        mask=None if mask is None else mask.identity,
+        masked=batch.mask is not None,
     )
 
 
@@ -156,7 +195,13 @@ def is_complete(job: Job, folder: OutputFolder, stats: Stats, batch: BatchConfig
 
 
 def is_cut_otherwise(stats: Stats, batch: BatchConfig) -> bool:
-    """Whether the existing labels were cut differently, or by a version that could not cut labels."""
+    """Whether the existing labels were cut differently, or by a version that could not cut labels.
+
+    What is outside a mask may have got another label, which is changed as quickly.
+    """
+    mask = _entry(_entry(stats, "source"), "mask")
+    if mask and mask.get("outside") != batch.outside:
+        return True
     return is_of_version_1(stats) or stats.get("cut") != batch.cut.as_options()
 
 
@@ -178,6 +223,12 @@ def _entry(document: Stats | None, name: str) -> dict[str, Any]:
     return entry if isinstance(entry, dict) else {}
 
 
+def _identity(mask: dict[str, Any]) -> str | None:
+    """`Mask.identity` of an entry in statistics; None of an empty one."""
+    found = mask.get("sha256", mask.get("from"))
+    return found if isinstance(found, str) else None
+
+
 def _recorded_range(stats: Stats | None) -> str | None:
     option = _entry(_entry(stats, "source"), "range").get("option")
     return option if isinstance(option, str) else None
@@ -189,7 +240,13 @@ def _recorded_channels(stats: Stats | None) -> str | None:
 
 
 def _differing_options(
-    stats: Stats | None, config: SegmentConfig, value_range: ValueRange, channels: Channels, *, scribbled: bool
+    stats: Stats | None,
+    config: SegmentConfig,
+    value_range: ValueRange,
+    channels: Channels,
+    *,
+    scribbled: bool,
+    masked: bool,
 ) -> list[Difference]:
     if stats is None:
         return []
@@ -197,6 +254,9 @@ def _differing_options(
     drawn = _entry(_entry(stats, "source"), "scribbles").get("path")
     if drawn is not None and not scribbled:
         differing.append(Difference("scribbles", drawn, None))
+    mask = _entry(_entry(stats, "source"), "mask")
+    if mask and not masked:
+        differing.append(Difference("mask", mask.get("path", mask.get("from")), None))
     recorded, now = _recorded_range(stats), range_text(value_range)
     if recorded is not None and recorded != now:
         differing.append(Difference("range", recorded, now))
@@ -204,6 +264,13 @@ def _differing_options(
     if chosen is not None and chosen != channels_text(channels):
         differing.append(Difference("channels", chosen, channels_text(channels)))
     return differing
+
+
+def _differing_tiles(stats: Stats | None, job: Job) -> list[Difference]:
+    before, now = part_of(_entry(stats, "source")), job.page
+    if isinstance(before, Tile) and isinstance(now, Tile) and before.side != now.side:
+        return [Difference("tiles", before.side, now.side)]
+    return []
 
 
 class Difference(NamedTuple):
@@ -242,14 +309,14 @@ def made_otherwise(path: Path, differing: Sequence[Difference]) -> str:
 
 
 NOT_RESTORABLE = frozenset(
-    ("blocks", "learning_rate", "momentum", "weight_decay", "literal", "model", "weights", "scribbles")
+    ("blocks", "learning_rate", "momentum", "weight_decay", "literal", "model", "weights", "scribbles", "mask")
 )
 """Options whose recorded value cannot be given on the command line."""
 
 
 def _options_to_continue(differing: Sequence[Difference]) -> str:
     """The options that restore the earlier values; empty if not all of them can be given."""
-    known = {*SegmentConfig().as_options(), "range", "channels"}
+    known = {*SegmentConfig().as_options(), "range", "channels", "tiles"}
     of_folder = ("fit", "folder") in [one[:2] for one in differing]
     words = []
     for name, before, _ in differing:

@@ -159,7 +159,7 @@ class SequenceNetworks:
             source = read_job(job, batch.max_pixels)
             if source.sha256 != stats["source"].get("sha256"):
                 raise DecodeError("it has changed")
-            photo = source.as_photo(batch.max_pixels, batch.range, batch.channels)
+            photo = source.photo(batch.max_pixels, batch.range, batch.channels)
         except (OSError, DecodeError) as error:
             raise ImageError(f"it follows on {job.shown}, which must be fitted again: {reason(error)}") from None
         return self._engine.segment(photo.pixels, on_iteration=on_iteration, after=network).fitted

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..files.output_folder import Job
+from ..files.tiles import Tile
 
 
 def sequences_of(jobs: Iterable[Job]) -> list[list[Job]]:
@@ -25,7 +26,7 @@ def history_of(stats: Mapping[str, Any]) -> str | None:
     return history if isinstance(history, str) else None
 
 
-def history_after(before: str | None, sha256: str, page: int | None) -> str:
+def history_after(before: str | None, sha256: str, page: int | Tile | None) -> str:
     """SHA-256 in hexadecimal of the history of an image and of its content: the history of the next image.
 
     Together with the options, it says which network the next fit starts from.

@@ -17,15 +17,17 @@ from numpy.typing import NDArray
 
 from ..config import BatchConfig, SegmentConfig
 from ..engine.device import describe_device
-from ..engine.engine import Engine
+from ..engine.engine import Engine, OnIteration
 from ..engine.segmentation import Segmentation
 from ..errors import ImageError, InterruptedWorkError, reason
 from ..files.output_folder import Job, OutputFolder
 from ..images.decoding import Photo
+from ..images.masks import Mask, read_mask
 from ..images.pages import Source, read_job
 from ..images.scribbles import ScribbleFile, decode_scribbles, read_scribbles
 from ..method.silhouette import Silhouette
 from ..pictures.recording import Frame, Recorder
+from ..regions.area import Area, area_of
 from ..workers.messages import Began, Iterated
 from .outcomes import Outcome
 from .products import Earlier, Products
@@ -98,6 +100,9 @@ class _Decoded:
     drawn: ScribbleFile | None
     scribbles: NDArray[np.uint8] | None
     """(H, W) uint8: the labels drawn in that file."""
+    mask: Mask | None
+    area: Area | None
+    """What the mask leaves of the photo, if that is not all."""
 
 
 @dataclass(frozen=True)
@@ -144,9 +149,7 @@ def run_stream(
     """
     stop = stop or threading.Event()
     tell = observe or (lambda message: None)
-    device = describe_device(engine.device)
     networks = SequenceNetworks(sequences, folder, batch, engine) if engine.config.sequence else None
-
     decode = partial(_decode, engine=engine, batch=batch, tell=tell)
 
     def read(job: Job, _: None) -> _Read | Outcome | _Taken:
@@ -157,15 +160,18 @@ def run_stream(
         products.refuse_unwritable()
         source = read_job(job, batch.max_pixels)
         drawn = None if batch.scribbles is None else read_scribbles(job, batch.scribbles, batch.max_pixels)
+        mask = read_mask(job, batch.mask, batch.max_pixels)
         if networks is None and not folder.claim(job.name):
             return _Taken()
         # Only after the claim: results that another process finished before it released the claim are seen.
-        stats = None if batch.overwrite else stats_to_continue(job, folder, source, drawn, engine.config, batch)
+        stats = None
+        if not batch.overwrite:
+            stats = stats_to_continue(job, folder, source, drawn, mask, engine.config, batch)
         if stats is not None and is_complete(job, folder, stats, batch):
             if networks is None:
                 return Outcome(job.path, "skipped", page=job.page)
-            return _Read(partial(decode, job, products, source, drawn, None), stats)
-        decoded = decode(job, products, source, drawn, stats)
+            return _Read(partial(decode, job, products, source, drawn, mask, None), stats)
+        decoded = decode(job, products, source, drawn, mask, stats)
         return _Read(lambda: decoded)
 
     def segment(job: Job, read: _Read) -> _Segmented | Outcome:
@@ -181,18 +187,14 @@ def run_stream(
             return _Segmented(decoded, None, [], Start())
         tell(Began(job.name, "segmented"))
         start = Start() if networks is None else networks.start(job, watch)
-        recorder = Recorder() if decoded.products.has_recording else None
-        on_labels = None if recorder is None else recorder.add
-        segmentation = engine.segment(
-            decoded.photo.pixels, decoded.silhouette, watch, decoded.scribbles, on_labels, start.network
-        )
+        segmentation, frames = _segment(decoded, engine, watch, start)
         if networks is not None:
             networks.add(job, start, segmentation, decoded.sha256)
-        return _Segmented(decoded, segmentation, [] if recorder is None else recorder.frames, start)
+        return _Segmented(decoded, segmentation, frames, start)
 
     def write(job: Job, segmented: _Segmented) -> Outcome:
         tell(Began(job.name, "written"))
-        outcome = _write_files(job, segmented, engine.config, device)
+        outcome = _write_files(job, segmented, engine.config, describe_device(engine.device))
         if networks is not None and segmented.segmentation is not None:
             networks.save(job, segmented.start, segmented.segmentation, segmented.decoded.sha256)
         return outcome
@@ -221,22 +223,41 @@ def _decode(
     products: Products,
     source: Source,
     drawn: ScribbleFile | None,
+    mask: Mask | None,
     stats: Stats | None,
     *,
     engine: Engine,
     batch: BatchConfig,
     tell: Observer,
 ) -> _Decoded:
-    photo = source.as_photo(batch.max_pixels, batch.range, batch.channels)
-    earlier = None if stats is None else products.read_earlier(stats, photo.pixels.shape[:2])
+    photo = source.photo(batch.max_pixels, batch.range, batch.channels, mask)
+    area = area_of(photo.counts)
+    earlier = None if stats is None else products.read_earlier(stats, photo.pixels.shape[:2], area)
     scribbles = silhouette = None
     if drawn is not None:
         scribbles = decode_scribbles(drawn, photo.pixels.shape[:2], engine.config.clusters, batch.max_pixels)
     # Whether an image is the first of its sequence, which alone is asked, is found out later.
     if earlier is None and scribbles is None and not engine.config.sequence:
-        silhouette = engine.find_silhouette(photo.pixels)
+        silhouette = engine.find_silhouette(_seen(photo) if area is None else area.seen(photo.pixels))
     tell(Began(job.name, "decoded"))
-    return _Decoded(products, photo, source.sha256, silhouette, earlier, drawn, scribbles)
+    return _Decoded(products, photo, source.sha256, silhouette, earlier, drawn, scribbles, mask, area)
+
+
+def _segment(decoded: _Decoded, engine: Engine, watch: OnIteration, start: Start) -> tuple[Segmentation, list[Frame]]:
+    photo, mask = decoded.photo, None if decoded.area is None else decoded.area.counts
+    recorder = Recorder() if decoded.products.has_recording else None
+    on_labels = None if recorder is None else recorder.add
+    segmentation = engine.segment(
+        _seen(photo), decoded.silhouette, watch, decoded.scribbles, on_labels, mask, start.network
+    )
+    if photo.surroundings is not None:
+        segmentation = segmentation.cropped(*photo.surroundings.inner)
+    return segmentation, [] if recorder is None else recorder.frames
+
+
+def _seen(photo: Photo) -> NDArray[np.uint8]:
+    """The pixels that are segmented."""
+    return photo.pixels if photo.surroundings is None else photo.surroundings.pixels
 
 
 def _write_files(job: Job, segmented: _Segmented, config: SegmentConfig, device: str) -> Outcome:
@@ -247,7 +268,18 @@ def _write_files(job: Job, segmented: _Segmented, config: SegmentConfig, device:
         stats = products.complete(decoded.earlier, photo.pixels, decoded.scribbles)
     else:
         drawn, history = decoded.drawn, segmented.start.history
-        of_fit = stats_of_fit(job.path, decoded.sha256, photo, segmentation, config, device, drawn, job.page, history)
+        of_fit = stats_of_fit(
+            job.path,
+            decoded.sha256,
+            photo,
+            segmentation,
+            config,
+            device,
+            drawn,
+            job.page,
+            decoded.mask,
+            history,
+        )
         stats = products.write(segmentation, of_fit, segmented.frames)
     fit = stats["fit"]
     return Outcome(

@@ -11,7 +11,9 @@ from scipy.ndimage import find_objects
 from .. import __version__
 from ..config import Colors, CutConfig, SegmentConfig, channels_text
 from ..engine.segmentation import FitRecord, Segmentation
+from ..files.tiles import Tile, part_entry
 from ..images.decoding import Photo
+from ..images.masks import Mask
 from ..images.scribbles import ScribbleFile
 from ..pictures.palette import label_color, palette_colors
 from ..regions.segments import connected_regions, neighbours_of_each, value_of_each
@@ -30,14 +32,14 @@ def stats_of_fit(
     config: SegmentConfig,
     device: str,
     scribbles: ScribbleFile | None = None,
-    page: int | None = None,
+    page: int | Tile | None = None,
+    mask: Mask | None = None,
     history: str | None = None,
 ) -> dict[str, Any]:
     """The part of the document of ``stats.schema.json`` for one image that no cut changes."""
     height, width = photo.pixels.shape[:2]
     source: dict[str, Any] = {"path": path, "width": width, "height": height, "sha256": sha256}
-    if page is not None:
-        source["page"] = page
+    source |= part_entry(page)
     if history is not None:
         source["history"] = history
     if photo.channels is not None:
@@ -48,6 +50,9 @@ def stats_of_fit(
         source["frames"] = photo.frames
     if scribbles is not None:
         source["scribbles"] = {"path": scribbles.path, "sha256": scribbles.sha256}
+    if mask is not None:
+        area = segmentation.area
+        source["mask"] = {**mask.entry, "pixels": width * height if area is None else area.pixels}
     return {
         "schema_version": SCHEMA_VERSION,
         "source": source,
@@ -61,7 +66,10 @@ def stats_of_fit(
 
 def stats_of_labels(tidied: Tidied, image: NDArray[np.uint8], cut: CutConfig, colors: Colors) -> dict[str, Any]:
     """The part that describes the labels and regions of a cut."""
-    clusters = in_colors(cluster_statistics(tidied.labels, image), colors)
+    labels: NDArray[np.integer] = tidied.labels
+    if tidied.outside is not None:
+        labels = np.where(tidied.regions < 0, -1, tidied.labels.astype(np.int32))
+    clusters = in_colors(cluster_statistics(labels, image), colors)
     entries: dict[str, Any] = {
         "cut": cut.as_options(),
         "num_labels": len(clusters),
@@ -71,19 +79,19 @@ def stats_of_labels(tidied: Tidied, image: NDArray[np.uint8], cut: CutConfig, co
     if tidied.hierarchy is not None:
         levels = tidied.hierarchy.levels()
         entries["levels"] = [{"granularity": granularity, "regions": count} for granularity, count in levels]
-    return {**entries, "regions": region_statistics(tidied.regions, tidied.labels, image)}
+    return {**entries, "regions": region_statistics(tidied.regions, tidied.labels, image, tidied.first)}
 
 
 OF_LABELS = ("cut", "num_labels", "colors", "clusters", "levels", "regions")
 """The keys of `stats_of_labels`."""
 
 
-def cluster_statistics(labels: Labels, image: NDArray[np.uint8]) -> list[dict[str, Any]]:
+def cluster_statistics(labels: NDArray[np.integer], image: NDArray[np.uint8]) -> list[dict[str, Any]]:
     """One entry per label that occurs, in order of the labels.
 
     Parameters
     ----------
-    labels : (H, W) label map.
+    labels : (H, W) label map, -1 where nothing counts.
     image : (H, W, 3) uint8 RGB.
 
     Returns
@@ -91,6 +99,7 @@ def cluster_statistics(labels: Labels, image: NDArray[np.uint8]) -> list[dict[st
     list of {label, entries of `segment_statistics`, regions (number of 4-connected parts)}.
     """
     found, regions = np.unique(value_of_each(connected_regions(labels), labels), return_counts=True)
+    found, regions = found[found >= 0], regions[found >= 0]
     return [
         {"label": label, **entry, "regions": parts}
         for label, parts, entry in zip(found.tolist(), regions.tolist(), segment_statistics(labels, image), strict=True)
@@ -104,21 +113,29 @@ def in_colors(clusters: list[dict[str, Any]], colors: Colors) -> list[dict[str, 
     return [{**entry, "color": list(label_color(entry["label"], colors))} for entry in clusters]
 
 
-def color_table(clusters: list[dict[str, Any]], labels: Labels) -> NDArray[np.uint8]:
-    """(N, 3) uint8 RGB: the colors of the entries of `in_colors`, indexed by label, for all values in `labels`."""
+def color_table(clusters: list[dict[str, Any]], labels: Labels, outside: int | None = None) -> NDArray[np.uint8]:
+    """(N, 3) uint8 RGB: the colors of the entries of `in_colors`, indexed by label, for all values in `labels`.
+
+    The label `outside` an area has no entry, and is black.
+    """
     table = palette_colors(1 + max(int(labels.max()), *(entry["label"] for entry in clusters)))
     for entry in clusters:
         table[entry["label"]] = entry["color"]
+    if outside is not None:
+        table[outside] = 0
     return table
 
 
-def region_statistics(regions: NDArray[np.int32], labels: Labels, image: NDArray[np.uint8]) -> list[dict[str, Any]]:
-    """One entry per region, in order of the regions 0..R-1, all of which occur.
+def region_statistics(
+    regions: NDArray[np.int32], labels: Labels, image: NDArray[np.uint8], first: int = 0
+) -> list[dict[str, Any]]:
+    """One entry per region, in order of the regions 0..R-1, all of which occur; -1 is where nothing counts.
 
     Parameters
     ----------
     regions, labels : (H, W).
     image : (H, W, 3) uint8 RGB.
+    first : the number that region 0 has in files.
 
     Returns
     -------
@@ -126,9 +143,9 @@ def region_statistics(regions: NDArray[np.int32], labels: Labels, image: NDArray
     boundary with it)}.
     """
     label_of = main_labels(regions, labels).tolist()
-    neighbours = neighbours_of_each(regions, np.arange(len(label_of)))
+    neighbours = neighbours_of_each(regions + 1, np.arange(1, len(label_of) + 1))
     return [
-        {"region": region, **entry, "label": label, "neighbours": touching.tolist()}
+        {"region": first + region, **entry, "label": label, "neighbours": (touching[touching > 0] - 1 + first).tolist()}
         for region, (entry, label, touching) in enumerate(
             zip(segment_statistics(regions, image), label_of, neighbours, strict=True)
         )
@@ -136,22 +153,22 @@ def region_statistics(regions: NDArray[np.int32], labels: Labels, image: NDArray
 
 
 def segment_statistics(segments: NDArray[np.integer], image: NDArray[np.uint8]) -> list[dict[str, Any]]:
-    """One entry per value that occurs in an (H, W) map of small numbers, in order.
+    """One entry per value that occurs in an (H, W) map of small numbers, in order. Pixels of -1 do not count.
 
     Returns
     -------
-    list of {pixels, fraction, mean_rgb, std_rgb (population, 0..255), bbox [x0, y0, x1, y1] half-open, centroid [x, y]
-    in pixel centres}.
+    list of {pixels, fraction (of those that count), mean_rgb, std_rgb (population, 0..255), bbox [x0, y0, x1, y1]
+    half-open, centroid [x, y] in pixel centres}.
     """
     height, width = segments.shape
-    count = int(segments.max()) + 1
+    count = int(segments.max()) + 2  # the first is for -1
     pixels = np.zeros(count, dtype=np.int64)
     sums = np.zeros((5, count))  # red, green, blue, x, y
     squares = np.zeros((3, count))
     boxes = np.tile([width, height, 0, 0], (count, 1))
     x = np.arange(width, dtype=np.float64)
     for top in range(0, height, BAND):
-        band = segments[top : top + BAND].astype(np.int32)
+        band = segments[top : top + BAND].astype(np.int32) + 1
         flat = band.reshape(-1)
         pixels += np.bincount(flat, minlength=count)
         y = np.arange(top, top + band.shape[0], dtype=np.float64)
@@ -161,19 +178,20 @@ def segment_statistics(segments: NDArray[np.integer], image: NDArray[np.uint8]) 
             squares[index] += np.bincount(flat, (values**2).reshape(-1), count)
         sums[3] += np.bincount(flat, np.broadcast_to(x, band.shape).reshape(-1), count)
         sums[4] += np.bincount(flat, np.broadcast_to(y[:, None], band.shape).reshape(-1), count)
-        for segment, found in enumerate(find_objects(band + 1, count)):
+        for segment, found in enumerate(find_objects(band, count - 1), 1):
             if found is not None:
                 rows, columns = found
                 box = boxes[segment]
                 box[:2] = np.minimum(box[:2], (columns.start, top + rows.start))
                 box[2:] = np.maximum(box[2:], (columns.stop, top + rows.stop))
-    occurring = np.flatnonzero(pixels)
+    occurring = 1 + np.flatnonzero(pixels[1:])
+    counted = int(pixels[1:].sum())
     means = sums[:, occurring] / pixels[occurring]
     deviations = np.sqrt(np.maximum(squares[:, occurring] / pixels[occurring] - means[:3] ** 2, 0))
     return [
         {
             "pixels": int(pixels[segment]),
-            "fraction": int(pixels[segment]) / segments.size,
+            "fraction": int(pixels[segment]) / counted,
             "mean_rgb": _rounded(means[:3, column]),
             "std_rgb": _rounded(deviations[:, column]),
             "bbox": boxes[segment].tolist(),

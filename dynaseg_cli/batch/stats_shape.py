@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, get_args
 
-from ..config import BatchConfig, CutConfig, parse_channels
+from ..config import BatchConfig, CutConfig, Outside, parse_channels
 from ..errors import UsageError
+from ..files.tiles import is_tile_entry
 
 Check = Callable[[Any], bool]
 
@@ -137,7 +138,25 @@ _FIT: dict[str, Check] = {
     "seconds": _is_number,
 }
 _SOURCE: dict[str, Check] = {"path": _is_text, "width": _is_size, "height": _is_size, "sha256": _is_text}
-_OF_SOURCE: dict[str, Check] = {**_SOURCE, "page": _is_size, "channels": _is_channels}
+_MASK: dict[str, Check] = {
+    **dict.fromkeys(("path", "sha256"), _is_text),
+    "from": lambda value: value in ("alpha", "nodata"),
+    "outside": lambda value: value in get_args(Outside),
+    "pixels": _is_size,
+}
+
+
+def _is_mask(value: Any) -> bool:
+    return _is_object(_MASK, ("outside", "pixels"))(value) and ("from" in value or {"path", "sha256"} <= value.keys())
+
+
+_OF_SOURCE: dict[str, Check] = {
+    **_SOURCE,
+    "page": _is_size,
+    "tile": is_tile_entry,
+    "channels": _is_channels,
+    "mask": _is_mask,
+}
 _DOCUMENT: dict[str, Check] = {
     "schema_version": _is_count,
     "options": _is_object({}),

@@ -113,6 +113,7 @@ class RunSummary:
             "cut": batch.cut.as_options(),
             "colors": batch.colors,
             **({} if batch.scribbles is None else {"scribbles": str(batch.scribbles)}),
+            **({} if batch.mask is None else {"mask": str(batch.mask), "outside": batch.outside}),
             "versions": versions(),
             "device": self.device,
         }

@@ -8,7 +8,7 @@ from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import get_args
 
-from ..config import EXPORTS, ExportConfig, Format
+from ..config import EXPORTS, ExportConfig, Format, names_option
 from ..errors import UsageError
 from ..fields import check_fields, option
 from .console import ExitCode, print_json
@@ -27,6 +27,7 @@ class Exports:
         EXPORTS,
         metavar="LIST",
     )
+    names: Path | None = names_option()
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -39,16 +40,21 @@ OPTIONS = command_options(Exports, ExportConfig, Shared)
 def export(line: CommandLine) -> ExitCode:
     """Write a folder that is segmented already in formats of other tools, to OUT/export.
 
-    Nothing is segmented again; geotiff, csv and parquet need the photos. Regions are exported if saved, else labels.
+    Nothing is segmented again; geotiff, csv, parquet and cutouts need the photos. Regions are exported if saved, else
+    labels.
     """
     from ..batch.results import plan_of_results
     from ..run import export_results
-    from .segment_run import RunDisplay, exit_code_of
+    from .segment_run import RunDisplay, exit_code_of, show_notes
 
     exports, shared = line.build(Exports), line.build(Shared)
     if not exports.format:
         raise UsageError(f"nothing to do: give `format`, one or more of {', '.join(get_args(Format))}")
-    plan = plan_of_results(exports.output, export=exports.format, export_config=line.build(ExportConfig))
+    plan = plan_of_results(
+        exports.output, export=exports.format, export_config=line.build(ExportConfig), names=exports.names
+    )
+    if not shared.quiet:
+        show_notes(plan)
     stop = threading.Event()
     with (
         first_signal_calls(stop.set) as signals,

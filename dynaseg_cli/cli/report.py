@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 
-from ..config import RUN
+from ..config import RUN, names_option
 from ..errors import UsageError
 from ..fields import option
 from .console import ExitCode, print_json
@@ -26,6 +26,7 @@ class Results:
         metavar="OUT",
         positional=True,
     )
+    names: Path | None = names_option()
     open: bool = option(False, "Open the page in the browser.", RUN)
 
 
@@ -42,12 +43,18 @@ def report(line: CommandLine) -> ExitCode:
     from ..batch.results import plan_of_results, refuse_other_page
     from ..run import compare_results, report_results
     from .run_summary import open_page
-    from .segment_run import RunDisplay, exit_code_of
+    from .segment_run import RunDisplay, exit_code_of, show_notes
 
     results, shared = line.build(Results), line.build(Shared)
     if len(results.outputs) > 2:
         raise UsageError(f"a page shows one folder, or two side by side, not {len(results.outputs)}")
-    plan, *others = (plan_of_results(output, report=True) for output in results.outputs)
+    # A comparison shows the labels of the first folder.
+    plan, *others = (
+        plan_of_results(output, report=True, names=None if place else results.names)
+        for place, output in enumerate(results.outputs)
+    )
+    if not shared.quiet:
+        show_notes(plan)
     if others:
         refuse_other_page(plan.folder)
     if others and plan.folder.path.resolve() == others[0].folder.path.resolve():

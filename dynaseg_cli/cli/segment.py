@@ -18,6 +18,7 @@ from ..config import (
     PRESET_CUTS,
     PRESETS,
     RUN,
+    TILED_CUT,
     BatchConfig,
     CutConfig,
     ExportConfig,
@@ -111,12 +112,13 @@ def segment(line: CommandLine) -> ExitCode:
     from .segment_run import run_plan, show_plan
 
     places, extras, shared = line.build(Places), line.build(Extras), line.build(Shared)
-    config = _segment_config(line, extras)
     batch = line.given(
         BatchConfig, shard=lambda text: parse_shard(text, os.environ), pages=parse_pages, channels=parse_channels
     )
+    config = _segment_config(line, extras, tiled=bool(batch.get("tiles")))
     given_cut = line.given(CutConfig)
-    cut = CutConfig(**given_cut) if given_cut else PRESET_CUTS[extras.preset]
+    preset_cut = TILED_CUT if batch.get("tiles") else PRESET_CUTS[extras.preset]
+    cut = CutConfig(**given_cut) if given_cut else preset_cut
     workers = line.build(WorkersConfig)
     batch["save"] = _products(batch, with_regions=bool(given_cut) and not cut.is_raw, record=extras.record)
     batch["report"] = batch.get("report", False) or extras.open
@@ -139,10 +141,12 @@ def segment(line: CommandLine) -> ExitCode:
     return run_plan(plan, workers, as_json=shared.json, quiet=shared.quiet, opens_page=extras.open)
 
 
-def _segment_config(line: CommandLine, extras: Extras) -> SegmentConfig:
+def _segment_config(line: CommandLine, extras: Extras, *, tiled: bool) -> SegmentConfig:
     """The options that were written, and for the others those of the model, or else of the preset."""
     given = line.given(SegmentConfig, weights=_weights, model=Path)
     model: Path | None = given.pop("model", None)
+    if tiled and model is None:
+        given.setdefault("fit", "folder")
     if model is not None or given.get("fit") == "folder" or extras.classes is not None:
         line.flags["clusters"] = line.flags["classes"]
     if extras.classes is not None:

@@ -12,6 +12,7 @@ from ..batch.outcomes import Outcome
 from ..batch.planning import Plan
 from ..config import SegmentConfig, WorkersConfig
 from ..export.exporting import Exported, ExportFailure
+from ..files.tiles import part_entry
 from ..files.weights import IMAGENET_URL, imagenet_path, lacks_weights
 from ..run import Event, FileFailed, FileWritten, ModelReady, RunFinished, fetch_weights, run
 from ..workers.messages import FitProgress
@@ -32,10 +33,10 @@ def run_plan(plan: Plan, workers: WorkersConfig, *, as_json: bool, quiet: bool, 
     check_executor(workers)
     _fetch_weights(plan.segment, quiet=quiet)
     if not quiet:
-        _show_notes(plan)
-        unused = plan.unused_scribbles
-        if unused:
-            say(f"scribbles that belong to no image, by their names: {len(unused)}, first {unused[0]}", "yellow")
+        show_notes(plan)
+        for what, unused in (("scribbles", plan.unused_scribbles), ("masks", plan.unused_masks)):
+            if unused:
+                say(f"{what} that belong to no image, by their names: {len(unused)}, first {unused[0]}", "yellow")
     stop = threading.Event()
     with (
         first_signal_calls(stop.set) as signals,
@@ -82,6 +83,8 @@ class RunDisplay:
         """Images that a folder fit had read in an earlier run."""
         self._warned = 0
         self._not_exported = 0
+        self._empty = 0
+        """Images of which no segment is exported."""
 
     def __enter__(self) -> RunDisplay:
         if self._plan.lacks_model:
@@ -124,6 +127,7 @@ class RunDisplay:
             self._show_progress(len(self._plan.found), "exported")
         assert self._progress is not None
         if isinstance(event, Exported):
+            self._empty += event.empty
             self._progress.advance(event.name)
             return
         self.complete = False
@@ -152,7 +156,10 @@ class RunDisplay:
         if event.path in (folder.report, folder.comparison):
             return [f"reported in {event.path}"]
         if event.path == folder.export:
-            return [f"exported as {', '.join(self._plan.batch.export)} to {event.path}"]
+            lines = [f"exported as {', '.join(self._plan.batch.export)} to {event.path}"]
+            if self._empty:
+                lines.append(f"of {self._empty} of {len(self._plan.found)} images no segment was left to export")
+            return lines
         clusters = (event.document or {}).get("clusters", [])  # absent in run.json
         notable = sum(cluster["fraction"] >= NOTABLE for cluster in clusters)
         most = self._plan.segment.clusters
@@ -213,7 +220,7 @@ def show_plan(plan: Plan, *, as_json: bool) -> ExitCode:
     failures = [{"path": outcome.path, "reason": outcome.reason} for outcome in plan.unlistable]
     if as_json:
         jobs = [
-            {"path": job.path, **({} if job.page is None else {"page": job.page}), "results": paths}
+            {"path": job.path, **part_entry(job.page), "results": paths}
             for job, paths in zip(plan.jobs, results, strict=True)
         ]
         document = {"output": str(folder), "images": len(jobs), "jobs": jobs, "failures": failures}
@@ -225,12 +232,13 @@ def show_plan(plan: Plan, *, as_json: bool) -> ExitCode:
             say(f"all of it -> {folder.report}")
         if plan.batch.export:
             say(f"all of it, as {', '.join(plan.batch.export)} -> {folder.export}")
-        _show_notes(plan)
+        show_notes(plan)
         say(f"{len(results)} images; nothing was written")
     return ExitCode.SOME_FAILED if failures else ExitCode.DONE
 
 
-def _show_notes(plan: Plan) -> None:
+def show_notes(plan: Plan) -> None:
+    """Show what may be a mistake in the options and the input of a command."""
     for doubt in plan.doubts:
         say(doubt, "yellow")
     if plan.passed_over:

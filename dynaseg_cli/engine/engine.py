@@ -15,11 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..config import SegmentConfig
+from ..config import FREE, SegmentConfig
 from ..errors import DeviceMemoryError
 from ..images.photos import PhotoLike, file_of, read_photo
 from ..method.network import SegmentationNetwork
 from ..method.silhouette import Silhouette, silhouette_phase
+from ..regions.area import area_of
 from ..regions.merging import merge_small_regions
 from ..regions.segments import number_by_area, number_like
 from ..regions.tidying import Labels
@@ -121,6 +122,7 @@ class Engine:
         on_iteration: OnIteration | None = None,
         scribbles: NDArray[np.uint8] | None = None,
         on_labels: OnLabels | None = None,
+        mask: NDArray[np.bool_] | None = None,
         after: FittedNetwork | None = None,
     ) -> Segmentation:
         """Segment a photo: a file, a Pillow image or an array. What is odd about it is logged as a warning.
@@ -132,20 +134,22 @@ class Engine:
         ----------
         image : a path; a Pillow image; or an (H, W) grey, (H, W, 3) RGB or (H, W, 4) RGBA array, uint8 in 0..255 or
             deeper. All are read by the rules of files: see `read_photo`, which has more options.
-        silhouette : result of `find_silhouette` for this image, if it was called before.
+        silhouette : result of `find_silhouette` for this image, or what counts of it, if it was called before.
         on_iteration : called with the iteration and q' as the fit goes on; an exception ends the work.
         scribbles : (H, W) uint8 with the label wanted at some pixels, 0..q-1, and 255 at all others. Drawn labels keep
             their numbers, and how many they are replaces the stop threshold.
         on_labels : called with the iteration, q' and the (h, w) int16 raw labels after each iteration, which makes the
             host wait for the device. `Segmentation.numbers` maps raw labels to final ones. If memory runs out,
             iterations start over on a smaller copy.
+        mask : (H, W) bool, the pixels that count; None is all of them. The others have no influence, and what lies
+            outside the bounding box of those that count costs nothing.
         after : with `sequence`, the `fitted` network of the image before, to start from and to keep the numbers of.
 
         Raises
         ------
         ValueError
-            If an array is no such image, or empty; or the scribbles are not (H, W) uint8, or not below q; or `after` is
-            of another network.
+            If an array is no such image, or empty; the scribbles are not (H, W) uint8, or not below q; the mask is not
+            (H, W) bool, or false everywhere; or `after` is of another network.
         DecodeError, OSError
             If a file or a Pillow image cannot be read.
         DeviceMemoryError
@@ -158,7 +162,42 @@ class Engine:
             _log.warning("%s: %s", source or "the image", warning)
         if after is not None and not (self.config.sequence and self.fitter.fits(after.weights)):
             raise ValueError("`after` belongs to `sequence=True`, and to the same network on the same kind of device")
-        return self._segment(photo.pixels, source, silhouette, on_iteration, scribbles, on_labels, after)
+        if mask is None:
+            return self._segment(photo.pixels, source, silhouette, on_iteration, scribbles, on_labels, after)
+        if mask.shape != photo.pixels.shape[:2] or mask.dtype != np.bool_:
+            raise ValueError(
+                f"`mask` must be a {photo.pixels.shape[:2]} bool array like the image, not {mask.shape} {mask.dtype}"
+            )
+        return self._segment_area(photo.pixels, mask, source, silhouette, on_iteration, scribbles, on_labels, after)
+
+    def _segment_area(
+        self,
+        image: NDArray[np.uint8],
+        mask: NDArray[np.bool_],
+        source: Path | None,
+        silhouette: Silhouette | None,
+        on_iteration: OnIteration | None,
+        scribbles: NDArray[np.uint8] | None,
+        on_labels: OnLabels | None,
+        after: FittedNetwork | None,
+    ) -> Segmentation:
+        area = area_of(mask)
+        if area is None:
+            return self._segment(image, source, silhouette, on_iteration, scribbles, on_labels, after)
+        if scribbles is not None:
+            self._drawn_labels(scribbles, image.shape[:2])  # checks them
+        drawn = area.drawn(scribbles)
+        # A folder's network that is only applied has no stop threshold.
+        if silhouette is None and drawn is None and (self.config.fit == "image" or self.config.refine):
+            silhouette = self.find_silhouette(area.seen(image))
+        box = self._segment(area.filled(image), source, silhouette, on_iteration, drawn, on_labels, after)
+        return dataclasses.replace(
+            box,
+            labels=area.continued(box.labels),
+            image=_read_only(image),
+            scribbles=None if drawn is None else area.pasted(drawn, FREE),
+            area=area,
+        )
 
     def _segment(
         self,
@@ -280,15 +319,13 @@ class Engine:
         else:
             numbered = number_by_area(raw, kept=drawn)
             labels, num_labels, numbers = numbered.labels, numbered.count, numbered.numbers
-        seen = image.view()
-        seen.flags.writeable = False
         return Segmentation(
             labels=labels,
             num_labels=num_labels,
             numbers=numbers,
             fit=record,
             seconds=time.perf_counter() - started,
-            image=seen,
+            image=_read_only(image),
             config=self.config,
             features=features,
             features_seconds=looked,
@@ -400,6 +437,12 @@ class Engine:
             release_memory(self.device)
             if not kept:
                 size = max(SMALLEST_SIZE, size // 2)
+
+
+def _read_only(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    seen: NDArray[np.uint8] = image.view()
+    seen.flags.writeable = False
+    return seen
 
 
 def is_one_color(image: NDArray[np.uint8]) -> bool:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import html
 import io
+import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,6 +27,7 @@ from ..files.writing import write_atomically
 from ..method.silhouette import Silhouette
 from ..pictures.overlay import overlay
 from ..pictures.palette import palette_colors
+from ..regions.area import Area
 from ..regions.hierarchy import Hierarchy, build_hierarchy
 from ..regions.segments import areas_and_colors
 from ..regions.tidying import Labels, main_labels, tidy
@@ -112,10 +115,10 @@ class Regions:
     """
 
     map: NDArray[np.int32]
-    """(H, W) connected regions, 0..R-1 by falling area."""
+    """(H, W) connected regions, 0..R-1 by falling area, and -1 outside a mask."""
     labels: Labels
     """(H, W) uint8 (uint16 above 256 labels): every region has the label that most of it has, 0..K-1 by falling area.
-    Labels of a folder's network keep their numbers, and so do drawn ones."""
+    Labels of a folder's network keep their numbers, and so do drawn ones. Outside a mask it is 255 (65535)."""
     image: NDArray[np.uint8]
     """(H, W, 3) uint8 RGB: the photo."""
     source: Path | None = None
@@ -129,7 +132,7 @@ class Regions:
     @cached_property
     def num_labels(self) -> int:
         """How many labels occur."""
-        return int(np.count_nonzero(np.bincount(self.labels.reshape(-1))))
+        return int(np.count_nonzero(np.bincount(self.labels.reshape(-1)))) - (self._outside is not None)
 
     def color(self, colors: Colors = "calm") -> Image.Image:
         """The labels in colour: an RGB picture of the photo's size.
@@ -210,10 +213,19 @@ class Regions:
         return self._figure(repr(self))
 
     def _table(self, colors: Colors) -> NDArray[np.uint8]:
-        """(K, 3) the colour of each label."""
+        """(K, 3) the colour of each label; black outside a mask."""
         if colors == "mean":
-            return areas_and_colors(self.labels, self.image)[1]
-        return palette_colors(int(self.labels.max()) + 1, colors)
+            table = areas_and_colors(self.labels, self.image)[1]
+        else:
+            table = palette_colors(int(self.labels.max()) + 1, colors)
+        if self._outside is not None:
+            table[self._outside] = 0
+        return table
+
+    @cached_property
+    def _outside(self) -> int | None:
+        """The label outside a mask; None if there is none."""
+        return int(self.labels.max()) if self.map.min() < 0 else None
 
     def _overlay(self, step: int, colors: Colors) -> Image.Image:
         """The overlay of every `step`-th pixel."""
@@ -245,7 +257,8 @@ class Segmentation:
     """(H, W) uint8 (uint16 above 256 labels): raw labels, as the network gave them: 0..num_labels-1 by falling area.
 
     Labels of a folder's network are numbered by their area over the folder, so not all of them need to occur. Labels
-    drawn as scribbles keep their numbers, and the others take the smallest numbers left."""
+    drawn as scribbles keep their numbers, and the others take the smallest numbers left. Outside the `area` they mean
+    nothing."""
     num_labels: int
     """How many raw labels occur."""
     numbers: NDArray[np.int32]
@@ -258,20 +271,24 @@ class Segmentation:
     config: SegmentConfig
     """The options of the engine."""
     features: tuple[NDArray[np.float32], ...] = ()
-    """What a pretrained backbone sees: (h, w, C) maps of the whole image, vectors of unit length, from fine to coarse.
-    `hierarchy` takes them into account."""
+    """What a pretrained backbone sees: (h, w, C) maps of the whole image, or of the `area`'s box. Vectors have unit
+    length; maps go from fine to coarse. `hierarchy` takes them into account."""
     features_seconds: float = 0.0
     """Wall time in which the backbone looked at the image; a part of `seconds`."""
     scribbles: NDArray[np.uint8] | None = None
     """(H, W) uint8 with the labels drawn, and 255 elsewhere; None if nothing was drawn."""
     fitted: FittedNetwork | None = None
     """With `sequence`, what the next image starts from."""
+    area: Area | None = None
+    """The pixels that count; None if these are all."""
     source: Path | None = None
     """The file that the image is or was opened from, as an absolute path; None if it is not known."""
 
     @cached_property
     def hierarchy(self) -> Hierarchy:
-        """All cuts of the image. It is built when it is first needed, and kept."""
+        """All cuts of the image, or of the `area`'s box. It is built when it is first needed, and kept."""
+        if self.area is not None:
+            return build_hierarchy(self.labels[self.area.box], self.area.filled(self.image), self.features)
         return build_hierarchy(self.labels, self.image, self.features)
 
     def regions(self, regions: int | Cut = "auto", *, granularity: float | None = None) -> Regions:
@@ -296,8 +313,32 @@ class Segmentation:
             None if cut.is_raw else self.hierarchy,
             self.scribbles,
             renumber=self.config.fit != "folder" and not self.config.sequence,
+            area=self.area,
         )
         return Regions(tidied.regions, tidied.labels, self.image, self.source)
+
+    def cropped(self, rows: slice, columns: slice) -> Segmentation:
+        """The result for a part of the image, as that of an image of its own; labels keep their numbers.
+
+        It goes with labels of a folder, not with scribbles.
+        """
+        labels: Labels = self.labels[rows, columns].copy()
+        image = np.ascontiguousarray(self.image[rows, columns])
+        image.flags.writeable = False
+        height, width = self.labels.shape
+        features = []
+        for found in self.features:
+            # The cells of the map that the part touches.
+            y, x = found.shape[0] / height, found.shape[1] / width
+            down = slice(math.floor(rows.start * y), math.ceil(rows.stop * y))
+            features.append(found[down, math.floor(columns.start * x) : math.ceil(columns.stop * x)])
+        return dataclasses.replace(
+            self,
+            labels=labels,
+            num_labels=int(np.count_nonzero(np.bincount(labels.reshape(-1)))),
+            image=image,
+            features=tuple(features),
+        )
 
     def overlay(self, colors: Colors = "calm") -> Image.Image:
         """``regions().overlay(colors)``: the photo with outlines and colours over it."""

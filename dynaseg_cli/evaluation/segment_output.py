@@ -14,6 +14,7 @@ from ..config import Product, Use
 from ..errors import DecodeError, ImageError, UsageError
 from ..files.output_folder import KEPT_RAW_FOLDER, Job
 from ..files.reading import read_file
+from ..files.tiles import part_of
 from ..files.user_files import RUN_NAME, is_output_folder
 from ..images.decoding import decode
 from ..images.pages import read_job
@@ -79,7 +80,7 @@ def photo_of_map(path: Path, max_pixels: int) -> NDArray[np.uint8] | None:
         if not isinstance(source, dict) or not isinstance(source.get("path"), str):
             continue
         try:
-            found = read_job(Job(source["path"], "", source.get("page")), max_pixels)
+            found = read_job(Job(source["path"], "", part_of(source)), max_pixels)
             if found.sha256 == source.get("sha256"):
                 return decode(found.content, max_pixels)
         except (ImageError, OSError, ValueError):

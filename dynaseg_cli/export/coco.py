@@ -1,10 +1,10 @@
-"""COCO: instances with run-length encoded masks, and panoptic PNGs. Each is a JSON document, written as images come."""
+"""COCO: instances with masks as run lengths or polygons, and panoptic PNGs. JSON documents, written as images come."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -15,9 +15,9 @@ from .. import __version__
 from ..errors import ImageError
 from ..pictures.palette import label_color
 from .folder import ExportFolder, encode_png
-from .source import ExportSettings, Map, Prepare, Source
+from .source import ExportSettings, Map, Prepare, Source, refuse_unreadable_name
 
-RLE_FILE = "coco-rle.json"
+RLE_FILE, POLYGONS_FILE = "coco-rle.json", "coco-polygons.json"
 PANOPTIC_FILE, PANOPTIC_FOLDER = "coco-panoptic.json", "coco-panoptic"
 MOST_SEGMENTS = (1 << 24) - 1
 """Segments that the colours of a panoptic PNG can number; black is void."""
@@ -25,25 +25,50 @@ MOST_SEGMENTS = (1 << 24) - 1
 Entry = dict[str, Any]
 
 
-@contextmanager
-def coco_rle(folder: ExportFolder, settings: ExportSettings) -> Iterator[Prepare]:
+def coco_rle(folder: ExportFolder, settings: ExportSettings) -> AbstractContextManager[Prepare]:
     """Write ``coco-rle.json``: each segment is an annotation, its mask a compressed run-length encoding."""
+
+    def masks(source: Source) -> Iterator[Entry]:
+        size = [source.runs.height, source.runs.width]
+        return ({"size": size, "counts": counts} for counts in source.runs.compressed())
+
+    return _instances(folder, settings, RLE_FILE, masks)
+
+
+def coco_polygons(folder: ExportFolder, settings: ExportSettings) -> AbstractContextManager[Prepare]:
+    """Write ``coco-polygons.json``: each segment is an annotation, its mask a polygon for each of its parts.
+
+    A list of polygons has no holes: bridges join these to what is around them. Areas and boxes are those of the pixels.
+    """
+
+    def masks(source: Source) -> list[list[list[float]]]:
+        polygons: list[list[list[float]]] = [[] for _ in source.labels]
+        for owner, ring in zip(source.outlines.owners.tolist(), source.outlines.rings, strict=True):
+            polygons[owner].append(ring.ravel().tolist())
+        return polygons
+
+    return _instances(folder, settings, POLYGONS_FILE, masks)
+
+
+@contextmanager
+def _instances(
+    folder: ExportFolder, settings: ExportSettings, file: str, masks: Callable[[Source], Iterable[object]]
+) -> Iterator[Prepare]:
     entries = [_category(number, name) for number, name in enumerate(settings.names, 1)]
-    with folder.open(RLE_FILE) as stream:
+    with folder.open(file) as stream:
         document = _Document(stream, entries)
 
         def prepare(source: Source) -> Callable[[], object]:
-            size = [source.runs.height, source.runs.width]
-            masks = zip(_segment_entries(source), source.runs.compressed(), strict=True)
+            both = zip(_segment_entries(source), masks(source), strict=True)
             annotations = [
                 {
                     "id": number,
                     "image_id": source.number,
                     "category_id": segment["category_id"],
-                    "segmentation": {"size": size, "counts": counts},
+                    "segmentation": mask,
                     **{name: segment[name] for name in ("area", "bbox", "iscrowd")},
                 }
-                for number, (segment, counts) in enumerate(masks, document.annotations + 1)
+                for number, (segment, mask) in enumerate(both, document.annotations + 1)
             ]
             return document.add(source, annotations)
 
@@ -69,7 +94,7 @@ def coco_panoptic(folder: ExportFolder, settings: ExportSettings) -> Iterator[Pr
         files: set[str] = set()
 
         def prepare(source: Source) -> Callable[[], object]:
-            last = source.runs.segments[-1]
+            last = source.runs.segments.max(initial=0)
             if last >= MOST_SEGMENTS:
                 raise ImageError(f"has segment {last}, and a colour of 24 bits numbers them up to {MOST_SEGMENTS - 1}")
             file = f"{source.image.name}.png"
@@ -86,7 +111,7 @@ def coco_panoptic(folder: ExportFolder, settings: ExportSettings) -> Iterator[Pr
 
 
 def segment_colors(segments: Map) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8 RGB of (H, W) segments: segment + 1 = R + 256 G + 65536 B."""
+    """(H, W, 3) uint8 RGB of (H, W) segments: segment + 1 = R + 256 G + 65536 B, so that -1 is black, void."""
     numbers = segments.astype("<u4") + 1
     return np.ascontiguousarray(numbers[..., np.newaxis].view(np.uint8)[..., :3])
 
@@ -128,12 +153,7 @@ class _Document:
         document then.
         """
         name, runs = source.image.file_name, source.runs
-        try:
-            name.encode()
-        except UnicodeEncodeError:
-            raise ImageError(
-                f"readers of JSON refuse the name {name!r}, which is not UTF-8: rename the photo"
-            ) from None
+        refuse_unreadable_name(name)
         text = _lines(annotations)
 
         def write() -> None:

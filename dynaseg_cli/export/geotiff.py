@@ -52,7 +52,7 @@ def geotiff(folder: ExportFolder, settings: ExportSettings) -> Iterator[Prepare]
 
     yield prepare
     for kind, kept in files.items():
-        folder.remove_tiffs(kind, kept)
+        folder.remove_earlier(kind, ".tif", kept)
 
 
 def raster(segments: Map, numbers: Map, count: int) -> NDArray[Any]:
@@ -65,9 +65,14 @@ def raster(segments: Map, numbers: Map, count: int) -> NDArray[Any]:
     segments : (H, W) integers in 0..S-1, or -1 for no segment.
     numbers : (S,) the number of each segment, below `count`.
     """
-    dtype = next(dtype for dtype in (np.uint8, np.uint16, np.uint32) if count <= np.iinfo(dtype).max)
+    dtype = raster_type(count)
     # The last entry is also that of index -1.
     return np.append(numbers, np.iinfo(dtype).max).astype(dtype)[segments]
+
+
+def raster_type(count: int) -> type[np.unsignedinteger[Any]]:
+    """The smallest type that holds `count` numbers and one for "no data"."""
+    return next(dtype for dtype in (np.uint8, np.uint16, np.uint32) if count <= np.iinfo(dtype).max)
 
 
 def encode_geotiff(numbers: NDArray[Any], georeference: Georeference) -> bytes:
@@ -77,21 +82,29 @@ def encode_geotiff(numbers: NDArray[Any], georeference: Georeference) -> bytes:
     """
     import tifffile  # noqa: PLC0415 - slow to import
 
-    nodata = int(np.iinfo(numbers.dtype).max)
-    colors: dict[str, Any] = {"photometric": "minisblack"}
-    if nodata == 255:
-        palette = np.append(label_palette()[:nodata], [[0, 0, 0]], axis=0)
-        colors = {"photometric": "palette", "colormap": palette.T.astype(np.uint16) * 257}
     stream = BytesIO()
     tifffile.imwrite(
         stream,
         np.ascontiguousarray(georeference.as_stored(numbers)),
         byteorder=georeference.byte_order,
         tile=(TILE, TILE),
-        compression="zlib",
-        metadata=None,
-        software=MAKER + __version__,
-        extratags=[*georeference.tags, (_GDAL_NODATA, "s", 0, str(nodata), True)],
-        **colors,
+        **layer_options(numbers.dtype, georeference),
     )
     return stream.getvalue()
+
+
+def layer_options(dtype: Any, georeference: Georeference | None) -> dict[str, Any]:
+    """How tifffile writes a map of such numbers: compression, colours, "no data", place."""
+    nodata = int(np.iinfo(dtype).max)
+    colors: dict[str, Any] = {"photometric": "minisblack"}
+    if nodata == 255:
+        palette = np.append(label_palette()[:nodata], [[0, 0, 0]], axis=0)
+        colors = {"photometric": "palette", "colormap": palette.T.astype(np.uint16) * 257}
+    place = () if georeference is None else georeference.tags
+    return {
+        "compression": "zlib",
+        "metadata": None,
+        "software": MAKER + __version__,
+        "extratags": [*place, (_GDAL_NODATA, "s", 0, str(nodata), True)],
+        **colors,
+    }

@@ -57,19 +57,25 @@ class Measurements:
         }
 
 
-def measure(of_pixel: NDArray[np.integer[Any]], numbers: NDArray[np.integer[Any]], content: bytes) -> Measurements:
+def measure(
+    of_pixel: NDArray[np.integer[Any]],
+    numbers: NDArray[np.integer[Any]],
+    content: bytes,
+    channels: tuple[int, ...] | None = None,
+) -> Measurements:
     """Measure the segments of a photo.
 
     Parameters
     ----------
-    of_pixel : (H, W) the segment of each pixel, at least 0.
+    of_pixel : (H, W) the segment of each pixel, -1 for none.
     numbers : (P,) the segments that occur, rising.
     content : the photo's file.
+    channels : numbers of the channels whose intensities are measured, from 1; None for the first three.
 
     Raises DecodeError if the photo cannot be read, and ImageError if it has another size than the map.
     """
     height, width = of_pixel.shape
-    stored = read_stored(content, max(MAX_PIXELS, of_pixel.size))
+    stored = read_stored(content, max(MAX_PIXELS, of_pixel.size), channels)
     if stored.values.shape[:2] != (height, width):
         found = "{1} x {0}".format(*stored.values.shape)
         raise ImageError(f"the photo has {found} pixels, and its map {width} x {height}")
@@ -80,7 +86,7 @@ def measure(of_pixel: NDArray[np.integer[Any]], numbers: NDArray[np.integer[Any]
     shapes["eccentricity"][shapes["axis_major_length"] == 0] = math.nan
     shapes["orientation"][~(shapes["eccentricity"] > _ROUND)] = math.nan
     top, left, bottom, right = (shapes[f"bbox-{index}"] for index in range(4))
-    neighbours = [(touching - 1).tolist() for touching in neighbours_of_each(segments, numbers + 1)]
+    neighbours = [(found[found > 0] - 1).tolist() for found in neighbours_of_each(segments, numbers + 1)]
     columns: dict[str, Column] = {
         **shapes,
         "area": shapes["area"].astype(np.int64),

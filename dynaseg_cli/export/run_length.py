@@ -48,8 +48,23 @@ class Runs:
         x_end, y_end = (np.maximum.reduceat(side, self.first) + 1 for side in (right, bottom))
         return np.stack([x, y, x_end - x, y_end - y], axis=1)
 
+    def only(self, kept: NDArray[np.bool_]) -> Runs:
+        """The runs of those segments for which the (P,) `kept` is true; there may be none."""
+        counts = np.diff(self.first, append=len(self.starts))
+        runs = np.repeat(kept, counts)
+        return Runs(
+            height=self.height,
+            width=self.width,
+            segments=self.segments[kept],
+            first=np.cumsum(counts[kept]) - counts[kept],
+            starts=self.starts[runs],
+            lengths=self.lengths[runs],
+        )
+
     def compressed(self) -> list[str]:
         """Each segment's mask as COCO's compressed string: equal to pycocotools.mask.encode, character by character."""
+        if not len(self.segments):
+            return []
         counts, offsets = self._counts()
         place = np.arange(len(counts)) - np.repeat(offsets, np.diff(offsets, append=len(counts)))
         # From the fourth on, a count is stored as its difference to the last but one.

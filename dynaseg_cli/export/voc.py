@@ -13,13 +13,14 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile, ZipInfo
+from zipfile import ZIP_STORED, ZipFile
 
-from ..errors import ImageError
+from ..errors import ImageError, UsageError
+from ..fields import quoted
 from ..pictures.palette import voc_colors
-from .folder import ExportFolder
+from .folder import ExportFolder, add_member
 from .source import ExportImage, ExportSettings, Prepare, Source
 
 FOLDER = "voc"
@@ -27,11 +28,10 @@ CLASSES, OBJECTS = "SegmentationClass", "SegmentationObject"
 LIST = "ImageSets/Segmentation/default.txt"
 LABEL_MAP = "labelmap.txt"
 BACKGROUND = "background"
-"""Name of class 0, which no pixel has here."""
+"""Name of class 0, which pixels have where nothing is exported."""
 CVAT_FILE, CVAT_LABELS = "cvat.zip", "cvat-labels.json"
-FIRST_DAY = (1980, 1, 1, 0, 0, 0)
-"""The time of all members of the zip file, the first it can hold: equal results are equal files."""
-MODE = 0o644 << 16
+MOST_CHARACTERS = 64
+"""Of the name of a label in CVAT, which cuts off the rest without a word (cvat/apps/engine/models.py)."""
 
 
 @contextmanager
@@ -62,24 +62,45 @@ def cvat(folder: ExportFolder, settings: ExportSettings) -> Iterator[Prepare]:
     images = ImageList()
     with folder.open(CVAT_FILE) as stream, ZipFile(stream, "w") as archive:
 
-        def add(name: str, content: bytes, compression: int = ZIP_DEFLATED) -> None:
-            member = ZipInfo(name, FIRST_DAY)
-            member.external_attr = MODE
-            archive.writestr(member, content, compression)
-
         def prepare(source: Source) -> Callable[[], object]:
             name, (classes, objects) = images.name(source.image), source.masks
 
             def add_masks() -> None:
-                add(f"{CLASSES}/{name}.png", classes, ZIP_STORED)
-                add(f"{OBJECTS}/{name}.png", objects, ZIP_STORED)
+                add_member(archive, f"{CLASSES}/{name}.png", classes, ZIP_STORED)
+                add_member(archive, f"{OBJECTS}/{name}.png", objects, ZIP_STORED)
                 images.append(name)
 
             return add_masks
 
-        add(LABEL_MAP, label_map(settings.names))
+        add_member(archive, LABEL_MAP, label_map(settings.names))
         yield prepare
-        add(LIST, images.content)
+        add_member(archive, LIST, images.content)
+
+
+def refuse_voc_names(names: Mapping[int, str]) -> None:
+    """Refuse names of labels that a label map cannot hold.
+
+    Raises UsageError if one has a colon, begins with #, or is that of class 0.
+    """
+    for label, name in names.items():
+        if ":" in name or name.startswith("#"):
+            raise UsageError(
+                f"`names` calls label {label} {quoted(name)}, and a label map of VOC or CVAT cannot hold a name with a"
+                " colon or with # in front"
+            )
+        if name == BACKGROUND:
+            raise UsageError(
+                f"`names` calls label {label} {BACKGROUND!r}, which in VOC and CVAT is where nothing is exported: give"
+                " it another name"
+            )
+
+
+def refuse_cvat_names(names: Mapping[int, str]) -> None:
+    """Refuse names that `refuse_voc_names` does, and those that CVAT would cut off."""
+    refuse_voc_names(names)
+    for label, name in names.items():
+        if len(name) > MOST_CHARACTERS:
+            raise UsageError(f"the name of label {label} has {len(name)} characters, and CVAT keeps {MOST_CHARACTERS}")
 
 
 def label_map(names: list[str]) -> bytes:

@@ -45,8 +45,15 @@ def jpeg_step(height: int, width: int) -> int:
 
 
 def regions_file(regions: NDArray[np.int32]) -> tuple[str, Content]:
-    """Suffix and content of the file of an (H, W) map of regions 0..R-1: of 16 bits, or of 32 if there are too many."""
-    return (".png", png(regions.astype(np.uint16))) if regions.max() < 1 << 16 else (".tif", wide_tiff(regions))
+    """Suffix and content of the file of an (H, W) map of regions 0..R-1: of 16 bits, or of 32 if there are too many.
+
+    No region, -1, is the largest value of the type: 65535 or 2147483647.
+    """
+    few, many = (int(np.iinfo(dtype).max) for dtype in (np.uint16, np.int32))
+    most, is_whole = int(regions.max()), regions.min() >= 0
+    if most <= few - (not is_whole):
+        return ".png", png(regions.astype(np.uint16))
+    return ".tif", wide_tiff(regions if is_whole else np.where(regions < 0, np.int32(many), regions))
 
 
 def wide_tiff(labels: NDArray[np.int32]) -> Content:

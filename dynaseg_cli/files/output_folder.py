@@ -19,24 +19,25 @@ from .. import __version__
 from ..config import Product
 from ..errors import UsageError
 from .claims import Claims
+from .tiles import Tile
 from .user_files import LOG_NAME, MARK, RUN_NAME, is_output_folder
 from .writing import Content, open_atomically, refuse_unwritable, write_atomically
 
-SCRIBBLES = ".png"
-"""Extension of scribble images."""
+DRAWN = ".png"
+"""Extension of images that are drawn for photos: scribbles and masks."""
 
 
 class Job(NamedTuple):
-    """One image file, or one page of it, and the name of its results below each product's folder, without extension.
+    """One image file, or a page or tile of it, and the name of its results below each product's folder.
 
-    The name is text, not a path: the stem of ``..jpg`` is ``.``, which a path would drop. Jobs are small and quickly
-    made because a folder may hold a million images.
+    The name has no extension. It is text, not a path: the stem of ``..jpg`` is ``.``, which a path would drop. Jobs are
+    small and quickly made because a folder may hold a million images.
     """
 
     path: str
     name: str
-    page: int | None = None
-    """Number of the page, from 1, in a file of several; None for the first picture of a file as it is."""
+    page: int | Tile | None = None
+    """The part of the file: the number of a page, from 1, or a tile; None for the first picture of a file as it is."""
 
     @property
     def source(self) -> Path:
@@ -45,7 +46,10 @@ class Job(NamedTuple):
 
     @property
     def file_name(self) -> str:
-        """The image file's path below its input: ``sub/cat.jpg``, or as if a page were a file: ``stack-p003.tif``."""
+        """The image file's path below its input: ``sub/cat.jpg``, or as if a page or tile were a file.
+
+        ``stack-p003.tif``, ``slide/r003-c012.tif``.
+        """
         file = os.path.basename(self.path)  # noqa: PTH119 - text, like the name
         if self.page is not None:
             extension = os.path.splitext(file)[1]  # noqa: PTH122
@@ -58,13 +62,15 @@ class Job(NamedTuple):
         """The image as messages name it."""
         return shown_image(self.path, self.page)
 
-    def scribbles(self, folder: Path) -> Path:
-        """The scribble image of this job: ``DIR/sub/cat.png``."""
-        return folder / (self.name + SCRIBBLES)
+    def drawing(self, folder: Path) -> Path:
+        """The image in a folder of scribbles or masks that belongs to this job: ``DIR/sub/cat.png``."""
+        return folder / (self.name + DRAWN)
 
 
-def shown_image(path: str, page: int | None) -> str:
-    """A file, or a page of one, as messages name it: ``stack.tif, page 3``."""
+def shown_image(path: str, page: int | Tile | None) -> str:
+    """A file, or a part of one, as messages name it: ``stack.tif, page 3``, ``slide.tif, tile r003-c012``."""
+    if isinstance(page, Tile):
+        return f"{path}, tile {page.name}"
     return path if page is None else f"{path}, page {page}"
 
 
@@ -98,7 +104,10 @@ CHECKPOINT_NAME = "model-unfinished.safetensors"
 CLUSTERS_NAME = "clusters.json"
 REPORT_NAME = "report.html"
 COMPARISON_NAME = "comparison.html"
-FILES = frozenset((LOG_NAME, RUN_NAME, MODEL_NAME, CHECKPOINT_NAME, CLUSTERS_NAME, REPORT_NAME, COMPARISON_NAME))
+NAMES_NAME = "names.json"
+FILES = frozenset(
+    (LOG_NAME, RUN_NAME, MODEL_NAME, CHECKPOINT_NAME, CLUSTERS_NAME, REPORT_NAME, COMPARISON_NAME, NAMES_NAME)
+)
 
 FOLDERS_OF_VERSION_1 = FOLDERS - {"raw", *_KEPT_FOLDERS}
 """Where results went before marks said so."""
@@ -126,6 +135,8 @@ class OutputFolder:
         self.report = path / REPORT_NAME
         self.comparison = path / COMPARISON_NAME
         """The page that shows these results beside those of another folder."""
+        self.names = path / NAMES_NAME
+        """The names of labels that a command was given last."""
         self.export = path / EXPORT_FOLDER
         self._claims: Claims | None = None
 

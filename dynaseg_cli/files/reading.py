@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 from collections.abc import Iterator, Mapping
@@ -78,13 +79,22 @@ def read_file(path: Path, most_bytes: int, limit: str) -> bytes:
         return file.read(size)
 
 
+class _File(io.BufferedReader):
+    """A file of which never more memory is taken than it has bytes: formats may claim lengths of gigabytes."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or size < 0:
+            return super().read(size)
+        return super().read(min(size, max(0, os.fstat(self.fileno()).st_size - self.tell())))
+
+
 @contextmanager
 def open_file(path: Path) -> Iterator[tuple[BinaryIO, int]]:
     """Open a regular file for reading; also its size in bytes.
 
     Raises DecodeError if it is a pipe or a device, and OSError if it cannot be opened.
     """
-    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+    with _File(io.FileIO(path, opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))) as file:
         status = os.fstat(file.fileno())  # not of the name, which may mean another file by now
         if not stat.S_ISREG(status.st_mode):
             raise DecodeError("not a regular file")

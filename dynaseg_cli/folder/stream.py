@@ -10,6 +10,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
+from pathlib import Path
 from typing import Generic, NoReturn, TypeVar
 
 import numpy as np
@@ -25,8 +26,10 @@ from ..engine.folder_fitting import FolderFitter
 from ..engine.region_fitting import RegionFitter
 from ..errors import ImageError, InterruptedWorkError, UsageError
 from ..files.output_folder import MODEL_NAME, Job, OutputFolder
-from ..images.decoding import decode
+from ..files.tiles import Tile
+from ..images.masks import read_mask
 from ..images.pages import read_job
+from ..regions.area import area_of
 from ..workers.messages import Began, FitProgress
 from .mosaics import CROPS, crop, mosaics
 
@@ -121,7 +124,7 @@ class _Fit(ABC, Generic[Fitter]):
         self._folder = folder
         self._config = config
         self._max_pixels = batch.max_pixels
-        self._range, self._channels = batch.range, batch.channels
+        self._range, self._channels, self._mask = batch.range, batch.channels, batch.mask
         self._fitter = fitter
         self._observe = observe
         self._stop = stop
@@ -167,13 +170,24 @@ class _Fit(ABC, Generic[Fitter]):
             raise InterruptedWorkError
 
     def _read(self, job: Job) -> NDArray[np.uint8] | None:
-        """An image; None if it cannot be read, which is reported when it is to be labelled."""
+        """What is fitted of an image: all of it, or an area's box."""
+        found = self._read_with_inside(job)
+        return None if found is None else found[0]
+
+    def _read_with_inside(self, job: Job) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None] | None:
+        """The result of `_read`, and which of its pixels count, None for all.
+
+        None if the image cannot be read, which is reported when it is to be labelled.
+        """
         if job.name in self._skip:
             return None
         self._observe(Began(job.name, "read"))
         try:
-            content = read_job(job, self._max_pixels).content
-            return decode(content, self._max_pixels, self._range, self._channels)
+            mask = read_mask(job, self._mask, self._max_pixels)
+            source = read_job(job, self._max_pixels)
+            photo = source.photo(self._max_pixels, self._range, self._channels, mask)
+            area = area_of(photo.counts)
+            return (photo.pixels, None) if area is None else (area.filled(photo.pixels), area.inside)
         except (ImageError, OSError, MemoryError) as error:
             self._unreadable = f"{job.shown}: {error}"
             return None
@@ -189,11 +203,16 @@ class _Fit(ABC, Generic[Fitter]):
         Images are compared by name, size and time: reading all of them takes as long as an epoch.
         """
         images = hashlib.sha256()
+        masks = None if self._mask in (None, "alpha", "nodata") else Path(self._mask)
         for job in self._jobs:
             images.update(os.fsencode(job.name))
-            with suppress(OSError):
-                found = job.source.stat()
-                images.update(f"\0{found.st_size}\0{found.st_mtime_ns}".encode())
+            if isinstance(job.page, Tile):
+                images.update(f"\0{job.page}".encode())
+            files = [job.source] if masks is None else [job.source, job.drawing(masks)]
+            for file in files:
+                with suppress(OSError):
+                    found = file.stat()
+                    images.update(f"\0{found.st_size}\0{found.st_mtime_ns}".encode())
             images.update(b"\0\0")
         return {
             "options": self._config.as_options(),
@@ -202,6 +221,7 @@ class _Fit(ABC, Generic[Fitter]):
             # Absent if default, so that checkpoints of versions without ranges can be continued.
             **({} if self._range == BatchConfig.range else {"range": range_text(self._range)}),
             **({} if self._channels is None else {"channels": channels_text(self._channels)}),
+            **({} if self._mask is None else {"mask": str(self._mask)}),
             "dynaseg": __version__,
         }
 
@@ -269,11 +289,13 @@ class _MosaicFit(_Fit[FolderFitter]):
         """(q,) int64: pixels of each label over all images."""
         clusters = self._config.clusters
         areas = np.zeros(clusters, dtype=np.int64)
-        with closing(self._ahead(self._read, self._jobs, 1)) as images:
-            for image in images:
-                if image is not None:
+        with closing(self._ahead(self._read_with_inside, self._jobs, 1)) as images:
+            for found in images:
+                if found is not None:
+                    image, inside = found
                     labels = self._fitter.engine.apply(image).labels
-                    areas += np.bincount(labels.reshape(-1), minlength=clusters)
+                    counted = labels.reshape(-1) if inside is None else labels[inside]
+                    areas += np.bincount(counted, minlength=clusters)
                 self._tell("areas", passes, 1)
         return areas
 

@@ -26,7 +26,8 @@ def projected(stored: StoredImage) -> StoredImage:
     eigenvalues, in that order, of length 1. The sign of each makes its largest loading positive, or the first of
     several that are equal within a millionth. With fewer than three channels, the missing components are 0.
 
-    Pixels count, and get a value, if they have data in every channel (see `to_8_bits`) and are not wholly transparent.
+    Pixels count, and get a value, if they have data in every channel (see `to_8_bits`), are not wholly transparent and
+    not left out by `counts`.
 
     Parameters
     ----------
@@ -38,7 +39,7 @@ def projected(stored: StoredImage) -> StoredImage:
 
     Raises DecodeError for more than `MOST_PROJECTED` channels.
     """
-    values, alpha = stored.values, stored.alpha
+    values = stored.values
     height, width, count = values.shape
     if count > MOST_PROJECTED:
         raise DecodeError(
@@ -49,7 +50,8 @@ def projected(stored: StoredImage) -> StoredImage:
 
     def mask(rows: slice) -> NDArray[np.bool_]:
         found: NDArray[np.bool_] = np.all(is_valid(values[rows]), axis=2)
-        return found if alpha is None else found & (alpha[rows] > 0)
+        considered = stored.considered(rows)
+        return found if considered is None else found & considered
 
     def seen(rows: slice) -> NDArray[np.float64]:
         return values[rows][mask(rows)].astype(np.float64)

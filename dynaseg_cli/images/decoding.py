@@ -16,14 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from ..config import MAX_PIXELS, Channels, ValueRange
+from ..config import MAX_PIXELS, Channels, ValueRange, range_text
 from ..errors import DecodeError
 from ..files.reading import read_image, refuse_large
 from . import dicom, jpeg, png, tiff
 from .channels import projected
 from .deep import StoredImage, is_deep_png, is_deep_pnm, read_deep_png, read_pnm
 from .headers import MOST_COUNTED, count_frames, foreign_kind, is_heif
-from .pillow import is_dicom, is_jpeg_2000, memory_limited, pillow_for
+from .masks import Mask
+from .pillow import decode_errors, is_dicom, is_jpeg_2000, memory_limited, pillow_for
 from .tiff_pages import count_with_channels, first_page_with_channels
 from .value_range import UsedRange, to_8_bits
 
@@ -34,6 +35,16 @@ EPS and PDF are missing because they run an interpreter on the file, and TGA and
 """
 
 TILE_PIXELS = 1 << 20
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """A photo and a margin around it."""
+
+    pixels: NDArray[np.uint8]
+    """(H, W, 3) uint8 RGB."""
+    inner: tuple[slice, slice]
+    """Rows and columns of the photo."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +60,10 @@ class Photo:
     channels: Channels = None
     """The choice of channels that was applied, if there are any to choose from."""
     warnings: tuple[str, ...] = ()
+    counts: NDArray[np.bool_] | None = None
+    """(H, W) the pixels that count, at least one; None without a mask."""
+    surroundings: Surroundings | None = None
+    """Where the photo is a tile of a larger one: what is segmented instead."""
 
 
 def read_source(path: Path, max_pixels: int) -> tuple[bytes, str]:
@@ -67,13 +82,20 @@ def decode(
     return decode_photo(content, max_pixels, value_range, channels).pixels
 
 
-def decode_photo(content: bytes, max_pixels: int, value_range: ValueRange = "auto", channels: Channels = None) -> Photo:
+def decode_photo(
+    content: bytes,
+    max_pixels: int,
+    value_range: ValueRange = "auto",
+    channels: Channels = None,
+    mask: Mask | None = None,
+) -> Photo:
     """Decode an image file to RGB.
 
     The first frame or page is turned as EXIF says; colour profiles are ignored. Grey is repeated in three channels,
     palettes are looked up, transparency is composited on white, and CMYK, YCbCr, Lab and HSV are converted. Values
     deeper than 8 bits in PNG, TIFF and PPM are mapped to 8 bits by `value_range`: see `to_8_bits`. Of a TIFF with more
-    than three bands, the first three are red, green and blue. JPEG 2000 colour and AVIF are decoded to 8 bits.
+    than three bands, the first three are red, green and blue. JPEG 2000 colour and AVIF are decoded to 8 bits. What a
+    `mask` leaves out has no influence on the colours of the rest.
 
     Peak memory is 8 bytes per pixel plus 40 MB, besides `content`. Some decoders need more: progressive JPEG 10 (12 for
     CMYK; twice that if the end of the file is missing), 16-bit colour PNG 10, AVIF 16, WebP 22, JPEG 2000 25. A deep
@@ -82,12 +104,41 @@ def decode_photo(content: bytes, max_pixels: int, value_range: ValueRange = "aut
     can be crafted to take minutes.
 
     Raises DecodeError if the file is empty, of no known format, damaged, made to keep a decoder busy, or has more than
-    `max_pixels` pixels.
+    `max_pixels` pixels. Raises ImageError as `Mask.counts` does.
     """
     if not content:
         raise DecodeError("the file is empty")
     with pillow_for(content, max_pixels):
-        return _decode(content, max_pixels, value_range, channels)
+        stored, frames, warnings = _first_picture(content, max_pixels, channels)
+        if mask is not None:
+            stored = _upright(stored, content)
+    if mask is not None:  # not earlier, as it may be a file to be decoded itself
+        stored = replace(stored, counts=mask.counts(stored))
+    with decode_errors():
+        orientation, counts = stored.orientation, stored.counts
+        photo = _in_8_bits(stored, value_range)
+        del stored  # free the deep values before the result is copied
+        pixels, warnings = _turned(photo.pixels, orientation), [*warnings, *photo.warnings]
+        return replace(photo, pixels=pixels, frames=frames, warnings=tuple(warnings), counts=counts)
+
+
+def decode_part(
+    content: bytes, max_pixels: int, ends: tuple[float, float], option: ValueRange, channels: Channels
+) -> Photo:
+    """Decode a part of a larger image, as a file of its own, like `decode_photo`.
+
+    That it is of one grey is nothing to warn of, as it would be of a whole image.
+
+    Parameters
+    ----------
+    ends : which numbers of the larger image become black and white, by `option`.
+    """
+    with pillow_for(content, max_pixels):
+        stored = _read(content, max_pixels, channels, [])
+        warnings = _bands_left_out(stored)
+        photo = as_photo(stored, ends)
+    used = None if photo.range is None else replace(photo.range, option=range_text(option))
+    return replace(photo, range=used, warnings=tuple(warnings))
 
 
 def read_stored(content: bytes, max_pixels: int, channels: Channels = None) -> StoredImage:
@@ -99,12 +150,29 @@ def read_stored(content: bytes, max_pixels: int, channels: Channels = None) -> S
     Raises DecodeError as `decode_photo` does.
     """
     with pillow_for(content, max_pixels):
-        stored = _read(content, max_pixels, channels, [])
-        page = None if stored.is_deep else tiff.first_page(content)
-        nodata = stored.nodata if page is None else tiff.nodata_of(page)
+        return _upright(_read(content, max_pixels, channels, []), content)
+
+
+def _upright(stored: StoredImage, content: bytes) -> StoredImage:
+    """The image of a file turned as EXIF says, with the value for "no data" that the file declares."""
+    page = None if stored.is_deep else tiff.first_page(content)
+    nodata = stored.nodata if page is None else tiff.nodata_of(page)
     alpha = None if stored.alpha is None else _turned(stored.alpha, stored.orientation)
     values = _turned(stored.values, stored.orientation)
     return replace(stored, values=values, alpha=alpha, nodata=nodata, orientation=1)
+
+
+def decode_rgba(
+    content: bytes, max_pixels: int, value_range: ValueRange = "auto", channels: Channels = None
+) -> NDArray[np.uint8]:
+    """Decode an image file to (H, W, 4) uint8 RGBA: the colours of `decode_photo` before white is laid under them.
+
+    Raises DecodeError as `decode_photo` does.
+    """
+    stored = read_stored(content, max_pixels, channels)
+    rgb = _in_8_bits(stored, value_range, on_white=False).pixels
+    alpha = np.full(rgb.shape[:2], 255, np.uint8) if stored.alpha is None else stored.alpha
+    return np.dstack([rgb, alpha])
 
 
 def is_deep(content: bytes) -> bool:
@@ -131,7 +199,8 @@ def has_channels(content: bytes) -> bool:
     return False
 
 
-def _decode(content: bytes, max_pixels: int, value_range: ValueRange, channels: Channels) -> Photo:
+def _first_picture(content: bytes, max_pixels: int, channels: Channels) -> tuple[StoredImage, int, list[str]]:
+    """The first picture of a file, the number of its frames, and warnings."""
     Image.init()
     kind = foreign_kind(content, avif="AVIF" in Image.OPEN)
     if kind is not None:
@@ -144,12 +213,7 @@ def _decode(content: bytes, max_pixels: int, value_range: ValueRange, channels: 
         warnings.append(f"first of more than {MOST_COUNTED} {word}")
     elif frames > 1:
         warnings.append(f"first of {frames} {word}, {frames - 1} left out")
-    stored = _read(content, max_pixels, channels, warnings)
-    orientation = stored.orientation
-    photo = _in_8_bits(stored, value_range)
-    del stored  # free the deep values before the result is copied
-    pixels, warnings = _turned(photo.pixels, orientation), [*warnings, *photo.warnings]
-    return replace(photo, pixels=pixels, frames=min(frames, MOST_COUNTED), warnings=tuple(warnings))
+    return _read(content, max_pixels, channels, warnings), min(frames, MOST_COUNTED), warnings
 
 
 def as_photo(stored: StoredImage, value_range: ValueRange) -> Photo:
@@ -158,12 +222,9 @@ def as_photo(stored: StoredImage, value_range: ValueRange) -> Photo:
     return replace(photo, pixels=_turned(photo.pixels, stored.orientation))
 
 
-def _in_8_bits(stored: StoredImage, value_range: ValueRange) -> Photo:
-    """RGB on white, not yet turned."""
-    warnings = []
-    if stored.bands:
-        shown = "3 of" if stored.values.ndim == 3 else "of"
-        warnings.append(f"first {shown} {stored.bands} bands")
+def _in_8_bits(stored: StoredImage, value_range: ValueRange, *, on_white: bool = True) -> Photo:
+    """RGB, not yet turned; on white, or in the colours that the file has below its opacity."""
+    warnings = _bands_left_out(stored)
     used: UsedRange | None = None
     if stored.channels == "all":
         stored = projected(stored)
@@ -173,9 +234,15 @@ def _in_8_bits(stored: StoredImage, value_range: ValueRange) -> Photo:
     else:
         rgb = 255 - stored.values if stored.white_is_zero else stored.values
         rgb = rgb if rgb.ndim == 3 else np.repeat(rgb[:, :, None], 3, axis=2)
-    if stored.alpha is not None:
+    if on_white and stored.alpha is not None:
         _composite_on_white(rgb, stored.alpha)
     return Photo(rgb, used, channels=stored.channels, warnings=tuple(warnings))
+
+
+def _bands_left_out(stored: StoredImage) -> list[str]:
+    if not stored.bands:
+        return []
+    return [f"first {'3 of' if stored.values.ndim == 3 else 'of'} {stored.bands} bands"]
 
 
 def _read(content: bytes, max_pixels: int, channels: Channels, warnings: list[str]) -> StoredImage:
@@ -224,7 +291,9 @@ def _read_without_pillow(content: bytes, max_pixels: int, channels: Channels) ->
     if channels is not None and tiff.is_tiff(content):
         content = first_page_with_channels(content, max_pixels)
     page = tiff.first_page(content)
-    if page is not None and (tiff.is_deep(page) or (channels is not None and tiff.has_channels(page))):
+    if page is None:
+        return None
+    if tiff.is_deep(page) or tiff.is_sparse(page) or (channels is not None and tiff.has_channels(page)):
         return tiff.read_tiff(content, max_pixels, channels)
     return None
 

@@ -44,12 +44,22 @@ class StoredImage:
     """Number of bands in the file, if some are left out without being asked; otherwise 0."""
     channels: Channels = None
     """The choice of channels that was applied; None if there was nothing to choose from, or no choice."""
+    counts: NDArray[np.bool_] | None = None
+    """(H, W) the pixels that decide which values become black and white; None if all of them do."""
     window: tuple[float, float] | None = None
     """The values that the file itself asks to show as black and white."""
 
     @property
     def is_deep(self) -> bool:
         return self.values.dtype != np.uint8
+
+    def considered(self, *where: Any) -> NDArray[np.bool_] | None:
+        """Which pixels of an index into height and width count and are not wholly transparent; None if all are."""
+        found: NDArray[np.bool_] | None = None if self.counts is None else self.counts[where]
+        if self.alpha is not None:
+            opaque: NDArray[np.bool_] = self.alpha[where] > 0
+            found = opaque if found is None else found & opaque
+        return found
 
 
 def pnm_header(content: bytes) -> tuple[int, int, int, int, int] | None:

@@ -1,4 +1,4 @@
-"""Photos as a run reads them: whole files, or one page of a file of several, as a file of its own."""
+"""Photos as a run reads them: whole files, or a page or tile of one, as a file of its own."""
 
 from __future__ import annotations
 
@@ -8,15 +8,20 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 
+import numpy as np
+
 from ..config import Channels, ValueRange
 from ..errors import DecodeError
 from ..files.output_folder import Job
 from ..files.reading import DICOM_INSTALLED, VIDEO_INSTALLED, open_file, read_image
+from ..files.tiles import Tile
 from . import animations, dicom, png, tiff, video
-from .decoding import Photo, decode_photo
+from .decoding import Photo, Surroundings, decode_part, decode_photo, is_deep
 from .headers import MOST_COUNTED, count_frames
+from .masks import Mask
 from .pillow import is_dicom, pillow_for
 from .tiff_pages import MOST_PAGES, read_tiff_page, tiff_pages
+from .windows import Window, range_of_file, read_window
 
 _START = 132
 """Bytes at the start of a file that tell its format."""
@@ -27,32 +32,56 @@ class Source:
     """The file of a photo, or one page of it, as it was read."""
 
     sha256: str
-    """SHA-256 in hexadecimal: of the file; for a page of a TIFF or DICOM of `content`, its own data; and for a frame of
-    an animation or a video of the whole file, as it depends on the frames before."""
+    """SHA-256 in hexadecimal: of the file; for a page of a TIFF or DICOM of `content`, its own data; for a frame of an
+    animation or a video of the whole file, as it depends on the frames before; and for a tile of what `Window.sha256`
+    says."""
     header: bytes
     """A content that tells whether numbers are deep, and whether there are channels to choose from."""
     _frame: Callable[[], bytes] | None = None
+    _tile: tuple[Path, Tile, Window] | None = None
     frames: int = 1
     """Frames of a video whose first was asked for, as its header tells."""
 
     @cached_property
     def content(self) -> bytes:
-        """The content of a file with this photo alone; raises DecodeError if a frame is damaged."""
+        """The content of a file with this photo alone; raises DecodeError if a frame or tile is damaged."""
+        if self._tile is not None:
+            _, tile, window = self._tile
+            return window.content(tile.box)
         return self.header if self._frame is None else self._frame()
 
-    def as_photo(self, max_pixels: int, value_range: ValueRange = "auto", channels: Channels = None) -> Photo:
-        """Decode the photo: see `decode_photo`."""
-        photo = decode_photo(self.content, max_pixels, value_range, channels)
-        if self.frames == 1:
-            return photo
-        warning = f"first of {self.frames} frames, {self.frames - 1} left out"
-        return replace(photo, frames=min(self.frames, MOST_COUNTED), warnings=(warning, *photo.warnings))
+    def photo(
+        self,
+        max_pixels: int,
+        value_range: ValueRange = "auto",
+        channels: Channels = None,
+        mask: Mask | None = None,
+    ) -> Photo:
+        """The decoded photo: see `decode_photo`.
+
+        A tile has `surroundings`, the value range of the whole file, and no mask.
+        """
+        if self._tile is None:
+            photo = decode_photo(self.content, max_pixels, value_range, channels, mask)
+            if self.frames == 1:
+                return photo
+            warning = f"first of {self.frames} frames, {self.frames - 1} left out"
+            return replace(photo, frames=min(self.frames, MOST_COUNTED), warnings=(warning, *photo.warnings))
+        path, tile, window = self._tile
+        ends = 0.0, 0.0
+        if is_deep(self.header):
+            ends = range_of_file(path, value_range, channels, max_pixels)
+        photo = decode_part(window.content(), max_pixels, ends, value_range, channels)
+        pixels = np.ascontiguousarray(photo.pixels[tile.inner])
+        warnings = photo.warnings if tile.row == tile.column == 0 else ()  # once for a file
+        surroundings = Surroundings(photo.pixels, tile.inner)
+        return replace(photo, pixels=pixels, warnings=warnings, surroundings=surroundings)
 
 
 def read_job(job: Job, max_pixels: int) -> Source:
     """Read the photo of a job.
 
-    Raises DecodeError if it is no regular file, too large for an image of `max_pixels`, or lacks the page. Raises
+    Raises DecodeError if it is no regular file, too large for an image of `max_pixels`, or lacks the part. Raises
     OSError if it cannot be opened.
     """
     if job.page is None:
@@ -60,6 +89,9 @@ def read_job(job: Job, max_pixels: int) -> Source:
             return replace(read_page(job.source, 1, max_pixels), frames=video.stated_frames(job.source) or 1)
         content = read_image(job.source, max_pixels)
         return Source(hashlib.sha256(content).hexdigest(), content)
+    if isinstance(job.page, Tile):
+        window = read_window(job.source, job.page.box_with_margin, max_pixels)
+        return Source(window.sha256, window.header, _tile=(job.source, job.page, window))
     return read_page(job.source, job.page, max_pixels)
 
 

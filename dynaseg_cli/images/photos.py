@@ -77,7 +77,7 @@ def read_photo(
     try:
         path = Path(image)
         source = read_job(Job(str(path), "", page), max_pixels)
-        return source.as_photo(max_pixels, value_range, channels)
+        return source.photo(max_pixels, value_range, channels)
     except DecodeError as error:
         raise DecodeError(f"{image}: {error}") from None
 

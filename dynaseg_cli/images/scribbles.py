@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,14 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config import FREE
-from ..errors import DecodeError, ImageError
+from ..errors import ImageError
 from ..files.output_folder import Job
-from ..files.reading import read_image
-from .label_maps import decode_label_image
-from .png import MARK as PNG_MARK
-
-_RGB, _RGBA = b"\x02", b"\x06"
-"""Colour types in the header of a PNG."""
+from .drawn import decode_drawn, read_drawn
 
 
 @dataclass(frozen=True)
@@ -35,14 +29,9 @@ def read_scribbles(job: Job, folder: Path, max_pixels: int) -> ScribbleFile | No
     Raises ImageError if it is no regular file, or too large for an image of `max_pixels`. Raises OSError if it cannot
     be read.
     """
-    path = job.scribbles(folder)
-    try:
-        content = read_image(path, max_pixels)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except DecodeError as error:
-        raise ImageError(f"{path}: {error}") from None
-    return ScribbleFile(str(path), content, hashlib.sha256(content).hexdigest())
+    path = job.drawing(folder)
+    found = read_drawn(path, max_pixels)
+    return None if found is None else ScribbleFile(str(path), *found)
 
 
 def decode_scribbles(
@@ -57,20 +46,7 @@ def decode_scribbles(
 
     Raises ImageError if the file is not a PNG of whole numbers, has another size, or draws a label that is too large.
     """
-    if file.content.startswith(PNG_MARK) and file.content[25:26] in (_RGB, _RGBA):
-        raise ImageError(
-            f"{file.path}: its pixels are colours, and labels are numbers;"
-            " save it as 8-bit grey, or with a palette, whose indices count"
-        )
-    try:
-        labels = decode_label_image(file.content, "PNG", max_pixels)
-    except DecodeError as error:
-        raise ImageError(f"{file.path}: {error}") from None
-    if labels.shape != size:
-        raise ImageError(
-            f"{file.path}: {labels.shape[1]} x {labels.shape[0]} pixels, but the photo has {size[1]} x {size[0]},"
-            " turned upright as EXIF says; draw on a copy of that size"
-        )
+    labels = decode_drawn(file.path, file.content, size, max_pixels, "labels are numbers")
     most = min(clusters, FREE)
     wrong = labels[(labels >= most) & (labels != FREE)]
     if wrong.size:

@@ -7,11 +7,12 @@ are undone by Pillow's libtiff, the floating-point predictor and packed samples 
 from __future__ import annotations
 
 import copy
+import functools
 import io
 import math
 import struct
 import zlib
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
@@ -22,6 +23,7 @@ from PIL import Image
 from ..config import Channels
 from ..errors import DecodeError
 from ..files.reading import refuse_large
+from ..files.tiles import Box
 from .channels import checked
 from .deep import StoredImage
 from .pillow import decode_errors
@@ -39,6 +41,7 @@ _UNPACKED = (_STORED, 5, *_DEFLATE, _PACK_BITS, 34925, 50000)
 _COMMON = (1, 2, 3, 4, 5, 7, 8, 32773, 32946)
 """Compressions that every build of libtiff supports."""
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _MASK, _CMYK = 0, 1, 2, 4, 5
+CUT_OFF = "damaged: the file is cut off, or its pixels lie beyond its end"
 _CONVERT = "convert it to an uncompressed or deflate TIFF"
 
 _HEADER_BYTES = 16 << 20
@@ -47,6 +50,11 @@ _CHUNK_BYTES, _SPARE_BYTES = 8 << 20, 64 << 20
 """Bytes converted at a time; and by how many a strip may exceed the largest image that is allowed."""
 _MOST_BYTES_A_PIXEL = 16
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+
+
+Stored = Callable[[int, int], Any]
+"""Gives the bytes of a strip or tile as they are stored, by its number and its size when unpacked; None if the file
+leaves it out."""
 
 
 class _Header(io.BytesIO):
@@ -121,6 +129,11 @@ def rare_compression(page: TiffPage) -> str | None:
     return None if page.compression in _COMMON else _name(page.compression)
 
 
+def is_sparse(page: TiffPage) -> bool:
+    """Whether strips or tiles are left out, as GDAL does where there is no data; Pillow takes this for damage."""
+    return page.compression in _UNPACKED and not all(page.databytecounts)
+
+
 def has_channels(page: TiffPage) -> bool:
     """Whether there are channels to choose from: more than three, or several that are not said to be colours."""
     least = {_RGB: 3, _CMYK: 4}.get(page.photometric, 1 if page.photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO) else 3)
@@ -153,11 +166,11 @@ def _read(content: bytes, max_pixels: int, channels: Channels) -> StoredImage:
     refuse_cut(page, io.BytesIO(content))
     if _PHOTOMETRIC not in page.tags:
         page.photometric = _BLACK_IS_ZERO  # the default of most readers
-    _refuse_unknown(page)
+    refuse_unknown(page)
     _refuse_large_strips(page, max_pixels)
     chosen = channels if has_channels(page) else None
     colors, wanted = _bands(page) if chosen is None else _chosen_bands(page, chosen, max_pixels)
-    numbers = _numbers(content, page, wanted)
+    numbers = read_samples(page, wanted, functools.partial(_stored, content, page))
     values, bits, sign = numbers[..., :colors], page.bitspersample, numbers.dtype.kind == "i"
     full = None if numbers.dtype.kind == "f" else (-(1 << bits - 1) if sign else 0, (1 << bits - sign) - 1)
     most = 1 if full is None else full[1]
@@ -204,7 +217,13 @@ def refuse_cut(page: TiffPage, file: BinaryIO, needed: Set[int] = NEEDED) -> Non
         raise DecodeError("damaged: the file is cut off, or parts of its header lie beyond its end")
 
 
-def _refuse_unknown(page: TiffPage) -> None:
+def can_unpack(page: TiffPage) -> bool:
+    """Whether `read_samples` gives the page's numbers as whole samples of 8, 16, 32 or 64 bits."""
+    lossless = page.compression in _UNPACKED and page.photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _CMYK)
+    return lossless and page.bitspersample in (8, 16, 32, 64)
+
+
+def refuse_unknown(page: TiffPage) -> None:
     bits, dtype = page.bitspersample, page.dtype
     if dtype is not None and dtype.kind == "c":
         raise DecodeError("a TIFF of complex numbers is not read: save its magnitude as a float32 TIFF")
@@ -263,44 +282,70 @@ def _colors_and_opacity(page: TiffPage) -> tuple[Sequence[int], list[int]]:
     return [band for band in range(page.samplesperpixel) if band not in alpha], alpha
 
 
-def _numbers(content: bytes, page: Any, wanted: list[int]) -> NDArray[Any]:
-    """The wanted bands, (H, W, bands), read one strip or tile at a time."""
+def read_samples(page: Any, wanted: Sequence[int], stored: Stored, box: Box | None = None) -> NDArray[Any]:
+    """The wanted bands of the page, or of a box of it: (H, W, bands), read one strip or tile at a time.
+
+    Raises DecodeError if data are damaged, and whatever decoders raise.
+    """
+    left, top, width, height = box = box or Box(0, 0, page.imagewidth, page.imagelength)
     separate = page.planarconfig == 2
     bands = 1 if separate else page.samplesperpixel
     row_bytes = (page.chunks[1] * bands * page.bitspersample + 7) // 8
-    a_plane = math.prod(page.chunked) // (page.samplesperpixel if separate else 1)
     dtype = np.dtype(np.uint8) if page.dtype.kind == "b" else page.dtype
     odd = page.predictor == 3 or page.bitspersample not in (1, 8, 16, 32, 64)
     plain = copy.copy(page)  # the page as it looks once decompressed
     plain.compression = plain.fillorder = 1
     if odd:
         plain.predictor, plain.bitspersample = 1, 8 * dtype.itemsize
-    numbers = np.empty((page.imagelength, page.imagewidth, len(wanted)), dtype)
+    numbers = np.empty((height, width, len(wanted)), dtype)
     for position, plane in enumerate(wanted if separate else [0]):
-        for index in range(plane * a_plane, (plane + 1) * a_plane):
-            _, (_, _, top, left, _), (_, rows, columns, _) = plain.decode(None, index)
-            into = numbers[top : top + rows, left : left + columns]
-            data = _unpacked(content, page, index, rows, row_bytes)
+        for index in chunks_in(page, plane, box):
+            _, (_, _, y, x, _), (_, rows, columns, _) = plain.decode(None, index)
+            into = numbers[max(0, y - top) : max(0, y - top + rows), max(0, x - left) : max(0, x - left + columns)]
+            data = stored(index, rows * row_bytes)
             if data is None:
                 into[...] = page.nodata
                 continue
+            data = _unpacked(data, page, rows, row_bytes)
             if odd:
                 data = _in_whole_bytes(page, np.frombuffer(data, np.uint8).reshape(rows, -1), bands, dtype.itemsize)
-            piece = plain.decode(data, index)[0][0, : into.shape[0], : into.shape[1]]
+            piece = plain.decode(data, index)[0][0, max(0, top - y) :, max(0, left - x) :]
+            piece = piece[: into.shape[0], : into.shape[1]]
             for band, source in [(position, 0)] if separate else enumerate(wanted):
                 into[..., band] = piece[..., source]
     return numbers
 
 
-def _unpacked(content: bytes, page: TiffPage, index: int, rows: int, row_bytes: int) -> Any:
-    """The decompressed bytes of a strip or tile; None for one that a sparse file leaves out."""
-    offset, size, expected = page.dataoffsets[index], page.databytecounts[index], rows * row_bytes
+def chunks_in(page: TiffPage, plane: int, box: Box) -> Iterator[int]:
+    """The numbers of the strips or tiles of one plane (0 if bands are interleaved) that have pixels in a box."""
+    height, width = page.chunks[0], page.chunks[1]
+    down, across = -(-page.imagelength // height), -(-page.imagewidth // width)
+    for row in range(box.top // height, -(-(box.top + box.height) // height)):
+        for column in range(box.left // width, -(-(box.left + box.width) // width)):
+            yield (plane * down + row) * across + column
+
+
+def chunk_place(page: TiffPage, index: int, expected: int) -> tuple[int, int] | None:
+    """Offset and bytes of a strip or tile of `expected` bytes when unpacked; None for one that a sparse file lacks."""
+    offset, size = page.dataoffsets[index], page.databytecounts[index]
     if not (offset and size):
         return None
-    size = expected if page.compression == _STORED else size
+    return offset, expected if page.compression == _STORED else size
+
+
+def _stored(content: bytes, page: TiffPage, index: int, expected: int) -> Any:
+    place = chunk_place(page, index, expected)
+    if place is None:
+        return None
+    offset, size = place
     if offset + size > len(content):
-        raise DecodeError("damaged: the file is cut off, or its pixels lie beyond its end")
-    data: Any = memoryview(content)[offset : offset + size]
+        raise DecodeError(CUT_OFF)
+    return memoryview(content)[offset : offset + size]
+
+
+def _unpacked(data: Any, page: TiffPage, rows: int, row_bytes: int) -> Any:
+    """The decompressed bytes of a strip or tile."""
+    expected = rows * row_bytes
     if page.fillorder == 2:
         data = bytes(data).translate(_REVERSED)
     most = page.chunks[0] * row_bytes  # the last strip may be padded to full height

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import io
 import math
+import re
 import struct
 from itertools import islice
 from pathlib import Path
@@ -20,10 +21,10 @@ from numpy.typing import NDArray
 from ..errors import DecodeError
 from ..files.reading import most_image_bytes, open_file
 from .pillow import decode_errors
-from .tiff import NEEDED, is_picture, open_tiff, pages_in, refuse_cut
+from .tiff import CUT_OFF, NEEDED, is_picture, open_tiff, pages_in, refuse_cut
 
 if TYPE_CHECKING:
-    from tifffile import TiffFile, TiffPageSeries
+    from tifffile import TiffFile, TiffPage, TiffPageSeries
 
 MOST_PAGES = 100_000
 """Limit on the pages of a file, and on the planes that its metadata may tell of; a file may claim any number."""
@@ -33,6 +34,7 @@ _HEADER_BYTES = 1 << 28
 _STRIPS, _STRIP_BYTES, _TILES, _TILE_BYTES = 273, 279, 324, 325
 _BITS, _SAMPLES, _PLANAR, _EXTRA, _FORMAT = 258, 277, 284, 338, 339
 _COLOR_MAP, _INK_SET, _JPEG_TABLES, _GDAL_NODATA, _ORIENTATION, _OLD_JPEG = 320, 332, 347, 42113, 274, 6
+_DESCRIPTION = 270
 _RESOLUTION, _FAX, _YCBCR = (282, 283, 296), (292, 293), range(529, 533)
 _MAP = (33550, 33922, 34264, 34735, 34736, 34737)
 """Where pixels lie on a map."""
@@ -44,9 +46,11 @@ _KEPT = {
 """Tags of a page that are copied: they say how its pixels are stored, how large they are, and where."""
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 """Bytes of a value by its type."""
-_SHORT, _LONG, _LONG8 = 3, 4, (16, 17, 18)
+_ASCII, _SHORT, _LONG, _LONG8 = 2, 3, 4, (16, 17, 18)
 _MOST_LONG = (1 << 32) - 1
-_OME_SIZES, _OME_NUMBERS = ("SizeC", "SizeZ", "SizeT"), ("IFD", "NumPlanes", "PlaneCount")
+_OME_SIZES = ("SizeC", "SizeZ", "SizeT")
+_WHOLE_FILE = MOST_PAGES // 100
+"""Counts for a list of planes that says only that it is all of a file."""
 
 
 class Plane(NamedTuple):
@@ -57,6 +61,9 @@ class Plane(NamedTuple):
     shift: int = 0
     """How many bytes its strips lie behind those of that directory, which describes several planes."""
 
+
+Tags = dict[int, tuple[int, int, bytes]]
+"""Type, count and content of each tag of a directory, with numbers of 8 bytes shortened to 4."""
 
 Page = tuple[Plane | None, ...]
 """The planes of one page, in the order of its channels; None for one that the file lacks."""
@@ -77,7 +84,7 @@ def _remembered(path: Path, *_: int) -> tuple[Page, ...]:
 def read_tiff_page(path: Path, number: int, max_pixels: int) -> bytes:
     """Page `number` of a file, from 1, as a TIFF of its own: its strips as they are stored, and `_KEPT` tags.
 
-    Channels that are stored as pages become bands in planes.
+    Channels that are stored as pages become bands in planes. Of metadata, the size of a pixel is kept.
 
     Raises DecodeError if there is no such page, or it is damaged or larger than `max_pixels` allows.
     """
@@ -135,17 +142,27 @@ def _is_plausible(metadata: str) -> bool:
     """Whether OME metadata tell of no more planes than `MOST_PAGES`; tifffile would make a list of any number."""
     from xml.etree import ElementTree  # noqa: PLC0415 - few files have any
 
-    planes = 0
+    if "<!DOCTYPE" in metadata:  # entities may grow without end, and OME-XML has none
+        return False
+    planes = listed = 0
     for element in ElementTree.fromstring(metadata).iter():
         name = element.tag.rpartition("}")[2]
         if name == "Pixels":
-            planes += math.prod(int(element.get(size, "1")) for size in _OME_SIZES)
+            planes += math.prod(_number(element.get(size, "1")) for size in _OME_SIZES)
+        elif name == "TiffData":  # without a number of planes, it stands for the whole file
+            count = element.get("PlaneCount", element.get("NumPlanes", "1" if "IFD" in element.attrib else "0"))
+            listed += _number(count) or _WHOLE_FILE
         elif name.startswith("ModuloAlong"):
             return False  # an axis of any length
-        counts = [int(element.get(number, "0")) for number in _OME_NUMBERS]
-        if planes > MOST_PAGES or max(counts) > MOST_PAGES or min(counts) < 0:
-            return False
-    return True
+    return max(planes, listed) <= MOST_PAGES
+
+
+def _number(text: str) -> int:
+    """A count; raises ValueError if it is none."""
+    number = int(text)
+    if number < 0:
+        raise ValueError("a negative number of planes")
+    return number
 
 
 def _pages_of(series: TiffPageSeries) -> list[Page]:
@@ -189,22 +206,34 @@ class _Limited:
 
 def _alone(file: BinaryIO, page: Page, max_pixels: int) -> bytes:
     with decode_errors("damaged: the directory of the page cannot be read"):
-        tiff = open_tiff(_Limited(file))
-        parts = [_part(file, tiff, plane, max_pixels) for plane in page]
+        tiff = open_directories(file)
+        parts, scale = [_part(file, tiff, plane, max_pixels) for plane in page], _scale(tiff)
     first = parts[0]
     if any(part.tags != first.tags for part in parts):
         raise DecodeError("its channels are stored in different ways: save them as one image of several channels")
-    tags = first.tags if len(parts) == 1 else _as_channels(first.tags, len(parts), first.order)
+    tags = first.tags if len(parts) == 1 else as_channels(first.tags, len(parts), first.order)
+    if scale:
+        tags = {**tags, _DESCRIPTION: (_ASCII, len(scale), scale)}
     strips = [strip for part in parts for strip in part.strips]
     if sum(map(len, strips)) > most_image_bytes(max_pixels):
         raise DecodeError(f"its page is larger than `max_pixels={max_pixels}` allows")
-    return _file(first.order, tags, strips, tiled=first.tiled)
+    return tiff_file(first.order, tags, strips, tiled=first.tiled)
+
+
+def _scale(tiff: TiffFile) -> bytes:
+    """What the metadata of an OME-TIFF or ImageJ stack, which stand on its first page, tell of the size of pixels."""
+    text = tiff.pages.first.description
+    if tiff.is_imagej:
+        told = [line for line in text.splitlines() if line.partition("=")[0] in ("ImageJ", "unit", "yunit")]
+        return "\n".join([*told, "\0"]).encode() if len(told) > 1 else b""
+    found = re.search(r"<(?:\w+:)?Pixels\s[^>]*>", text) if tiff.is_ome else None
+    told = re.findall(r'\sPhysicalSize[XY](?:Unit)?="[^"<&]*"', found[0]) if found else []
+    return f"<OME><Image><Pixels{''.join(told)}/></Image></OME>\0".encode() if told else b""
 
 
 class _Part(NamedTuple):
     order: str
-    tags: dict[int, tuple[int, int, bytes]]
-    """Type, count and content of each tag, with numbers of 8 bytes shortened to 4."""
+    tags: Tags
     strips: list[bytes]
     tiled: bool
 
@@ -213,6 +242,31 @@ def _part(file: BinaryIO, tiff: TiffFile, plane: Plane | None, max_pixels: int) 
     """One plane as it is stored."""
     if plane is None:
         raise DecodeError("the file lacks this page, which its metadata tell of")
+    page, tags = read_directory(file, tiff, plane, max_pixels)
+    most, order = most_image_bytes(max_pixels), tiff.byteorder
+    end = file.seek(0, io.SEEK_END)
+    if sum(page.databytecounts) > most:
+        raise DecodeError(f"its page is larger than `max_pixels={max_pixels}` allows")
+    strips = []
+    for offset, size in zip(page.dataoffsets, page.databytecounts, strict=False):
+        if offset and size and offset + plane.shift + size > end:
+            raise DecodeError(CUT_OFF)
+        file.seek(offset + plane.shift)
+        strips.append(file.read(size) if offset and size else b"")
+    return _Part(order, tags, strips, page.is_tiled)
+
+
+def open_directories(file: BinaryIO) -> TiffFile:
+    """The directories of an open file, within limits; raises all kinds of errors on damaged files."""
+    tiff: TiffFile = open_tiff(_Limited(file))
+    return tiff
+
+
+def read_directory(file: BinaryIO, tiff: TiffFile, plane: Plane, max_pixels: int) -> tuple[TiffPage, Tags]:
+    """The directory of a plane, and its tags that are copied.
+
+    Raises DecodeError if it is damaged or of old-style JPEG, and whatever tifffile raises.
+    """
     from tifffile import TiffPage  # noqa: PLC0415  # slow to import
 
     tiff.filehandle.seek(plane.directory)
@@ -220,18 +274,8 @@ def _part(file: BinaryIO, tiff: TiffFile, plane: Plane | None, max_pixels: int) 
     refuse_cut(page, file)
     if page.compression == _OLD_JPEG:
         raise DecodeError("its pages are old-style JPEG, which is not read: convert it to PNG")
-    most, order = most_image_bytes(max_pixels), tiff.byteorder
-    tags = {tag.code: _tag(file, tag, order, most) for tag in page.tags if tag.code in _KEPT}
-    end = file.seek(0, io.SEEK_END)
-    if sum(page.databytecounts) > most:
-        raise DecodeError(f"its page is larger than `max_pixels={max_pixels}` allows")
-    strips = []
-    for offset, size in zip(page.dataoffsets, page.databytecounts, strict=False):
-        if offset and size and offset + plane.shift + size > end:
-            raise DecodeError("damaged: the file is cut off, or its pixels lie beyond its end")
-        file.seek(offset + plane.shift)
-        strips.append(file.read(size) if offset and size else b"")
-    return _Part(order, tags, strips, page.is_tiled)
+    most = most_image_bytes(max_pixels)
+    return page, {tag.code: _tag(file, tag, tiff.byteorder, most) for tag in page.tags if tag.code in _KEPT}
 
 
 def _tag(file: BinaryIO, tag: Any, order: str, most: int) -> tuple[int, int, bytes]:
@@ -246,7 +290,7 @@ def _tag(file: BinaryIO, tag: Any, order: str, most: int) -> tuple[int, int, byt
     return _LONG, tag.count, struct.pack(f"{order}{tag.count}I", *numbers)
 
 
-def _as_channels(tags: dict[int, tuple[int, int, bytes]], count: int, order: str) -> dict[int, tuple[int, int, bytes]]:
+def as_channels(tags: Tags, count: int, order: str) -> Tags:
     """The tags of `count` planes of one sample each, as bands of one image."""
 
     def shorts(*values: int) -> tuple[int, int, bytes]:
@@ -260,8 +304,14 @@ def _as_channels(tags: dict[int, tuple[int, int, bytes]], count: int, order: str
     return {**{code: tag for code, tag in tags.items() if code != _EXTRA}, **changed}
 
 
-def _file(order: str, tags: dict[int, tuple[int, int, bytes]], strips: list[bytes], *, tiled: bool) -> bytes:
-    """A TIFF of one page."""
+def tiff_file(order: str, tags: Tags, strips: list[bytes], *, tiled: bool = False) -> bytes:
+    """A TIFF of one page.
+
+    Parameters
+    ----------
+    order : "<" or ">", the byte order of the tags' content and the strips.
+    strips : the strips or tiles as they are stored; empty for those that are left out.
+    """
     where, sizes = (_TILES, _TILE_BYTES) if tiled else (_STRIPS, _STRIP_BYTES)
     packed = struct.Struct(f"{order}{len(strips)}I").pack
     tags = {**tags, where: (_LONG, len(strips), b""), sizes: (_LONG, len(strips), packed(*map(len, strips)))}

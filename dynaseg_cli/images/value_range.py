@@ -58,8 +58,9 @@ def to_8_bits(deep: StoredImage, option: ValueRange) -> tuple[NDArray[np.uint8],
     """Map the values of an image to 0..255.
 
     Greys are linear between the two ends of the range. A colour image has one range for all channels, which keeps its
-    hues. "No data" is black and does not count, nor do wholly transparent pixels. "No data" is: NaN, infinities, floats
-    of magnitude `ABSURD`, the minimum of a signed type, the value that a GeoTIFF declares, and `SENTINELS`.
+    hues. "No data" is black and does not count, nor do wholly transparent pixels and those that `counts` leaves out.
+    "No data" is: NaN, infinities, floats of magnitude `ABSURD`, the minimum of a signed type, the value that a GeoTIFF
+    declares, and `SENTINELS`.
 
     Parameters
     ----------
@@ -86,6 +87,11 @@ def to_8_bits(deep: StoredImage, option: ValueRange) -> tuple[NDArray[np.uint8],
         counts += np.bincount(grey[_seen(valid, deep, rows)], minlength=256)
         rgb[rows] = grey if grey.ndim == 3 else grey[..., None]
     return rgb, used, _uniformity(counts, used, numbers, windowed=option == "auto" and deep.window is not None)
+
+
+def range_of(deep: StoredImage, option: ValueRange) -> tuple[float, float]:
+    """The numbers that `to_8_bits` would make black and white."""
+    return _Numbers(deep).range(option)
 
 
 def valid_numbers(deep: StoredImage) -> Callable[[NDArray[Any]], NDArray[np.bool_]]:
@@ -186,9 +192,9 @@ class _Numbers:
         rows, columns = np.divmod(places, width)
         sample = values[rows, columns]
         valid = self.valid(sample)
-        if self._deep.alpha is not None:
-            opaque = self._deep.alpha[rows, columns] > 0
-            valid &= opaque if valid.ndim == 1 else opaque[:, None]
+        considered = self._deep.considered(rows, columns)
+        if considered is not None:
+            valid &= considered if valid.ndim == 1 else considered[:, None]
         found = sample[valid]
         if not found.size:
             return self.least, self.greatest
@@ -198,8 +204,11 @@ class _Numbers:
 
     def _occurs(self, number: float) -> bool:
         """Whether a finite value occurs in the image."""
-        values = self._deep.values
-        same = (values[rows] == values.dtype.type(number) for rows in _bands(self._deep))
+        values, counts = self._deep.values, self._deep.counts
+        same = (
+            (values[rows] if counts is None else values[rows][counts[rows]]) == values.dtype.type(number)
+            for rows in _bands(self._deep)
+        )
         return math.isfinite(number) and any(found.any() for found in same)
 
 
@@ -222,10 +231,10 @@ def _bands(deep: StoredImage) -> Iterator[slice]:
 
 
 def _seen(valid: NDArray[np.bool_], deep: StoredImage, rows: slice) -> NDArray[np.bool_]:
-    if deep.alpha is None:
+    considered = deep.considered(rows)
+    if considered is None:
         return valid
-    opaque = deep.alpha[rows] > 0
-    return valid & (opaque[..., None] if valid.ndim == 3 else opaque)
+    return valid & (considered[..., None] if valid.ndim == 3 else considered)
 
 
 def _stretched(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:

@@ -19,12 +19,14 @@ BAND = 256
 def overlay(photo: NDArray[np.uint8], regions: NDArray[np.integer], colors: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Lay regions over a photo: translucent colours, and between neighbours white lines with dark edges.
 
+    Where there is no region, the photo stays as it is but for the lines along its border.
+
     Returns (H, W, 3) uint8 RGB.
 
     Parameters
     ----------
     photo : (H, W, 3) uint8 RGB.
-    regions : (H, W) integers in 0..R-1.
+    regions : (H, W) integers in 0..R-1, or -1 for no region.
     colors : (R, 3) uint8 RGB of each region.
 
     Raises
@@ -38,6 +40,7 @@ def overlay(photo: NDArray[np.uint8], regions: NDArray[np.integer], colors: NDAr
         raise ValueError(f"there are {len(colors)} colours for {regions.max() + 1} regions")
     behind = np.rint(np.arange(256) * (1 - OPACITY)).astype(np.uint8)
     before = np.rint(colors * OPACITY).astype(np.uint8)
+    is_whole = regions.min() >= 0
     darker = np.rint(np.arange(256) * (1 - EDGE_OPACITY)).astype(np.uint8)
     width = line_width(*regions.shape)
     reach = width + edge_width(width)
@@ -45,6 +48,8 @@ def overlay(photo: NDArray[np.uint8], regions: NDArray[np.integer], colors: NDAr
     for top in range(0, len(regions), BAND):
         rows, near = slice(top, top + BAND), max(top - reach, 0)
         laid[rows] = behind[photo[rows]] + before[regions[rows]]
+        if not is_whole:
+            laid[rows][regions[rows] < 0] = photo[rows][regions[rows] < 0]
         nearby = regions[near : top + BAND + reach]
         edges, lines = (boundaries(nearby, far)[top - near :][:BAND] for far in (reach, width))
         laid[rows][edges] = darker[laid[rows][edges]]

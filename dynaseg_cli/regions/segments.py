@@ -112,11 +112,12 @@ def touching_pairs(segments: NDArray[np.int32]) -> NDArray[np.int64]:
 
 
 def neighbours_of_each(segments: NDArray[np.int32], numbers: NDArray[np.integer]) -> list[NDArray[np.int64]]:
-    """The segments that share a boundary with each of `numbers`, those that occur in an (H, W) map, in rising order."""
+    """The segments that share a boundary with each of `numbers` in an (H, W) map of integers >= 0, rising."""
     pairs = touching_pairs(segments)
     both = np.concatenate([pairs, pairs[:, ::-1]])
     both = both[np.lexsort((both[:, 1], both[:, 0]))]
-    return np.split(both[:, 1], np.searchsorted(both[:, 0], numbers[1:]))
+    begins, ends = (np.searchsorted(both[:, 0], numbers, side) for side in ("left", "right"))
+    return [both[begin:end, 1] for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)]
 
 
 def boundary_shares(segments: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

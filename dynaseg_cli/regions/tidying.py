@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 
 from ..config import FREE, CutConfig
+from .area import Area
 from .hierarchy import Hierarchy, build_hierarchy
 from .segments import BAND_PIXELS, connected_regions, number_by_area, numbers_by_area
 
@@ -22,11 +23,18 @@ class Tidied:
     labels: Labels
     """(H, W)."""
     regions: NDArray[np.int32]
-    """(H, W) connected regions, 0..R-1 by falling area."""
+    """(H, W) connected regions, 0..R-1 by falling area, and -1 outside an area."""
     numbers: NDArray[np.int32]
     """(N,) the number that each of the raw labels 0..N-1 has now. Labels that are gone have numbers that none has."""
     hierarchy: Hierarchy | None
-    """From which the regions were cut; None if none was needed."""
+    """From which the regions were cut, of the area's box; None if none was needed."""
+    outside: int | None = None
+    """The label outside an area, 0 for background or 255 or 65535; None without an area."""
+
+    @property
+    def first(self) -> int:
+        """The number in files of region 0: 1 beside a background."""
+        return int(self.outside == 0)
 
 
 def tidy(
@@ -37,8 +45,13 @@ def tidy(
     scribbles: NDArray[np.uint8] | None = None,
     *,
     renumber: bool = True,
+    area: Area | None = None,
+    background: bool = False,
 ) -> Tidied:
     """Cut the regions of an image and give each one label.
+
+    In an area, its box alone is cut. Regions that its border divides fall into their connected parts, and only what
+    counts decides the order of labels and regions.
 
     Parameters
     ----------
@@ -48,7 +61,27 @@ def tidy(
     scribbles : (H, W) uint8 with labels, and `FREE` elsewhere. Drawn pixels keep their labels, drawn labels their
         numbers.
     renumber : whether labels are numbered 0..K-1 by falling area afterwards, or keep their numbers.
+    area : the pixels that count, if these are not all. The hierarchy is then one of the area's box.
+    background : whether what is outside the area is label 0, so that labels begin with 1.
     """
+    if area is None:
+        return _tidy(raw, image, cut, hierarchy, scribbles, renumber=renumber)
+    if hierarchy is None and not cut.is_raw:
+        hierarchy = build_hierarchy(raw[area.box], area.filled(image))
+    drawn = area.drawn(scribbles)
+    box = _tidy(raw[area.box], image[area.box], cut, hierarchy, drawn, renumber=renumber)
+    return _within(area, box, drawn, renumber=renumber, background=background)
+
+
+def _tidy(
+    raw: Labels,
+    image: NDArray[np.uint8],
+    cut: CutConfig,
+    hierarchy: Hierarchy | None,
+    scribbles: NDArray[np.uint8] | None,
+    *,
+    renumber: bool,
+) -> Tidied:
     if cut.is_raw:
         parts = connected_regions(raw)
         regions = numbers_by_area(np.bincount(parts.reshape(-1)))[parts]
@@ -65,6 +98,31 @@ def tidy(
         labels, known = numbered.labels, len(numbered.numbers)
         numbers = np.append(numbered.numbers, numbers[known:])
     return Tidied(labels, regions, numbers, hierarchy)
+
+
+def _within(area: Area, box: Tidied, drawn: NDArray[np.uint8] | None, *, renumber: bool, background: bool) -> Tidied:
+    """The labels of an area's box without those outside the area, in a map of the whole photo."""
+    inside, numbers = area.inside, box.numbers
+    labels = box.labels.astype(np.int32)
+    parts = connected_regions(np.where(inside, box.regions, -1))
+    regions = numbers_by_area(np.bincount(parts[inside], minlength=int(parts.max()) + 1))[parts]
+    if renumber:
+        kept = [] if drawn is None else np.unique(drawn[drawn != FREE]).tolist()
+        found = number_by_area(labels[inside], kept).numbers
+        every = np.arange(1 + max(int(labels.max()), int(numbers.max())), dtype=np.int32)
+        every[: len(found)] = found[: len(every)]
+        labels, numbers = every[labels], every[numbers]
+    first = int(background)
+    highest = int(labels[inside].max()) + first
+    dtype = np.uint8 if highest < np.iinfo(np.uint8).max + first else np.uint16
+    outside = 0 if background else int(np.iinfo(dtype).max)
+    return Tidied(
+        area.pasted((labels + first).astype(dtype), outside),
+        area.pasted(regions, -1),
+        numbers + np.int32(first),
+        box.hierarchy,
+        outside,
+    )
 
 
 def cut_regions(hierarchy: Hierarchy, cut: CutConfig) -> NDArray[np.int32]:
@@ -101,7 +159,13 @@ def tidied_labels(raw: Labels, regions: NDArray[np.int32], scribbles: NDArray[np
 
 
 def main_labels(regions: NDArray[np.int32], labels: NDArray[np.integer]) -> NDArray[np.int64]:
-    """(R,) the label that most pixels of each of the regions 0..R-1 of an (H, W) map have; of equals the smallest."""
+    """(R,) the label that most pixels of each of the regions 0..R-1 of an (H, W) map have; of equals the smallest.
+
+    Pixels of region -1 are left out.
+    """
+    if regions.min() < 0:
+        counts = regions >= 0
+        regions, labels = regions[counts], labels[counts]
     return _most_frequent(regions.reshape(-1), labels.reshape(-1), int(regions.max()) + 1)
 
 

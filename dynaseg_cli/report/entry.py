@@ -42,7 +42,7 @@ def report_entry(
     photo : (H, W, 3) uint8 RGB, of any size.
     labels : (H, W).
     colors : (K, 3) uint8 RGB of the labels.
-    regions : (H, W) 0..R-1.
+    regions : (H, W) 0..R-1, or -1 outside an area.
     hierarchy : from which the regions were cut; None if the page is not to offer other cuts.
     stats : the statistics of the image (``stats.schema.json``), with regions.
     files : URL, relative to the page, of each product's file.
@@ -50,7 +50,8 @@ def report_entry(
     """
     photo_file, labels_file, regions_file, overlay_file, details_file = ENTRY_FILES
     small, small_regions = shrunk_photo(photo), shrunk_map(regions)
-    means = np.rint([region["mean_rgb"] for region in stats["regions"]]).astype(np.uint8)
+    # The last one is also that of -1.
+    means = np.rint([*(region["mean_rgb"] for region in stats["regions"]), [0, 0, 0]]).astype(np.uint8)
     labelled = colors[[region["label"] for region in stats["regions"]]]
     yield photo_file, lossy(small)
     small_labels = shrunk_map(labels)

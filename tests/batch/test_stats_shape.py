@@ -104,6 +104,16 @@ def test_what_is_no_document_of_ours_is_none(content: bytes) -> None:
     assert parse_stats(content) is None
 
 
+@pytest.mark.parametrize(
+    ("name", "odd"),
+    [("page", 0), ("page", "2"), ("page", 1.5), ("channels", 3), ("channels", "1,2"), ("channels", "")],
+)
+def test_page_and_channels_are_as_they_are_written(document: dict[str, Any], name: str, odd: Any) -> None:
+    sound = {"page": 2, "channels": "all"}[name]
+    assert parsed({**document, "source": {**document["source"], name: sound}}) is not None
+    assert parsed({**document, "source": {**document["source"], name: odd}}) is None
+
+
 def test_what_is_no_file_is_none(tmp_path: Path) -> None:
     """Nothing is waited for, and nothing endless read."""
     stats = tmp_path / "stats"

@@ -35,8 +35,8 @@ GROUPS = {
         "Exports",
         "Running",
     ),
-    "report": ("Running",),
-    "export": ("Exports",),
+    "report": ("Output", "Running"),
+    "export": ("Output", "Exports"),
     "evaluate": ("Scoring", "Input", "Report"),
     "benchmark": ("What to compare", "Quality", "Running", "Report"),
 }

@@ -215,7 +215,7 @@ def test_folders_that_hold_no_results_are_refused(photos: Path, command: tuple[s
 def test_export_needs_a_format_and_labels(photos: Path) -> None:
     segment(photos, "--save", "stats,color")
     assert "give --format, one or more of voc, coco-rle, coco-panoptic, cvat" in refused(dynaseg("export", OUT))
-    assert "--format must be one or more of voc" in refused(dynaseg("export", OUT, "--format", "svg"))
+    assert "--format must be one or more of voc" in refused(dynaseg("export", OUT, "--format", "doc"))
     assert "exports are made of labels, which not all images in" in refused(dynaseg("export", OUT, "--format", "voc"))
 
 

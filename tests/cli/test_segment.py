@@ -938,6 +938,46 @@ def test_folder_of_scribbles_that_cannot_be_meant_is_refused(photos: Path, here:
     assert not (here / "photos-dynaseg").exists()
 
 
+# Masks
+
+
+@pytest.fixture
+def masks(here: Path) -> Path:
+    """One photo counts in part."""
+    mask = np.zeros((20, 24), dtype=np.uint8)
+    mask[4:16, 3:20] = 255
+    (here / "masks/sub").mkdir(parents=True)
+    (here / "masks/sub/c.png").write_bytes(encoded(mask, "PNG"))
+    return Path("masks")
+
+
+def test_masks_leave_out_what_does_not_count_and_are_recorded(photos: Path, masks: Path, here: Path) -> None:
+    result = segment(photos, "--mask", masks, "-o", "out", "--json")
+    assert (result.exit_code, summary(result)["done"]) == (0, 3)
+    assert (summary(result)["mask"], summary(result)["outside"]) == ("masks", "255")
+    mask = json.loads((here / "out/stats/sub/c.json").read_text())["source"]["mask"]
+    assert (mask["path"], mask["outside"], mask["pixels"]) == ("masks/sub/c.png", "255", 12 * 17)
+    assert read_pixels(here / "out/labels/sub/c.png")[0, 0] == 255
+    result = segment(photos, "--mask", masks, "--outside", "background", "-o", "out", "--json")
+    assert (result.exit_code, summary(result)["done"], summary(result)["skipped"]) == (0, 1, 2)
+    assert read_pixels(here / "out/labels/sub/c.png")[0, 0] == 0
+    assert "(mask was masks/sub/c.png, now none); --overwrite" in refused(segment(photos, "-o", "out"))
+
+
+def test_masks_that_cannot_be_meant_are_refused(photos: Path, masks: Path, here: Path) -> None:
+    assert "--mask nowhere is not a folder" in refused(segment(photos, "--mask", "nowhere"))
+    assert "--outside background is for what --mask leaves out" in refused(segment(photos, "--outside", "background"))
+    assert "--outside must be one of 255, background" in refused(segment(photos, "--mask", masks, "--outside", "0"))
+    assert "--mask is empty (an unset shell variable?)" in refused(segment(photos, "--mask", ""))
+    assert not (here / "photos-dynaseg").exists()
+    (here / "masks/sub/c.png").write_bytes(encoded(np.zeros((20, 24), np.uint8), "PNG"))
+    (here / "masks/other.png").touch()
+    result = segment(photos, "--mask", masks)
+    assert result.exit_code == 1
+    assert "failed: photos/sub/c.png: masks/sub/c.png: it is 0 everywhere" in " ".join(result.stderr.split())
+    assert "masks that belong to no image, by their names: 1, first masks/other.png" in result.stderr
+
+
 def test_scribbles_of_no_image_are_named(photos: Path, drawn: Path, here: Path) -> None:
     (here / "drawn/c.png").write_bytes((drawn / "sub/c.png").read_bytes())
     result = segment(photos, "--scribbles", drawn)

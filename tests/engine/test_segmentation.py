@@ -195,6 +195,19 @@ def test_colours_can_be_the_means_of_the_photo(found: Segmentation) -> None:
     np.testing.assert_array_equal(np.asarray(found.color("palette")), palette_colors(9, "palette")[labels])
 
 
+def test_part_is_cut_out_of_maps_and_features(found: Segmentation) -> None:
+    height, width = found.labels.shape
+    wide = np.dstack([np.arange(width, dtype=np.float32)[None].repeat(height, 0)] * 2)
+    features = (wide, wide[::4, ::4])
+    part = dataclasses.replace(found, features=features).cropped(slice(3, 11), slice(8, 16))
+    np.testing.assert_array_equal(part.labels, found.labels[3:11, 8:16])
+    np.testing.assert_array_equal(part.image, found.image[3:11, 8:16])
+    assert part.num_labels == len(np.unique(part.labels))
+    np.testing.assert_array_equal(part.features[0], wide[3:11, 8:16])
+    np.testing.assert_array_equal(part.features[1][0, :, 0], [8, 12])
+    assert part.features[1].shape == (3, 2, 2)  # rows 0 to 11 have a pixel of the part
+
+
 def test_pictures_show_regions_not_raw_labels(found: Segmentation) -> None:
     regions = found.regions()
     assert found.num_labels > 1

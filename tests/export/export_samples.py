@@ -55,9 +55,16 @@ def export(
     labels: int = 5,
     regions: bool = False,
     config: ExportConfig | None = None,
+    names: dict[int, str] | None = None,
 ) -> list[ExportFailure]:
     events = write_exports(
-        formats or FORMATS, images, labels, export_folder(folder), config or ExportConfig(), regions=regions
+        formats or FORMATS,
+        images,
+        labels,
+        export_folder(folder),
+        config or ExportConfig(),
+        regions=regions,
+        names=names,
     )
     return [event for event in events if isinstance(event, ExportFailure)]
 

@@ -191,7 +191,7 @@ def test_a_link_that_leads_out_is_not_followed(tmp_path: Path) -> None:
     write(outside, on_map("tile", LABELS, SMALL))
     inside.mkdir()
     (inside / "geotiff").symlink_to(outside / "geotiff")
-    export_folder(inside).remove_tiffs("geotiff", set())
+    export_folder(inside).remove_earlier("geotiff", ".tif", set())
     assert (outside / "geotiff/tile.tif").is_file()
 
 

@@ -10,8 +10,9 @@ from export_samples import LABELS, REGIONS, image
 from numpy.typing import NDArray
 from PIL import Image
 
+from dynaseg_cli.config import ExportConfig
 from dynaseg_cli.errors import ImageError
-from dynaseg_cli.export.source import MOST_MASKS, Segments, Source, labels_as_segments
+from dynaseg_cli.export.source import MOST_MASKS, Segments, Source, labels_as_segments, select
 from dynaseg_cli.pictures.palette import voc_colors
 
 
@@ -33,11 +34,20 @@ def test_the_category_of_a_segment_is_its_label_plus_1() -> None:
     assert Source(1, image("a", REGIONS), 5).categories.tolist() == [1, 2, 1, 3, 3, 5]
 
 
+def test_pixels_without_a_segment_are_nowhere() -> None:
+    segments = Segments(np.array([[-1, 2, 2, -1, 0, 0]]), np.array([3, 1, 0]))
+    source = Source(1, image("a", segments), 5)
+    assert source.categories.tolist() == [4, 1]
+    assert masks(segments) == ([[0, 1, 1, 0, 4, 4]], [[0, 2, 2, 0, 1, 1]])
+    selected = Source(1, image("a", segments), 5, selection=select(ExportConfig(only_labels=("3",)), {}))
+    assert selected.segments.of_pixel.tolist() == [[-1, -1, -1, -1, 0, 0]]
+
+
 @pytest.mark.parametrize(
     ("segments", "message"),
     [
         (Segments(np.array([[0, 2]]), np.array([0, 1])), r"segments 0 to 2, where 0 to 1 are known.*`overwrite=True`"),
-        (Segments(np.array([[0, -1]]), np.array([0, 1])), r"segments -1 to 0, where 0 to 1 are known"),
+        (Segments(np.array([[0, -2]]), np.array([0, 1])), r"segments -2 to 0, where 0 to 1 are known"),
         (Segments(np.array([[0, 1]]), np.array([0, 5])), r"labels 0 to 5, where 0 to 4 are known.*`overwrite=True`"),
         (Segments(np.array([[0, 1]]), np.array([0, -1])), r"labels -1 to 0, where 0 to 4 are known"),
     ],

@@ -873,3 +873,51 @@ def test_model_on_a_frozen_backbone_labels_photos_as_the_run_did(
     segmented(photos, tmp_path / "again", model)
     assert files_below(tmp_path / "again/.raw") == raw
     assert label_files(tmp_path / "again") == label_files(out)
+
+
+# With masks
+
+
+@pytest.mark.parametrize("backbone", ["cnn", "frozen"])
+def test_what_masks_leave_out_has_no_part_in_the_network_and_the_labels(
+    photos: Path, tmp_path: Path, frozen: SegmentConfig, backbone: str
+) -> None:
+    config = frozen if backbone == "frozen" else TINY_FOLDER_FIT
+    found = []
+    for name in ("one", "other"):
+        counts = np.zeros((24, 30), dtype=bool)
+        counts[5:20, 4:22], counts[5:9, 4:9] = True, False
+        for seed, path in enumerate(sorted(photos.iterdir())):
+            masked = np.where(counts[..., None], read_pixels(path), noise(seed + len(name), 30, 24))
+            Image.fromarray(masked).save(path)
+            (tmp_path / "masks").mkdir(exist_ok=True)
+            Image.fromarray(counts).save(tmp_path / "masks" / path.name)
+        batch = BatchConfig(mask=tmp_path / "masks")
+        outcomes = [*segment_folder(photos, tmp_path / name, config, batch, HERE)]
+        assert {outcome.status for outcome in outcomes} == {"done"}
+        clusters = json.loads((tmp_path / name / "clusters.json").read_text())
+        labels = files_below(tmp_path / name / "labels")
+        found.append(((tmp_path / name / MODEL_NAME).read_bytes(), clusters, labels))
+        assert clusters["pixels"] == len(labels) * counts.sum()
+        for path in (tmp_path / name / "labels").iterdir():
+            assert np.array_equal(read_pixels(path) == 255, ~counts)
+    assert found[0] == found[1]
+
+
+def test_checkpoint_belongs_to_its_masks(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "masks").mkdir()
+    mask = tmp_path / "masks/00.png"
+    Image.fromarray(np.eye(24, 30) > 0).save(mask)
+    identities = []
+    for batch in (None, BatchConfig(mask=tmp_path / "masks"), BatchConfig(mask="alpha")):
+        plan, stop = planned(photos, tmp_path / "out", batch=batch), threading.Event()
+
+        def stop_later(progress: FitProgress, stop: threading.Event = stop) -> None:
+            if progress.step.startswith("epoch 2"):
+                stop.set()
+
+        with pytest.raises(InterruptedWorkError):
+            fit_folder(plan, stop_later, stop)
+        with safetensors.safe_open(tmp_path / "out" / CHECKPOINT_NAME, framework="pt") as content:
+            identities.append(json.loads(content.metadata()[STATE_KEY]))
+    assert len({json.dumps(identity) for identity in identities}) == 3

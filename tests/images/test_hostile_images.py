@@ -15,7 +15,7 @@ import hostile
 import numpy as np
 import PIL
 import pytest
-from hostile import sound_files
+from hostile import files_of_pages, sound_files
 from PIL import Image
 from samples import encoded
 
@@ -23,6 +23,7 @@ from dynaseg_cli.images.pillow import PEAK_BYTES_A_PIXEL
 
 PILLOW = int(PIL.__version__.split(".")[0])
 SEEDS = 100
+PAGE_SEEDS = 25
 MAX_PIXELS = 20_000_000
 ONLY_LIMITED = "JPEG2000 of the smallest code blocks"
 """Stopped by the limit of memory alone."""
@@ -69,6 +70,16 @@ def test_no_mutated_file_does_worse_than_be_refused() -> None:
     decoded = lines.count("decoded")
     assert len(lines) - decoded == len(sound_files()) * SEEDS >= 5000
     assert decoded > 500
+
+
+def test_no_page_of_a_mutated_file_does_worse_than_be_refused(tmp_path: Path) -> None:
+    command = [sys.executable, "-W", "ignore", hostile.__file__, "0", str(PAGE_SEEDS), str(tmp_path)]
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    lines = process.stdout.splitlines()
+    assert process.returncode == 0, f"{lines[-1:]}: ended with {process.returncode}: {process.stderr[-4000:]}"
+    decoded = lines.count("decoded")
+    assert len(lines) - decoded == len(files_of_pages()) * PAGE_SEEDS
+    assert decoded > PAGE_SEEDS * 10
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:

@@ -13,12 +13,14 @@ import pytest
 import tifffile
 from numpy.typing import NDArray
 from PIL import Image
-from samples import noise
+from samples import encoded, noise
 
+from dynaseg_cli.config import PixelSize
 from dynaseg_cli.errors import DecodeError
 from dynaseg_cli.images import tiff_pages as module
 from dynaseg_cli.images.decoding import decode, decode_photo, read_stored
 from dynaseg_cli.images.pages import count_pages, read_page
+from dynaseg_cli.images.pixel_size import read_pixel_size
 from dynaseg_cli.images.tiff_pages import tiff_pages
 
 LIMIT = 1_000_000
@@ -148,6 +150,22 @@ def test_page_keeps_its_resolution_and_its_place_on_a_map(tmp_path: Path) -> Non
         assert tags[33922].value == (0.0, 0.0, 0.0, 7.0, 8.0, 0.0)
 
 
+@pytest.mark.parametrize("name", ["a.tif", "a.ome.tif"])
+def test_page_keeps_the_size_of_a_pixel(tmp_path: Path, name: str) -> None:
+    """It stands in the metadata of the first page, with the number of pages, which the others must not have."""
+    if name == "a.tif":
+        metadata = {"axes": "TZCYX", "unit": "um"}
+        tifffile.imwrite(tmp_path / name, STACK, imagej=True, resolution=(4, 2), metadata=metadata)
+    else:
+        units = {"PhysicalSizeXUnit": "µm", "PhysicalSizeYUnit": "µm", "PhysicalSizeX": 0.25, "PhysicalSizeY": 0.5}
+        tifffile.imwrite(tmp_path / name, STACK, photometric="minisblack", metadata={"axes": "TZCYX", **units})
+    expected = read_pixel_size((tmp_path / name).read_bytes())
+    assert expected == PixelSize(0.5, 0.25, "um")
+    for number in (1, 6):
+        assert read_pixel_size(read_page(tmp_path / name, number, LIMIT).content) == expected
+    check(tmp_path / name, PLANES)
+
+
 def test_page_is_identified_by_its_own_data(tmp_path: Path) -> None:
     """Whatever becomes of other pages, and wherever in the file it lies."""
     stack = np.stack([noise(seed)[..., 0] for seed in range(3)])
@@ -220,17 +238,12 @@ def test_nothing_of_other_pages_is_read(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_file_that_is_cut_off_has_the_pages_that_are_there(tmp_path: Path) -> None:
-    whole = io.BytesIO()
-    with tifffile.TiffWriter(whole) as file:
-        for plane in STACK[0, :, 0]:
-            file.write(plane, photometric="minisblack", metadata=None)
-    with tifffile.TiffFile(io.BytesIO(whole.getvalue())) as file:
-        end = file.pages[2].dataoffsets[0] + 10
+    first, *more = (Image.fromarray(noise(seed)) for seed in range(3))
     path = tmp_path / "a.tif"
-    path.write_bytes(whole.getvalue()[:end])
-    assert count_pages(path, LIMIT) in (2, 3)
-    np.testing.assert_array_equal(values(path, 1), STACK[0, 0, 0])
-    with pytest.raises(DecodeError, match=r"damaged: the file is cut off|it has no page 3"):
+    path.write_bytes(encoded(first, "TIFF", save_all=True, append_images=more)[:-9])  # the pixels of the last page
+    assert count_pages(path, LIMIT) == 3
+    np.testing.assert_array_equal(values(path, 2), noise(1))
+    with pytest.raises(DecodeError, match="damaged: the file is cut off, or its pixels lie beyond its end"):
         read_page(path, 3, LIMIT)
 
 
@@ -296,6 +309,9 @@ def test_metadata_that_contradict_the_file_do_not_crash(tmp_path: Path, old: byt
         b"<Channel/><TiffData/></Pixels>",
         b'<Pixels SizeX="19" SizeY="21" SizeC="1" SizeZ="1" SizeT="2" DimensionOrder="XYCZT" ID="1"><Channel/>'
         b'<TiffData IFD="0" PlaneCount="999999999999"/></Pixels>',
+        b'<Pixels SizeX="19" SizeY="21" SizeC="1" SizeZ="1" SizeT="2" DimensionOrder="XYCZT" ID="1"><Channel/>'
+        + b"<TiffData/>" * 1000
+        + b"</Pixels>",
     ],
 )
 def test_metadata_of_endless_planes_cost_nothing(tmp_path: Path, claim: bytes) -> None:

@@ -88,12 +88,13 @@ class Report:
     folder: Path
     hierarchies: dict[str, Hierarchy]
     details: dict[str, dict[str, Any]]
+    stats: dict[str, dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
     """Five images: "c/horse.jpg" has no hierarchy and no clusters to compare, "c/model.jpg" was not fitted."""
-    made = Report(tmp_path_factory.mktemp("report"), {}, {})
+    made = Report(tmp_path_factory.mktemp("report"), {}, {}, {})
     rows = []
     for seed, changed in enumerate(OF_ROWS):
         name, key = changed["name"], f"{seed:016x}"
@@ -104,6 +105,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
         )
         write_entry(made.folder / "report" / key, files)
         made.hierarchies[name] = hierarchy
+        made.stats[name] = stats
         made.details[name] = details_of(files["-details.js"])[1]
         rows.append(replace(page_row(name, f"report/{key}", stats), **changed))
     (made.folder / "recording").mkdir()
@@ -118,8 +120,14 @@ def write_entry(prefix: Path, files: dict[str, bytes]) -> None:
         Path(f"{prefix}{suffix}").write_bytes(content)
 
 
-def write_page(folder: Path, rows: list[Row], failures: list[dict[str, str]] | None = None, **run: Any) -> Path:
-    path = folder / "report.html"
+def write_page(
+    folder: Path,
+    rows: list[Row],
+    failures: list[dict[str, str]] | None = None,
+    called: str = "report.html",
+    **run: Any,
+) -> Path:
+    path = folder / called
     path.write_bytes(b"".join(report_page(rows, failures or [], RUN | run)))
     return path
 
@@ -605,6 +613,42 @@ def test_the_picture_tells_labels_and_selects_them(page: Any) -> None:
     expect(page.locator("#clusters .selected")).to_have_count(0)
     page.locator("#detail-name").hover()
     expect(told).to_contain_text("Point at a label")
+
+
+NAMES = {"3": "sea", "0": "<i>a name</i> that is longer than any table has room for", "9": "of no label here"}
+
+
+@pytest.fixture(scope="module")
+def with_names(report: Report) -> Path:
+    """The report again, in which labels have names."""
+    rows = [page_row("a/dog.jpg", f"report/{2:016x}", report.stats["a/dog.jpg"])]
+    return write_page(report.folder, rows, names=NAMES, called="named.html")
+
+
+def test_labels_are_called_by_their_names(opened: Opened, with_names: Path) -> None:
+    page = opened(with_names)
+    labels = painted(2)[1]
+    detail(page, "a/dog.jpg")
+    picks = page.locator("#clusters .pick")
+    expect(picks.nth(3)).to_have_text("3 sea")
+    expect(picks.nth(0)).to_have_text(f"0 {NAMES['0']}")
+    expect(picks.nth(1)).to_have_text("1")
+    expect(picks.nth(0).locator("i")).to_have_count(0)
+    y, x = (int(each[0]) for each in np.nonzero(labels == 3))
+    page.locator("#detail .frame").hover(position=at_pixel(page, x, y))
+    expect(page.locator("#pixel")).to_have_text(re.compile(rf"^Label 3 \(sea\), [\d.]+ % .*, at pixel {x}, {y}$"))
+
+
+@pytest.mark.parametrize("width", [360, 640, 820, 961, 1100, 1280, 1440])
+def test_the_table_of_clusters_has_room_for_names(opened: Opened, with_names: Path, width: int) -> None:
+    page = opened(with_names, viewport={"width": width, "height": 800})
+    side = detail(page, "a/dog.jpg").locator(".side")
+    assert side.evaluate("each => each.scrollWidth - each.clientWidth") <= 0
+    table, around = page.locator("#clusters table").bounding_box(), side.bounding_box()
+    assert table["x"] + table["width"] <= around["x"] + around["width"]
+    called = page.locator("#clusters .called")
+    assert called.evaluate_all("all => all.map(each => each.scrollWidth > each.clientWidth)") == [True, False]
+    assert called.first.bounding_box()["width"] > 60
 
 
 def magnification(page: Any) -> tuple[float, float, float]:

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from samples import files_below, photo_folder
+from PIL import Image
+from samples import files_below, noise, photo_folder
 
 KILLS = 120
 
@@ -29,7 +30,7 @@ here = WorkersConfig(device="cpu", workers=0)
 def fork_run(output, overwrite=False):
     child = os.fork()
     if not child:
-        for outcome in segment_folder(photos, output, TINY, BatchConfig(overwrite=overwrite), here):
+        for outcome in segment_folder(photos, output, TINY, BatchConfig(overwrite=overwrite, pages="all"), here):
             assert outcome.status != "failed", outcome
         os._exit(0)
     return child
@@ -61,6 +62,8 @@ assert os.waitpid(fork_run(killed), 0)[1] == 0
 @pytest.mark.slow
 def test_runs_killed_at_random_moments_lose_nothing(tmp_path: Path) -> None:
     photos = photo_folder(tmp_path / "photos", *(f"{index}.png" for index in range(6)), *(f"sub/{i}.bmp" for i in "ab"))
+    pages = [Image.fromarray(noise(seed)) for seed in (11, 12)]
+    pages[0].save(photos / "stack.tif", save_all=True, append_images=pages[1:])
     killed, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
     # Threads and fork: Python warns of it. Nothing of torch has run when a child is made.
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", KILL_AT_RANDOM]
@@ -73,6 +76,7 @@ def test_runs_killed_at_random_moments_lose_nothing(tmp_path: Path) -> None:
     )
     assert result.returncode == 0, result.stderr
     after, expected = files_below(killed), files_below(undisturbed)
+    assert {"labels/stack-p1.png", "labels/stack-p2.png"} < after.keys()
     assert after.keys() == expected.keys(), "nothing is missing, and nothing left behind"
     for name, content in expected.items():
         if name.endswith(".png"):

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from samples import files_below, photo_folder
+from PIL import Image
+from samples import files_below, noise, photo_folder
 
 pytest.importorskip("ray", reason="Ray is not installed: --executor ray is not tested")
 
@@ -29,6 +30,8 @@ FIT = (
     "0",
     "--iterations",
     "40",
+    "--pages",
+    "all",
 )
 DEADLINE_S = 600
 
@@ -113,6 +116,8 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     names = [f"{index}.png" for index in range(8)]
     folder = photo_folder(tmp_path_factory.mktemp("photos"), *names, "sub/x.png", "sub/y.bmp")
     (folder / "broken.jpg").write_bytes(b"")
+    pages = [Image.fromarray(noise(seed)) for seed in (11, 12)]
+    pages[0].save(folder / "stack.tif", save_all=True, append_images=pages[1:])
     return folder
 
 
@@ -137,11 +142,14 @@ def test_node_that_is_lost_costs_nothing_and_no_image_is_done_twice(
             time.sleep(0.02)
         nodes.lose("one")
         code, run, stderr = end(process)
-    assert (code, run["images"], run["done"], run["failed"]) == (1, 11, 10, 1), stderr
+    assert (code, run["images"], run["done"], run["failed"]) == (1, 13, 12, 1), stderr
     assert run["failures"] == [{"path": str(photos / "broken.jpg"), "reason": "the file is empty"}]
     assert comparable(out) == expected
     lines = [json.loads(line) for line in (out / "outcomes.jsonl").read_text().splitlines()]
-    assert sorted(line["path"] for line in lines) == sorted(str(path) for path in photos.rglob("*.*"))
+    pages = [(str(photos / "stack.tif"), page) for page in (1, 2)]
+    others = [(str(path), None) for path in photos.rglob("*.*") if path.name != "stack.tif"]
+    assert {(line["path"], line.get("page")) for line in lines} == {*pages, *others}
+    assert len(lines) == 13
     assert "a worker was lost" in stderr
 
 
@@ -149,7 +157,7 @@ def test_cluster_of_its_own_writes_what_a_local_run_does(
     photos: Path, tmp_path: Path, expected: dict[str, Any]
 ) -> None:
     code, run, stderr = end(start(photos, "-o", tmp_path / "out", "--executor", "ray", "--threads", 1))
-    assert (code, run["done"]) == (1, 10), stderr
+    assert (code, run["done"]) == (1, 12), stderr
     assert comparable(tmp_path / "out") == expected
     assert run["device"].startswith("cpu")
 

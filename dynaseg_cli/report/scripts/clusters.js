@@ -27,6 +27,7 @@ const clusters = {
 
   /** Select a label, or none where it is selected already. */
   toggle(label) {
+    if (!this.entries.has(label)) return; // outside the mask
     this.selected = this.selected === label ? null : label;
     for (const [each, row] of this.rows) {
       const selected = each === this.selected;
@@ -53,8 +54,10 @@ const clusters = {
     if (!this.map) return;
     const label = this.map.at(at);
     const [x, y] = [Math.floor(at.x * current.width), Math.floor(at.y * current.height)];
-    const share = percent(this.entries.get(label).fraction);
-    byId("pixel").textContent = `Label ${label}, ${share} of the photo, at pixel ${x}, ${y}`;
+    const entry = this.entries.get(label);
+    const name = nameOfLabel(label) && ` (${nameOfLabel(label)})`;
+    const what = entry ? `Label ${label}${name}, ${percent(entry.fraction)} of the photo,` : "Outside the mask,";
+    byId("pixel").textContent = `${what} at pixel ${x}, ${y}`;
     for (const [each, row] of this.rows) row.classList.toggle("pointed-at", each === label);
   },
 
@@ -74,7 +77,8 @@ function clusterTable(rows) {
     ["Mean colour", "color"],
   ];
   const head = heads.map(([title, kind]) => element("th", { scope: "col", class: kind ?? "" }, title));
-  return element("table", {}, element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...rows));
+  const kind = run.names ? "named" : "";
+  return element("table", { class: kind }, element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...rows));
 }
 
 function clusterRow({ label, color, fraction, pixels, regions, mean_rgb: mean }, entries) {
@@ -83,6 +87,8 @@ function clusterRow({ label, color, fraction, pixels, regions, mean_rgb: mean },
   const share = element("div", { class: "measure" }, element("i", {}, bar), element("span", {}, percent(fraction)));
   const pick = element("button", { type: "button", class: "pick", "aria-pressed": "false" }, swatch(color), String(label));
   pick.title = "Show where this label is in the photo";
+  const name = nameOfLabel(label);
+  if (name) pick.append(" ", element("span", { class: "called", title: name }, name));
   const row = element(
     "tr",
     {},
@@ -102,6 +108,8 @@ function clusterRow({ label, color, fraction, pixels, regions, mean_rgb: mean },
   row.addEventListener("pointerleave", () => clusters.point(null));
   return row;
 }
+
+const nameOfLabel = (label) => run.names?.[label] ?? "";
 
 const hexadecimal = (color) => `#${color.map((value) => value.toString(16).padStart(2, "0")).join("")}`;
 
