@@ -86,7 +86,7 @@ def test_hash_is_that_of_the_file_and_follows_its_content(movie: Path) -> None:
 
 def test_without_pages_the_first_frame_is_the_photo(movie: Path) -> None:
     source = read_job(Job(str(movie), "movie"), MANY)
-    photo = source.as_photo(MANY)
+    photo = source.photo(MANY)
     assert np.array_equal(photo.pixels, decoded_in_order(movie)[0])
     assert (photo.frames, photo.warnings) == (20, ("first of 20 frames, 19 left out",))
     assert np.array_equal(read_photo(movie).pixels, photo.pixels)
@@ -162,7 +162,7 @@ def test_video_without_frames_fails(name: str, tmp_path: Path) -> None:
         container.start_encoding()
     assert count_pages(path, MANY) is None
     with pytest.raises(DecodeError):
-        read_job(Job(str(path), "a"), MANY).as_photo(MANY)
+        read_job(Job(str(path), "a"), MANY).photo(MANY)
 
 
 def test_sound_alone_is_no_video(tmp_path: Path) -> None:
