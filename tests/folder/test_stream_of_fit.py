@@ -39,6 +39,8 @@ from dynaseg_cli.files.weights import identify, read_model
 from dynaseg_cli.folder import stream as module
 from dynaseg_cli.folder.mosaics import CROPS
 from dynaseg_cli.folder.stream import STATE_KEY, fit_network
+from dynaseg_cli.images import pages
+from dynaseg_cli.images.decoding import Photo
 from dynaseg_cli.run_from_python import segment_folder
 from dynaseg_cli.workers.messages import Began, FitProgress
 
@@ -309,16 +311,16 @@ def test_memory_does_not_grow_with_the_folder(tmp_path: Path, monkeypatch: pytes
                 with lock:
                     alive -= 1
 
-    def counting(content: bytes, *_: object) -> NDArray[np.uint8]:
+    def counting(content: bytes, *_: object) -> Photo:
         nonlocal alive, most
         image = noise(len(content) % 7, 20, 20).view(Decoded)
         image.counted = True  # type: ignore[attr-defined]
         with lock:
             alive += 1
             most = max(most, alive)
-        return image
+        return Photo(image)
 
-    monkeypatch.setattr(module, "decode", counting)
+    monkeypatch.setattr(pages, "decode_photo", counting)
     held = []
     for count in (30, 90):
         folder = tmp_path / str(count)

@@ -397,12 +397,14 @@ def test_a_slash_goes_to_the_search_where_digits_are_text(page: Any) -> None:
 
 def test_the_layer_survives_a_reload(page: Any) -> None:
     page.locator("#layer").get_by_label("Labels").check()
+    page.wait_for_load_state("networkidle")  # what is still loading would be broken off
     page.reload()
     expect(page.locator("#layer").get_by_label("Labels")).to_be_checked()
     expect(card(page, "a/dog.jpg").locator("img.layer")).to_have_attribute("src", re.compile("-labels.webp$"))
     dialog = detail(page, "a/dog.jpg")
     granularity = dialog.get_by_role("radio", name="Granularity")
     granularity.check()
+    page.wait_for_load_state("networkidle")
     page.reload()
     expect(granularity).to_be_checked()
     expect(dialog.locator("canvas.layer")).to_be_visible()
