@@ -156,8 +156,8 @@ def names_option() -> Any:
     """The field `names` of a dataclass of options: three commands have it."""
     return option(
         None,
-        "Names of labels, for exports and the report: a file with one a line, from label 0; or CSV that begins with"
-        " label,name; or JSON. Kept in OUT/names.json for later commands.",
+        "Names of labels, for exports and the report: a file with one name a line, from label 0; or CSV that begins"
+        " with label,name; or JSON. Kept in OUT/names.json for later commands.",
         OUTPUT,
         metavar="FILE",
     )
@@ -285,8 +285,8 @@ class SegmentConfig:
     )
     sequence: bool = option(
         False,
-        "Take the frames or pages of a file, and the files of a folder, in the order of their names, for a sequence:"
-        " each fit starts from the network of the image before, so that labels keep their numbers.",
+        "Treat the frames or pages of a file, or the files of a folder in the order of their names, as a sequence: each"
+        " fit starts from the network of the image before, so that labels keep their numbers.",
         METHOD,
     )
     fit: Fit = option(
@@ -547,10 +547,10 @@ class ExportConfig:
         metavar="LABEL,...",
     )
     drop_largest: bool = option(
-        False, "Leave out of exports the largest segment of each image, which mostly is the background.", EXPORTS
+        False, "Leave the largest segment of each image, usually the background, out of exports.", EXPORTS
     )
-    drop_border: bool = option(False, "Leave out of exports what touches the border of the image.", EXPORTS)
-    min_area: int = option(0, "Leave out of exports segments of fewer pixels.", EXPORTS, metavar="PIXELS", least=0)
+    drop_border: bool = option(False, "Leave segments that touch the border of the image out of exports.", EXPORTS)
+    min_area: int = option(0, "Leave segments of fewer pixels out of exports.", EXPORTS, metavar="PIXELS", least=0)
     pixel_size: str | None = option(
         None,
         "Size of a pixel, for areas and lengths in csv and parquet: a number and a unit such as 0.5um or 10m, or"
@@ -638,9 +638,9 @@ class BatchConfig:
     )
     mask: MaskSource = option(
         None,
-        "What of the images counts; the rest has no influence. A folder of PNGs of the images' sizes and of the names"
-        " of their results, 0 where the image does not count; or, by the image's own file, alpha (what is not wholly"
-        ' transparent counts) or nodata (what is not "no data").',
+        "Which part of each image counts; the rest has no influence. A folder of PNGs of the images' sizes and of the"
+        " names of their results, 0 where the image does not count; or the image's own file tells: alpha, by its"
+        ' opacity, or nodata, by its values for "no data".',
         GUIDANCE,
         metavar="DIR|alpha|nodata",
     )
