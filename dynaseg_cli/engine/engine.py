@@ -20,7 +20,7 @@ from ..errors import DeviceMemoryError
 from ..images.photos import PhotoLike, file_of, read_photo
 from ..method.network import SegmentationNetwork
 from ..method.silhouette import Silhouette, silhouette_phase
-from ..regions.area import area_of
+from ..regions.area import Area, area_of
 from ..regions.merging import merge_small_regions
 from ..regions.segments import number_by_area, number_like
 from ..regions.tidying import Labels
@@ -162,39 +162,22 @@ class Engine:
             _log.warning("%s: %s", source or "the image", warning)
         if after is not None and not (self.config.sequence and self.fitter.fits(after.weights)):
             raise ValueError("`after` belongs to `sequence=True`, and to the same network on the same kind of device")
-        if mask is None:
-            return self._segment(photo.pixels, source, silhouette, on_iteration, scribbles, on_labels, after)
-        if mask.shape != photo.pixels.shape[:2] or mask.dtype != np.bool_:
-            raise ValueError(
-                f"`mask` must be a {photo.pixels.shape[:2]} bool array like the image, not {mask.shape} {mask.dtype}"
-            )
-        return self._segment_area(photo.pixels, mask, source, silhouette, on_iteration, scribbles, on_labels, after)
-
-    def _segment_area(
-        self,
-        image: NDArray[np.uint8],
-        mask: NDArray[np.bool_],
-        source: Path | None,
-        silhouette: Silhouette | None,
-        on_iteration: OnIteration | None,
-        scribbles: NDArray[np.uint8] | None,
-        on_labels: OnLabels | None,
-        after: FittedNetwork | None,
-    ) -> Segmentation:
-        area = area_of(mask)
+        pixels = photo.pixels
+        area = None if mask is None else _area_of(mask, pixels.shape[:2])
         if area is None:
-            return self._segment(image, source, silhouette, on_iteration, scribbles, on_labels, after)
+            return self._segment(pixels, source, silhouette, on_iteration, scribbles, on_labels, after)
         if scribbles is not None:
-            self._drawn_labels(scribbles, image.shape[:2])  # checks them
+            self._drawn_labels(scribbles, pixels.shape[:2])  # checks them
         drawn = area.drawn(scribbles)
-        # A folder's network that is only applied has no stop threshold.
-        if silhouette is None and drawn is None and (self.config.fit == "image" or self.config.refine):
-            silhouette = self.find_silhouette(area.seen(image))
-        box = self._segment(area.filled(image), source, silhouette, on_iteration, drawn, on_labels, after)
+        # A folder's network that is only applied has no stop threshold, and a sequence has that of its first image.
+        fits = self.config.fit == "image" or self.config.refine
+        if silhouette is None and drawn is None and after is None and fits:
+            silhouette = self.find_silhouette(area.seen(pixels))
+        box = self._segment(area.filled(pixels), source, silhouette, on_iteration, drawn, on_labels, after)
         return dataclasses.replace(
             box,
             labels=area.continued(box.labels),
-            image=_read_only(image),
+            image=_read_only(pixels),
             scribbles=None if drawn is None else area.pasted(drawn, FREE),
             area=area,
         )
@@ -437,6 +420,12 @@ class Engine:
             release_memory(self.device)
             if not kept:
                 size = max(SMALLEST_SIZE, size // 2)
+
+
+def _area_of(mask: NDArray[np.bool_], size: tuple[int, ...]) -> Area | None:
+    if mask.shape != size or mask.dtype != np.bool_:
+        raise ValueError(f"`mask` must be a {size} bool array like the image, not {mask.shape} {mask.dtype}")
+    return area_of(mask)
 
 
 def _read_only(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

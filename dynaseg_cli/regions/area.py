@@ -96,5 +96,5 @@ def area_of(counts: NDArray[np.bool_] | None) -> Area | None:
     if counts is None or counts.all():
         return None
     if not counts.any():
-        raise ValueError("no pixel counts")
+        raise ValueError("no pixel counts: `mask` is false everywhere")
     return Area(counts)
