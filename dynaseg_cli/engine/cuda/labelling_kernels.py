@@ -1,7 +1,7 @@
 """Triton kernels that label a photo with a fitted network: everything but the convolutions between feature maps.
 
-A map is a contiguous (H, W, C) tensor, and a photo an (H, W, 3) uint8 one. All arithmetic is float32 or of integers;
-positions in a photo are float64, as on the host. Nothing waits for the device, and equal runs give equal bytes. Height
+A map is a contiguous (H, W, C) tensor, and a photo an (H, W, 3) uint8 one. Arithmetic is in float32, and in
+integers wherever that is exact: for positions, and for sums of colours. Nothing waits for the device, and equal runs give equal bytes. Height
 and width are ordinary kernel arguments, so photos of all sizes share the compiled code.
 
     convolve, activate, add_averages            the features, averaged over each working pixel
@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 TILE_VALUES = 1024
 """Values that a program holds at a time, 8 in each thread, whatever the number of channels."""
-LAUNCH = {"num_warps": 4, "maxnreg": 128}
 BLOCK = 64
 """Most channels that a program of the guided filter holds: 256 bytes a pixel are read at once."""
 PHOTO_TILE = 256
@@ -36,9 +35,9 @@ def convolve(pixels: Tensor, rows: slice, columns: slice, weight: Tensor) -> Ten
     channels = weight.shape[3]
     out = weight.new_empty((tall, wide, channels))
     padded = triton.next_power_of_2(channels)
-    tile = max(2 * TILE_VALUES // padded, 1)
+    tile = max(TILE_VALUES // padded, 1)
     _convolve[(tall, triton.cdiv(wide, tile))](
-        pixels, weight, out, height, width, rows.start, columns.start, wide, channels, padded, tile, **LAUNCH
+        pixels, weight, out, height, width, rows.start, columns.start, wide, channels, padded, tile
     )
     return out
 
@@ -48,9 +47,9 @@ def activate(z: Tensor, convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
     height, width, channels = z.shape
     out = torch.empty_like(z)
     padded = triton.next_power_of_2(channels)
-    tile = max(2 * TILE_VALUES // padded, 1)
+    tile = max(TILE_VALUES // padded, 1)
     _activate[(triton.cdiv(height * width, tile),)](
-        z, *_vectors(convolution, norm), out, height * width, channels, padded, tile, **LAUNCH
+        z, *_vectors(convolution, norm), out, height * width, channels, padded, tile
     )
     return out
 
@@ -76,7 +75,7 @@ def add_averages(
     _add_averages[(bottom - top, triton.cdiv(right - left, tile))](
         z, *_vectors(convolution, norm), out, height, width, coarse_height, coarse_width, top, left, right,
         rows.start, rows.stop, columns.start, columns.stop, *origin, z.shape[1],
-        channels, padded, tile, **LAUNCH,
+        channels, padded, tile,
     )  # fmt: skip
 
 
@@ -90,12 +89,12 @@ def guided_coefficients(guide: Tensor, maps: Tensor, radius: int, regularisation
     fitted = maps.new_empty((height, width, 4, channels))
     strips, blocks = triton.cdiv(width, tile), triton.cdiv(channels, block)
     _fit_colors[(height, strips, blocks)](
-        guide, maps, fitted, regularisation, height, width, channels, block, tile, radius, **LAUNCH
+        guide, maps, fitted, regularisation, height, width, channels, block, tile, radius
     )
     mean = torch.empty_like(fitted)
     block, tile = _block(4 * channels)
     _box_mean[(height, triton.cdiv(width, tile), triton.cdiv(4 * channels, block))](
-        fitted, mean, height, width, 4 * channels, block, tile, radius, **LAUNCH
+        fitted, mean, height, width, 4 * channels, block, tile, radius
     )
     return mean
 
@@ -109,7 +108,7 @@ def smooth(pixels: Tensor, rows: slice, columns: slice, reach: int) -> Tensor:
     tall, wide = _sides(rows, columns)
     out = torch.empty((tall, wide, 3), device=pixels.device)
     _smooth[(tall, triton.cdiv(wide, PHOTO_TILE))](
-        pixels, out, height, width, rows.start, columns.start, wide, reach, PHOTO_TILE, **LAUNCH
+        pixels, out, height, width, rows.start, columns.start, wide, reach, PHOTO_TILE
     )
     return out
 
@@ -131,7 +130,7 @@ def write_labels(
     block, tile = _block(channels)
     _write_labels[(tall, triton.cdiv(wide, tile))](
         coefficients, guide, present, labels, height, width, coarse_height, coarse_width, rows.start, columns.start,
-        wide, channels, block, tile, **LAUNCH,
+        wide, channels, block, tile,
     )  # fmt: skip
 
 
@@ -208,10 +207,11 @@ def _activate(
 
 
 @triton.jit
-def _overlap(start, stop, pixel, share):
-    """How much of a coarse pixel, from start to stop, one pixel is."""
-    covered = tl.minimum(stop, tl.cast(pixel + 1, tl.float64)) - tl.maximum(start, tl.cast(pixel, tl.float64))
-    return (tl.maximum(covered, 0.0) * share).to(tl.float32)
+def _weight(place, coarse, pixel, length):
+    """Share of one of `length` pixels in the average over one of `coarse` pixels of the same extent."""
+    # In units in which a pixel is `coarse` long, and a coarse one `length`.
+    stop = tl.minimum((place + 1) * length, (pixel + 1) * coarse)
+    return tl.maximum(stop - tl.maximum(place * length, pixel * coarse), 0).to(tl.float32) / length
 
 
 @triton.jit(do_not_specialize=SIZES)
@@ -220,30 +220,29 @@ def _add_averages(
     first_row, last_row, first_column, last_column, seen_row, seen_column, seen_width,
     channels: tl.constexpr, padded: tl.constexpr, tile: tl.constexpr,
 ):  # fmt: skip
-    y, x = top + tl.program_id(0), left + tl.program_id(1) * tile + tl.arange(0, tile)
+    y = (top + tl.program_id(0)).to(tl.int64)
+    x = (left + tl.program_id(1) * tile + tl.arange(0, tile)).to(tl.int64)
     channel = tl.arange(0, padded)
     within = (channel < channels)[None, :]
     added, centre = _by_channel(bias, channel, channels), _by_channel(mean, channel, channels)
     scale = _by_channel(gamma, channel, channels) / tl.sqrt(_by_channel(variance, channel, channels) + eps)
     shift = _by_channel(beta, channel, channels)
-    tall, wide = height.to(tl.float64) / coarse_height, width.to(tl.float64) / coarse_width
-    above, below = y * tall, (y + 1) * tall
-    before, behind = x * wide, (x + 1) * wide
-    first = tl.maximum(tl.floor(above).to(tl.int32), first_row)
-    last = tl.minimum(tl.ceil(below).to(tl.int32), last_row)
+    first = tl.maximum(y * height // coarse_height, first_row)
+    last = tl.minimum(tl.cdiv((y + 1) * height, coarse_height), last_row)
+    begin = x * width // coarse_width
     total = tl.zeros((tile, padded), tl.float32)
     for row in range(first, last):
-        down = _overlap(above, below, row, 1 / tall)
-        start = z + tl.cast(row - seen_row, tl.int64) * seen_width * channels
+        down = _weight(y, coarse_height, row, height)
+        start = z + (row - seen_row) * seen_width * channels
         for step in range(0, width // coarse_width + 2):
-            column = tl.floor(before).to(tl.int32) + step
+            column = begin + step
             counts = (column >= first_column) & (column < last_column)
-            weight = down * tl.where(counts, _overlap(before, behind, column, 1 / wide), 0.0)
+            weight = down * tl.where(counts, _weight(x, coarse_width, column, width), 0.0)
             at = ((column - seen_column) * channels)[:, None] + channel[None, :]
             value = tl.load(start + at, mask=(weight > 0)[:, None] & within, other=0.0)
             total += weight[:, None] * _normalised(value, added, centre, scale, shift)
     there = (x < right)[:, None] & within
-    at = out + ((y.to(tl.int64) * coarse_width + x) * channels)[:, None] + channel[None, :]
+    at = out + ((y * coarse_width + x) * channels)[:, None] + channel[None, :]
     tl.store(at, tl.load(at, mask=there, other=0.0) + total, mask=there)
 
 
@@ -394,10 +393,11 @@ def _smooth(pixels, out, height, width, top, left, wide, reach, tile: tl.constex
 @triton.jit
 def _between(pixel, coarse, length):
     """The two coarse pixels between whose centres a pixel's centre lies, and the share of the second."""
-    centre = (pixel.to(tl.float64) + 0.5) * (coarse.to(tl.float64) / length) - 0.5
-    centre = tl.minimum(tl.maximum(centre, 0.0), (coarse - 1).to(tl.float64))
-    first = centre.to(tl.int32)
-    return first, tl.minimum(first + 1, coarse - 1), (centre - first).to(tl.float32)
+    # Its distance from the first centre of all, in units in which a coarse pixel is 2 length long.
+    side = 2 * length.to(tl.int64)
+    place = tl.minimum(tl.maximum((2 * pixel.to(tl.int64) + 1) * coarse - length, 0), side * (coarse - 1))
+    first = place // side
+    return first, tl.minimum(first + 1, coarse - 1), (place - first * side).to(tl.float32) / side
 
 
 @triton.jit(do_not_specialize=SIZES)
@@ -412,7 +412,7 @@ def _write_labels(
     above, below, down = _between(y, coarse_height, height)
     before, behind, across = _between(tl.minimum(x, width - 1), coarse_width, width)
     stride = 4 * channels
-    upper, lower = above.to(tl.int64) * coarse_width, below.to(tl.int64) * coarse_width
+    upper, lower = above * coarse_width, below * coarse_width
     peak = tl.full((tile,), float("-inf"), tl.float32)
     label = tl.zeros((tile,), tl.int32)
     for start in range(0, channels, block):
