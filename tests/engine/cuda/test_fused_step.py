@@ -46,10 +46,18 @@ pytest.importorskip("triton", reason="no Triton for this platform: the step for 
 from test_kernels import DEVICE, INTERPRETED, on_device, unpadded
 from triton.runtime.jit import JITFunction
 
+from dynaseg_cli.engine.cuda import launching
 from dynaseg_cli.engine.cuda.fused_step import FusedStep
 
 NODES = 46
 """Of an iteration on a network of 3 blocks, as `launched_by` counts them."""
+
+
+@pytest.fixture(autouse=True)
+def few_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interpreter runs them one after another, and takes long to begin one."""
+    if INTERPRETED:
+        monkeypatch.setattr(launching, "MAXIMUM_SHARES", 3)
 
 
 def by_fused_step(image: NDArray[np.uint8], config: SegmentConfig, dtype: torch.dtype) -> Outcome:

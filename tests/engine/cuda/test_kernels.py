@@ -55,7 +55,7 @@ DEVICE = torch.device("cpu" if INTERPRETED else "cuda")
 EPS = 1e-5
 
 DTYPES = [torch.float32, torch.bfloat16]
-WIDE, HIGH, SMALL, ODD, LARGER = (1, 9), (9, 1), (2, 2), (7, 13), (5, 35)
+WIDE, HIGH, SMALL, ODD, LARGER = (1, 9), (9, 1), (2, 2), (4, 7), (3, 19)
 
 interpreted = pytest.mark.skipif(
     INTERPRETED or tuple(map(int, triton.__version__.split(".")[:2])) < (3, 8),
@@ -478,7 +478,7 @@ def test_extreme_responses_stay_finite() -> None:
 
 
 @on_device
-@settings(max_examples=25)
+@settings(max_examples=20)
 @given(
     counts=st.lists(st.integers(0, 9), min_size=1, max_size=9),
     bad=st.integers(0, 20),
@@ -500,7 +500,7 @@ def test_record_and_stop_rules_are_those_of_the_trajectory(
         partials[:, 2] = torch.tensor([3, 0, 1, 2])
         if number == bad:
             partials[2, 0] = float("nan") if bad % 2 else float("inf")
-        labels = plain.labels.clone()
+        labels, going = plain.labels.clone(), not plain.ended
         labels.flatten()[:6] += 1
         objective.slots[:present] = 1
         finish_objective(partials, objective, fused, config)
@@ -510,6 +510,7 @@ def test_record_and_stop_rules_are_those_of_the_trajectory(
         plain.take(Objective(loss, similarity, continuity, torch.tensor(present, device=DEVICE), labels))
         assert torch.equal(fused.status(), plain.status())
         assert torch.equal(fused.ended, plain.ended)
+        assert torch.equal(fused.state, plain.state) or not going
         rows = [torch.tensor(trajectory.records()) for trajectory in (fused, plain)]
         if number:
             torch.testing.assert_close(*rows, equal_nan=True)
@@ -665,4 +666,4 @@ def test_interpreter_computes_what_the_definitions_say() -> None:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     passed = re.search(r"(\d+) passed", done.stdout)
-    assert passed is not None and int(passed[1]) > 70, done.stdout
+    assert passed is not None and int(passed[1]) > 60, done.stdout
