@@ -136,6 +136,8 @@ def _evaluate_objective(
         # Beyond the border the pixel itself is repeated, so that the difference is 0.
         below = tl.load(row + row_stride + at, mask=there & (y + 1 < height), other=here)
         right = tl.load(row + channels + at, mask=beside, other=here)
+        # Before the reductions, so that every thread that needs an old label has it when a new one is stored.
+        before = tl.load(labels + pixel, mask=x < width, other=0).to(tl.int32)
         value = here.to(tl.float32)
         apart += by_pair_across * tl.abs(right.to(tl.float32) - value)
         apart += by_pair_down * tl.abs(below.to(tl.float32) - value)
@@ -146,7 +148,6 @@ def _evaluate_objective(
         over_peak = tl.log(tl.sum(_exp(response - peak[:, None]), 1))
         excess += tl.where(x < width, over_peak, 0.0)
         seen |= (channel[None, :] == label[:, None]) & there
-        before = tl.load(labels + pixel, mask=x < width, other=0).to(tl.int32)
         changed += ((label != before) & (x < width)).to(tl.int32)
         tl.store(labels + pixel, label.to(tl.int64), mask=x < labelled)
         tl.store(log_partition + pixel, peak + over_peak, mask=x < width)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -630,3 +632,29 @@ def test_cuda_graph_with_scribbles_gives_what_the_plain_loop_on_cuda_gives(
             with monkeypatch.context() as patch:
                 patch.setattr(fitting_module, "captures", lambda device, config: False)
                 assert_same(fit, cuda_fitter().fit(levels, len(labels), scribbles=scribbles))
+
+
+@pytest.mark.requires_cuda
+def test_engines_in_threads_give_what_each_gives_alone(
+    monkeypatch: pytest.MonkeyPatch, photo: NDArray[np.uint8]
+) -> None:
+    """Each captures many sizes while the others compute and give sizes up."""
+    config = SegmentConfig(iterations=12, patience=3, features=24, clusters=20, min_labels=2, max_size=0, levels=1)
+    crops = [photo[:height, :width].copy() for height in (8, 14, 20, 24) for width in (24, 32)]
+    crops += [crop.transpose(1, 0, 2).copy() for crop in crops[::4]]
+
+    def labels_of(start: int) -> list[NDArray[np.integer]]:
+        engine = Engine(config, "cuda")
+        order = [*crops[start:], *crops[:start], *crops[start:], *crops[:start]]
+        found = [engine.segment(crop) for crop in order]
+        assert all(one.fit.captured and one.fit.fused == has_triton(torch.device("cuda")) for one in found)
+        return [one.labels for one in found]
+
+    starts = [0, 3, 7]
+    expected = [labels_of(start) for start in starts]
+    asked = itertools.count()
+    monkeypatch.setattr(fitting_module, "memory_is_low", lambda device: next(asked) % 7 == 6)
+    with ThreadPoolExecutor(len(starts)) as threads:
+        found = list(threads.map(labels_of, starts))
+    for actual, wanted in zip(found, expected, strict=True):
+        assert all(map(np.array_equal, actual, wanted))
