@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import gc
 import importlib.util
+import logging
+import os
 import platform
 from pathlib import Path
 
 import torch
 
 from ..errors import DeviceUnavailableError
+
+STRICT = "DYNASEG_STRICT"
+"""Environment variable. If it is set to anything but 0, errors in fused kernels and in capturing a graph are raised.
+Otherwise the work goes on without them, more slowly."""
+
+_log = logging.getLogger(__name__)
 
 
 def resolve_device(name: str) -> torch.device:
@@ -66,6 +74,13 @@ def describe_device(device: torch.device) -> str:
 def has_triton(device: torch.device) -> bool:
     """Whether Triton can compile kernels for the device, which takes an NVIDIA GPU. Does not import Triton."""
     return device.type == "cuda" and torch.version.cuda is not None and importlib.util.find_spec("triton") is not None
+
+
+def warn_or_raise(device: torch.device, lost: str, error: Exception) -> None:
+    """Warn that work on the device goes on without something that failed; in strict mode raise the error."""
+    if os.environ.get(STRICT, "0") not in ("", "0"):
+        raise error
+    _log.warning("%s: continuing without %s, more slowly: %s", device, lost, error)
 
 
 def is_out_of_memory(error: Exception) -> bool:
