@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import importlib.util
+import logging
+import os
 import platform
 import threading
 from collections.abc import Iterator
@@ -14,12 +16,18 @@ import torch
 
 from ..errors import DeviceUnavailableError
 
+STRICT = "DYNASEG_STRICT"
+"""Environment variable. If it is set to anything but 0, errors in fused kernels and in capturing a graph are raised.
+Otherwise the work goes on without them, more slowly."""
+
 SPARE_MEMORY = 1 / 16
 """Share of a CUDA device's memory that is left free, for larger images and for other processes."""
 
 allocator_lock = threading.Lock()
 """Held while a CUDA graph is captured or launched, and while cached memory is released. torch's allocator releases none
 during a capture, and its random generator, which every graph takes part in, allows no launch during one."""
+
+_log = logging.getLogger(__name__)
 
 
 def resolve_device(name: str) -> torch.device:
@@ -76,6 +84,13 @@ def describe_device(device: torch.device) -> str:
 def has_triton(device: torch.device) -> bool:
     """Whether Triton can compile kernels for the device, which takes an NVIDIA GPU. Does not import Triton."""
     return device.type == "cuda" and torch.version.cuda is not None and importlib.util.find_spec("triton") is not None
+
+
+def warn_or_raise(device: torch.device, lost: str, error: Exception) -> None:
+    """Warn that work on the device goes on without something that failed; in strict mode raise the error."""
+    if os.environ.get(STRICT, "0") not in ("", "0"):
+        raise error
+    _log.warning("%s: continuing without %s, more slowly: %s", device, lost, error)
 
 
 def is_out_of_memory(error: Exception) -> bool:

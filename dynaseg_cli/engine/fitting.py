@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import logging
-import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -20,7 +18,7 @@ from ..errors import DivergedError
 from ..method.network import SegmentationNetwork
 from .banded_step import BandedStep
 from .cuda.graph import CapturedIteration, CaptureError
-from .device import allocator_lock, has_triton, is_out_of_memory, memory_is_low, release_memory
+from .device import allocator_lock, has_triton, is_out_of_memory, memory_is_low, release_memory, warn_or_raise
 from .iteration import Iteration, RecordedStep, Status, Step, Trajectory
 from .networks import CHANNEL_MULTIPLE, Network, rounded_up
 from .precision import precision_name
@@ -28,18 +26,12 @@ from .scribbles import assign_channels
 from .segmentation import FitLevel, FitRecord
 from .training_step import AutogradStep, TrainingStep
 
-_log = logging.getLogger(__name__)
-
 CAPTURED_PIXELS = 1 << 20
 """Limit on the pixels of an image whose iteration is captured in a graph, which keeps about 3 kB of device memory for
 each. A larger image keeps the device busy without a graph."""
 
 MOST_VALUES = 1 << 31
 """Limit on the values in a feature map on a CUDA device: convolutions of larger maps have failed in the libraries."""
-
-STRICT = "DYNASEG_STRICT"
-"""Environment variable. If it is set to anything but 0, errors in fused kernels and in capturing a graph are raised.
-Otherwise the fit continues without them, more slowly."""
 
 _preparing = threading.Lock()
 """Held while an iteration is made ready, so that threads do not compile the same kernels at once."""
@@ -277,21 +269,16 @@ class Fitter:
                     iteration.rehearse()
         except CaptureError as error:
             self._captures = False
-            self._warn_or_raise("a captured graph", error)
+            warn_or_raise(self._device, "a captured graph", error)
         except Exception as error:
             if not fused or is_out_of_memory(error):
                 raise
             self._kernels = False
-            self._warn_or_raise("fused kernels", error)
+            warn_or_raise(self._device, "fused kernels", error)
         else:
             self._kernels_ran = self._kernels_ran or fused
             return iteration
         return self._new_iteration(height, width, scribbled=scribbled)
-
-    def _warn_or_raise(self, lost: str, error: Exception) -> None:
-        if os.environ.get(STRICT, "0") not in ("", "0"):
-            raise error
-        _log.warning("%s: continuing without %s, more slowly: %s", self._device, lost, error)
 
     @property
     def _is_by_hand(self) -> bool:

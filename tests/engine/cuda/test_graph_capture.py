@@ -24,9 +24,9 @@ from dynaseg_cli.engine import fitting as fitting_module
 from dynaseg_cli.engine.banded_step import BandedStep
 from dynaseg_cli.engine.cuda import graph as captured_module
 from dynaseg_cli.engine.cuda.graph import SMALL_REPLAYS, CaptureError, CudaGraph, replays_between_reads
-from dynaseg_cli.engine.device import allocator_lock, has_triton, is_out_of_memory, release_memory
+from dynaseg_cli.engine.device import STRICT, allocator_lock, has_triton, is_out_of_memory, release_memory
 from dynaseg_cli.engine.engine import Engine
-from dynaseg_cli.engine.fitting import STRICT, Fit, Fitter, Watch
+from dynaseg_cli.engine.fitting import Fit, Fitter, Watch
 from dynaseg_cli.engine.iteration import Iteration, Status, Trajectory, read_status
 from dynaseg_cli.engine.labelling import to_input
 from dynaseg_cli.engine.precision import exact_arithmetic
