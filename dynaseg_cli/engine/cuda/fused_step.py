@@ -47,7 +47,7 @@ class Block:
 class FusedStep:
     """See `Step`. It never waits for the device, so it can be captured in a CUDA graph.
 
-    Tensors made in one half of an iteration are dropped in the same iteration. So graphs can share their memory.
+    Nothing that an iteration allocates outlives it, so graphs of several steps can share their memory.
 
     Parameters
     ----------
@@ -84,8 +84,8 @@ class FusedStep:
         clusters = classifier.out_channels
         channels = rounded_up(clusters, CHANNEL_MULTIPLE)
         self._classifying = self._around.new_zeros((channels, classifier.in_channels))
-        # A bias before a BatchNorm changes nothing but the running mean. It is not added to the map, and its gradient,
-        # which rounding would make of other terms than 0, is 0.
+        # A bias before a BatchNorm changes nothing but the running mean, so it is not added to the map. Its gradient is
+        # 0; a sum over all pixels would only add up rounding errors.
         self._response_norm = Normalisation(network.response_norm, channels, classifier.bias)
         self._no_bias = torch.zeros(channels, device=device)
         self._objective = ObjectiveBuffers(height, width, clusters, device)

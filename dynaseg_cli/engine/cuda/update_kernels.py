@@ -42,9 +42,9 @@ def descend(weights: Sequence[Weight], ended: Tensor, config: SegmentConfig) -> 
     layout = [_layout(*pair) for pair in zip(parameters, gradients, strict=True)]
     assert all(copy is None or _row(copy) == _row(gradient) for _, _, gradient, copy in weights)
     assert all(map(_same_order, parameters, momenta))
+    rates = map(float, (config.learning_rate, config.momentum, config.weight_decay))
     _descend[(_programs(parameters)[-1],)](
-        parameters, momenta, gradients, packed, ended, config.learning_rate, config.momentum, config.weight_decay,
-        _programs(parameters), *zip(*layout, strict=True), BLOCK,
+        parameters, momenta, gradients, packed, ended, *rates, _programs(parameters), *zip(*layout, strict=True), BLOCK,
     )  # fmt: skip
 
 
