@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -26,8 +26,9 @@ from ..regions.segments import number_by_area, number_like
 from ..regions.tidying import Labels
 from ..resampling import level_sizes, shrink, working_size
 from .backbones import MOST_SIZE, resnet_backbone
-from .device import is_out_of_memory, release_memory, resolve_device
-from .fitting import Fit, Fitter
+from .cuda.silhouette import CapturedSilhouette, captured_silhouette
+from .device import is_out_of_memory, on_stream, release_memory, resolve_device
+from .fitting import Fit, Fitter, captures
 from .labelling import TILE_SIZE, label_with_fit, label_with_model, to_input
 from .networks import CHANNEL_MULTIPLE, align_features, frozen_backbone, new_network
 from .precision import compute_dtype, computing_in, exact_arithmetic, precision_name
@@ -55,7 +56,7 @@ class Engine:
     """Segments images one after another, each from the same weights: seeded initial ones, or a model's.
 
     A result depends only on the image and the options, never on earlier images, unless one is given to start from: see
-    `segment`. Use an engine in one thread at a time.
+    `segment`. Use an engine in one thread at a time. Engines in several threads do not wait for each other.
 
     Parameters
     ----------
@@ -72,10 +73,8 @@ class Engine:
 
     def __init__(self, config: SegmentConfig | None = None, device: str = "auto") -> None:
         self.config = config or SegmentConfig()
-        if self.config.min_labels == "auto":
-            # Imported now, because the silhouette phase would otherwise spend the first image's timeout on it.
-            import sklearn.cluster  # noqa: F401, PLC0415
         self.device = resolve_device(device)
+        self._stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None  # type: ignore[no-untyped-call]
         self.dtype = compute_dtype(self.device, self.config.precision)
         backbone = frozen_backbone(self.config)
         network = new_network(self.config, backbone)
@@ -92,10 +91,18 @@ class Engine:
         refine = self.config.refine
         config = dataclasses.replace(self.config, iterations=refine) if refine else self.config
         self.fitter = Fitter(self.network, config, self.dtype)
+        self._captured_silhouette: CapturedSilhouette | None = None
+        if self.config.min_labels == "auto" and captures(self.device, self.config):
+            with self.computing():
+                self._captured_silhouette = captured_silhouette(self.device, self.config.seed)
 
     def find_silhouette(self, image: NDArray[np.uint8]) -> Silhouette | None:
         """The silhouette phase of an image; None if the options fix the stop threshold. Safe in any thread."""
-        return silhouette_phase(image, self.config.seed) if self.config.min_labels == "auto" else None
+        if self.config.min_labels != "auto":
+            return None
+        if self._captured_silhouette is not None:
+            return self._captured_silhouette.find(image)
+        return silhouette_phase(image, self.config.seed)
 
     def look(self, image: NDArray[np.uint8]) -> list[Tensor]:
         """What the backbone sees in an RGB (H, W, 3) uint8 image: (C, h, w) maps on the device, from fine to coarse.
@@ -262,10 +269,13 @@ class Engine:
 
     @contextmanager
     def computing(self) -> Iterator[None]:
-        """Exact arithmetic on the engine's device."""
-        # Triton launches kernels on the current device.
-        on_device = torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext()
-        with on_device, exact_arithmetic():
+        """Exact arithmetic on the engine's device, on CUDA in a stream of its own."""
+        with ExitStack() as contexts:
+            contexts.enter_context(exact_arithmetic())
+            if self._stream is not None:
+                # Triton launches kernels on the current device.
+                contexts.enter_context(torch.cuda.device(self.device))
+                contexts.enter_context(on_stream(self._stream))
             yield
 
     def _look_for_network(self, image: NDArray[np.uint8]) -> tuple[list[Tensor], float]:

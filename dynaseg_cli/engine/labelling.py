@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
 from typing import TypeGuard
@@ -16,8 +15,7 @@ from torch import Tensor
 from ..method.network import SegmentationNetwork
 from ..resampling import shrink, working_size
 from .banded_layers import as_image
-from .device import has_triton, is_out_of_memory
-from .fitting import STRICT
+from .device import has_triton, is_out_of_memory, warn_or_raise
 from .guided_filter import apply_coefficients, guided_coefficients, interpolation, triangle_weights
 from .networks import Network
 from .precision import computing_in
@@ -36,8 +34,8 @@ MOST_REACH = 8
 
 _kernels_ran: dict[tuple[object, ...], bool] = {}
 """By device, dtype and shape of the network: whether fused kernels ran."""
-
-_log = logging.getLogger(__name__)
+_trying = threading.Lock()
+"""Held while they are tried, so that threads do not compile the same kernels at once."""
 
 Tile = tuple[slice, slice]
 OnTile = Callable[[], None]
@@ -145,19 +143,21 @@ def _has_kernels(network: Network, dtype: torch.dtype) -> TypeGuard[Segmentation
     if not has_triton(device) or not isinstance(network, SegmentationNetwork) or network.beside:
         return False
     kind = (device, dtype, len(network.convolutions), *network.classifier.weight.shape)
-    if kind not in _kernels_ran:
-        try:
-            _rehearse(network, dtype)
-        except Exception as error:
-            if is_out_of_memory(error):
-                raise
-            if os.environ.get(STRICT, "0") not in ("", "0"):
-                raise
-            _log.warning("%s: labelling without fused kernels, more slowly: %s", device, error)
-            _kernels_ran[kind] = False
-        else:
-            _kernels_ran[kind] = True
+    with _trying:
+        if kind not in _kernels_ran:
+            _kernels_ran[kind] = _can_rehearse(network, dtype)
     return _kernels_ran[kind]
+
+
+def _can_rehearse(network: SegmentationNetwork, dtype: torch.dtype) -> bool:
+    try:
+        _rehearse(network, dtype)
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        warn_or_raise(network.classifier.weight.device, "fused kernels for labelling", error)
+        return False
+    return True
 
 
 def _rehearse(network: SegmentationNetwork, dtype: torch.dtype) -> None:

@@ -1,8 +1,8 @@
 """Triton kernels that label a photo with a fitted network: everything but the convolutions between feature maps.
 
-A map is a contiguous (H, W, C) tensor, and a photo an (H, W, 3) uint8 one. Arithmetic is in float32, and in
-integers wherever that is exact: for positions, and for sums of colours. Nothing waits for the device, and equal runs give equal bytes. Height
-and width are ordinary kernel arguments, so photos of all sizes share the compiled code.
+A map is a contiguous (H, W, C) tensor, and a photo an (H, W, 3) uint8 one. Arithmetic is in float32, and in integers
+wherever that is exact: for positions, and for sums of colours. Nothing waits for the device, and equal runs give equal
+bytes. Height and width are ordinary kernel arguments, so photos of all sizes share the compiled code.
 
     convolve, activate, add_averages            the features, averaged over each working pixel
     fit_colors, box_mean                        the guided filter's coefficients

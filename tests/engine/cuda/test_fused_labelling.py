@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from step_samples import NothingFromTheHost
 from torch import Tensor
 
 from dynaseg_cli.engine import labelling
-from dynaseg_cli.engine.fitting import STRICT
+from dynaseg_cli.engine.device import STRICT
 from dynaseg_cli.engine.guided_filter import apply_coefficients
 from dynaseg_cli.engine.labelling import (
     FILTER_RADIUS,
@@ -38,8 +39,8 @@ from dynaseg_cli.resampling import shrink
 
 pytest.importorskip("triton", reason="no Triton for this platform: labelling by kernels is not tested")
 
-import test_kernels
-from test_kernels import DEVICE, INTERPRETED, interpreted, on_device, resources, without_device
+from test_compiled_kernels import compiling, resources
+from test_kernels import DEVICE, INTERPRETED, interpreted, on_device
 from torch._subclasses.fake_tensor import FakeTensorMode
 from triton.runtime.jit import JITFunction
 
@@ -47,7 +48,7 @@ from dynaseg_cli.engine import guided_filter
 from dynaseg_cli.engine.cuda import fused_labelling
 from dynaseg_cli.engine.cuda import labelling_kernels as kernels
 
-compiled = test_kernels.compiled
+without_device = pytest.mark.skipif(INTERPRETED, reason="the interpreter launches nothing")
 CPU = torch.device("cpu")
 Photo = NDArray[np.uint8]
 
@@ -401,10 +402,10 @@ def test_an_image_takes_few_launches_and_one_wait(
     ids=str,
 )
 def test_compiled_for_an_h100_kernels_spill_nothing_and_serve_all_sizes(
-    compiled: set[Any], features: int, clusters: int, dtype: torch.dtype
+    tmp_path: Path, features: int, clusters: int, dtype: torch.dtype
 ) -> None:
     network = SegmentationNetwork(3, features, clusters).eval()
-    with torch.inference_mode():
+    with torch.inference_mode(), compiling(tmp_path) as compiled:
         for height, width in [(31, 48), (16, 16), (1, 9), (9, 1)]:
             photo, size = np.empty((height, width, 3), np.uint8), (-(-height // 3), -(-width // 3))
             response = fused_labelling.averaged_response(network, photo, size, dtype, 1024)
@@ -433,7 +434,7 @@ def test_where_kernels_cannot_run_plain_operations_label(
     for _ in range(2):
         np.testing.assert_array_equal(labels(), expected)
     (warning,) = caplog.records
-    assert warning.message.startswith("cpu: labelling without fused kernels, more slowly: ")
+    assert warning.message.startswith("cpu: continuing without fused kernels for labelling, more slowly: ")
     monkeypatch.setattr(labelling, "_kernels_ran", {})
     monkeypatch.setenv(STRICT, "1")
     with pytest.raises(Exception, match=r"(?i)cpu|driver|triton"):
