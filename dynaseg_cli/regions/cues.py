@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 
 from ..resampling import shrink, working_size
+from .gaussian import slopes
 
 CUE_SIZE = 512
 """Longest side in pixels of the photo the cues are taken from: they mean the same in every photo, and cost no more."""
@@ -58,9 +58,9 @@ def photo_cues(image: NDArray[np.uint8]) -> Cues:
     contrast = np.zeros(lab.shape[:2], dtype=np.float32)
     texture = []
     for scale in SCALES:
-        slopes = [_slopes(lab[..., channel], scale) for channel in range(3)]
-        contrast += _length(slopes)
-        texture += [_texture(*slopes[0], scale, turn) for turn in range(TEXTURE_ORIENTATIONS)]
+        each = [slopes(lab[..., channel], scale) for channel in range(3)]
+        contrast += _length(each)
+        texture += [_texture(*each[0], scale, turn) for turn in range(TEXTURE_ORIENTATIONS)]
     colour = [
         _to_steps((lab[..., channel] - low) / np.float32(high - low), COLOUR_BINS)
         for channel, (low, high) in enumerate(COLOUR_RANGES)
@@ -70,22 +70,22 @@ def photo_cues(image: NDArray[np.uint8]) -> Cues:
 
 def steepness(image: NDArray[np.float32], scale: float) -> NDArray[np.float32]:
     """Gradient magnitude of an (H, W, C) image, smoothed by a Gaussian of a standard deviation in pixels: (H, W)."""
-    return _length([_slopes(channel, scale) for channel in np.moveaxis(image, 2, 0)])
+    return _length([slopes(channel, scale) for channel in np.moveaxis(image, 2, 0)])
 
 
-def _length(slopes: list[tuple[NDArray[np.float32], NDArray[np.float32]]]) -> NDArray[np.float32]:
-    return np.sqrt(sum(down**2 + across**2 for down, across in slopes))
-
-
-def _slopes(channel: NDArray[np.float32], scale: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Derivatives down and across."""
-    return gaussian_filter(channel, scale, order=(1, 0)), gaussian_filter(channel, scale, order=(0, 1))
+def _length(slopes_of_each: list[tuple[NDArray[np.float32], NDArray[np.float32]]]) -> NDArray[np.float32]:
+    return np.sqrt(sum(down**2 + across**2 for down, across in slopes_of_each))
 
 
 def _texture(down: NDArray[np.float32], across: NDArray[np.float32], scale: float, turn: int) -> NDArray[np.uint8]:
     angle = np.float32(np.pi * turn / TEXTURE_ORIENTATIONS)
-    strength = np.abs(np.cos(angle) * across + np.sin(angle) * down) * np.float32(2 * scale)
-    return _to_steps(np.log1p(strength) / np.float32(STRONGEST_TEXTURE), TEXTURE_BINS)
+    strength = np.cos(angle) * across
+    strength += np.sin(angle) * down
+    np.abs(strength, out=strength)
+    strength *= np.float32(2 * scale)
+    np.log1p(strength, out=strength)
+    strength /= np.float32(STRONGEST_TEXTURE)
+    return _to_steps(strength, TEXTURE_BINS)
 
 
 def _to_steps(values: NDArray[np.float32], bins: int) -> NDArray[np.uint8]:

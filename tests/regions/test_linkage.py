@@ -41,9 +41,8 @@ def make_graph(
     return RegionGraph(
         area=areas,
         lab=np.stack([np.array(lab) * areas, np.zeros(len(area)), np.zeros(len(area))], axis=1),
-        colours=alike.copy(),
-        texture=alike,
-        labels=alike.copy(),
+        histograms=np.concatenate([alike] * 3, axis=1),
+        bins=(4, 4, 4),
         features=(np.array(features or [[]] * len(area)) * areas[:, None]).astype(np.float32),
         first=first,
         second=second,
@@ -128,7 +127,7 @@ def test_regions_of_other_labels_are_further_apart() -> None:
 def test_pairs_are_compared_a_few_at_a_time_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
     graph = of_noise(0)
     whole = seen(graph)
-    monkeypatch.setattr(linkage, "EDGES_AT_ONCE", 7)
+    monkeypatch.setattr(linkage, "PAIRS_AT_ONCE", 7)
     np.testing.assert_array_equal(seen(graph), whole)
 
 
@@ -319,7 +318,7 @@ def test_features_are_compared_a_few_at_a_time_with_the_same_result(monkeypatch:
     graph = of_noise(0, features=some_features())
     whole, spread = boundary_strengths(graph), feature_spread(graph)
     once = average_strength(graph, spread)
-    monkeypatch.setattr(linkage, "EDGES_AT_ONCE", 7)
+    monkeypatch.setattr(linkage, "PAIRS_AT_ONCE", 7)
     np.testing.assert_array_equal(average_strength(graph, spread), once)
     np.testing.assert_array_equal(boundary_strengths(graph), whole)
 
