@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,10 +71,10 @@ def photo_cues(image: NDArray[np.uint8]) -> Cues:
 
 def steepness(image: NDArray[np.float32], scale: float) -> NDArray[np.float32]:
     """Gradient magnitude of an (H, W, C) image, smoothed by a Gaussian of a standard deviation in pixels: (H, W)."""
-    return _length([slopes(channel, scale) for channel in np.moveaxis(image, 2, 0)])
+    return _length(slopes(channel, scale) for channel in np.moveaxis(image, 2, 0))
 
 
-def _length(slopes_of_each: list[tuple[NDArray[np.float32], NDArray[np.float32]]]) -> NDArray[np.float32]:
+def _length(slopes_of_each: Iterable[tuple[NDArray[np.float32], NDArray[np.float32]]]) -> NDArray[np.float32]:
     return np.sqrt(sum(down**2 + across**2 for down, across in slopes_of_each))
 
 
@@ -107,9 +108,11 @@ def to_lab(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     """An sRGB (H, W, 3) uint8 image in CIE 1976 L*a*b*, white D65: (H, W, 3) float32, L* in 0..100 (CIE 15)."""
     value = np.arange(256) / 255
     linear = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4).astype(np.float32)
-    matrix = _XYZ_FROM_SRGB / _XYZ_FROM_SRGB.sum(1, keepdims=True)
-    ratio = linear[image] @ matrix.T.astype(np.float32)
+    matrix = (_XYZ_FROM_SRGB / _XYZ_FROM_SRGB.sum(1, keepdims=True)).astype(np.float32)
+    ratio = matrix @ linear.take(image.reshape(-1, 3)).T
     edge = 6 / 29
     straight = ratio / np.float32(3 * edge**2) + np.float32(4 / 29)  # near black
-    x, y, z = np.where(ratio > np.float32(edge**3), np.cbrt(ratio), straight).transpose(2, 0, 1)
-    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
+    x, y, z = np.where(ratio > np.float32(edge**3), np.cbrt(ratio), straight)
+    # Channel after channel in memory, as they are worked on.
+    channels = np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+    return np.moveaxis(channels.reshape(3, *image.shape[:2]), 0, -1)

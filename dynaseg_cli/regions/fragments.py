@@ -55,6 +55,20 @@ def catchment_basins(relief: NDArray[np.float32]) -> NDArray[np.int32]:
     A pixel belongs to where one comes from it by steps to the lowest of its eight neighbours: to a minimum, or to level
     ground from which no step leads down.
     """
+    way = _ways_down(relief)
+    # Pixels without a lower neighbour that touch each other are equally high.
+    basins: NDArray[np.int32] = label(way == 0, np.ones((3, 3)))[0]
+    steps = np.array([0, *(down * relief.shape[1] + right for down, right in _NEIGHBOURS)])
+    end = steps[way.reshape(-1)]
+    end += np.arange(relief.size)
+    while not np.array_equal(further := end[end], end):
+        end = further
+    found: NDArray[np.int32] = basins.reshape(-1)[end].reshape(relief.shape)
+    return found
+
+
+def _ways_down(relief: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """(H, W) which of `_NEIGHBOURS`, from 1, each pixel flows to; 0 for none."""
     height, width = relief.shape
     walled = np.pad(relief, 1, constant_values=np.inf)
     lowest, way = relief.copy(), np.zeros(relief.shape, dtype=np.uint8)
@@ -63,11 +77,4 @@ def catchment_basins(relief: NDArray[np.float32]) -> NDArray[np.int32]:
         is_lower = neighbour < lowest
         np.minimum(lowest, neighbour, out=lowest)
         np.maximum(way, is_lower.view(np.uint8) * np.uint8(number), out=way)
-    # Pixels without a lower neighbour that touch each other are equally high.
-    basins: NDArray[np.int32] = label(way == 0, np.ones((3, 3)))[0]
-    steps = np.array([0, *(down * width + right for down, right in _NEIGHBOURS)])
-    end = np.arange(relief.size) + steps[way.reshape(-1)]
-    while not np.array_equal(further := end[end], end):
-        end = further
-    found: NDArray[np.int32] = basins.reshape(-1)[end].reshape(height, width)
-    return found
+    return way

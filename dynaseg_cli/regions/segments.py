@@ -50,7 +50,9 @@ def regions_between(across: NDArray[np.bool_], down: NDArray[np.bool_]) -> NDArr
     # Where two runs touch along several pixels, the first pixel is enough.
     touching = ~down
     touching[:, 1:] &= starts[1:, 1:] | starts[:-1, 1:] | down[:, :-1]
-    component: NDArray[np.int32] = joined_groups(runs[:-1][touching], runs[1:][touching], int(runs[-1, -1]) + 1)[runs]
+    above = np.flatnonzero(touching)
+    run = runs.reshape(-1)
+    component: NDArray[np.int32] = joined_groups(run[above], run[above + width], int(run[-1]) + 1)[runs]
     return component
 
 
