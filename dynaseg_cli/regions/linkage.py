@@ -81,14 +81,13 @@ def boundary_strengths(graph: RegionGraph) -> NDArray[np.float64]:
     Features of a pretrained network count in that last merging alone. They are coarser than fragments: as one more cue
     in each view they would split what is large, and fine cuts would get worse.
     """
-    weights = np.array(VIEWS)
-    without_features = replace(graph, features=graph.features[:, :0])
-    differences = pair_differences(without_features)
+    weights = np.array(VIEWS).T
+    differences = pair_differences(graph)
     each = merge_heights(
-        without_features.beside_itself(len(VIEWS)),
-        lambda merged, view: weighed(pair_differences(merged), weights[view], merged),
+        replace(graph, features=graph.features[:, :0]).beside_itself(len(VIEWS)),
+        lambda merged, view: dissimilarity(merged, View(*weights[:, view])),
         np.repeat(np.arange(len(VIEWS)), len(graph.area)),
-        np.concatenate([weighed(differences, view, graph) for view in weights]),
+        np.concatenate([weighed(differences, view, graph) for view in VIEWS]),
     )
     average = np.exp(np.log(each.reshape(len(VIEWS), -1)).mean(0))
     plain = replace(
@@ -104,32 +103,32 @@ def boundary_strengths(graph: RegionGraph) -> NDArray[np.float64]:
 
 def dissimilarity(graph: RegionGraph, view: View) -> NDArray[np.float64]:
     """Dissimilarity of each pair of neighbours, (E,) > 0: their `pair_differences`, `weighed`."""
-    return weighed(pair_differences(graph), np.array(view).T, graph)
+    return weighed(pair_differences(graph), view, graph)
 
 
 def pair_differences(graph: RegionGraph) -> NDArray[np.float64]:
-    """(E, 5) what a `View` weighs, for each pair of neighbours.
+    """(5, E) what a `View` weighs, for each pair of neighbours.
 
     Histograms of colour and texture differ the less, the smaller the regions.
     """
-    mean = graph.lab / graph.area[:, None]
+    mean = (graph.lab / graph.area[:, None]).T
     area = _area_between(graph)
-    differences = np.empty((len(graph.first), len(View._fields)))
-    differences[:, 0] = np.sqrt(((mean[graph.first] - mean[graph.second]) ** 2).sum(1))
-    differences[:, 1] = graph.contrast / graph.length
-    differences[:, 2:] = chi_squared(graph)
-    differences[:, 2:4] *= (area / (area + HISTOGRAM_AREA))[:, None]
+    differences = np.empty((len(View._fields), len(graph.first)))
+    differences[0] = np.sqrt(((mean[:, graph.first] - mean[:, graph.second]) ** 2).sum(0))
+    differences[1] = graph.contrast / graph.length
+    differences[2:] = chi_squared(graph)
+    differences[2:4] *= area / (area + HISTOGRAM_AREA)
     return differences
 
 
-def weighed(differences: NDArray[np.float64], weights: NDArray[np.float64], graph: RegionGraph) -> NDArray[np.float64]:
+def weighed(differences: NDArray[np.float64], view: View, graph: RegionGraph) -> NDArray[np.float64]:
     """(E,) > 0, the sums of weighted `pair_differences`, times a power of the area over a power of the boundary length.
 
-    As in Ward's linkage, small regions go first, and those that share much boundary. `weights` are those of one `View`,
-    (5,), or of a `View` for each pair, (E, 5).
+    As in Ward's linkage, small regions go first, and those that share much boundary.
     """
-    different: NDArray[np.float64] = (differences * weights).sum(1) + LEAST
-    different *= _area_between(graph) ** AREA_EXPONENT / graph.length**LENGTH_EXPONENT
+    looks = sum(weight * difference for weight, difference in zip(view, differences, strict=True))
+    area = _area_between(graph)
+    different: NDArray[np.float64] = (looks + LEAST) * area**AREA_EXPONENT / graph.length**LENGTH_EXPONENT
     return different
 
 
@@ -262,30 +261,31 @@ def _cheapest(costs: NDArray[np.float64], pairs: NDArray[np.intp], count: int) -
 
 
 def chi_squared(graph: RegionGraph) -> NDArray[np.float32]:
-    """(E, 3) distance, 0..1, of the histograms of colour, texture and labels of each pair.
+    """(3, E) distance, 0..1, of the histograms of colour, texture and labels of each pair.
 
     Half the sum over the bins of (a - b)^2 / (a + b), where a and b are shares of the areas.
     """
     ends = np.cumsum(graph.bins).tolist()
     kinds = [slice(end - bins, end) for end, bins in zip(ends, graph.bins, strict=True)]
     area = graph.area.astype(np.float32)
+    # The smaller region is compared as if it were as large as the larger one, whichever of them has the smaller number.
     is_smaller = area[graph.first] < area[graph.second]
     larger = np.where(is_smaller, graph.second, graph.first)
     smaller = np.where(is_smaller, graph.first, graph.second)
-    distance = np.empty((len(larger), len(kinds)), dtype=np.float32)
+    times = area[larger] / area[smaller]
+    distance = np.empty((len(kinds), len(larger)), dtype=np.float32)
     room = np.empty((3, min(PAIRS_AT_ONCE, len(larger)), ends[-1]), dtype=np.float32)
     for start in range(0, len(larger), PAIRS_AT_ONCE):
         some = slice(start, start + PAIRS_AT_ONCE)
         one, other, difference = room[:, : len(larger[some])]
         np.take(graph.histograms, larger[some], axis=0, out=one, mode="clip")
         np.take(graph.histograms, smaller[some], axis=0, out=other, mode="clip")
-        # Both as areas in a region of the larger area, whichever has the smaller number: so numbers make no difference.
-        other *= (area[larger[some]] / area[smaller[some]])[:, None]
+        other *= times[some, None]
         np.subtract(one, other, out=difference)
         one += other
         np.maximum(one, NOTHING, out=one)
         np.divide(difference, one, out=one)
-        for column, kind in enumerate(kinds):
-            np.einsum("eb,eb->e", one[:, kind], difference[:, kind], out=distance[some, column])
-    distance /= 2 * area[larger, None]
+        for row, kind in zip(distance, kinds, strict=True):
+            np.einsum("eb,eb->e", one[:, kind], difference[:, kind], out=row[some])
+    distance /= 2 * area[larger]
     return distance
