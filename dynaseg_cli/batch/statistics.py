@@ -167,7 +167,7 @@ def segment_statistics(segments: NDArray[np.integer], image: NDArray[np.uint8]) 
     for top in range(0, height, BAND):
         band = segments[top : top + BAND]
         colours = image[top : top + BAND].reshape(-1, 3)
-        # In a row, pixels of one segment that lie side by side are summed before anything is sorted by segment.
+        # Runs of pixels of one segment in a row are far fewer than pixels.
         is_start = np.ones(band.shape, dtype=bool)
         np.not_equal(band[:, 1:], band[:, :-1], out=is_start[:, 1:])
         starts = np.flatnonzero(is_start)

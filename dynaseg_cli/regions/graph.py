@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +12,6 @@ from ..resampling import middle_indices
 from .cues import BIN_STEPS, COLOUR_BINS, TEXTURE_BINS, Cues, bins_of_steps
 from .features import Features, pixels_of_each, summed_features
 from .segments import BAND_PIXELS, areas_and_sums, pair_keys, places_in
-
-Value = TypeVar("Value", bound=np.floating)
 
 MOST_LABELS = 256
 """Columns for labels; the number bounds the memory."""
@@ -75,7 +72,7 @@ class RegionGraph:
         low = keys // groups
         graph = RegionGraph(
             area=_summed(group, self.area, groups),
-            lab=_joined_rows(group, self.lab, groups),
+            lab=np.stack([_summed(group, channel, groups) for channel in self.lab.T], axis=1),
             histograms=_joined_rows(group, self.histograms, groups),
             bins=self.bins,
             features=_joined_rows(group, self.features, groups),
@@ -184,11 +181,11 @@ def _summed(index: NDArray[np.integer], values: NDArray[np.floating], length: in
     return np.bincount(index, values, length).astype(np.float64)  # bincount of nothing is an integer array
 
 
-def _joined_rows(group: NDArray[np.integer], values: NDArray[Value], groups: int) -> NDArray[Value]:
+def _joined_rows(group: NDArray[np.integer], values: NDArray[np.float32], groups: int) -> NDArray[np.float32]:
     """(groups, C) sums of the (R, C) values of the regions of each group."""
     if not values.shape[1]:
-        return np.empty((groups, 0), dtype=values.dtype)
-    ones = np.ones(len(group), dtype=values.dtype)
+        return np.empty((groups, 0), dtype=np.float32)
+    ones = np.ones(len(group), dtype=np.float32)
     joining = csc_array((ones, group, np.arange(len(group) + 1)), shape=(groups, len(group)))
-    joined: NDArray[Value] = joining @ values
+    joined: NDArray[np.float32] = joining @ values
     return joined

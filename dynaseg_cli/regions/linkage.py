@@ -90,13 +90,7 @@ def boundary_strengths(graph: RegionGraph) -> NDArray[np.float64]:
         np.concatenate([weighed(differences, view, graph) for view in VIEWS]),
     )
     average = np.exp(np.log(each.reshape(len(VIEWS), -1)).mean(0))
-    plain = replace(
-        graph,
-        contrast=average * graph.length,
-        lab=graph.lab[:, :0],
-        histograms=graph.histograms[:, :0],
-        bins=(0, 0, 0),
-    )
+    plain = replace(graph, contrast=average * graph.length, histograms=graph.histograms[:, :0], bins=(0, 0, 0))
     spread = feature_spread(graph)
     return merge_heights(plain, lambda merged, _: average_strength(merged, spread))
 
@@ -220,6 +214,7 @@ def merge_heights(
         has_changed = sizes > 1
         changed = np.flatnonzero(has_changed[graph.first] | has_changed[graph.second])
         cost[changed] = dissimilarity(graph.with_pairs(changed), part[graph.first[changed]])
+    # From the last round back: a pair that a round leaves is as strong as the pair that it becomes part of.
     strength = np.empty(0)
     for merged_here, between, went_to in reversed(rounds):
         merged_here[between] = strength[went_to]
@@ -233,21 +228,20 @@ def _to_merge(graph: RegionGraph, cost: NDArray[np.float64], part: NDArray[np.in
     Without the latter, many neighbours of one region would join it one a round, as would a chain of ever nearer ones.
     Of equally near pairs, the one with the smaller number is nearer.
     """
-    ends = graph.first, graph.second
+    ends, costs = np.concatenate([graph.first, graph.second]), np.concatenate([cost, cost])
     least = np.full(len(graph.area), np.inf)
-    for end in ends:
-        np.minimum.at(least, end, cost)
+    np.minimum.at(least, ends, costs)
+    are_least = np.flatnonzero(costs == least[ends])
     nearest = np.full(len(graph.area), len(cost))
-    for end in ends:
-        pairs = np.flatnonzero(cost == least[end])
-        np.minimum.at(nearest, end[pairs], pairs)
+    np.minimum.at(nearest, ends[are_least], are_least % len(cost))
     has_one = nearest < len(cost)
     least, nearest = least[has_one], nearest[has_one]
     is_chosen = np.bincount(nearest, minlength=len(cost)) == 2  # the nearest of both
-    parts = np.bincount(part[has_one])
-    for stop, size in zip(np.cumsum(parts).tolist(), parts.tolist(), strict=True):
-        some = slice(stop - size, stop)
+    start = 0
+    for size in np.bincount(part[has_one]).tolist():
+        some = slice(start, start + size)
         is_chosen[_cheapest(least[some], nearest[some], math.ceil(max(size * CHEAPEST, 1)))] = True
+        start += size
     return np.flatnonzero(is_chosen)
 
 

@@ -72,7 +72,7 @@ def merged_groups(first: NDArray[np.integer], second: NDArray[np.integer], count
         first, second = first[apart], second[apart]
         # Roots take the smallest of their neighbours, and then lead to where that leads.
         np.minimum.at(root, np.maximum(first, second), np.minimum(first, second))
-        while not np.array_equal(further := root[root], root):
+        while ((further := root[root]) != root).any():
             root = further
     number = np.cumsum(root == np.arange(count)) - 1
     groups: NDArray[np.int64] = number[root]
