@@ -42,9 +42,9 @@ def score(prediction: Path, truth: Path, protocol: str = "classes") -> tuple[dic
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Folders of photos and of their classes."""
+    """Folders of photos, named as COCO's are, and of their classes."""
     folder = tmp_path_factory.mktemp("scenes")
-    return save_scenes(folder / "photos", folder / "truth", SCENES)
+    return save_scenes(folder / "photos", folder / "truth", SCENES, named="{:012}")
 
 
 @pytest.fixture(scope="module")
@@ -128,21 +128,20 @@ FINE = (0, 17, 62, 43, 91, 96, 156, 181)
 """Labels of COCO-Stuff's stuffthingmaps, of as many of the 27 coarse classes: one for each class of the scenes."""
 
 
-def test_protocol_of_coco_runs_from_photos_to_scores(tmp_path: Path) -> None:
-    """Named as COCO's images are, with ground truth in the fine labels of its stuffthingmaps and pixels of none."""
-    photos, truth = save_scenes(tmp_path / "val2017", tmp_path / "truth", 24, named="{:012}")
-    for path in truth.iterdir():
+def test_protocol_of_coco_runs_from_photos_to_scores(
+    scenes: tuple[Path, Path], by_folder: Path, tmp_path: Path
+) -> None:
+    """With ground truth in the fine labels of its stuffthingmaps and pixels of none."""
+    for path in scenes[1].iterdir():
         fine = np.array(FINE, np.uint8)[read_pixels(path)]
         fine[:4] = 255
-        Image.fromarray(fine).save(path)
-    out = tmp_path / "out"
-    dynaseg("segment", photos, "-o", out, *FOLDER, *HERE)
-    document, said = score(out, truth, "coco-stuff27")
-    assert (document["protocol"], document["images"], document["notes"]) == ("coco-stuff27", 24, [])
+        Image.fromarray(fine).save(tmp_path / path.name)
+    document, said = score(by_folder, tmp_path, "coco-stuff27")
+    assert (document["protocol"], document["images"], document["notes"]) == ("coco-stuff27", SCENES, [])
     assert "mean nothing" not in said
     metrics = document["metrics"]
     assert all(0 < metrics[name] <= 1 for name in ("miou", "pixel_accuracy", "miou_things", "miou_stuff"))
-    assert score(out, truth, "auto")[0]["protocol"] == "coco-stuff27"
-    as_they_are, _ = score(out, truth, "classes")
+    assert score(by_folder, tmp_path, "auto")[0]["protocol"] == "coco-stuff27"
+    as_they_are, _ = score(by_folder, tmp_path, "classes")
     for name in ("miou", "pixel_accuracy"):
         assert as_they_are["metrics"][name] == pytest.approx(metrics[name]), "a class has a coarse one to itself"
