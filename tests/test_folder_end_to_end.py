@@ -1,10 +1,8 @@
-"""One network for a folder, from photos to scores, by the real commands, on scenes whose classes are known."""
+"""One network for a folder, from photos to scores, by the commands, on scenes whose classes are known."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +12,27 @@ from PIL import Image
 from samples import read_pixels
 from scenes import CLASSES, save_scenes
 from sklearn.cluster import KMeans
+from typer.testing import CliRunner
+
+from dynaseg_cli.cli import app
 
 SCENES = 60
 CLUSTERS = 27
 FOLDER = ("--fit", "folder", "--classes", str(CLUSTERS), "--features", "32", "--max-size", "96")
-IMAGE = ("--iterations", "10", "--features", "16", "--max-size", "64", "--levels", "1", "--min-labels", "3")
+IMAGE = (
+    "--iterations",
+    "10",
+    "--features",
+    "16",
+    "--max-size",
+    "64",
+    "--levels",
+    "1",
+    "--min-labels",
+    "3",
+    "--regions",
+    "raw",
+)
 HERE = ("--device", "cpu", "--precision", "float32", "--workers", "0", "--threads", "1")
 
 pytestmark = pytest.mark.slow
@@ -26,9 +40,8 @@ pytestmark = pytest.mark.slow
 
 def dynaseg(*arguments: str | Path) -> tuple[str, str]:
     """What the command prints and says; it ends well."""
-    command = [sys.executable, "-m", "dynaseg_cli", *map(str, arguments)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == 0, result.stderr
     return result.stdout, result.stderr
 
 
@@ -51,7 +64,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def by_folder(scenes: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What one network for all of them makes of the scenes."""
     out = tmp_path_factory.mktemp("by_folder") / "out"
-    dynaseg("segment", scenes[0], "-o", out, *FOLDER, *HERE)
+    dynaseg("segment", scenes[0], "-o", out, *FOLDER, *HERE, "--save", "labels,stats")
     return out
 
 

@@ -506,11 +506,15 @@ from dynaseg_cli.folder.stream import fit_network
 from dynaseg_cli.workers.messages import FitProgress
 from dynaseg_cli.batch.planning import plan_batch
 from dynaseg_cli.config import BatchConfig, SegmentConfig
-import json, logging, threading
+import json, logging, os, threading
 import torch
 logging.basicConfig()
 torch.set_num_threads(1)
-photos, output, options, overwrite = sys.argv[1:]
+photos, output, options, overwrite, fork = sys.argv[1:]
+while fork == "1" and (child := os.fork()):
+    print(child, flush=True)
+    sys.stdin.readline()
+    print("ended by", os.waitpid(child, 0)[1], flush=True)
 config = SegmentConfig.from_options(json.loads(options))
 plan = plan_batch([Path(photos)], Path(output), config, BatchConfig(overwrite=overwrite == "1"))
 plan.folder.mark()
@@ -524,12 +528,17 @@ print("fitted", flush=True)
 
 @contextmanager
 def process(
-    photos: Path, output: Path, config: SegmentConfig = TINY_FOLDER_FIT, overwrite: bool = False
+    photos: Path, output: Path, config: SegmentConfig = TINY_FOLDER_FIT, overwrite: bool = False, fork: bool = False
 ) -> Iterator[Any]:
-    """A fit in a process of its own, which ends with the test's need for it, stopped or not."""
+    """A fit in a process of its own, which ends with the test's need for it, stopped or not.
+
+    With `fork`, fits one after another, in processes whose numbers it prints. A line that it reads says that one has
+    ended. All share one import of torch, which takes longer than a fit.
+    """
     options = json.dumps(config.as_options())
-    command = [sys.executable, "-c", FIT, str(photos), str(output), options, str(int(overwrite))]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+    command = [sys.executable, "-c", FIT, str(photos), str(output), options, str(int(overwrite)), str(int(fork))]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, **pipes) as child:
         try:
             yield child
         finally:
@@ -547,31 +556,40 @@ def wait_for(child: Any, line: str) -> None:
 def test_killed_fit_loses_an_epoch_at_most_and_leaves_nothing_behind(photos: Path, tmp_path: Path) -> None:
     long = dataclasses.replace(TINY_FOLDER_FIT, epochs=12)
     out = tmp_path / "out"
-    for step in ("epoch 2 of 12", "epoch 5 of 12", "epoch 6 of 12", "statistics", "areas"):
-        with process(photos, out, long) as child:
-            wait_for(child, step)
-            os.kill(child.pid, signal.SIGKILL)
-        assert child.returncode == -signal.SIGKILL
-        if step != "areas":  # it may have got to its end
-            assert epochs_done(out) >= (int(step.split()[1]) - 1 if "epoch" in step else 12)
+    with process(photos, out, long, fork=True) as fits:
+        for step in ("epoch 2 of 12", "epoch 5 of 12", "epoch 6 of 12", "statistics", "areas"):
+            fit = int(fits.stdout.readline())
+            wait_for(fits, step)
+            os.kill(fit, signal.SIGKILL)
+            if step != "areas":  # it may have got to its end
+                assert epochs_done(out) >= (int(step.split()[1]) - 1 if "epoch" in step else 12)
+            print(file=fits.stdin, flush=True)
+            wait_for(fits, f"ended by {int(signal.SIGKILL)}")
     assert fitted(photos, out, long) == fitted(photos, tmp_path / "whole", long)
     assert set(files_below(out)) <= {MODEL_NAME, "outcomes.jsonl", CHECKPOINT_NAME}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_second_process_waits_for_the_model_of_the_first(overwrite: bool, photos: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
+def test_second_process_waits_for_the_model_of_the_first(
+    overwrite: bool, photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out, told = tmp_path / "out", list[FitProgress]()
+
+    def wake_first(record: logging.LogRecord) -> bool:
+        os.kill(first.pid, signal.SIGCONT)
+        return True
+
+    caplog.handler.addFilter(wake_first)
     with process(photos, out, overwrite=overwrite) as first:
         wait_for(first, "epoch 1 of 3")
         os.kill(first.pid, signal.SIGSTOP)
-        with process(photos, out, overwrite=overwrite) as second:
-            assert "another dynaseg fits a network to this folder: waiting for it" in second.stderr.readline()
-            os.kill(first.pid, signal.SIGCONT)
-            assert second.wait(300) == 0
-            assert second.stdout.read() == "fitted\n", "it fits nothing itself"
-            assert second.stderr.read() == ""
+        fit_folder(planned(photos, out, batch=BatchConfig(overwrite=overwrite)), told.append)
         assert first.wait(300) == 0
+    assert told == [], "this one fits nothing itself"
+    assert [record.message for record in caplog.records] == [
+        "another dynaseg fits a network to this folder: waiting for it"
+    ]
     assert (out / MODEL_NAME).read_bytes() == fitted(photos, tmp_path / "alone")
 
 
