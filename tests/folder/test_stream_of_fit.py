@@ -78,6 +78,13 @@ def fitted(photos: Path, output: Path, config: SegmentConfig = TINY_FOLDER_FIT, 
     return (output / MODEL_NAME).read_bytes()
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The model's file of the photos, of a fit that nothing disturbs."""
+    folder = tmp_path_factory.mktemp("whole")
+    return fitted(tiny_scenes(folder / "photos"), folder / "out")
+
+
 def segmented(photos: Path, output: Path, config: SegmentConfig = TINY_FOLDER_FIT, **changes: Any) -> list[Outcome]:
     return [*segment_folder(photos, output, config, BatchConfig(**changes), HERE)]
 
@@ -234,10 +241,10 @@ def test_workers_and_shards_give_the_files_that_one_process_does(photos: Path, t
         assert label_files(tmp_path / name) == label_files(tmp_path / "one")
 
 
-def test_shard_fits_to_all_images_and_labels_its_own(photos: Path, tmp_path: Path) -> None:
+def test_shard_fits_to_all_images_and_labels_its_own(photos: Path, whole: bytes, tmp_path: Path) -> None:
     outcomes = segmented(photos, tmp_path / "shard", shard=(2, 4))
     assert [Path(outcome.path).stem for outcome in outcomes] == ["01", "05", "09"]
-    assert (tmp_path / "shard" / MODEL_NAME).read_bytes() == fitted(photos, tmp_path / "whole")
+    assert (tmp_path / "shard" / MODEL_NAME).read_bytes() == whole
 
 
 # What goes by
@@ -410,7 +417,9 @@ def test_folder_that_keeps_few_labels_is_warned_of(
 
 
 @pytest.mark.parametrize(("after", "done"), [(2, 1), (3, 1), (5, 2), (7, 3), (10, 3)])
-def test_interrupted_fit_continues_to_the_very_same_model(after: int, done: int, photos: Path, tmp_path: Path) -> None:
+def test_interrupted_fit_continues_to_the_very_same_model(
+    after: int, done: int, photos: Path, whole: bytes, tmp_path: Path
+) -> None:
     """In an epoch, between two, in the statistics and among the areas."""
     out = tmp_path / "out"
     interrupted(photos, out, after)
@@ -420,14 +429,14 @@ def test_interrupted_fit_continues_to_the_very_same_model(after: int, done: int,
     fit_folder(planned(photos, out), told.append)
     assert {progress.before for progress in told} == {11 * done}
     assert told[0].seen == 11 * done + 8
-    assert (out / MODEL_NAME).read_bytes() == fitted(photos, tmp_path / "whole")
+    assert (out / MODEL_NAME).read_bytes() == whole
     assert set(files_below(out)) == {MODEL_NAME, "outcomes.jsonl"}
 
 
-def test_fit_that_is_stopped_in_its_first_epoch_begins_again(photos: Path, tmp_path: Path) -> None:
+def test_fit_that_is_stopped_in_its_first_epoch_begins_again(photos: Path, whole: bytes, tmp_path: Path) -> None:
     interrupted(photos, tmp_path / "out", 1)
     assert set(files_below(tmp_path / "out")) == {"outcomes.jsonl"}
-    assert fitted(photos, tmp_path / "out") == fitted(photos, tmp_path / "whole")
+    assert fitted(photos, tmp_path / "out") == whole
 
 
 def not_continued(
@@ -458,14 +467,14 @@ def not_continued(
     ids=["empty", "cut", "half", "text", "foreign", "no JSON", "null", "list", "another network"],
 )
 def test_damaged_checkpoint_is_not_continued(
-    spoil: Callable[[bytes], bytes], photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    spoil: Callable[[bytes], bytes], photos: Path, whole: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     out = tmp_path / "out"
     interrupted(photos, out, 3)
     path = out / CHECKPOINT_NAME
     path.write_bytes(spoil(path.read_bytes()))
     not_continued(photos, out, caplog)
-    assert (out / MODEL_NAME).read_bytes() == fitted(photos, tmp_path / "whole")
+    assert (out / MODEL_NAME).read_bytes() == whole
 
 
 def add_image(photos: Path) -> None:
@@ -572,25 +581,25 @@ def test_killed_fit_loses_an_epoch_at_most_and_leaves_nothing_behind(photos: Pat
 @pytest.mark.slow
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_second_process_waits_for_the_model_of_the_first(
-    overwrite: bool, photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    overwrite: bool, photos: Path, whole: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out, told = tmp_path / "out", list[FitProgress]()
+    out = tmp_path / "out"
+    told: list[FitProgress] = []
+    said: list[str] = []
 
-    def wake_first(record: logging.LogRecord) -> bool:
+    def wake_first(message: str) -> None:
+        said.append(message)
         os.kill(first.pid, signal.SIGCONT)
-        return True
 
-    caplog.handler.addFilter(wake_first)
+    monkeypatch.setattr(logging.getLogger(module.__name__), "warning", wake_first)
     with process(photos, out, overwrite=overwrite) as first:
         wait_for(first, "epoch 1 of 3")
         os.kill(first.pid, signal.SIGSTOP)
         fit_folder(planned(photos, out, batch=BatchConfig(overwrite=overwrite)), told.append)
         assert first.wait(300) == 0
+    assert said == ["another dynaseg fits a network to this folder: waiting for it"]
     assert told == [], "this one fits nothing itself"
-    assert [record.message for record in caplog.records] == [
-        "another dynaseg fits a network to this folder: waiting for it"
-    ]
-    assert (out / MODEL_NAME).read_bytes() == fitted(photos, tmp_path / "alone")
+    assert (out / MODEL_NAME).read_bytes() == whole
 
 
 def test_fit_that_waits_can_be_interrupted(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -607,7 +616,7 @@ def test_fit_that_waits_can_be_interrupted(photos: Path, tmp_path: Path, monkeyp
 
 
 def test_fit_whose_forerunner_gave_up_continues_its_checkpoint(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    photos: Path, whole: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "POLL_S", 0.01)
     out = tmp_path / "out"
@@ -615,7 +624,7 @@ def test_fit_whose_forerunner_gave_up_continues_its_checkpoint(
     with OutputFolder(out) as other:
         assert other.claim(MODEL_NAME)
         threading.Timer(0.2, lambda: other.release(MODEL_NAME)).start()
-        assert fitted(photos, out) == fitted(photos, tmp_path / "whole")
+        assert fitted(photos, out) == whole
 
 
 # Another run with the same output folder
