@@ -25,6 +25,7 @@ from dynaseg_cli.batch import stages  # loaded once, by the parent of all that a
 
 photos, killed, undisturbed, kills = sys.argv[1:]
 torch.set_num_threads(1)
+Image.init()  # all formats, too
 here = WorkersConfig(device="cpu", workers=0)
 
 def fork_run(output, overwrite=False):
