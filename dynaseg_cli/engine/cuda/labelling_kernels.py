@@ -16,8 +16,8 @@ import triton
 import triton.language as tl
 from torch import Tensor, nn
 
-TILE_VALUES = 1024
-"""Values that a program holds at a time, 8 in each thread, whatever the number of channels."""
+from .launching import TILE_VALUES, block_of, by_channel, starts, tile_of
+
 BLOCK = 64
 """Most channels that a program of the guided filter holds: 256 bytes a pixel are read at once."""
 PHOTO_TILE = 256
@@ -28,14 +28,13 @@ def convolve(pixels: Tensor, rows: slice, columns: slice, weight: Tensor) -> Ten
     """The first convolution, 3x3, without its bias, in a tile of a photo: (r, c, C) in the weight's type.
 
     `weight` is (3, 3, 3, C): row, column, colour, channel. The photo in [0, 1] is rounded to the same type. Beyond the
-    photo, though not beyond the tile, there are zeros.
+    photo there are zeros; beyond the tile the photo goes on.
     """
     height, width, _ = pixels.shape
     tall, wide = _sides(rows, columns)
     channels = weight.shape[3]
     out = weight.new_empty((tall, wide, channels))
-    padded = triton.next_power_of_2(channels)
-    tile = max(TILE_VALUES // padded, 1)
+    padded, tile = block_of(channels), tile_of(channels)
     _convolve[(tall, triton.cdiv(wide, tile))](
         pixels, weight, out, height, width, rows.start, columns.start, wide, channels, padded, tile
     )
@@ -46,8 +45,7 @@ def activate(z: Tensor, convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
     """What a block makes of its convolution's output without bias, with running statistics: (H, W, C), typed like z."""
     height, width, channels = z.shape
     out = torch.empty_like(z)
-    padded = triton.next_power_of_2(channels)
-    tile = max(TILE_VALUES // padded, 1)
+    padded, tile = block_of(channels), tile_of(channels)
     _activate[(triton.cdiv(height * width, tile),)](
         z, *_vectors(convolution, norm), out, height * width, channels, padded, tile
     )
@@ -70,8 +68,7 @@ def add_averages(
     (height, width), (rows, columns) = size, inner
     top, bottom = rows.start * coarse_height // height, -(-rows.stop * coarse_height // height)
     left, right = columns.start * coarse_width // width, -(-columns.stop * coarse_width // width)
-    padded = triton.next_power_of_2(channels)
-    tile = max(TILE_VALUES // padded, 1)
+    padded, tile = block_of(channels), tile_of(channels)
     _add_averages[(bottom - top, triton.cdiv(right - left, tile))](
         z, *_vectors(convolution, norm), out, height, width, coarse_height, coarse_width, top, left, right,
         rows.start, rows.stop, columns.start, columns.stop, *origin, z.shape[1],
@@ -82,8 +79,10 @@ def add_averages(
 def guided_coefficients(guide: Tensor, maps: Tensor, radius: int, regularisation: float) -> Tensor:
     """The coefficients of `guided_filter.guided_coefficients`, in another order: (h, w, 4, C) float32.
 
-    `guide` is an (h, w, 3) photo, and `maps` is (h, w, C) float32.
+    `guide` is an (h, w, 3) photo, and `maps` is (h, w, C) float32. With a radius above 6 the sums of colours would
+    exceed 32 bits.
     """
+    assert radius <= 6
     height, width, channels = maps.shape
     block, tile = _block(channels)
     fitted = maps.new_empty((height, width, 4, channels))
@@ -140,7 +139,7 @@ def _sides(rows: slice, columns: slice) -> tuple[int, int]:
 
 def _block(channels: int) -> tuple[int, int]:
     """Channels and pixels that a program holds at a time."""
-    block = min(triton.next_power_of_2(channels), BLOCK)
+    block = min(block_of(channels), BLOCK)
     return block, TILE_VALUES // block
 
 
@@ -152,12 +151,6 @@ def _vectors(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tens
 SIZES = ["pixels", "height", "width", "coarse_height", "coarse_width", "top", "left", "right", "wide", "reach"]
 SIZES += ["first_row", "last_row", "first_column", "last_column", "seen_row", "seen_column", "seen_width"]
 """Arguments for which Triton would otherwise recompile if they are 1 or divisible by 16."""
-
-
-@triton.jit
-def _by_channel(values, channel, channels: tl.constexpr):
-    """(1, padded) from (C,)."""
-    return tl.load(values + channel, mask=channel < channels, other=0.0)[None, :]
 
 
 @triton.jit
@@ -182,11 +175,11 @@ def _convolve(
         at = pixels + (at_y.to(tl.int64) * width + at_x) * 3
         for color in tl.static_range(3):
             value = tl.load(at + color, mask=inside, other=0).to(tl.float32) / 255
-            factor = _by_channel(weight + (tap * 3 + color) * channels, channel, channels)
-            total += value.to(out.dtype.element_ty).to(tl.float32)[:, None] * factor.to(tl.float32)
+            factor = by_channel(weight + (tap * 3 + color) * channels, channel, channels)
+            total += value.to(out.dtype.element_ty).to(tl.float32)[:, None] * factor
     there = (column < wide)[:, None] & (channel < channels)[None, :]
-    start = (row.to(tl.int64) * wide + column) * channels
-    tl.store(out + start[:, None] + channel[None, :], total, mask=there)
+    at = starts(row.to(tl.int64) * wide + column, channels) + channel[None, :]
+    tl.store(out + at, total, mask=there)
 
 
 @triton.jit(do_not_specialize=SIZES)
@@ -197,11 +190,11 @@ def _activate(
     channel = tl.arange(0, padded)
     pixel = tl.program_id(0) * tile + tl.arange(0, tile)
     there = (pixel < pixels)[:, None] & (channel < channels)[None, :]
-    at = (pixel.to(tl.int64) * channels)[:, None] + channel[None, :]
-    scale = _by_channel(gamma, channel, channels) / tl.sqrt(_by_channel(variance, channel, channels) + eps)
+    at = starts(pixel, channels) + channel[None, :]
+    scale = by_channel(gamma, channel, channels) / tl.sqrt(by_channel(variance, channel, channels) + eps)
     y = _normalised(
-        tl.load(z + at, mask=there, other=0.0), _by_channel(bias, channel, channels),
-        _by_channel(mean, channel, channels), scale, _by_channel(beta, channel, channels),
+        tl.load(z + at, mask=there, other=0.0), by_channel(bias, channel, channels),
+        by_channel(mean, channel, channels), scale, by_channel(beta, channel, channels),
     )  # fmt: skip
     tl.store(out + at, y, mask=there)
 
@@ -224,9 +217,9 @@ def _add_averages(
     x = (left + tl.program_id(1) * tile + tl.arange(0, tile)).to(tl.int64)
     channel = tl.arange(0, padded)
     within = (channel < channels)[None, :]
-    added, centre = _by_channel(bias, channel, channels), _by_channel(mean, channel, channels)
-    scale = _by_channel(gamma, channel, channels) / tl.sqrt(_by_channel(variance, channel, channels) + eps)
-    shift = _by_channel(beta, channel, channels)
+    added, centre = by_channel(bias, channel, channels), by_channel(mean, channel, channels)
+    scale = by_channel(gamma, channel, channels) / tl.sqrt(by_channel(variance, channel, channels) + eps)
+    shift = by_channel(beta, channel, channels)
     first = tl.maximum(y * height // coarse_height, first_row)
     last = tl.minimum(tl.cdiv((y + 1) * height, coarse_height), last_row)
     begin = x * width // coarse_width
@@ -242,7 +235,7 @@ def _add_averages(
             value = tl.load(start + at, mask=(weight > 0)[:, None] & within, other=0.0)
             total += weight[:, None] * _normalised(value, added, centre, scale, shift)
     there = (x < right)[:, None] & within
-    at = out + ((y * coarse_width + x) * channels)[:, None] + channel[None, :]
+    at = out + starts(y * coarse_width + x, channels) + channel[None, :]
     tl.store(at, tl.load(at, mask=there, other=0.0) + total, mask=there)
 
 
@@ -256,9 +249,10 @@ def _color(pixels, start, there):
 
 @triton.jit
 def _color_statistics(guide, x, top, bottom, width, regularisation, radius: tl.constexpr):
-    """Of the windows around pixels: mean colours in 0..255, and L and D of the covariance matrix, which is L D L^T.
+    """Means and the regularised covariance matrix of the colours, in 0..255, in the windows around pixels.
 
-    Returns one over the number of pixels, three means, the diagonal of D, and L below its diagonal of ones.
+    Returns one over the number of pixels, three means, and of the matrix as L D L^T the diagonal of D, and L below its
+    diagonal of ones.
     """
     # Sums of colours and of their products are integers, and exact.
     none = x * 0
@@ -320,7 +314,7 @@ def _fit_colors(
             at = tl.cast(row, tl.int64) * width + at_x
             red, green, blue = _color(guide, at * 3, inside)
             there = inside[:, None] & within
-            value = tl.load(maps + (at * channels)[:, None] + channel[None, :], mask=there, other=0.0)
+            value = tl.load(maps + starts(at, channels) + channel[None, :], mask=there, other=0.0)
             mean += value
             # Deviations from the mean: products of the values themselves would nearly cancel.
             with_r += value * (red - mean_r)[:, None]
@@ -336,7 +330,7 @@ def _fit_colors(
     a_r = with_r / d_r[:, None] - l_g[:, None] * a_g - l_b[:, None] * a_b
     constant = mean - a_r * mean_r[:, None] - a_g * mean_g[:, None] - a_b * mean_b[:, None]
     there = (column < width)[:, None] & within
-    at = out + ((y.to(tl.int64) * width + x) * 4 * channels)[:, None] + channel[None, :]
+    at = out + starts(y.to(tl.int64) * width + x, 4 * channels) + channel[None, :]
     tl.store(at, a_r * 255, mask=there)
     tl.store(at + channels, a_g * 255, mask=there)
     tl.store(at + 2 * channels, a_b * 255, mask=there)
@@ -357,10 +351,10 @@ def _box_mean(
         for step in tl.static_range(2 * radius + 1):
             at_x = x + step - radius
             inside = ((at_x >= 0) & (at_x < width))[:, None]
-            at = ((tl.cast(row, tl.int64) * width + at_x) * channels)[:, None] + channel[None, :]
+            at = starts(tl.cast(row, tl.int64) * width + at_x, channels) + channel[None, :]
             total += tl.load(maps + at, mask=inside & within, other=0.0)
     count = _window(x, width, radius) * (bottom - top)
-    at = ((y.to(tl.int64) * width + x) * channels)[:, None] + channel[None, :]
+    at = starts(y.to(tl.int64) * width + x, channels) + channel[None, :]
     tl.store(out + at, total / count[:, None], mask=(column < width)[:, None] & within)
 
 
