@@ -46,9 +46,10 @@ class ReportEntry:
     def write(self, files: Iterable[tuple[str, bytes]]) -> None:
         """Write (suffix, content) in order. An entry without the last file does not count."""
         self._path(ENTRY_FILES[-1]).unlink(missing_ok=True)
-        for suffix, content in files:
-            self._folder.write(self._path(suffix), content)
-        self._path(OLD_DETAILS).unlink(missing_ok=True)
+        with self._folder.batch() as batch:
+            for suffix, content in files:
+                batch.write(self._path(suffix), content)
+            batch.remove(self._path(OLD_DETAILS))
 
     def product_urls(self) -> dict[str, str]:
         """URL, relative to the page, of the file of each product that there is.

@@ -21,7 +21,7 @@ from ..errors import UsageError
 from .claims import Claims
 from .tiles import Tile
 from .user_files import LOG_NAME, MARK, RUN_NAME, is_output_folder
-from .writing import Content, open_atomically, refuse_unwritable, write_atomically
+from .writing import Content, FileBatch, open_atomically, refuse_unwritable, write_atomically
 
 DRAWN = ".png"
 """Extension of images that are drawn for photos: scribbles and masks."""
@@ -213,6 +213,10 @@ class OutputFolder:
     def open(self, path: Path) -> AbstractContextManager[BinaryIO]:
         """A stream whose content becomes a file of this folder when the block ends without an error."""
         return open_atomically(path, self._temporary(path))
+
+    def batch(self) -> FileBatch:
+        """Files of this folder that take their names together."""
+        return FileBatch(self._temporary)
 
     def _temporary(self, path: Path) -> str | None:
         if self._claims is None or not self._claims.exclusive:

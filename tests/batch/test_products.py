@@ -243,7 +243,8 @@ def test_overlay_is_as_large_as_its_format_allows(tmp_path: Path, width: int, he
     job, folder = Job("strip.png", "strip"), OutputFolder(tmp_path)
     regions = np.zeros((height, width), dtype=np.int32)
     image = np.zeros((height, width, 3), dtype=np.uint8)
-    Products(job, folder, BatchConfig())._write_overlay(image, regions, np.zeros((1, 3), dtype=np.uint8))
+    with folder.batch() as files:
+        Products(job, folder, BatchConfig())._write_overlay(files, image, regions, np.zeros((1, 3), dtype=np.uint8))
     longest = max(read_pixels(tmp_path / "overlay/strip.jpg").shape)
     assert longest == -(-max(width, height) // -(-max(width, height) // JPEG_SIDE)) <= JPEG_SIDE
 
@@ -567,7 +568,8 @@ def test_more_regions_than_16_bits_number_become_a_tiff(tmp_path: Path) -> None:
 
     def write(cut: CutConfig) -> NDArray[np.int32]:
         regions = cut_regions(hierarchy, cut)
-        Products(job, folder, BatchConfig(cut=cut))._write_regions(regions)
+        with folder.batch() as files:
+            Products(job, folder, BatchConfig(cut=cut))._write_regions(files, regions)
         return regions
 
     for regions, name, dtype in ((65_536, "photo.png", np.uint16), (65_537, "photo.tif", np.int32)) * 2:

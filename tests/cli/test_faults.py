@@ -251,7 +251,7 @@ def test_output_folder_that_hangs_holds_neither_the_run_nor_ctrl_c(photos: Path,
         "from dynaseg_cli.batch import outcomes\n"
         "def hang(*_, **__):\n"
         "    time.sleep(3600)\n"
-        "outcomes.open_log = output_folder.write_atomically = hang\n"
+        "outcomes.open_log = output_folder.FileBatch.open = hang\n"
         "from dynaseg_cli import run\n"
         "outcomes.LAST_PATIENCE_S = run.WRITE_TIMEOUT_S = 1\n"
     )

@@ -6,6 +6,7 @@ import os
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,7 +20,7 @@ from PIL import Image
 from samples import files_below, read_pixels
 
 from dynaseg_cli.files.encoding import JPEG_SIDE, jpeg, json_text, palette_png, png, wide_tiff
-from dynaseg_cli.files.writing import write_atomically
+from dynaseg_cli.files.writing import FileBatch, write_atomically
 
 LABEL_MAPS = st.one_of(
     arrays(np.uint8, st.tuples(st.integers(1, 12), st.integers(1, 12))),
@@ -73,6 +74,69 @@ def test_content_is_on_disk_before_it_takes_its_name(tmp_path: Path, monkeypatch
     monkeypatch.setattr("os.fsync", lambda _: named_at_sync.append((tmp_path / "file").exists()))
     write_atomically(tmp_path / "file", b"old")
     assert named_at_sync == [False]
+
+
+def test_files_of_a_batch_are_synced_at_the_same_time_and_then_named_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together, named = threading.Barrier(3, timeout=120), []
+    replace = Path.replace
+
+    def sync(_: int) -> None:
+        together.wait()
+        assert list(tmp_path.glob("file*")) == [tmp_path / "file-old"]
+
+    def note(path: Path, target: Path) -> Path:
+        assert together.n_waiting == 0
+        named.append(target.name)
+        return replace(path, target)
+
+    monkeypatch.setattr("os.fsync", sync)
+    monkeypatch.setattr(Path, "replace", note)
+    (tmp_path / "file-old").touch()
+    with FileBatch() as files:
+        for name in ("file1", "file2"):
+            files.write(tmp_path / name, name.encode())
+        files.remove(tmp_path / "file-old")
+        files.open(tmp_path / "file0").write(b"unflushed")
+        assert (tmp_path / "file-old").exists()
+    assert named == ["file1", "file2", "file0"]
+    assert files_below(tmp_path) == {"file0": b"unflushed", "file1": b"file1", "file2": b"file2"}
+
+
+@pytest.mark.parametrize("failing", ["write", "sync", "the block"])
+def test_batch_that_fails_leaves_the_older_files_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    def fail_at_last(descriptor: int) -> None:
+        if os.fstat(descriptor).st_size == 4:
+            full_disk()
+
+    write_atomically(tmp_path / "first", b"old")
+    write_atomically(tmp_path / "last", b"old")
+    if failing == "sync":
+        monkeypatch.setattr("os.fsync", fail_at_last)
+    with pytest.raises(OSError, match="No space left"), FileBatch() as files:
+        files.write(tmp_path / "first", b"new")
+        files.remove(tmp_path / "last")
+        files.write(tmp_path / "last", full_disk if failing == "write" else b"newer"[:4])
+        if failing == "the block":
+            full_disk()
+    assert files_below(tmp_path) == {"first": b"old", "last": b"old"}
+
+
+def test_batch_that_cannot_name_a_file_leaves_no_temporary_one(tmp_path: Path) -> None:
+    (tmp_path / "second").mkdir()
+    with pytest.raises(IsADirectoryError), FileBatch() as files:
+        for name in ("first", "second", "third"):
+            files.write(tmp_path / name, b"new")
+    assert files_below(tmp_path) == {"first": b"new"}
+
+
+def test_batch_without_files_does_nothing(tmp_path: Path) -> None:
+    with FileBatch() as files:
+        files.remove(tmp_path / "absent")
+    assert files_below(tmp_path) == {}
 
 
 def test_longest_name_can_be_written(tmp_path: Path) -> None:
