@@ -9,7 +9,6 @@ import re
 import subprocess
 import sys
 import threading
-from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from types import SimpleNamespace
@@ -314,8 +313,7 @@ def test_run_that_cannot_begin_writes_nothing(photos: Path, out: Path) -> None:
 
 def test_statistics_of_a_folder_are_written_from_python(photos: Path, out: Path) -> None:
     """So that `evaluate` knows what they mean."""
-    fit = replace(TINY, **{**FOLDER_FIT, "epochs": 1, "iterations": 2, "clusters": 8})
-    list(segment_folder(photos, out, fit, workers=WorkersConfig("cpu", workers=1, threads=1)))
+    list(segment_folder(photos, out, TINY_FOLDER_FIT, workers=HERE))
     clusters = content(out / "clusters.json")
     assert clusters["images"] == 3
     assert content(out / "run.json")["options"]["model"] == clusters["options"]["model"] is not None

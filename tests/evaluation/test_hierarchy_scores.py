@@ -212,7 +212,7 @@ def image_sets(draw: st.DrawFn, ignore: int | None = None) -> list[Image]:
 
 
 @given(image_sets(ignore=0), st.sampled_from([None, 0]), st.booleans())
-@settings(max_examples=25)
+@settings(max_examples=15)
 def test_each_cut_is_scored_as_the_label_map_it_is(images: list[Image], ignore: int | None, annotators: bool) -> None:
     scores = scored(images, annotators=annotators, ignore=ignore)
     for granularity, row in zip(GRANULARITIES, scores.curve(), strict=True):
@@ -239,7 +239,7 @@ def literal_best(hierarchy: Hierarchy, truth: NDArray[np.integer], ignore: int |
 
 
 @given(image_sets(ignore=0), st.sampled_from([None, 0]))
-@settings(max_examples=25)
+@settings(max_examples=15)
 def test_readings_are_those_of_the_definition(images: list[Image], ignore: int | None) -> None:
     def of_cut(image: Image, granularity: float) -> list[ContingencyTable]:
         hierarchy, truths = image
