@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 settings.register_profile("dynaseg", deadline=None, database=None, derandomize=True, max_examples=50)
 settings.load_profile("dynaseg")
 
-# Images this small gain nothing from a second thread, and on a busy machine lose minutes to it.
+# Images this small gain nothing from a second thread, and on a busy machine lose minutes to it: here, and in processes
+# that tests start.
 torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """That tests send."""

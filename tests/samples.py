@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,14 @@ def encoded(image: Image.Image | NDArray[Any], file_format: str, **options: Any)
     picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
     picture.save(stream, file_format, **options)
     return stream.getvalue()
+
+
+def packed_zeros(mebibytes: int) -> bytes:
+    """Zeros that zlib packed a thousandfold: one block again and again, for packing a gigabyte takes many seconds."""
+    packer = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
+    block = packer.compress(bytes(1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
+    end, checksum = packer.flush(), (mebibytes << 20) % 65521 << 16 | 1  # Adler-32, RFC 1950
+    return b"\x78\xda" + block * mebibytes + end + struct.pack(">I", checksum)
 
 
 def save_photo(path: Path, seed: int = 0, width: int = 24, height: int = 20) -> Path:

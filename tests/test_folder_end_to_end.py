@@ -1,10 +1,8 @@
-"""One network for a folder, from photos to scores, by the real commands, on scenes whose classes are known."""
+"""One network for a folder, from photos to scores, by the commands, on scenes whose classes are known."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +12,27 @@ from PIL import Image
 from samples import read_pixels
 from scenes import CLASSES, save_scenes
 from sklearn.cluster import KMeans
+from typer.testing import CliRunner
+
+from dynaseg_cli.cli import app
 
 SCENES = 60
 CLUSTERS = 27
 FOLDER = ("--fit", "folder", "--classes", str(CLUSTERS), "--features", "32", "--max-size", "96")
-IMAGE = ("--iterations", "10", "--features", "16", "--max-size", "64", "--levels", "1", "--min-labels", "3")
+IMAGE = (
+    "--iterations",
+    "10",
+    "--features",
+    "16",
+    "--max-size",
+    "64",
+    "--levels",
+    "1",
+    "--min-labels",
+    "3",
+    "--regions",
+    "raw",
+)
 HERE = ("--device", "cpu", "--precision", "float32", "--workers", "0", "--threads", "1")
 
 pytestmark = pytest.mark.slow
@@ -26,9 +40,8 @@ pytestmark = pytest.mark.slow
 
 def dynaseg(*arguments: str | Path) -> tuple[str, str]:
     """What the command prints and says; it ends well."""
-    command = [sys.executable, "-m", "dynaseg_cli", *map(str, arguments)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == 0, result.stderr
     return result.stdout, result.stderr
 
 
@@ -42,16 +55,16 @@ def score(prediction: Path, truth: Path, protocol: str = "classes") -> tuple[dic
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Folders of photos and of their classes."""
+    """Folders of photos, named as COCO's are, and of their classes."""
     folder = tmp_path_factory.mktemp("scenes")
-    return save_scenes(folder / "photos", folder / "truth", SCENES)
+    return save_scenes(folder / "photos", folder / "truth", SCENES, named="{:012}")
 
 
 @pytest.fixture(scope="module")
 def by_folder(scenes: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What one network for all of them makes of the scenes."""
     out = tmp_path_factory.mktemp("by_folder") / "out"
-    dynaseg("segment", scenes[0], "-o", out, *FOLDER, *HERE)
+    dynaseg("segment", scenes[0], "-o", out, *FOLDER, *HERE, "--save", "labels,stats")
     return out
 
 
@@ -128,21 +141,20 @@ FINE = (0, 17, 62, 43, 91, 96, 156, 181)
 """Labels of COCO-Stuff's stuffthingmaps, of as many of the 27 coarse classes: one for each class of the scenes."""
 
 
-def test_protocol_of_coco_runs_from_photos_to_scores(tmp_path: Path) -> None:
-    """Named as COCO's images are, with ground truth in the fine labels of its stuffthingmaps and pixels of none."""
-    photos, truth = save_scenes(tmp_path / "val2017", tmp_path / "truth", 24, named="{:012}")
-    for path in truth.iterdir():
+def test_protocol_of_coco_runs_from_photos_to_scores(
+    scenes: tuple[Path, Path], by_folder: Path, tmp_path: Path
+) -> None:
+    """With ground truth in the fine labels of its stuffthingmaps and pixels of none."""
+    for path in scenes[1].iterdir():
         fine = np.array(FINE, np.uint8)[read_pixels(path)]
         fine[:4] = 255
-        Image.fromarray(fine).save(path)
-    out = tmp_path / "out"
-    dynaseg("segment", photos, "-o", out, *FOLDER, *HERE)
-    document, said = score(out, truth, "coco-stuff27")
-    assert (document["protocol"], document["images"], document["notes"]) == ("coco-stuff27", 24, [])
+        Image.fromarray(fine).save(tmp_path / path.name)
+    document, said = score(by_folder, tmp_path, "coco-stuff27")
+    assert (document["protocol"], document["images"], document["notes"]) == ("coco-stuff27", SCENES, [])
     assert "mean nothing" not in said
     metrics = document["metrics"]
     assert all(0 < metrics[name] <= 1 for name in ("miou", "pixel_accuracy", "miou_things", "miou_stuff"))
-    assert score(out, truth, "auto")[0]["protocol"] == "coco-stuff27"
-    as_they_are, _ = score(out, truth, "classes")
+    assert score(by_folder, tmp_path, "auto")[0]["protocol"] == "coco-stuff27"
+    as_they_are, _ = score(by_folder, tmp_path, "classes")
     for name in ("miou", "pixel_accuracy"):
         assert as_they_are["metrics"][name] == pytest.approx(metrics[name]), "a class has a coarse one to itself"

@@ -20,7 +20,7 @@ from video_samples import moving_square, write_video
 import dynaseg_cli
 from dynaseg_cli.benchmark.variants import METHODS
 from dynaseg_cli.cli import app
-from dynaseg_cli.config import SegmentConfig, WorkersConfig
+from dynaseg_cli.config import FOLDER_FIT, SegmentConfig, WorkersConfig
 
 ROOT = Path(__file__).parents[1]
 READMES = [ROOT / "README.md", *sorted(ROOT.glob("dynaseg_cli/**/README.md"))]
@@ -184,6 +184,7 @@ def test_every_python_block_runs(block: str, here: Path, monkeypatch: pytest.Mon
     segment_folder = functools.partial(dynaseg_cli.segment_folder, workers=in_this_process)
     monkeypatch.setitem(vars(dynaseg_cli), "segment_folder", segment_folder)
     monkeypatch.setitem(vars(dynaseg_cli), "SegmentConfig", functools.partial(SegmentConfig, **QUICK))
+    monkeypatch.setitem(vars(dynaseg_cli), "FOLDER_FIT", FOLDER_FIT | QUICK | {"epochs": 1})
     exec(compile(block, "README", "exec"), {})
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import find_objects
 
 from .. import __version__
 from ..config import Colors, CutConfig, SegmentConfig, channels_text
@@ -162,32 +161,33 @@ def segment_statistics(segments: NDArray[np.integer], image: NDArray[np.uint8]) 
     """
     height, width = segments.shape
     count = int(segments.max()) + 2  # the first is for -1
-    pixels = np.zeros(count, dtype=np.int64)
-    sums = np.zeros((5, count))  # red, green, blue, x, y
-    squares = np.zeros((3, count))
+    totals = np.zeros((9, count))
+    pixels, sums = totals[0], totals[1:]  # red, green, blue, x, y; squares of the colours
     boxes = np.tile([width, height, 0, 0], (count, 1))
-    x = np.arange(width, dtype=np.float64)
     for top in range(0, height, BAND):
-        band = segments[top : top + BAND].astype(np.int32) + 1
-        flat = band.reshape(-1)
-        pixels += np.bincount(flat, minlength=count)
-        y = np.arange(top, top + band.shape[0], dtype=np.float64)
-        for index in range(3):
-            values = image[top : top + BAND, :, index].astype(np.float64)
-            sums[index] += np.bincount(flat, values.reshape(-1), count)
-            squares[index] += np.bincount(flat, (values**2).reshape(-1), count)
-        sums[3] += np.bincount(flat, np.broadcast_to(x, band.shape).reshape(-1), count)
-        sums[4] += np.bincount(flat, np.broadcast_to(y[:, None], band.shape).reshape(-1), count)
-        for segment, found in enumerate(find_objects(band, count - 1), 1):
-            if found is not None:
-                rows, columns = found
-                box = boxes[segment]
-                box[:2] = np.minimum(box[:2], (columns.start, top + rows.start))
-                box[2:] = np.maximum(box[2:], (columns.stop, top + rows.stop))
+        band = segments[top : top + BAND]
+        colours = image[top : top + BAND].reshape(-1, 3)
+        # Runs of pixels of one segment in a row are far fewer than pixels.
+        is_start = np.ones(band.shape, dtype=bool)
+        np.not_equal(band[:, 1:], band[:, :-1], out=is_start[:, 1:])
+        starts = np.flatnonzero(is_start)
+        length = np.diff(starts, append=band.size)
+        y, x = np.divmod(starts, width)
+        y += top
+        segment = band.reshape(-1)[starts].astype(np.intp) + 1
+        run_sums = np.add.reduceat(colours, starts, axis=0, dtype=np.int64)
+        run_squares = np.add.reduceat(np.square(colours, dtype=np.uint16), starts, axis=0, dtype=np.int64)
+        run_x = length * x + length * (length - 1) // 2
+        of_runs = length, *run_sums.T, run_x, length * y, *run_squares.T
+        totals += np.stack([np.bincount(segment, values, count) for values in of_runs])
+        for side, values in enumerate((x, y)):
+            np.minimum.at(boxes[:, side], segment, values)
+        for side, values in enumerate((x + length, y + 1), 2):
+            np.maximum.at(boxes[:, side], segment, values)
     occurring = 1 + np.flatnonzero(pixels[1:])
     counted = int(pixels[1:].sum())
-    means = sums[:, occurring] / pixels[occurring]
-    deviations = np.sqrt(np.maximum(squares[:, occurring] / pixels[occurring] - means[:3] ** 2, 0))
+    means = sums[:5, occurring] / pixels[occurring]
+    deviations = np.sqrt(np.maximum(sums[5:, occurring] / pixels[occurring] - means[:3] ** 2, 0))
     return [
         {
             "pixels": int(pixels[segment]),

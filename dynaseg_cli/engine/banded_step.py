@@ -38,8 +38,6 @@ class BandedStep:
     scribbled : whether the images have scribbles.
     """
 
-    fused = False
-
     def __init__(
         self,
         network: SegmentationNetwork,

@@ -7,6 +7,9 @@ import importlib.util
 import logging
 import os
 import platform
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -16,6 +19,13 @@ from ..errors import DeviceUnavailableError
 STRICT = "DYNASEG_STRICT"
 """Environment variable. If it is set to anything but 0, errors in fused kernels and in capturing a graph are raised.
 Otherwise the work goes on without them, more slowly."""
+
+SPARE_MEMORY = 1 / 16
+"""Share of a CUDA device's memory that is left free, for larger images and for other processes."""
+
+allocator_lock = threading.Lock()
+"""Held while a CUDA graph is captured or launched, and while cached memory is released. torch's allocator releases none
+during a capture, and its random generator, which every graph takes part in, allows no launch during one."""
 
 _log = logging.getLogger(__name__)
 
@@ -92,13 +102,34 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
 
 
+def memory_is_low(device: torch.device) -> bool:
+    """Whether less than `SPARE_MEMORY` of a CUDA device is free."""
+    free, total = torch.cuda.mem_get_info(device)
+    return free < SPARE_MEMORY * total
+
+
 def release_memory(device: torch.device) -> None:
     """Return cached memory to the device. Call it after the tensors of a failed attempt have gone out of scope."""
     gc.collect()
     if device.type == "cuda":
-        torch.cuda.empty_cache()
+        with allocator_lock:
+            torch.cuda.empty_cache()
     elif device.type == "mps":
         torch.mps.empty_cache()
+
+
+@contextmanager
+def on_stream(stream: torch.cuda.Stream) -> Iterator[None]:
+    """Compute on a stream of one's own, after all that the current one was given before.
+
+    In the end the host waits, not the current stream: threads share that one, and would wait for each other.
+    """
+    stream.wait_stream(torch.cuda.current_stream(stream.device))
+    with torch.cuda.stream(stream):
+        try:
+            yield
+        finally:
+            stream.synchronize()
 
 
 def _processor_name() -> str:

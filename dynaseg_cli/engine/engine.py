@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,7 +27,7 @@ from ..regions.tidying import Labels
 from ..resampling import level_sizes, shrink, working_size
 from .backbones import MOST_SIZE, resnet_backbone
 from .cuda.silhouette import CapturedSilhouette, captured_silhouette
-from .device import is_out_of_memory, release_memory, resolve_device
+from .device import is_out_of_memory, on_stream, release_memory, resolve_device
 from .fitting import Fit, Fitter, captures
 from .labelling import TILE_SIZE, label_with_fit, label_with_model, to_input
 from .networks import CHANNEL_MULTIPLE, align_features, frozen_backbone, new_network
@@ -56,7 +56,7 @@ class Engine:
     """Segments images one after another, each from the same weights: seeded initial ones, or a model's.
 
     A result depends only on the image and the options, never on earlier images, unless one is given to start from: see
-    `segment`. Use an engine in one thread at a time.
+    `segment`. Use an engine in one thread at a time. Engines in several threads do not wait for each other.
 
     Parameters
     ----------
@@ -74,6 +74,7 @@ class Engine:
     def __init__(self, config: SegmentConfig | None = None, device: str = "auto") -> None:
         self.config = config or SegmentConfig()
         self.device = resolve_device(device)
+        self._stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None  # type: ignore[no-untyped-call]
         self.dtype = compute_dtype(self.device, self.config.precision)
         backbone = frozen_backbone(self.config)
         network = new_network(self.config, backbone)
@@ -268,10 +269,13 @@ class Engine:
 
     @contextmanager
     def computing(self) -> Iterator[None]:
-        """Exact arithmetic on the engine's device."""
-        # Triton launches kernels on the current device.
-        on_device = torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext()
-        with on_device, exact_arithmetic():
+        """Exact arithmetic on the engine's device, on CUDA in a stream of its own."""
+        with ExitStack() as contexts:
+            contexts.enter_context(exact_arithmetic())
+            if self._stream is not None:
+                # Triton launches kernels on the current device.
+                contexts.enter_context(torch.cuda.device(self.device))
+                contexts.enter_context(on_stream(self._stream))
             yield
 
     def _look_for_network(self, image: NDArray[np.uint8]) -> tuple[list[Tensor], float]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import logging
-import os
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -19,25 +18,23 @@ from ..errors import DivergedError
 from ..method.network import SegmentationNetwork
 from .banded_step import BandedStep
 from .cuda.graph import CapturedIteration, CaptureError
-from .device import has_triton, is_out_of_memory, release_memory
-from .iteration import Iteration, Status, Trajectory
+from .device import allocator_lock, has_triton, is_out_of_memory, memory_is_low, release_memory, warn_or_raise
+from .iteration import Iteration, RecordedStep, Status, Step, Trajectory
 from .networks import CHANNEL_MULTIPLE, Network, rounded_up
 from .precision import precision_name
 from .scribbles import assign_channels
 from .segmentation import FitLevel, FitRecord
 from .training_step import AutogradStep, TrainingStep
 
-_log = logging.getLogger(__name__)
-
 CAPTURED_PIXELS = 1 << 20
-"""Limit on the pixels of all image sizes whose graphs are kept, at about 3 kB of device memory each."""
+"""Limit on the pixels of an image whose iteration is captured in a graph, which keeps about 3 kB of device memory for
+each. A larger image keeps the device busy without a graph."""
 
 MOST_VALUES = 1 << 31
 """Limit on the values in a feature map on a CUDA device: convolutions of larger maps have failed in the libraries."""
 
-STRICT = "DYNASEG_STRICT"
-"""Environment variable. If it is set to anything but 0, errors in fused kernels and in capturing a graph are raised.
-Otherwise the fit continues without them, more slowly."""
+_preparing = threading.Lock()
+"""Held while an iteration is made ready, so that threads do not compile the same kernels at once."""
 
 Watch = Callable[[int, int, Tensor], None]
 """Called with the iteration (from 1), q' and the (h, w) int64 raw labels on the device; an exception ends the fit."""
@@ -103,9 +100,11 @@ class Fitter:
         DivergedError
             If the loss is not finite.
         """
-        self._network.load_state_dict(self._initial if start is None else start)
-        for momentum in self.momenta:
-            momentum.zero_()
+        if start is None:
+            self._restart()
+        else:
+            self._network.load_state_dict(start)
+        torch._foreach_zero_(self.momenta)
         if scribbles is not None:
             assign_channels(self._network.train(), levels[0], scribbles[0])
         patience = self._config.patience_for(scribbled=scribbles is not None, follows=start is not None)
@@ -164,9 +163,7 @@ class Fitter:
 
     def forget(self) -> None:
         """Free the memory that is kept for later images."""
-        if self._captured:
-            self._captured.clear()
-            release_memory(self._device)
+        self._give_up([*self._captured])
 
     def _fit_levels(
         self,
@@ -216,6 +213,14 @@ class Fitter:
         return Fit(labels.clone(), record)
 
     @torch.no_grad()
+    def _restart(self) -> None:
+        """Set the initial weights, all of a dtype at once instead of each by a launch of its own."""
+        own = self._network.state_dict()
+        for dtype in {value.dtype for value in own.values()}:
+            names = [name for name in own if own[name].dtype == dtype]
+            torch._foreach_copy_([own[name] for name in names], [self._initial[name] for name in names])
+
+    @torch.no_grad()
     def _transpose_kernels(self) -> None:
         assert isinstance(self._network, SegmentationNetwork)
         for convolution in self._network.feature_convolutions:
@@ -227,57 +232,76 @@ class Fitter:
             # Handled like running out of memory: the image is fitted at a smaller size.
             raise MemoryError(f"feature maps of {width} x {height} pixels have more than {MOST_VALUES} values")
         if kind in self._captured:
+            self._captured[kind] = self._captured.pop(kind)  # the last one is the one used last
             return self._captured[kind]
-        if sum(h * w for h, w, _ in (*self._captured, kind)) > CAPTURED_PIXELS:
-            # All at once: destroying one graph may free memory that another one on the same stream uses.
-            self.forget()
-        iteration = self._new_iteration(height, width, scribbled=scribbled)
+        self._make_room()
+        with _preparing:
+            iteration = self._new_iteration(height, width, scribbled=scribbled)
         if isinstance(iteration, CapturedIteration):
             self._captured[kind] = iteration
         return iteration
 
+    def _make_room(self) -> None:
+        """Where memory is low, give up half of the sizes, those used least recently."""
+        if self._captured and memory_is_low(self._device):
+            self._give_up([*self._captured][: (len(self._captured) + 1) // 2])
+
+    def _give_up(self, kinds: Sequence[tuple[int, int, bool]]) -> None:
+        if kinds:
+            with allocator_lock:
+                for kind in kinds:
+                    del self._captured[kind]
+            release_memory(self._device)
+
     def _new_iteration(self, height: int, width: int, *, scribbled: bool) -> Iteration:
         """The fastest iteration that works here. Without a compiler or a suitable driver there is a slower one."""
-        step = self._new_step(height, width, scribbled=scribbled)
         trajectory = Trajectory(height, width, self._config, self._device, scribbled=scribbled)
-        update = partial(self._update, trajectory.ended)
+        # The kernels compute the CNN alone, without the loss of scribbles.
+        fused = self._kernels and self._is_by_hand and not scribbled
         try:
-            # A larger image keeps the device busy without a graph, whose memory would come on top.
+            step = self._fused_step(trajectory) if fused else self._plain_step(trajectory, scribbled=scribbled)
             if self._captures and height * width <= CAPTURED_PIXELS:
-                iteration: Iteration = CapturedIteration(step, update, trajectory)
+                beside = next(iter(self._captured.values()), None)
+                iteration: Iteration = CapturedIteration(step, trajectory, beside)
             else:
-                iteration = Iteration(step, update, trajectory)
-                if step.fused and not self._kernels_ran:
+                iteration = Iteration(step, trajectory)
+                if fused and not self._kernels_ran:
                     iteration.rehearse()
         except CaptureError as error:
             self._captures = False
-            self._warn_or_raise("a captured graph", error)
+            warn_or_raise(self._device, "a captured graph", error)
         except Exception as error:
-            if not step.fused or is_out_of_memory(error):
+            if not fused or is_out_of_memory(error):
                 raise
             self._kernels = False
-            self._warn_or_raise("fused kernels", error)
+            warn_or_raise(self._device, "fused kernels", error)
         else:
-            self._kernels_ran = self._kernels_ran or step.fused
+            self._kernels_ran = self._kernels_ran or fused
             return iteration
         return self._new_iteration(height, width, scribbled=scribbled)
 
-    def _warn_or_raise(self, lost: str, error: Exception) -> None:
-        if os.environ.get(STRICT, "0") not in ("", "0"):
-            raise error
-        _log.warning("%s: continuing without %s, more slowly: %s", self._device, lost, error)
+    @property
+    def _is_by_hand(self) -> bool:
+        """Whether there are steps for this network whose gradients are written by hand."""
+        network = self._network
+        return not self._config.literal and isinstance(network, SegmentationNetwork) and not network.beside
 
-    def _new_step(self, height: int, width: int, *, scribbled: bool) -> TrainingStep:
-        if self._config.literal or not isinstance(self._network, SegmentationNetwork) or self._network.beside:
-            return AutogradStep(self._network, self._config, self._dtype)
-        if self._kernels and not scribbled:  # the kernels do not compute the scribble loss
-            from .cuda.fused_step import FusedStep  # noqa: PLC0415 - imports Triton, which only CUDA needs
+    def _fused_step(self, trajectory: Trajectory) -> Step:
+        from .cuda.fused_step import FusedStep  # noqa: PLC0415 - imports Triton, which only CUDA needs
 
-            return FusedStep(self._network, height, width, self._config, self._dtype)
-        return BandedStep(self._network, height, width, self._config, self._dtype, scribbled=scribbled)
+        assert isinstance(self._network, SegmentationNetwork)
+        return FusedStep(self._network, self.momenta, trajectory, self._config, self._dtype)
 
-    def _update(self, ended: Tensor) -> None:
-        descend(self._trained, self.momenta, self._config, ended)
+    def _plain_step(self, trajectory: Trajectory, *, scribbled: bool) -> Step:
+        step: TrainingStep
+        if self._is_by_hand:
+            assert isinstance(self._network, SegmentationNetwork)
+            height, width = trajectory.labels.shape
+            step = BandedStep(self._network, height, width, self._config, self._dtype, scribbled=scribbled)
+        else:
+            step = AutogradStep(self._network, self._config, self._dtype)
+        update = partial(descend, self._trained, self.momenta, self._config, trajectory.ended)
+        return RecordedStep(step, trajectory, update)
 
 
 @torch.no_grad()

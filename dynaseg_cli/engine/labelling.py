@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
+from typing import TypeGuard
 
 import numpy as np
 import torch
@@ -13,6 +15,7 @@ from torch import Tensor
 from ..method.network import SegmentationNetwork
 from ..resampling import shrink, working_size
 from .banded_layers import as_image
+from .device import has_triton, is_out_of_memory, warn_or_raise
 from .guided_filter import apply_coefficients, guided_coefficients, interpolation, triangle_weights
 from .networks import Network
 from .precision import computing_in
@@ -28,6 +31,11 @@ DETAIL = 2.5
 every larger photo; 1.5 instead loses .014 of best-overlap Mean (10 photos of BSDS500 train)."""
 MOST_REACH = 8
 """Limit on the smoothing of the guide, in pixels to each side: it bounds the cost per pixel of large photos."""
+
+_kernels_ran: dict[tuple[object, ...], bool] = {}
+"""By device, dtype and shape of the network: whether fused kernels ran."""
+_trying = threading.Lock()
+"""Held while they are tried, so that threads do not compile the same kernels at once."""
 
 Tile = tuple[slice, slice]
 OnTile = Callable[[], None]
@@ -75,6 +83,11 @@ def label_with_model(
         return label_image(network, image, dtype, tile_size, mirrored=True)
     network.eval()
     with torch.inference_mode():
+        if _has_kernels(network, dtype):
+            from .cuda.fused_labelling import averaged_response, label_filtered  # noqa: PLC0415 - imports Triton
+
+            own = averaged_response(network, small, size, dtype, tile_size, mirrored=True)
+            return label_filtered(image, small, own, own.max(-1).indices, tile_size, on_tile)
         weight = network.classifier.weight
         response = torch.empty((1, len(weight), height, width), device=weight.device)
         for rows, columns, part in _responses(network, small, dtype, tile_size, mirrored=True):
@@ -102,17 +115,57 @@ def label_with_fit(
     """
     height, width = image.shape[:2]
     with torch.inference_mode():
-        kept = torch.unique(fitted)
         small = shrink(image, fitted.shape[1], fitted.shape[0])
-        if isinstance(network, SegmentationNetwork):
-            network.eval()
-            detailed = shrink(image, *working_size(width, height, round(DETAIL * max(fitted.shape))))
-            response = _averaged_response(network, detailed, kept, fitted.shape, dtype, tile_size, on_tile)
-        else:
+        if not isinstance(network, SegmentationNetwork):
             # Training mode applies the statistics of this very image. The running variances are unbiased, which is
             # noticeable for the few pixels of the last stage.
+            kept = torch.unique(fitted)
             response = _response(network.train(), to_input(small, fitted.device), dtype)[:, kept]
+            return _label_filtered(image, small, response, kept, tile_size, on_tile)
+        network.eval()
+        detailed = shrink(image, *working_size(width, height, round(DETAIL * max(fitted.shape))))
+        if _has_kernels(network, dtype):
+            from .cuda.fused_labelling import averaged_response, label_filtered  # noqa: PLC0415 - imports Triton
+
+            averaged = averaged_response(network, detailed, fitted.shape, dtype, tile_size, on_tile)
+            return label_filtered(image, small, averaged, fitted, tile_size, on_tile)
+        kept = torch.unique(fitted)
+        response = _averaged_response(network, detailed, kept, fitted.shape, dtype, tile_size, on_tile)
         return _label_filtered(image, small, response, kept, tile_size, on_tile)
+
+
+def _has_kernels(network: Network, dtype: torch.dtype) -> TypeGuard[SegmentationNetwork]:
+    """Whether fused kernels label by such a network. The first time they are tried, on a few pixels.
+
+    Without a compiler or a suitable driver there are plain operations, which are slower.
+    """
+    device = network.classifier.weight.device
+    if not has_triton(device) or not isinstance(network, SegmentationNetwork) or network.beside:
+        return False
+    kind = (device, dtype, len(network.convolutions), *network.classifier.weight.shape)
+    with _trying:
+        if kind not in _kernels_ran:
+            _kernels_ran[kind] = _can_rehearse(network, dtype)
+    return _kernels_ran[kind]
+
+
+def _can_rehearse(network: SegmentationNetwork, dtype: torch.dtype) -> bool:
+    try:
+        _rehearse(network, dtype)
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        warn_or_raise(network.classifier.weight.device, "fused kernels for labelling", error)
+        return False
+    return True
+
+
+def _rehearse(network: SegmentationNetwork, dtype: torch.dtype) -> None:
+    from .cuda.fused_labelling import averaged_response, label_filtered  # noqa: PLC0415 - imports Triton
+
+    image = np.zeros((4, 4, 3), dtype=np.uint8)
+    response = averaged_response(network, image, (2, 2), dtype, 4)
+    label_filtered(image, image[:2, :2], response, response.max(-1).indices, 4, lambda: None)
 
 
 def _label_filtered(
@@ -131,7 +184,7 @@ def _label_filtered(
     device = response.device
     height, width = image.shape[:2]
     coefficients = guided_coefficients(to_input(small, device), response, FILTER_RADIUS, FILTER_REGULARISATION)
-    reach = min(max(height, width) // (2 * max(small.shape[:2])), MOST_REACH)
+    reach = guide_reach(image, small)
     labels = np.empty((height, width), dtype=np.int16)
     for rows, columns in tiles(height, width, tile_size):
         on_tile()
@@ -139,6 +192,12 @@ def _label_filtered(
         filtered = apply_coefficients(coefficients, smooth, rows, columns, (height, width))
         labels[rows, columns] = kept[filtered.max(0).indices].to(torch.int16).cpu().numpy()
     return labels
+
+
+def guide_reach(image: NDArray[np.uint8], small: NDArray[np.uint8]) -> int:
+    """Pixels to each side over which the guide is smoothed."""
+    reach: int = min(max(image.shape[:2]) // (2 * max(small.shape[:2])), MOST_REACH)
+    return reach
 
 
 def _smoothed(image: NDArray[np.uint8], rows: slice, columns: slice, reach: int, device: torch.device) -> Tensor:
@@ -191,10 +250,9 @@ def _responses(
     beside = network.respond_beside() if network.beside else []
     halo = network.receptive_radius
     margin = halo if mirrored else 0
-    padded = np.pad(image, ((margin, margin), (margin, margin), (0, 0)), mode="symmetric") if mirrored else image
+    padded = mirrored_beyond(image, margin) if mirrored else image
     for rows, columns in tiles(height, width, tile_size):
-        moved = (slice(rows.start + margin, rows.stop + margin), slice(columns.start + margin, columns.stop + margin))
-        seen, inner = _with_halo(*moved, halo, padded.shape[:2])
+        seen, inner = with_halo(moved(rows, margin), moved(columns, margin), halo, padded.shape[:2])
         response_beside = _part_beside(beside, *seen, margin, (height, width)) if network.beside else None
         response = _response(network, to_input(padded[seen], device), dtype, response_beside)
         yield rows, columns, response[..., inner[0], inner[1]]
@@ -216,6 +274,11 @@ def area_weights(fine: int, coarse: int) -> NDArray[np.float32]:
     return weights
 
 
+def mirrored_beyond(image: NDArray[np.uint8], margin: int) -> NDArray[np.uint8]:
+    """An (H, W, 3) image with a margin on each side, in which it is mirrored."""
+    return np.pad(image, ((margin, margin), (margin, margin), (0, 0)), mode="symmetric")
+
+
 def to_input(image: NDArray[np.uint8], device: torch.device) -> Tensor:
     """An RGB (H, W, 3) uint8 image as the network's (1, 3, H, W) float32 input in [0, 1], channels last."""
     pixels = torch.tensor(np.ascontiguousarray(image), device=device)
@@ -230,7 +293,7 @@ def _part_beside(
     for response in responses:
         places = zip(response.shape[2:], (rows, columns), size, strict=True)
         (near_rows, down), (near_columns, across) = (
-            interpolation(coarse, slice(span.start - margin, span.stop - margin), side) for coarse, span, side in places
+            interpolation(coarse, moved(span, -margin), side) for coarse, span, side in places
         )
         parts.append(down.to(response) @ response[..., near_rows, near_columns] @ across.to(response).T)
     return reduce(torch.add, parts)
@@ -243,7 +306,11 @@ def tiles(height: int, width: int, size: int) -> Iterator[Tile]:
             yield slice(top, min(top + size, height)), slice(left, min(left + size, width))
 
 
-def _with_halo(rows: slice, columns: slice, halo: int, size: tuple[int, ...]) -> tuple[Tile, Tile]:
+def moved(span: slice, by: int) -> slice:
+    return slice(span.start + by, span.stop + by)
+
+
+def with_halo(rows: slice, columns: slice, halo: int, size: tuple[int, ...]) -> tuple[Tile, Tile]:
     """A tile grown by `halo` within the image, and the position of the original tile in it."""
     seen = [slice(max(s.start - halo, 0), min(s.stop + halo, n)) for s, n in zip((rows, columns), size, strict=True)]
     inner = [slice(s.start - g.start, s.stop - g.start) for s, g in zip((rows, columns), seen, strict=True)]

@@ -1,7 +1,7 @@
 """One iteration on one image: the response, its labels and loss (eq. 1 to 9), then the gradients of the network.
 
-Three classes compute it. `AutogradStep` uses autograd and the operations of `method`, for any network. For the CNN
-there are two steps with hand-written gradients: `BandedStep`, and on CUDA `cuda.fused_step.FusedStep`.
+`AutogradStep` uses autograd and the operations of `method`, for any network. For the CNN there is `BandedStep`, whose
+gradients are written by hand. On CUDA, `cuda.fused_step.FusedStep` does more than these two: it is a whole iteration.
 """
 
 from __future__ import annotations
@@ -35,9 +35,6 @@ class Objective:
 class TrainingStep(Protocol):
     """Made for one network and one image size; reused for any number of images of this size."""
 
-    fused: bool
-    """Whether it uses the fused CUDA kernels."""
-
     def load(self, image: Tensor, scribbles: Tensor | None = None) -> None:
         """Set the image, (1, 3, H, W) float32 in [0, 1].
 
@@ -60,8 +57,6 @@ class AutogradStep:
     The optimisation amplifies the last bit of a sum to the third digit of the loss within ten iterations, so only the
     same operations in the same order reproduce the reference.
     """
-
-    fused = False
 
     def __init__(self, network: Network, config: SegmentConfig, dtype: torch.dtype) -> None:
         self._network = network

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 
 from ..resampling import shrink, working_size
+from .gaussian import slopes
 
 CUE_SIZE = 512
 """Longest side in pixels of the photo the cues are taken from: they mean the same in every photo, and cost no more."""
@@ -58,9 +59,9 @@ def photo_cues(image: NDArray[np.uint8]) -> Cues:
     contrast = np.zeros(lab.shape[:2], dtype=np.float32)
     texture = []
     for scale in SCALES:
-        slopes = [_slopes(lab[..., channel], scale) for channel in range(3)]
-        contrast += _length(slopes)
-        texture += [_texture(*slopes[0], scale, turn) for turn in range(TEXTURE_ORIENTATIONS)]
+        each = [slopes(lab[..., channel], scale) for channel in range(3)]
+        contrast += _length(each)
+        texture += [_texture(*each[0], scale, turn) for turn in range(TEXTURE_ORIENTATIONS)]
     colour = [
         _to_steps((lab[..., channel] - low) / np.float32(high - low), COLOUR_BINS)
         for channel, (low, high) in enumerate(COLOUR_RANGES)
@@ -70,22 +71,22 @@ def photo_cues(image: NDArray[np.uint8]) -> Cues:
 
 def steepness(image: NDArray[np.float32], scale: float) -> NDArray[np.float32]:
     """Gradient magnitude of an (H, W, C) image, smoothed by a Gaussian of a standard deviation in pixels: (H, W)."""
-    return _length([_slopes(channel, scale) for channel in np.moveaxis(image, 2, 0)])
+    return _length(slopes(channel, scale) for channel in np.moveaxis(image, 2, 0))
 
 
-def _length(slopes: list[tuple[NDArray[np.float32], NDArray[np.float32]]]) -> NDArray[np.float32]:
-    return np.sqrt(sum(down**2 + across**2 for down, across in slopes))
-
-
-def _slopes(channel: NDArray[np.float32], scale: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Derivatives down and across."""
-    return gaussian_filter(channel, scale, order=(1, 0)), gaussian_filter(channel, scale, order=(0, 1))
+def _length(slopes_of_each: Iterable[tuple[NDArray[np.float32], NDArray[np.float32]]]) -> NDArray[np.float32]:
+    return np.sqrt(sum(down**2 + across**2 for down, across in slopes_of_each))
 
 
 def _texture(down: NDArray[np.float32], across: NDArray[np.float32], scale: float, turn: int) -> NDArray[np.uint8]:
     angle = np.float32(np.pi * turn / TEXTURE_ORIENTATIONS)
-    strength = np.abs(np.cos(angle) * across + np.sin(angle) * down) * np.float32(2 * scale)
-    return _to_steps(np.log1p(strength) / np.float32(STRONGEST_TEXTURE), TEXTURE_BINS)
+    strength = np.cos(angle) * across
+    strength += np.sin(angle) * down
+    np.abs(strength, out=strength)
+    strength *= np.float32(2 * scale)
+    np.log1p(strength, out=strength)
+    strength /= np.float32(STRONGEST_TEXTURE)
+    return _to_steps(strength, TEXTURE_BINS)
 
 
 def _to_steps(values: NDArray[np.float32], bins: int) -> NDArray[np.uint8]:
@@ -107,9 +108,11 @@ def to_lab(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     """An sRGB (H, W, 3) uint8 image in CIE 1976 L*a*b*, white D65: (H, W, 3) float32, L* in 0..100 (CIE 15)."""
     value = np.arange(256) / 255
     linear = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4).astype(np.float32)
-    matrix = _XYZ_FROM_SRGB / _XYZ_FROM_SRGB.sum(1, keepdims=True)
-    ratio = linear[image] @ matrix.T.astype(np.float32)
+    matrix = (_XYZ_FROM_SRGB / _XYZ_FROM_SRGB.sum(1, keepdims=True)).astype(np.float32)
+    ratio = matrix @ linear.take(image.reshape(-1, 3)).T
     edge = 6 / 29
     straight = ratio / np.float32(3 * edge**2) + np.float32(4 / 29)  # near black
-    x, y, z = np.where(ratio > np.float32(edge**3), np.cbrt(ratio), straight).transpose(2, 0, 1)
-    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
+    x, y, z = np.where(ratio > np.float32(edge**3), np.cbrt(ratio), straight)
+    # Channel after channel in memory, as they are worked on.
+    channels = np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+    return np.moveaxis(channels.reshape(3, *image.shape[:2]), 0, -1)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter, label, maximum_filter, minimum_filter
+from scipy.ndimage import label, maximum_filter, minimum_filter
 
 from ..resampling import middle_indices
 from .cues import steepness
+from .gaussian import smoothed
 from .segments import BAND_PIXELS, connected_regions
 
 SMOOTHING = 1.0
@@ -15,15 +16,8 @@ SMOOTHING = 1.0
 MARGIN = 64
 """Rows above and below a band that its pixels may flow into."""
 
-_ALL, _BEFORE, _AFTER = slice(None), slice(None, -1), slice(1, None)
-_HALVES = (
-    ((_ALL, _BEFORE), (_ALL, _AFTER)),
-    ((_BEFORE, _ALL), (_AFTER, _ALL)),
-    ((_BEFORE, _BEFORE), (_AFTER, _AFTER)),
-    ((_BEFORE, _AFTER), (_AFTER, _BEFORE)),
-)
-_NEIGHBOURS = (*_HALVES, *((other, this) for this, other in _HALVES))
-"""Views of a map in pairs, so that each pixel of the one has its neighbour in one direction in the other."""
+_NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1), (0, -1), (-1, 0), (-1, -1), (-1, 1))
+"""Steps down and to the right. Of equally low neighbours, a pixel flows to the first."""
 
 
 def photo_fragments(image: NDArray[np.uint8], contrast: NDArray[np.float32]) -> NDArray[np.int32]:
@@ -38,7 +32,7 @@ def photo_fragments(image: NDArray[np.uint8], contrast: NDArray[np.float32]) -> 
         contrast: its many basins are joined to those of the shrunk one.
     """
     height, width = image.shape[:2]
-    found = catchment_basins(gaussian_filter(contrast, SMOOTHING))
+    found = catchment_basins(smoothed(contrast, SMOOTHING))
     if found.shape == (height, width):
         return connected_regions(found)
     inside = minimum_filter(found, 3) == maximum_filter(found, 3)
@@ -61,17 +55,26 @@ def catchment_basins(relief: NDArray[np.float32]) -> NDArray[np.int32]:
     A pixel belongs to where one comes from it by steps to the lowest of its eight neighbours: to a minimum, or to level
     ground from which no step leads down.
     """
-    height, width = relief.shape
-    here = np.arange(relief.size).reshape(height, width)
-    lowest, flows_to = relief.copy(), here.copy()
-    for this, other in _NEIGHBOURS:
-        lower = relief[other] < lowest[this]
-        np.copyto(lowest[this], relief[other], where=lower)
-        np.copyto(flows_to[this], here[other], where=lower)
+    way = _ways_down(relief)
     # Pixels without a lower neighbour that touch each other are equally high.
-    basins: NDArray[np.int32] = label(flows_to == here, np.ones((3, 3)))[0]
-    end = flows_to.reshape(-1)
+    basins: NDArray[np.int32] = label(way == 0, np.ones((3, 3)))[0]
+    steps = np.array([0, *(down * relief.shape[1] + right for down, right in _NEIGHBOURS)])
+    end = steps[way.reshape(-1)]
+    end += np.arange(relief.size)
     while not np.array_equal(further := end[end], end):
         end = further
-    found: NDArray[np.int32] = basins.reshape(-1)[end].reshape(height, width)
+    found: NDArray[np.int32] = basins.reshape(-1)[end].reshape(relief.shape)
     return found
+
+
+def _ways_down(relief: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """(H, W) which of `_NEIGHBOURS`, from 1, each pixel flows to; 0 for none."""
+    height, width = relief.shape
+    walled = np.pad(relief, 1, constant_values=np.inf)
+    lowest, way = relief.copy(), np.zeros(relief.shape, dtype=np.uint8)
+    for number, (down, right) in enumerate(_NEIGHBOURS, 1):
+        neighbour = walled[1 + down : 1 + down + height, 1 + right : 1 + right + width]
+        is_lower = neighbour < lowest
+        np.minimum(lowest, neighbour, out=lowest)
+        np.maximum(way, is_lower.view(np.uint8) * np.uint8(number), out=way)
+    return way

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple, TypeAlias
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from .features import unit_length
 from .graph import RegionGraph
-from .segments import joined_groups, value_of_each
+from .segments import merged_groups, value_of_each
 
 HISTOGRAM_AREA = 2e-4
 """Fraction of the image; in much smaller regions histograms of the photo are noise, and count little."""
@@ -37,8 +38,10 @@ LEAST_SPREAD = 1e-4
 
 CHEAPEST = 1 / 16
 """Share of the regions that merge with their nearest neighbour in each round, even if it is nearer to another."""
-EDGES_AT_ONCE = 1 << 16
-"""Pairs whose histograms are compared at a time, to bound the memory."""
+PAIRS_AT_ONCE = 256
+"""Pairs whose histograms or features are compared at a time, so that they stay in the processor's cache."""
+NOTHING = np.float32(1e-30)
+"""Less than any share of an area."""
 
 Weight: TypeAlias = float | NDArray[np.float64]
 Dissimilarity: TypeAlias = Callable[[RegionGraph, NDArray[np.intp]], NDArray[np.float64]]
@@ -78,42 +81,48 @@ def boundary_strengths(graph: RegionGraph) -> NDArray[np.float64]:
     Features of a pretrained network count in that last merging alone. They are coarser than fragments: as one more cue
     in each view they would split what is large, and fine cuts would get worse.
     """
-    weights = np.array(VIEWS)
+    weights = np.array(VIEWS).T
+    differences = pair_differences(graph)
     each = merge_heights(
         replace(graph, features=graph.features[:, :0]).beside_itself(len(VIEWS)),
-        lambda merged, view: dissimilarity(merged, View(*weights[view].T)),
+        lambda merged, view: dissimilarity(merged, View(*weights[:, view])),
         np.repeat(np.arange(len(VIEWS)), len(graph.area)),
+        np.concatenate([weighed(differences, view, graph) for view in VIEWS]),
     )
     average = np.exp(np.log(each.reshape(len(VIEWS), -1)).mean(0))
-    plain = replace(
-        graph,
-        contrast=average * graph.length,
-        **{name: getattr(graph, name)[:, :0] for name in ("colours", "texture", "labels")},
-    )
+    plain = replace(graph, contrast=average * graph.length, histograms=graph.histograms[:, :0], bins=(0, 0, 0))
     spread = feature_spread(graph)
     return merge_heights(plain, lambda merged, _: average_strength(merged, spread))
 
 
 def dissimilarity(graph: RegionGraph, view: View) -> NDArray[np.float64]:
-    """Dissimilarity of each pair of neighbours, (E,) > 0.
+    """Dissimilarity of each pair of neighbours, (E,) > 0: their `pair_differences`, `weighed`."""
+    return weighed(pair_differences(graph), view, graph)
 
-    Differences in colour (means and histograms), texture and labels, and the contrast along the boundary, times a power
-    of the area over a power of the boundary length: as in Ward's linkage, small regions go first, and those that share
-    much boundary.
+
+def pair_differences(graph: RegionGraph) -> NDArray[np.float64]:
+    """(5, E) what a `View` weighs, for each pair of neighbours.
+
+    Histograms of colour and texture differ the less, the smaller the regions.
     """
-    one, other = graph.first, graph.second
-    mean = graph.lab / graph.area[:, None]
-    colour = np.sqrt(((mean[one] - mean[other]) ** 2).sum(1))
+    mean = (graph.lab / graph.area[:, None]).T
     area = _area_between(graph)
-    patterns = view.colours * _chi_squared(graph.colours, graph) + view.texture * _chi_squared(graph.texture, graph)
-    looks = (
-        view.colour * colour
-        + view.contrast * graph.contrast / graph.length
-        + patterns * area / (area + HISTOGRAM_AREA)
-        + view.labels * _chi_squared(graph.labels, graph)
-        + LEAST
-    )
-    different: NDArray[np.float64] = looks * area**AREA_EXPONENT / graph.length**LENGTH_EXPONENT
+    differences = np.empty((len(View._fields), len(graph.first)))
+    differences[0] = np.sqrt(((mean[:, graph.first] - mean[:, graph.second]) ** 2).sum(0))
+    differences[1] = graph.contrast / graph.length
+    differences[2:] = chi_squared(graph)
+    differences[2:4] *= area / (area + HISTOGRAM_AREA)
+    return differences
+
+
+def weighed(differences: NDArray[np.float64], view: View, graph: RegionGraph) -> NDArray[np.float64]:
+    """(E,) > 0, the sums of weighted `pair_differences`, times a power of the area over a power of the boundary length.
+
+    As in Ward's linkage, small regions go first, and those that share much boundary.
+    """
+    looks = sum(weight * difference for weight, difference in zip(view, differences, strict=True))
+    area = _area_between(graph)
+    different: NDArray[np.float64] = (looks + LEAST) * area**AREA_EXPONENT / graph.length**LENGTH_EXPONENT
     return different
 
 
@@ -152,8 +161,8 @@ def _cosines(graph: RegionGraph) -> NDArray[np.float64]:
     """(E,) cosine of the angle between the features of each pair."""
     unit = unit_length(graph.features)
     cosine = np.empty(len(graph.first))
-    for start in range(0, len(cosine), EDGES_AT_ONCE):
-        some = slice(start, start + EDGES_AT_ONCE)
+    for start in range(0, len(cosine), PAIRS_AT_ONCE):
+        some = slice(start, start + PAIRS_AT_ONCE)
         cosine[some] = np.einsum("ec,ec->e", unit[graph.first[some]], unit[graph.second[some]])
     return np.minimum(cosine, 1)
 
@@ -166,7 +175,10 @@ def _area_between(graph: RegionGraph) -> NDArray[np.float64]:
 
 
 def merge_heights(
-    graph: RegionGraph, dissimilarity: Dissimilarity, part: NDArray[np.intp] | None = None
+    graph: RegionGraph,
+    dissimilarity: Dissimilarity,
+    part: NDArray[np.intp] | None = None,
+    cost: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
     """Merge neighbours until none are left: (E,) the dissimilarity at which the two sides of a pair were joined.
 
@@ -176,29 +188,37 @@ def merge_heights(
 
     Parameters
     ----------
-    dissimilarity : of each pair of neighbours, (E,) > 0, from the graph as it is by then and the part of each pair.
-    part : (R,) the part, 0..P-1, of the graph that each region is in. No pair is between two, and merging one is as if
-        the others were not there; together they take no more rounds than one. By default all is one part.
+    dissimilarity : (E,) > 0 of each pair of a graph, from its two regions and their boundary alone, and its part. It is
+        asked about pairs of which a region has changed.
+    part : (R,) the part, 0..P-1 and rising, of the graph that each region is in. No pair is between two, and merging
+        one is as if the others were not there; together they take no more rounds than one. By default all is one part.
+    cost : (E,) the dissimilarity of each pair, if it is known.
     """
     part = np.zeros(len(graph.area), dtype=np.intp) if part is None else part
-    strength = np.zeros(len(graph.first))
-    pair = np.arange(len(graph.first))  # index in the current graph of each pair of the first
+    cost = dissimilarity(graph, part[graph.first]) if cost is None else cost
     height = np.zeros(len(graph.area))
+    rounds = []
     while len(graph.first):
-        cost = dissimilarity(graph, part[graph.first])
         chosen = _to_merge(graph, cost, part)
-        group = joined_groups(graph.first[chosen], graph.second[chosen], len(height))
-        groups = int(group.max()) + 1
-        merged_at = np.zeros(groups)
+        group = merged_groups(graph.first[chosen], graph.second[chosen], len(height))
+        sizes = np.bincount(group)
+        merged_at = np.zeros(len(sizes))
         np.maximum.at(merged_at, group, height)
         np.maximum.at(merged_at, group[graph.first[chosen]], cost[chosen])
-        height, part = merged_at, value_of_each(group, part)
-        inside_of = group[graph.first]
-        graph, went_to = graph.joined(group, groups)
-        left = np.flatnonzero(pair >= 0)
-        gone = left[went_to[pair[left]] < 0]
-        strength[gone] = merged_at[inside_of[pair[gone]]]
-        pair[left] = went_to[pair[left]]
+        joined, went_to = graph.joined(group, len(sizes))
+        between = went_to >= 0
+        rounds.append((merged_at[group[graph.first]], between, went_to[between]))
+        known = np.empty(len(joined.first))
+        known[went_to[between]] = cost[between]
+        height, part, graph, cost = merged_at, value_of_each(group, part), joined, known
+        has_changed = sizes > 1
+        changed = np.flatnonzero(has_changed[graph.first] | has_changed[graph.second])
+        cost[changed] = dissimilarity(graph.with_pairs(changed), part[graph.first[changed]])
+    # From the last round back: a pair that a round leaves is as strong as the pair that it becomes part of.
+    strength = np.empty(0)
+    for merged_here, between, went_to in reversed(rounds):
+        merged_here[between] = strength[went_to]
+        strength = merged_here
     return strength
 
 
@@ -206,30 +226,60 @@ def _to_merge(graph: RegionGraph, cost: NDArray[np.float64], part: NDArray[np.in
     """Pairs that are each other's nearest, and the cheapest pairs of a region and its nearest in each part.
 
     Without the latter, many neighbours of one region would join it one a round, as would a chain of ever nearer ones.
+    Of equally near pairs, the one with the smaller number is nearer.
     """
-    order = np.lexsort((cost, part[graph.first]))
-    rank = np.empty(len(order), dtype=np.int64)
-    rank[order] = np.arange(len(order))
-    alone = len(order)
-    nearest = np.full(len(graph.area), alone)
-    np.minimum.at(nearest, graph.first, rank)
-    np.minimum.at(nearest, graph.second, rank)
-    mutual = (rank == nearest[graph.first]) & (rank == nearest[graph.second])
-    # Ranks rise from part to part, so this is one part after another, the cheapest of each first.
-    ranked = np.sort(nearest[nearest < alone])
-    sizes = np.bincount(part[nearest < alone])
-    place = np.arange(len(ranked)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    cheapest = ranked[place < np.repeat(np.maximum(sizes * CHEAPEST, 1), sizes)]
-    chosen: NDArray[np.intp] = np.union1d(np.flatnonzero(mutual), order[cheapest])
-    return chosen
+    ends, costs = np.concatenate([graph.first, graph.second]), np.concatenate([cost, cost])
+    least = np.full(len(graph.area), np.inf)
+    np.minimum.at(least, ends, costs)
+    are_least = np.flatnonzero(costs == least[ends])
+    nearest = np.full(len(graph.area), len(cost))
+    np.minimum.at(nearest, ends[are_least], are_least % len(cost))
+    has_one = nearest < len(cost)
+    least, nearest = least[has_one], nearest[has_one]
+    is_chosen = np.bincount(nearest, minlength=len(cost)) == 2  # the nearest of both
+    start = 0
+    for size in np.bincount(part[has_one]).tolist():
+        some = slice(start, start + size)
+        is_chosen[_cheapest(least[some], nearest[some], math.ceil(max(size * CHEAPEST, 1)))] = True
+        start += size
+    return np.flatnonzero(is_chosen)
 
 
-def _chi_squared(histograms: NDArray[np.float32], graph: RegionGraph) -> NDArray[np.float64]:
-    """(E,) distance, 0..1, of the (R, B) histograms of each pair: half the sum of (a - b)^2 / (a + b) over the bins."""
-    share = histograms / histograms.sum(1, keepdims=True)
-    distance = np.empty(len(graph.first))
-    for start in range(0, len(distance), EDGES_AT_ONCE):
-        some = slice(start, start + EDGES_AT_ONCE)
-        one, other = share[graph.first[some]], share[graph.second[some]]
-        distance[some] = ((one - other) ** 2 / np.maximum(one + other, np.float32(1e-12))).sum(1) / 2
+def _cheapest(costs: NDArray[np.float64], pairs: NDArray[np.intp], count: int) -> NDArray[np.intp]:
+    """Those `count` of the `pairs` that cost least, and of those that cost the same have the smallest numbers."""
+    if len(pairs) <= count:
+        return pairs
+    limit = np.partition(costs, count - 1)[count - 1]
+    below, at_limit = pairs[costs < limit], pairs[costs == limit]
+    return np.concatenate([below, np.sort(at_limit)[: count - len(below)]])
+
+
+def chi_squared(graph: RegionGraph) -> NDArray[np.float32]:
+    """(3, E) distance, 0..1, of the histograms of colour, texture and labels of each pair.
+
+    Half the sum over the bins of (a - b)^2 / (a + b), where a and b are shares of the areas.
+    """
+    ends = np.cumsum(graph.bins).tolist()
+    kinds = [slice(end - bins, end) for end, bins in zip(ends, graph.bins, strict=True)]
+    area = graph.area.astype(np.float32)
+    # The smaller region is compared as if it were as large as the larger one, whichever of them has the smaller number.
+    is_smaller = area[graph.first] < area[graph.second]
+    larger = np.where(is_smaller, graph.second, graph.first)
+    smaller = np.where(is_smaller, graph.first, graph.second)
+    times = area[larger] / area[smaller]
+    distance = np.empty((len(kinds), len(larger)), dtype=np.float32)
+    room = np.empty((3, min(PAIRS_AT_ONCE, len(larger)), ends[-1]), dtype=np.float32)
+    for start in range(0, len(larger), PAIRS_AT_ONCE):
+        some = slice(start, start + PAIRS_AT_ONCE)
+        one, other, difference = room[:, : len(larger[some])]
+        np.take(graph.histograms, larger[some], axis=0, out=one, mode="clip")
+        np.take(graph.histograms, smaller[some], axis=0, out=other, mode="clip")
+        other *= times[some, None]
+        np.subtract(one, other, out=difference)
+        one += other
+        np.maximum(one, NOTHING, out=one)
+        np.divide(difference, one, out=one)
+        for row, kind in zip(distance, kinds, strict=True):
+            np.einsum("eb,eb->e", one[:, kind], difference[:, kind], out=row[some])
+    distance /= 2 * area[larger]
     return distance

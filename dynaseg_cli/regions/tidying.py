@@ -15,6 +15,9 @@ from .segments import BAND_PIXELS, connected_regions, number_by_area, numbers_by
 
 Labels = NDArray[np.uint8] | NDArray[np.uint16]
 
+MOST_CELLS = 1 << 20
+"""Regions times labels up to which their pixels are counted in a table; of more, most do not occur together."""
+
 
 @dataclass(frozen=True)
 class Tidied:
@@ -150,7 +153,7 @@ def tidied_labels(raw: Labels, regions: NDArray[np.int32], scribbles: NDArray[np
     """
     label_of = main_labels(regions, raw)
     if scribbles is None:
-        return _like(raw, label_of[regions])
+        return _like(raw, label_of)[regions]
     drawn = scribbles != FREE
     of_strokes = _most_frequent(regions[drawn], scribbles[drawn], len(label_of))
     labels = np.where(of_strokes < 0, label_of, of_strokes)[regions]
@@ -204,9 +207,15 @@ def _most_frequent(groups: NDArray[np.int32], values: NDArray[np.integer], count
     `groups`, (N,) in 0..count-1, and `values`, (N,) not negative, belong together.
     """
     shape = count, int(values.max(initial=0)) + 1
+    bands = [slice(start, start + BAND_PIXELS) for start in range(0, len(groups), BAND_PIXELS)]
+    if count * shape[1] <= MOST_CELLS:
+        table = np.zeros(shape, dtype=np.int64)
+        for some in bands:
+            cells = groups[some].astype(np.int64) * shape[1] + values[some]
+            table += np.bincount(cells, minlength=table.size).reshape(shape)
+        return np.where(table.any(axis=1), table.argmax(axis=1), -1)
     counts = coo_array(shape, dtype=np.int64).tocsr()
-    for start in range(0, len(groups), BAND_PIXELS):
-        some = slice(start, start + BAND_PIXELS)
+    for some in bands:
         ones = np.ones(len(groups[some]), dtype=np.int64)
         counts = counts + coo_array((ones, (groups[some], values[some])), shape=shape).tocsr()
     found = counts.tocoo()

@@ -136,6 +136,17 @@ def test_statistics_are_those_counted_one_by_one(case: tuple[NDArray[np.uint8], 
     ]
 
 
+@given(case=label_maps())
+def test_pixels_that_do_not_count_have_no_statistics(case: tuple[NDArray[np.uint8], NDArray[np.uint8]]) -> None:
+    labels, image = case[0].astype(np.int32) - 1, case[1]
+    found = cluster_statistics(labels, image)
+    assert [entry["label"] for entry in found] == np.setdiff1d(labels, -1).tolist()
+    for entry in found:
+        expected = counted_one_by_one(case[0], image, entry["label"] + 1)
+        expected |= {"label": entry["label"], "fraction": entry["pixels"] / np.count_nonzero(labels >= 0)}
+        assert entry == expected
+
+
 @given(case=label_maps(), band=st.integers(1, 9))
 def test_statistics_do_not_depend_on_the_rows_summed_at_a_time(
     case: tuple[NDArray[np.uint8], NDArray[np.uint8]], band: int

@@ -22,8 +22,7 @@ PHOTOS = "48x32-000", "48x32-001"
 def run(*command: object, **environment: str) -> str:
     done = subprocess.run(
         [str(part) for part in command],
-        # Two threads on two busy cores wait for each other, and images this small gain nothing from them.
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        env={**os.environ, **environment},
         capture_output=True,
         text=True,
         check=False,

@@ -15,7 +15,9 @@ from typing import Any
 import psutil
 import pytest
 from samples import files_below, photo_folder, save_photo
+from typer.testing import CliRunner, Result
 
+from dynaseg_cli.cli import app
 from dynaseg_cli.files.output_folder import OutputFolder
 
 FIT = ("--iterations", "2", "--max-size", "16", "--min-labels", "3", "--precision", "float32", "--device", "cpu")
@@ -57,6 +59,11 @@ def end(process: subprocess.Popen[str]) -> tuple[int, dict[str, Any], str]:
     finally:
         process.kill()
     return process.returncode, json.loads(stdout) if stdout else {}, stderr
+
+
+def run_here(*arguments: object) -> Result:
+    """As `start` and `end`, for what no other process is needed: each imports torch, which takes seconds."""
+    return CliRunner().invoke(app, ["segment", *map(str, arguments), "--json", "--workers", "0"])
 
 
 def sabotaged(folder: Path, fault: str) -> Path:
@@ -124,7 +131,7 @@ def test_file_that_hangs_is_given_up(photos: Path, out: Path, tmp_path: Path) ->
 def test_two_workers_write_the_files_that_one_writes(photos: Path, out: Path, tmp_path: Path) -> None:
     code, run, _ = end(start(photos, "-o", out, *FIT, "--workers", 2))
     assert (code, run["done"]) == (0, 6)
-    assert end(start(photos, "-o", tmp_path / "one", *FIT))[0] == 0
+    assert run_here(photos, "-o", tmp_path / "one", *FIT).exit_code == 0
     assert pixels(out) == pixels(tmp_path / "one")
 
 
@@ -157,7 +164,7 @@ def test_each_device_has_a_worker_of_its_own(photos: Path, out: Path, tmp_path: 
 
 
 def test_two_runs_of_one_folder_share_the_work(photos: Path, out: Path, tmp_path: Path) -> None:
-    assert end(start(photos, "-o", tmp_path / "alone", *FIT))[0] == 0
+    assert run_here(photos, "-o", tmp_path / "alone", *FIT).exit_code == 0
     processes = [start(photos, "-o", out, *FIT) for _ in range(2)]
     (first, run, _), (second, other, _) = map(end, processes)
     assert (first, second) == (0, 0)
@@ -195,7 +202,7 @@ def test_signal_ends_a_run_that_can_be_continued(
     assert workers
     assert not any(worker.is_running() for worker in workers)
     assert set(files_below(out)) == {"run.json", "outcomes.jsonl"}
-    assert end(start(photos, "-o", out, *FIT))[0] == 0
+    assert run_here(photos, "-o", out, *FIT).exit_code == 0
 
 
 def test_second_signal_does_not_wait(photos: Path, out: Path) -> None:
@@ -232,7 +239,10 @@ def test_workers_end_when_the_command_is_killed(photos: Path, out: Path) -> None
 
 
 def test_output_folder_that_hangs_holds_neither_the_run_nor_ctrl_c(photos: Path, out: Path, tmp_path: Path) -> None:
-    """Every process hangs that would write results, and the command itself in its log and summary."""
+    """Every process hangs that would write results, and the command itself in its log and summary.
+
+    Of these it waits for a second each, not for ten.
+    """
     sabotage = tmp_path / "sabotage"
     sabotage.mkdir()
     (sabotage / "sitecustomize.py").write_text(
@@ -242,6 +252,8 @@ def test_output_folder_that_hangs_holds_neither_the_run_nor_ctrl_c(photos: Path,
         "def hang(*_, **__):\n"
         "    time.sleep(3600)\n"
         "outcomes.open_log = output_folder.FileBatch.open = hang\n"
+        "from dynaseg_cli import run\n"
+        "outcomes.LAST_PATIENCE_S = run.WRITE_TIMEOUT_S = 1\n"
     )
     process = start(photos, "-o", out, *FIT, "--report", "--timeout", 4, sabotage=sabotage)
     assert process.stderr is not None
@@ -266,7 +278,7 @@ def test_full_disk_fails_what_has_no_room_and_a_re_run_makes_it_good(photos: Pat
     filler.unlink()
     assert [name for name in files_below(small_disk) if "tmp" in name] == []
     (small_disk / "out").rename(small_disk / "again")
-    code, run, _ = end(start(photos, "-o", small_disk / "again", *FIT))
+    run = json.loads(run_here(photos, "-o", small_disk / "again", *FIT).stdout)
     assert run["skipped"] + run["done"] + run["failed"] == 6
 
 
@@ -274,8 +286,9 @@ def test_result_folder_that_leads_elsewhere_is_not_followed(photos: Path, out: P
     (tmp_path / "elsewhere").mkdir()
     OutputFolder(out).mark()
     (out / "color").symlink_to(tmp_path / "elsewhere")
-    code, run, _ = end(start(photos, "-o", out, *FIT))
-    assert (code, run["failed"]) == (1, 6)
+    result = run_here(photos, "-o", out, *FIT)
+    run = json.loads(result.stdout)
+    assert (result.exit_code, run["failed"]) == (1, 6)
     assert all(re.search("color leads out of the output folder", item["reason"]) for item in run["failures"])
     assert files_below(tmp_path / "elsewhere") == {}
 
@@ -284,9 +297,9 @@ def test_log_that_leads_elsewhere_is_not_written(photos: Path, out: Path, tmp_pa
     (tmp_path / "precious").write_text("mine")
     OutputFolder(out).mark()
     (out / "outcomes.jsonl").symlink_to(tmp_path / "precious")
-    code, run, stderr = end(start(photos, "-o", out, *FIT))
-    assert (code, run["done"]) == (0, 6)
-    assert "outcomes.jsonl cannot be locked" in stderr
+    result = run_here(photos, "-o", out, *FIT)
+    assert (result.exit_code, json.loads(result.stdout)["done"]) == (0, 6)
+    assert "outcomes.jsonl cannot be locked" in result.stderr
     assert (tmp_path / "precious").read_text() == "mine"
 
 

@@ -326,11 +326,22 @@ def test_disk_that_is_full_after_the_fit_is_said_in_a_line(photos: Path, small_d
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupted_fit_is_continued_by_the_same_command(number: int, code: int, photos: Path, here: Path) -> None:
-    arguments = ["segment", "photos", *FOLDER, "--epochs", "250", "-o", "out", *HERE]
+    """Each mosaic takes a second until then: time for the signal, which continuing need not take."""
+    (here / "sitecustomize.py").write_text(
+        "import time\n"
+        "from dynaseg_cli.engine.folder_fitting import FolderFitter\n"
+        "improve = FolderFitter.improve\n"
+        "FolderFitter.improve = lambda *arguments: (time.sleep(1), improve(*arguments))[1]\n"
+    )
+    arguments = ["segment", "photos", *FOLDER, "--epochs", "60", "-o", "out", *HERE]
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored
     try:
         process = subprocess.Popen(
-            [sys.executable, "-m", "dynaseg_cli", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [sys.executable, "-m", "dynaseg_cli", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(here), *sys.path])},
         )
     finally:
         signal.signal(signal.SIGINT, before)

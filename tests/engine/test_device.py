@@ -1,12 +1,21 @@
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 import torch
 
-from dynaseg_cli.engine.device import available_devices, describe_device, resolve_device, resolve_devices
+from dynaseg_cli.engine.device import (
+    available_devices,
+    describe_device,
+    memory_is_low,
+    on_stream,
+    resolve_device,
+    resolve_devices,
+)
 from dynaseg_cli.engine.precision import compute_dtype
 from dynaseg_cli.errors import DeviceUnavailableError, UsageError
 
@@ -110,6 +119,44 @@ def test_cpu_is_described_with_its_threads(monkeypatch: pytest.MonkeyPatch, thre
     description = describe_device(torch.device("cpu"))
     assert description.startswith("cpu (")
     assert description.endswith(told)
+
+
+@pytest.mark.parametrize(("free", "low"), [(5, False), (4.9, True), (0, True)])
+def test_memory_is_low_when_a_sixteenth_is_not_free(monkeypatch: pytest.MonkeyPatch, free: float, low: bool) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (int(free * 2**30), 80 * 2**30))
+    assert memory_is_low(torch.device("cuda:0")) == low
+
+
+@pytest.mark.parametrize("error", [None, InterruptedError("enough")])
+def test_work_on_a_stream_follows_what_was_launched_before_and_is_done_at_the_end(
+    monkeypatch: pytest.MonkeyPatch, error: Exception | None
+) -> None:
+    """With a stand-in for a stream. Errors change nothing."""
+    done: list[str] = []
+
+    class Stream:
+        device = torch.device("cuda:1")
+
+        def wait_stream(self, other: str) -> None:
+            done.append(f"wait for {other}")
+
+        def synchronize(self) -> None:
+            done.append("synchronize")
+
+    @contextlib.contextmanager
+    def enter(stream: Stream) -> Iterator[None]:
+        done.append("enter")
+        yield
+        done.append("leave")
+
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: f"the current one of {device}")
+    monkeypatch.setattr(torch.cuda, "stream", enter)
+    with contextlib.suppress(InterruptedError), on_stream(Stream()):  # type: ignore[arg-type]
+        done.append("work")
+        if error is not None:
+            raise error
+    expected = ["wait for the current one of cuda:1", "enter", "work", "synchronize"]
+    assert done[:4] == expected
 
 
 def test_a_cpu_never_imports_triton() -> None:

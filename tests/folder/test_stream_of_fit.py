@@ -78,6 +78,13 @@ def fitted(photos: Path, output: Path, config: SegmentConfig = TINY_FOLDER_FIT, 
     return (output / MODEL_NAME).read_bytes()
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The model's file of the photos, of a fit that nothing disturbs."""
+    folder = tmp_path_factory.mktemp("whole")
+    return fitted(tiny_scenes(folder / "photos"), folder / "out")
+
+
 def segmented(photos: Path, output: Path, config: SegmentConfig = TINY_FOLDER_FIT, **changes: Any) -> list[Outcome]:
     return [*segment_folder(photos, output, config, BatchConfig(**changes), HERE)]
 
@@ -234,10 +241,10 @@ def test_workers_and_shards_give_the_files_that_one_process_does(photos: Path, t
         assert label_files(tmp_path / name) == label_files(tmp_path / "one")
 
 
-def test_shard_fits_to_all_images_and_labels_its_own(photos: Path, tmp_path: Path) -> None:
+def test_shard_fits_to_all_images_and_labels_its_own(photos: Path, whole: bytes, tmp_path: Path) -> None:
     outcomes = segmented(photos, tmp_path / "shard", shard=(2, 4))
     assert [Path(outcome.path).stem for outcome in outcomes] == ["01", "05", "09"]
-    assert (tmp_path / "shard" / MODEL_NAME).read_bytes() == fitted(photos, tmp_path / "whole")
+    assert (tmp_path / "shard" / MODEL_NAME).read_bytes() == whole
 
 
 # What goes by
@@ -410,7 +417,9 @@ def test_folder_that_keeps_few_labels_is_warned_of(
 
 
 @pytest.mark.parametrize(("after", "done"), [(2, 1), (3, 1), (5, 2), (7, 3), (10, 3)])
-def test_interrupted_fit_continues_to_the_very_same_model(after: int, done: int, photos: Path, tmp_path: Path) -> None:
+def test_interrupted_fit_continues_to_the_very_same_model(
+    after: int, done: int, photos: Path, whole: bytes, tmp_path: Path
+) -> None:
     """In an epoch, between two, in the statistics and among the areas."""
     out = tmp_path / "out"
     interrupted(photos, out, after)
@@ -420,14 +429,14 @@ def test_interrupted_fit_continues_to_the_very_same_model(after: int, done: int,
     fit_folder(planned(photos, out), told.append)
     assert {progress.before for progress in told} == {11 * done}
     assert told[0].seen == 11 * done + 8
-    assert (out / MODEL_NAME).read_bytes() == fitted(photos, tmp_path / "whole")
+    assert (out / MODEL_NAME).read_bytes() == whole
     assert set(files_below(out)) == {MODEL_NAME, "outcomes.jsonl"}
 
 
-def test_fit_that_is_stopped_in_its_first_epoch_begins_again(photos: Path, tmp_path: Path) -> None:
+def test_fit_that_is_stopped_in_its_first_epoch_begins_again(photos: Path, whole: bytes, tmp_path: Path) -> None:
     interrupted(photos, tmp_path / "out", 1)
     assert set(files_below(tmp_path / "out")) == {"outcomes.jsonl"}
-    assert fitted(photos, tmp_path / "out") == fitted(photos, tmp_path / "whole")
+    assert fitted(photos, tmp_path / "out") == whole
 
 
 def not_continued(
@@ -458,14 +467,14 @@ def not_continued(
     ids=["empty", "cut", "half", "text", "foreign", "no JSON", "null", "list", "another network"],
 )
 def test_damaged_checkpoint_is_not_continued(
-    spoil: Callable[[bytes], bytes], photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    spoil: Callable[[bytes], bytes], photos: Path, whole: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     out = tmp_path / "out"
     interrupted(photos, out, 3)
     path = out / CHECKPOINT_NAME
     path.write_bytes(spoil(path.read_bytes()))
     not_continued(photos, out, caplog)
-    assert (out / MODEL_NAME).read_bytes() == fitted(photos, tmp_path / "whole")
+    assert (out / MODEL_NAME).read_bytes() == whole
 
 
 def add_image(photos: Path) -> None:
@@ -506,11 +515,15 @@ from dynaseg_cli.folder.stream import fit_network
 from dynaseg_cli.workers.messages import FitProgress
 from dynaseg_cli.batch.planning import plan_batch
 from dynaseg_cli.config import BatchConfig, SegmentConfig
-import json, logging, threading
+import json, logging, os, threading
 import torch
 logging.basicConfig()
 torch.set_num_threads(1)
-photos, output, options, overwrite = sys.argv[1:]
+photos, output, options, overwrite, fork = sys.argv[1:]
+while fork == "1" and (child := os.fork()):
+    print(child, flush=True)
+    sys.stdin.readline()
+    print("ended by", os.waitpid(child, 0)[1], flush=True)
 config = SegmentConfig.from_options(json.loads(options))
 plan = plan_batch([Path(photos)], Path(output), config, BatchConfig(overwrite=overwrite == "1"))
 plan.folder.mark()
@@ -524,12 +537,17 @@ print("fitted", flush=True)
 
 @contextmanager
 def process(
-    photos: Path, output: Path, config: SegmentConfig = TINY_FOLDER_FIT, overwrite: bool = False
+    photos: Path, output: Path, config: SegmentConfig = TINY_FOLDER_FIT, overwrite: bool = False, fork: bool = False
 ) -> Iterator[Any]:
-    """A fit in a process of its own, which ends with the test's need for it, stopped or not."""
+    """A fit in a process of its own, which ends with the test's need for it, stopped or not.
+
+    With `fork`, fits one after another, in processes whose numbers it prints. A line that it reads says that one has
+    ended. All share one import of torch, which takes longer than a fit.
+    """
     options = json.dumps(config.as_options())
-    command = [sys.executable, "-c", FIT, str(photos), str(output), options, str(int(overwrite))]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+    command = [sys.executable, "-c", FIT, str(photos), str(output), options, str(int(overwrite)), str(int(fork))]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, **pipes) as child:
         try:
             yield child
         finally:
@@ -547,32 +565,41 @@ def wait_for(child: Any, line: str) -> None:
 def test_killed_fit_loses_an_epoch_at_most_and_leaves_nothing_behind(photos: Path, tmp_path: Path) -> None:
     long = dataclasses.replace(TINY_FOLDER_FIT, epochs=12)
     out = tmp_path / "out"
-    for step in ("epoch 2 of 12", "epoch 5 of 12", "epoch 6 of 12", "statistics", "areas"):
-        with process(photos, out, long) as child:
-            wait_for(child, step)
-            os.kill(child.pid, signal.SIGKILL)
-        assert child.returncode == -signal.SIGKILL
-        if step != "areas":  # it may have got to its end
-            assert epochs_done(out) >= (int(step.split()[1]) - 1 if "epoch" in step else 12)
+    with process(photos, out, long, fork=True) as fits:
+        for step in ("epoch 2 of 12", "epoch 5 of 12", "epoch 6 of 12", "statistics", "areas"):
+            fit = int(fits.stdout.readline())
+            wait_for(fits, step)
+            os.kill(fit, signal.SIGKILL)
+            if step != "areas":  # it may have got to its end
+                assert epochs_done(out) >= (int(step.split()[1]) - 1 if "epoch" in step else 12)
+            print(file=fits.stdin, flush=True)
+            wait_for(fits, f"ended by {int(signal.SIGKILL)}")
     assert fitted(photos, out, long) == fitted(photos, tmp_path / "whole", long)
     assert set(files_below(out)) <= {MODEL_NAME, "outcomes.jsonl", CHECKPOINT_NAME}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_second_process_waits_for_the_model_of_the_first(overwrite: bool, photos: Path, tmp_path: Path) -> None:
+def test_second_process_waits_for_the_model_of_the_first(
+    overwrite: bool, photos: Path, whole: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "out"
+    told: list[FitProgress] = []
+    said: list[str] = []
+
+    def wake_first(message: str) -> None:
+        said.append(message)
+        os.kill(first.pid, signal.SIGCONT)
+
+    monkeypatch.setattr(logging.getLogger(module.__name__), "warning", wake_first)
     with process(photos, out, overwrite=overwrite) as first:
         wait_for(first, "epoch 1 of 3")
         os.kill(first.pid, signal.SIGSTOP)
-        with process(photos, out, overwrite=overwrite) as second:
-            assert "another dynaseg fits a network to this folder: waiting for it" in second.stderr.readline()
-            os.kill(first.pid, signal.SIGCONT)
-            assert second.wait(300) == 0
-            assert second.stdout.read() == "fitted\n", "it fits nothing itself"
-            assert second.stderr.read() == ""
+        fit_folder(planned(photos, out, batch=BatchConfig(overwrite=overwrite)), told.append)
         assert first.wait(300) == 0
-    assert (out / MODEL_NAME).read_bytes() == fitted(photos, tmp_path / "alone")
+    assert said == ["another dynaseg fits a network to this folder: waiting for it"]
+    assert told == [], "this one fits nothing itself"
+    assert (out / MODEL_NAME).read_bytes() == whole
 
 
 def test_fit_that_waits_can_be_interrupted(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -589,7 +616,7 @@ def test_fit_that_waits_can_be_interrupted(photos: Path, tmp_path: Path, monkeyp
 
 
 def test_fit_whose_forerunner_gave_up_continues_its_checkpoint(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    photos: Path, whole: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "POLL_S", 0.01)
     out = tmp_path / "out"
@@ -597,7 +624,7 @@ def test_fit_whose_forerunner_gave_up_continues_its_checkpoint(
     with OutputFolder(out) as other:
         assert other.claim(MODEL_NAME)
         threading.Timer(0.2, lambda: other.release(MODEL_NAME)).start()
-        assert fitted(photos, out) == fitted(photos, tmp_path / "whole")
+        assert fitted(photos, out) == whole
 
 
 # Another run with the same output folder

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
-from samples import encoded, noise
+from samples import encoded, noise, packed_zeros
 
 from dynaseg_cli.errors import DecodeError
 from dynaseg_cli.images.decoding import decode, decode_photo
@@ -30,24 +30,24 @@ def with_chunk(png: bytes, kind: bytes, data: bytes, checksum: int | None = None
     return png[:place] + chunk(kind, data, checksum) + png[place:]
 
 
-def zeros(mebibytes: int) -> bytes:
-    return zlib.compress(bytes(mebibytes << 20))
-
-
 PLAIN = encoded(noise(), "PNG")
 METADATA = {
     "long text": (b"tEXt", b"Comment\0" + b"words " * 1_000_000),
-    "long packed text": (b"zTXt", b"Comment\0\0" + zeros(100)),
-    "long international text": (b"iTXt", b"Comment\0\1\0\0\0" + zeros(100)),
+    "long packed text": (b"zTXt", b"Comment\0\0" + packed_zeros(100)),
+    "long international text": (b"iTXt", b"Comment\0\1\0\0\0" + packed_zeros(100)),
     "long XMP": (b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + b"<x> " * 1_000_000),
-    "long packed XMP": (b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zeros(100)),
-    "long profile of a camera": (b"zTXt", b"Raw profile type exif\0\0" + zeros(100)),
+    "long packed XMP": (b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + packed_zeros(100)),
+    "long profile of a camera": (b"zTXt", b"Raw profile type exif\0\0" + packed_zeros(100)),
     "damaged packed XMP": (b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + b"no zlib"),
-    "large colour profile": (b"iCCP", b"icc\0\0" + zeros(100)),
+    "large colour profile": (b"iCCP", b"icc\0\0" + packed_zeros(100)),
     "unknown": (b"abCd", bytes(100)),
     "gamma of no length": (b"gAMA", b""),
     "physical size of no length": (b"pHYs", b""),
 }
+
+
+def test_packed_zeros_are_zeros() -> None:
+    assert zlib.decompress(packed_zeros(3)) == bytes(3 << 20)
 
 
 @pytest.mark.parametrize("behind", [False, True])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from functools import partial
 
 import numpy as np
@@ -18,6 +19,7 @@ from dynaseg_cli.regions.linkage import (
     View,
     average_strength,
     boundary_strengths,
+    chi_squared,
     dissimilarity,
     feature_spread,
     merge_heights,
@@ -41,9 +43,8 @@ def make_graph(
     return RegionGraph(
         area=areas,
         lab=np.stack([np.array(lab) * areas, np.zeros(len(area)), np.zeros(len(area))], axis=1),
-        colours=alike.copy(),
-        texture=alike,
-        labels=alike.copy(),
+        histograms=np.concatenate([alike] * 3, axis=1),
+        bins=(4, 4, 4),
         features=(np.array(features or [[]] * len(area)) * areas[:, None]).astype(np.float32),
         first=first,
         second=second,
@@ -95,6 +96,83 @@ def one_at_a_time(graph: RegionGraph) -> NDArray[np.float64]:
     return strength
 
 
+def round_by_round(graph: RegionGraph) -> NDArray[np.float64]:
+    """Heights by the rule of the rounds, pair by pair, all of which are looked at again in each round."""
+    count = len(graph.area)
+    pairs = list(zip(graph.first.tolist(), graph.second.tolist(), strict=True))
+    strength, height, member = np.zeros(len(pairs)), np.zeros(count), np.arange(count)
+    while len(graph.first):
+        ordered = sorted((cost, number) for number, cost in enumerate(seen(graph).tolist()))
+        ends = graph.first.tolist(), graph.second.tolist()
+        nearest: dict[int, tuple[float, int]] = {}
+        for cost, number in ordered:
+            for end in ends:
+                nearest.setdefault(end[number], (cost, number))
+        of_regions = sorted(nearest.values())
+        mutual = {pair for pair in of_regions if of_regions.count(pair) == 2}
+        share = math.ceil(max(len(of_regions) * linkage.CHEAPEST, 1))
+        group = np.arange(len(graph.area))
+        reached = height.copy()
+        for cost, number in mutual | set(of_regions[:share]):
+            one, other = group[ends[0][number]], group[ends[1][number]]
+            top = max(cost, reached[one], reached[other])
+            group[group == max(one, other)] = min(one, other)
+            reached[min(one, other)] = top
+        kept, group = np.unique(group, return_inverse=True)
+        height, before = reached[kept], member
+        member = group[before]
+        for number, (one, other) in enumerate(pairs):
+            if before[one] != before[other] and member[one] == member[other]:
+                strength[number] = height[member[one]]
+        graph, _ = graph.joined(group, len(kept))
+    return strength
+
+
+@given(st.integers(0, 2**31), st.integers(2, 12), st.integers(2, 12))
+@settings(max_examples=30)
+def test_heights_are_those_of_the_rounds(seed: int, height: int, width: int) -> None:
+    """Though a pair is looked at again only if one of its regions has changed."""
+    graph = of_noise(seed, height, width)
+    np.testing.assert_allclose(merge_heights(graph, seen), round_by_round(graph), rtol=1e-9)
+
+
+def test_only_pairs_of_changed_regions_are_looked_at_again() -> None:
+    graph = of_noise(0)
+    asked = []
+
+    def counted(merged: RegionGraph, _: object) -> NDArray[np.float64]:
+        asked.append(len(merged.first))
+        return seen(merged)
+
+    heights = merge_heights(graph, counted)
+    assert asked[0] == len(graph.first)
+    known = asked.copy()
+    asked.clear()
+    np.testing.assert_array_equal(merge_heights(graph, counted, cost=seen(graph)), heights)
+    assert asked == known[1:]
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=20), st.integers(1, 20), st.integers(0, 2**31))
+def test_of_equal_costs_the_smaller_numbers_are_the_cheapest(costs: list[int], count: int, seed: int) -> None:
+    pairs = np.random.default_rng(seed).permutation(len(costs))
+    found = linkage._cheapest(np.array(costs, dtype=float), pairs, count)
+    assert sorted(found.tolist()) == sorted(pair for _, pair in sorted(zip(costs, pairs.tolist(), strict=True))[:count])
+
+
+@given(st.integers(0, 2**31), st.sampled_from([1, 3, 256]))
+def test_distances_of_histograms_are_those_of_the_formula(seed: int, at_once: int) -> None:
+    graph = of_noise(seed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(linkage, "PAIRS_AT_ONCE", at_once)
+        found = chi_squared(graph)
+    assert found.shape == (3, len(graph.first))
+    for distance, histograms in zip(found, (graph.colours, graph.texture, graph.labels), strict=True):
+        shares = histograms.astype(np.float64) / histograms.sum(1, dtype=np.float64)[:, None]
+        one, other = shares[graph.first], shares[graph.second]
+        both = np.where(one + other > 0, one + other, 1)
+        np.testing.assert_allclose(distance, ((one - other) ** 2 / both).sum(1) / 2, rtol=1e-4, atol=1e-6)
+
+
 def test_the_dissimilarity_of_two_regions_worked_out() -> None:
     graph = make_graph([(0, 1)], area=[0.2, 0.3], lab=[50, 40], contrast=2)
     expected = (3 * 10 + 4 * 2) * 0.12**linkage.AREA_EXPONENT
@@ -128,7 +206,7 @@ def test_regions_of_other_labels_are_further_apart() -> None:
 def test_pairs_are_compared_a_few_at_a_time_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
     graph = of_noise(0)
     whole = seen(graph)
-    monkeypatch.setattr(linkage, "EDGES_AT_ONCE", 7)
+    monkeypatch.setattr(linkage, "PAIRS_AT_ONCE", 7)
     np.testing.assert_array_equal(seen(graph), whole)
 
 
@@ -319,7 +397,7 @@ def test_features_are_compared_a_few_at_a_time_with_the_same_result(monkeypatch:
     graph = of_noise(0, features=some_features())
     whole, spread = boundary_strengths(graph), feature_spread(graph)
     once = average_strength(graph, spread)
-    monkeypatch.setattr(linkage, "EDGES_AT_ONCE", 7)
+    monkeypatch.setattr(linkage, "PAIRS_AT_ONCE", 7)
     np.testing.assert_array_equal(average_strength(graph, spread), once)
     np.testing.assert_array_equal(boundary_strengths(graph), whole)
 

@@ -177,3 +177,28 @@ def test_one_segment_has_no_boundaries(shape: tuple[int, int]) -> None:
     assert shares.shape == (0,)
     assert pairs.dtype == np.int64
     assert shares.dtype == np.float64
+
+
+@given(st.integers(1, 40), st.integers(0, 60), st.integers(0, 2**31))
+def test_groups_that_edges_join_are_those_of_scipy(count: int, edges: int, seed: int) -> None:
+    first, second = np.random.default_rng(seed).integers(0, count, (2, edges))
+    found = segments.merged_groups(first, second, count)
+    assert found.tolist() == segments.joined_groups(first, second, count).tolist()
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_long_chain_is_one_group(order: int) -> None:
+    chain = np.random.default_rng(0).permutation(5000)[::order]
+    assert (segments.merged_groups(chain[1:], chain[:-1], 5000) == 0).all()
+
+
+@given(st.lists(st.integers(-300, 300) | st.sampled_from([-(10**9), 10**9]), min_size=1))
+def test_places_are_those_among_the_values_that_occur(values: list[int]) -> None:
+    occurring, places = np.unique(values, return_inverse=True)
+    assert segments.places_in(occurring, np.array(values)).tolist() == places.tolist()
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int16])
+def test_values_whose_difference_overflows_their_type_have_places(dtype: type[np.signedinteger]) -> None:
+    values = np.array([[-100, 127], [127, 0]]).astype(dtype) * dtype(1 if dtype == np.int8 else 200)
+    assert segments.places_in(np.unique(values), values).tolist() == [[0, 2], [2, 1]]

@@ -86,11 +86,15 @@ def test_parts_of_split_regions_stay_within_them() -> None:
         )
     ),
     st.integers(1, 7),
+    st.booleans(),
 )
-def test_main_labels_are_those_counted_one_by_one(maps: tuple[NDArray[np.uint8], ...], band: int) -> None:
+def test_main_labels_are_those_counted_one_by_one(
+    maps: tuple[NDArray[np.uint8], ...], band: int, in_table: bool
+) -> None:
     regions, labels = connected_regions(maps[0]), maps[1]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tidying, "BAND_PIXELS", band)
+        patch.setattr(tidying, "MOST_CELLS", tidying.MOST_CELLS if in_table else 0)
         found = main_labels(regions, labels)
     assert found.tolist() == [np.bincount(labels[regions == one]).argmax() for one in range(regions.max() + 1)]
 

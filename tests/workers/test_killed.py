@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from samples import files_below, noise, photo_folder
 
-KILLS = 120
+KILLS = 60
 
 KILL_AT_RANDOM = """
 import itertools, json, os, random, signal, sys, time
@@ -25,6 +25,7 @@ from dynaseg_cli.batch import stages  # loaded once, by the parent of all that a
 
 photos, killed, undisturbed, kills = sys.argv[1:]
 torch.set_num_threads(1)
+Image.init()  # all formats, too
 here = WorkersConfig(device="cpu", workers=0)
 
 def fork_run(output, overwrite=False):

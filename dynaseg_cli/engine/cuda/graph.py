@@ -9,12 +9,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..device import is_out_of_memory
-from ..iteration import End, Iteration, Status, Trajectory, read_status
-from ..training_step import TrainingStep
+from ..device import allocator_lock, is_out_of_memory
+from ..iteration import End, Iteration, Status, Step, Trajectory, read_status
 
-REPLAYS = 4
-"""Iterations launched between two reads of the status. At most twice as many run without effect after the end."""
+LARGE_PIXELS = 1 << 16
+"""From this size on an iteration keeps the device busy for longer than the host needs to launch the next one."""
+SMALL_REPLAYS = 2
+"""Iterations of a smaller image between two reads of the status. As many are under way while the host reads, and run
+without effect if the loop has ended. With the default patience most fits take 2: more would mostly be in vain."""
 
 
 class CaptureError(RuntimeError):
@@ -24,39 +26,61 @@ class CaptureError(RuntimeError):
 class CapturedIteration(Iteration):
     """An iteration that is captured once and replayed for every image of its size.
 
+    Parameters
+    ----------
+    beside : another one, whose graph may give memory to this one's. The two must never run at once.
+
     Raises
     ------
     CaptureError
         If the iteration runs, but cannot be captured.
     """
 
-    def __init__(self, step: TrainingStep, update: Callable[[], None], trajectory: Trajectory) -> None:
-        super().__init__(step, update, trajectory)
+    def __init__(self, step: Step, trajectory: Trajectory, beside: CapturedIteration | None = None) -> None:
+        super().__init__(step, trajectory)
         self.rehearse()
-        self._graph = CudaGraph(self._evaluate_and_update, trajectory.ended.device)
-        self._status, self._next_status = (StatusCopy(trajectory.ended.device) for _ in range(2))
+        device = trajectory.ended.device
+        self._graph: CudaGraph = CudaGraph(
+            self._evaluate_and_descend, device, None if beside is None else beside._graph
+        )
+        self._status, self._next_status = (StatusCopy(device) for _ in range(2))
 
-    def _loop(self, watch: Callable[[Status], None]) -> End:
-        self._replay(self._status)
+    def _loop(self, limit: int, watch: Callable[[Status], None]) -> End:
+        at_a_time = replays_between_reads(self.trajectory.labels.numel())
+        left = limit - self._replay(min(at_a_time, limit), self._status)
         while True:
-            # Launched before the host waits for the previous status, so that the device is never idle.
-            self._replay(self._next_status)
+            if left:
+                # Launched before the host waits for the previous status, so that the device is never idle.
+                left -= self._replay(min(at_a_time, left), self._next_status)
             status = self._status.read()
             watch(status)
             if status.end is not None:
                 return status.end
             self._status, self._next_status = self._next_status, self._status
 
-    def _replay(self, copy: StatusCopy) -> None:
-        for _ in range(REPLAYS):
+    def _replay(self, times: int, copy: StatusCopy) -> int:
+        for _ in range(times):
             self._graph.replay()
         copy.send(self.trajectory.status())
+        return times
+
+
+def replays_between_reads(pixels: int) -> int:
+    return 1 if pixels >= LARGE_PIXELS else SMALL_REPLAYS
 
 
 class CudaGraph:
     """A capture of `work` on the current CUDA device, which must neither wait for the device nor depend on its values.
 
     `work` must have run before, because a library's preparations on its first call cannot be captured.
+
+    Graphs can share memory: each then overwrites what the others have made. So `work` must leave all that is wanted
+    later in tensors that were made before the capture, and graphs that share must run one after another. Any of them
+    can be dropped at any time: their memory is released with the last one.
+
+    Parameters
+    ----------
+    beside : shares its memory with this one.
 
     Raises
     ------
@@ -67,14 +91,18 @@ class CudaGraph:
     _failed: ClassVar[list[torch.cuda.CUDAGraph]] = []
     """Graphs whose capture failed. They must not be freed, because torch's allocator still calls them."""
 
-    def __init__(self, work: Callable[[], None], device: torch.device) -> None:
+    def __init__(self, work: Callable[[], None], device: torch.device, beside: CudaGraph | None = None) -> None:
         self._graph = torch.cuda.CUDAGraph()
+        pool = None if beside is None else beside._graph.pool()
         # Not `torch.cuda.graph`, which waits for the device, collects garbage and empties the cache on each capture.
-        stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        stream.wait_stream(torch.cuda.current_stream(device))
-        with torch.cuda.stream(stream):
+        current = torch.cuda.current_stream(device)
+        stream = current
+        if current == torch.cuda.default_stream(device):  # where nothing can be captured
+            stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+            stream.wait_stream(current)
+        with allocator_lock, torch.cuda.stream(stream):
             # Other threads may use the device during the capture.
-            self._graph.capture_begin(capture_error_mode="thread_local")
+            self._graph.capture_begin(pool=pool, capture_error_mode="thread_local")
             try:
                 work()
             except BaseException as error:
@@ -89,10 +117,11 @@ class CudaGraph:
             except RuntimeError as error:
                 self._failed.append(self._graph)
                 raise CaptureError(str(error)) from error
-        torch.cuda.current_stream(device).wait_stream(stream)
+        current.wait_stream(stream)
 
     def replay(self) -> None:
-        self._graph.replay()
+        with allocator_lock:
+            self._graph.replay()
 
 
 class StatusCopy:

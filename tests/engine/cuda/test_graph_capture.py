@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,11 +23,11 @@ from dynaseg_cli.config import FREE, SegmentConfig
 from dynaseg_cli.engine import fitting as fitting_module
 from dynaseg_cli.engine.banded_step import BandedStep
 from dynaseg_cli.engine.cuda import graph as captured_module
-from dynaseg_cli.engine.cuda.graph import REPLAYS, CaptureError, CudaGraph
-from dynaseg_cli.engine.device import has_triton, is_out_of_memory
+from dynaseg_cli.engine.cuda.graph import SMALL_REPLAYS, CaptureError, CudaGraph, replays_between_reads
+from dynaseg_cli.engine.device import STRICT, allocator_lock, has_triton, is_out_of_memory, release_memory
 from dynaseg_cli.engine.engine import Engine
-from dynaseg_cli.engine.fitting import STRICT, Fit, Fitter, Watch
-from dynaseg_cli.engine.iteration import Status, Trajectory, read_status
+from dynaseg_cli.engine.fitting import Fit, Fitter, Watch
+from dynaseg_cli.engine.iteration import Iteration, Status, Trajectory, read_status
 from dynaseg_cli.engine.labelling import to_input
 from dynaseg_cli.engine.precision import exact_arithmetic
 from dynaseg_cli.engine.segmentation import FitRecord
@@ -38,9 +40,10 @@ CPU = torch.device("cpu")
 
 @dataclass
 class Recordings:
-    """Number of captures by the stand-in, and of their replays."""
+    """Number of captures by the stand-in, of those with memory of their own, and of their replays."""
 
     count: int = 0
+    alone: int = 0
     replays: int = 0
 
 
@@ -50,8 +53,9 @@ def recordings(monkeypatch: pytest.MonkeyPatch) -> Recordings:
     recordings = Recordings()
 
     class CallingGraph:
-        def __init__(self, work: Callable[[], None], device: torch.device) -> None:
+        def __init__(self, work: Callable[[], None], device: torch.device, beside: CallingGraph | None) -> None:
             recordings.count += 1
+            recordings.alone += beside is None
             self._work = work  # a recording computes nothing
 
         def replay(self) -> None:
@@ -71,6 +75,7 @@ def recordings(monkeypatch: pytest.MonkeyPatch) -> Recordings:
     monkeypatch.setattr(captured_module, "CudaGraph", CallingGraph)
     monkeypatch.setattr(captured_module, "StatusCopy", InstantCopy)
     monkeypatch.setattr(fitting_module, "captures", lambda device, config: True)
+    monkeypatch.setattr(fitting_module, "memory_is_low", lambda device: False)
     return recordings
 
 
@@ -135,8 +140,25 @@ def test_it_gives_what_the_plain_loop_gives(
         with torch.no_grad():
             labels = fitter._network.train()(levels_of(photo)[1]).argmax(1)[0]
         assert torch.equal(labels, expected.labels)
-    assert recordings.count == 2
-    assert recordings.replays <= 2 * (expected.record.iterations + 2 * 3 * REPLAYS)
+    assert (recordings.count, recordings.alone) == (2, 1)
+    # While the host reads that a level has ended, no more than the next replays are under way.
+    assert recordings.replays <= 2 * (expected.record.iterations + 2 * (2 * SMALL_REPLAYS - 1))
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 4])
+def test_no_more_is_launched_than_the_limit_leaves(
+    recordings: Recordings, photo: NDArray[np.uint8], limit: int
+) -> None:
+    config = dataclasses.replace(CONFIG, patience=0)
+    fitter = new_fitter(config)
+    for _ in range(2):
+        record = fitter.continue_fit(levels_of(photo)[1:], 1, limit).record
+        assert (record.stop_reason, record.iterations) == ("iterations", limit)
+    assert recordings.replays == 2 * limit
+
+
+def test_the_larger_an_image_the_fewer_replays_are_launched_at_a_time() -> None:
+    assert [replays_between_reads(pixels) for pixels in (128 * 85, 256 * 170, 481 * 321, 1 << 20)] == [2, 2, 1, 1]
 
 
 def test_every_size_is_recorded_once_and_remembers_nothing(
@@ -233,23 +255,39 @@ def test_images_with_scribbles_take_no_kernels(
     assert (recordings.count, caplog.records) == (2, [])
 
 
-def test_recordings_are_given_up_for_others_and_on_demand(
+def test_where_memory_is_low_the_sizes_used_least_recently_are_given_up(
     monkeypatch: pytest.MonkeyPatch, recordings: Recordings, photo: NDArray[np.uint8]
 ) -> None:
-    monkeypatch.setattr(fitting_module, "CAPTURED_PIXELS", 24 * 32 + 16 * 32)
     config = dataclasses.replace(CONFIG, iterations=1)
-    fitter = new_fitter(config)
-    whole, upper, small = (to_input(image, CPU) for image in (photo, photo[:16], photo[:8]))
-    for image, count in ((whole, 1), (upper, 2), (whole, 2), (small, 3), (whole, 4), (small, 4), (upper, 5)):
-        fitter.fit([image], 1)
-        assert recordings.count == count
+    fitter, released = new_fitter(config), list[torch.device]()
+    monkeypatch.setattr(fitting_module, "release_memory", released.append)
+
+    def captures_after(*heights: int) -> int:
+        for height in heights:
+            fitter.fit([to_input(photo[:height], CPU)], 1)
+        return recordings.count
+
+    assert captures_after(8, 10, 12, 14, 8) == 4
+    monkeypatch.setattr(fitting_module, "memory_is_low", lambda device: True)
+    assert captures_after(8) == 4, "what is there needs no memory"
+    assert captures_after(16) == 5, "10 and 12 are given up"
+    monkeypatch.setattr(fitting_module, "memory_is_low", lambda device: False)
+    assert captures_after(8, 14, 16) == 5
+    assert captures_after(10, 12) == 7
+    assert (recordings.alone, released) == (1, [CPU])
     fitter.forget()
     assert not fitter.keeps_memory
-    fitter.fit([upper], 1)
-    assert recordings.count == 6
+    assert captures_after(8, 10) == 9
+    assert (recordings.alone, released) == (2, [CPU, CPU]), "memory is shared with what is there, not with the past"
+    # The only one goes, too.
+    fitter.forget()
+    captures_after(8)
+    monkeypatch.setattr(fitting_module, "memory_is_low", lambda device: True)
+    captures_after(10)
+    assert recordings.alone == 4
 
 
-def test_an_image_larger_than_all_that_is_kept_is_fitted_without_a_graph(
+def test_an_image_too_large_for_a_graph_is_fitted_without_one(
     monkeypatch: pytest.MonkeyPatch, recordings: Recordings, photo: NDArray[np.uint8]
 ) -> None:
     monkeypatch.setattr(fitting_module, "CAPTURED_PIXELS", 24 * 32 - 1)
@@ -290,7 +328,7 @@ def test_the_caller_hears_how_far_it_is_and_can_end_it(recordings: Recordings, p
     watch: Watch = lambda iteration, present, labels: heard.append((iteration, present))  # noqa: E731
     config = dataclasses.replace(CONFIG, iterations=30, patience=0)
     fit = new_fitter(config).fit(levels_of(photo)[1:], 1, watch)
-    assert [iteration for iteration, _ in heard] == [*range(REPLAYS, 30, REPLAYS), 30]
+    assert [iteration for iteration, _ in heard] == [*range(SMALL_REPLAYS, 31, SMALL_REPLAYS)]
     assert [present for _, present in heard] == [
         fit.record.labels_per_iteration[iteration - 1] for iteration, _ in heard
     ]
@@ -307,7 +345,7 @@ def test_the_caller_hears_how_far_it_is_and_can_end_it(recordings: Recordings, p
 def test_where_no_graph_can_be_captured_the_plain_loop_goes_on(
     monkeypatch: pytest.MonkeyPatch, recordings: Recordings, photo: NDArray[np.uint8], caplog: pytest.LogCaptureFixture
 ) -> None:
-    def refuse(work: Callable[[], None], device: torch.device) -> None:
+    def refuse(work: Callable[[], None], *others: object) -> None:
         work()
         raise CaptureError("operation not permitted when stream is capturing")
 
@@ -353,7 +391,7 @@ def test_where_kernels_cannot_run_the_largest_images_go_without_them_too(
 def test_strict_nothing_is_slower_without_a_word(
     monkeypatch: pytest.MonkeyPatch, recordings: Recordings, photo: NDArray[np.uint8], strict: str
 ) -> None:
-    def refuse(work: Callable[[], None], device: torch.device) -> None:
+    def refuse(work: Callable[[], None], *others: object) -> None:
         raise CaptureError("no")
 
     monkeypatch.setenv(STRICT, strict)
@@ -376,8 +414,8 @@ def test_a_graph_that_cannot_be_recorded_says_why_and_is_kept(monkeypatch: pytes
     class FailingGraph:
         ends = 0
 
-        def capture_begin(self, capture_error_mode: str) -> None:
-            assert capture_error_mode == "thread_local"
+        def capture_begin(self, pool: object, capture_error_mode: str) -> None:
+            assert (pool, capture_error_mode) == (None, "thread_local")
 
         def capture_end(self) -> None:
             FailingGraph.ends += 1
@@ -402,7 +440,7 @@ def test_what_ends_a_recording_from_outside_is_passed_on(monkeypatch: pytest.Mon
     class Graph:
         ended = False
 
-        def capture_begin(self, capture_error_mode: str) -> None:
+        def capture_begin(self, pool: object, capture_error_mode: str) -> None:
             pass
 
         def capture_end(self) -> None:
@@ -417,20 +455,82 @@ def test_what_ends_a_recording_from_outside_is_passed_on(monkeypatch: pytest.Mon
     assert Graph.ended
 
 
-def stand_in_for_streams(monkeypatch: pytest.MonkeyPatch, graph: type) -> None:
-    """Streams that do nothing, and graphs of a class."""
+@pytest.mark.parametrize("on_default", [True, False])
+def test_graphs_share_memory_and_are_captured_and_launched_while_no_other_thread_does(
+    monkeypatch: pytest.MonkeyPatch, on_default: bool
+) -> None:
+    done: list[object] = []
+
+    class Graph:
+        def capture_begin(self, pool: object, capture_error_mode: str) -> None:
+            assert allocator_lock.locked()
+            done.append(pool)
+
+        def pool(self) -> str:
+            return "pool"
+
+        def capture_end(self) -> None:
+            assert allocator_lock.locked()
+
+        def replay(self) -> None:
+            assert allocator_lock.locked()
+            done.append("replay")
+
+    streams = stand_in_for_streams(monkeypatch, Graph, on_default=on_default)
+    first = CudaGraph(lambda: done.append(streams[-1]), torch.device("cuda"))
+    second = CudaGraph(lambda: done.append(streams[-1]), torch.device("cuda"), first)
+    second.replay()
+    assert not allocator_lock.locked()
+    # Nothing can be captured in the default stream. An engine's own is not left.
+    stream = "new" if on_default else "current"
+    assert done == [None, stream, "pool", stream, "replay"]
+    assert streams == ["current"]
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: done.append(allocator_lock.locked()))
+    release_memory(torch.device("cuda"))
+    assert done[-1] is True
+
+
+def stand_in_for_streams(monkeypatch: pytest.MonkeyPatch, graph: type, *, on_default: bool = True) -> list[str]:
+    """Streams that do nothing, and graphs of a class. Returns the names of those that are current, the last one now."""
+    entered = ["current"]
 
     class Stream:
-        def __init__(self, device: torch.device) -> None:
-            pass
+        def __init__(self, name: str) -> None:
+            self.name = name
 
         def wait_stream(self, other: Stream) -> None:
             pass
 
+    current = Stream("current")
+
+    @contextlib.contextmanager
+    def enter(stream: Stream) -> Iterator[None]:
+        entered.append(stream.name)
+        yield
+        entered.pop()
+
     monkeypatch.setattr(torch.cuda, "CUDAGraph", graph)
-    monkeypatch.setattr(torch.cuda, "Stream", Stream)
-    monkeypatch.setattr(torch.cuda, "current_stream", Stream)
-    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: Stream("new"))
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: current)
+    monkeypatch.setattr(torch.cuda, "default_stream", lambda device: current if on_default else Stream("default"))
+    monkeypatch.setattr(torch.cuda, "stream", enter)
+    return entered
+
+
+def test_threads_make_their_iterations_ready_one_after_another(
+    monkeypatch: pytest.MonkeyPatch, recordings: Recordings, photo: NDArray[np.uint8]
+) -> None:
+    """Otherwise each would compile the same kernels."""
+    rehearse, alone = Iteration.rehearse, list[bool]()
+
+    def looking(iteration: Iteration) -> None:
+        alone.append(fitting_module._preparing.locked())
+        rehearse(iteration)
+
+    monkeypatch.setattr(Iteration, "rehearse", looking)
+    new_fitter(dataclasses.replace(CONFIG, iterations=1)).fit(levels_of(photo), 1)
+    assert alone == [True]
+    assert not fitting_module._preparing.locked()
 
 
 def test_maps_too_large_for_the_libraries_are_as_if_memory_ran_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -451,7 +551,7 @@ def test_no_memory_for_a_graph_is_not_the_end_of_graphs(
     calling = captured_module.CudaGraph
     fitter = new_fitter(CONFIG)
 
-    def lack(work: Callable[[], None], device: torch.device) -> None:
+    def lack(*arguments: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(captured_module, "CudaGraph", lack)
@@ -532,3 +632,29 @@ def test_cuda_graph_with_scribbles_gives_what_the_plain_loop_on_cuda_gives(
             with monkeypatch.context() as patch:
                 patch.setattr(fitting_module, "captures", lambda device, config: False)
                 assert_same(fit, cuda_fitter().fit(levels, len(labels), scribbles=scribbles))
+
+
+@pytest.mark.requires_cuda
+def test_engines_in_threads_give_what_each_gives_alone(
+    monkeypatch: pytest.MonkeyPatch, photo: NDArray[np.uint8]
+) -> None:
+    """Each captures many sizes while the others compute and give sizes up."""
+    config = SegmentConfig(iterations=12, patience=3, features=24, clusters=20, min_labels=2, max_size=0, levels=1)
+    crops = [photo[:height, :width].copy() for height in (8, 14, 20, 24) for width in (24, 32)]
+    crops += [crop.transpose(1, 0, 2).copy() for crop in crops[::4]]
+
+    def labels_of(start: int) -> list[NDArray[np.integer]]:
+        engine = Engine(config, "cuda")
+        order = [*crops[start:], *crops[:start], *crops[start:], *crops[:start]]
+        found = [engine.segment(crop) for crop in order]
+        assert all(one.fit.captured and one.fit.fused == has_triton(torch.device("cuda")) for one in found)
+        return [one.labels for one in found]
+
+    starts = [0, 3, 7]
+    expected = [labels_of(start) for start in starts]
+    asked = itertools.count()
+    monkeypatch.setattr(fitting_module, "memory_is_low", lambda device: next(asked) % 7 == 6)
+    with ThreadPoolExecutor(len(starts)) as threads:
+        found = list(threads.map(labels_of, starts))
+    for actual, wanted in zip(found, expected, strict=True):
+        assert all(map(np.array_equal, actual, wanted))
