@@ -771,7 +771,7 @@ class WorkersConfig:
         RUN,
         least=0,
         most=2**16,
-        default_text="one a GPU or CPU core",
+        default_text="up to 8 a GPU, or one a CPU core",
         flags=("--workers", "-j"),
     )
     threads: int | None = option(

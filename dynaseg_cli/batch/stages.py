@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from queue import SimpleQueue
+from queue import LifoQueue, SimpleQueue
 from typing import TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ..config import BatchConfig, SegmentConfig
@@ -34,6 +34,11 @@ from .products import Earlier, Products
 from .resume import Stats, is_complete, stats_to_continue
 from .sequence_networks import SequenceNetworks, Start
 from .statistics import stats_of_fit
+
+READERS = 8
+"""Most threads that read ahead of a GPU."""
+WRITERS = 2
+"""Threads that write beside a GPU: while one waits for the disk, the other merges regions."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -128,32 +133,101 @@ class _Taken:
 
 
 def readers(engine: Engine) -> int:
-    """Number of threads that read, decode and run the silhouette phase: a GPU is faster than one thread."""
-    return 1 if engine.device.type == "cpu" else min(8, os.cpu_count() or 1)
+    """Number of threads that read, decode and run the silhouette phase: a GPU is faster than one thread.
+
+    It is the worker's share of the cores, but at least two, since they also wait: for files, and for the GPU.
+    """
+    return 1 if engine.device.type == "cpu" else max(2, min(READERS, torch.get_num_threads()))
+
+
+def writers(engine: Engine) -> int:
+    """Number of threads that write; those of a sequence are written in order, as its network is."""
+    return WRITERS if engine.device.type == "cuda" and not engine.config.sequence else 1
+
+
+def window(engines: Sequence[Engine]) -> int:
+    """Images that keep a stream busy: those being written and segmented, those being read, and one between."""
+    return writers(engines[0]) + len(engines) + readers(engines[0]) + 1
 
 
 def run_stream(
     jobs: Iterable[Job],
     folder: OutputFolder,
     batch: BatchConfig,
-    engine: Engine,
+    engines: Sequence[Engine],
     observe: Observer | None = None,
     stop: threading.Event | None = None,
     sequences: Sequence[Sequence[Job]] = (),
 ) -> Generator[tuple[Job, Outcome | None], None, None]:
     """Do jobs in their order, however slowly they arrive. The outcome is None if another process has the job.
 
-    With `sequence`, `sequences` has those of all jobs, and the jobs of one arrive in its order.
-
     Setting `stop`, or closing the iterator, drops unfinished images; `jobs` must then end by itself.
+
+    Parameters
+    ----------
+    engines : of the same options and device. Each has one image at a time; with `sequence` there is one engine.
+    sequences : with `sequence`, those of all jobs. The jobs of one arrive in its order.
     """
     stop = stop or threading.Event()
-    tell = observe or (lambda message: None)
-    networks = SequenceNetworks(sequences, folder, batch, engine) if engine.config.sequence else None
-    decode = partial(_decode, engine=engine, batch=batch, tell=tell)
+    stages = _Stages(folder, batch, engines, sequences, observe or (lambda message: None), stop)
+    reading, segmenting = readers(engines[0]), len(engines)
+    with (
+        folder,
+        closing(work_ahead(_stage(stages.read), ((job, None) for job in jobs), reading, reading + 1, stop)) as decoded,
+        closing(work_ahead(_stage(stages.segment), decoded, segmenting, segmenting + 1, stop)) as segmented,
+        closing(_written(_stage(stages.write), segmented, writers(engines[0]), stop)) as finished,
+    ):
+        try:
+            for job, result in finished:
+                stages.release(job)
+                assert isinstance(result, (Outcome, _Taken))
+                yield job, result if isinstance(result, Outcome) else None
+        except InterruptedWorkError:
+            if not stop.is_set():
+                raise
 
-    def read(job: Job, _: None) -> _Read | Outcome | _Taken:
-        tell(Began(job.name, "read"))
+
+def _written(
+    write: Callable[[Item], Result], segmented: Iterable[Item], threads: int, stop: threading.Event
+) -> Generator[Result, None, None]:
+    """Yield `write(item)` in order; a single thread is the caller's, which has nothing else to do."""
+    if threads == 1:
+        yield from map(write, segmented)
+        return
+    with closing(work_ahead(write, segmented, threads, threads, stop)) as results:
+        yield from results
+
+
+class _Stages:
+    """What is done with an image, each in threads of its own."""
+
+    def __init__(
+        self,
+        folder: OutputFolder,
+        batch: BatchConfig,
+        engines: Sequence[Engine],
+        sequences: Sequence[Sequence[Job]],
+        tell: Observer,
+        stop: threading.Event,
+    ) -> None:
+        self._folder = folder
+        self._batch = batch
+        self._engine = engines[0]
+        """Says what all of them have in common, and finds silhouettes, which any thread may ask it to."""
+        self._tell = tell
+        self._stop = stop
+        self._networks: SequenceNetworks | None = None
+        if self._engine.config.sequence:
+            (engine,) = engines
+            self._networks = SequenceNetworks(sequences, folder, batch, engine)
+        # The engine that was used last is taken first: where one is enough, the others capture no graphs.
+        self._idle: LifoQueue[Engine] = LifoQueue()
+        for engine in engines:
+            self._idle.put(engine)
+
+    def read(self, job: Job, _: None) -> _Read | Outcome | _Taken:
+        folder, batch, networks = self._folder, self._batch, self._networks
+        self._tell(Began(job.name, "read"))
         if networks is not None and not networks.claim(job):
             return _Taken()
         products = Products(job, folder, batch)
@@ -166,81 +240,77 @@ def run_stream(
         # Only after the claim: results that another process finished before it released the claim are seen.
         stats = None
         if not batch.overwrite:
-            stats = stats_to_continue(job, folder, source, drawn, mask, engine.config, batch)
+            stats = stats_to_continue(job, folder, source, drawn, mask, self._engine.config, batch)
         if stats is not None and is_complete(job, folder, stats, batch):
             if networks is None:
                 return Outcome(job.path, "skipped", page=job.page)
-            return _Read(partial(decode, job, products, source, drawn, mask, None), stats)
-        decoded = decode(job, products, source, drawn, mask, stats)
+            return _Read(partial(self._decode, job, products, source, drawn, mask, None), stats)
+        decoded = self._decode(job, products, source, drawn, mask, stats)
         return _Read(lambda: decoded)
 
-    def segment(job: Job, read: _Read) -> _Segmented | Outcome:
-        def watch(iteration: int, labels: int) -> None:
-            if stop.is_set():
+    def segment(self, job: Job, read: _Read) -> _Segmented | Outcome:
+        networks = self._networks
+
+        def go_on() -> None:
+            if self._stop.is_set():
                 raise InterruptedWorkError
-            tell(Iterated(job.name, iteration, labels))
+
+        def watch(iteration: int, labels: int) -> None:
+            go_on()
+            self._tell(Iterated(job.name, iteration, labels))
 
         if read.complete is not None and networks is not None and networks.is_current(job, read.complete):
             return Outcome(job.path, "skipped", page=job.page)
         decoded = read.decode()
         if decoded.earlier is not None and (networks is None or networks.is_current(job, decoded.earlier.stats)):
             return _Segmented(decoded, None, [], Start())
-        tell(Began(job.name, "segmented"))
+        go_on()
+        self._tell(Began(job.name, "segmented"))
         start = Start() if networks is None else networks.start(job, watch)
-        segmentation, frames = _segment(decoded, engine, watch, start)
+        engine = self._idle.get()
+        try:
+            segmentation, frames = _segment(decoded, engine, watch, start)
+        finally:
+            self._idle.put(engine)
         if networks is not None:
             networks.add(job, start, segmentation, decoded.sha256)
         return _Segmented(decoded, segmentation, frames, start)
 
-    def write(job: Job, segmented: _Segmented) -> Outcome:
-        tell(Began(job.name, "written"))
-        outcome = _write_files(job, segmented, engine.config, describe_device(engine.device))
-        if networks is not None and segmented.segmentation is not None:
-            networks.save(job, segmented.start, segmented.segmentation, segmented.decoded.sha256)
+    def write(self, job: Job, segmented: _Segmented) -> Outcome:
+        self._tell(Began(job.name, "written"))
+        outcome = _write_files(job, segmented, self._engine.config, describe_device(self._engine.device))
+        if self._networks is not None and segmented.segmentation is not None:
+            self._networks.save(job, segmented.start, segmented.segmentation, segmented.decoded.sha256)
         return outcome
 
-    count = readers(engine)
-    with (
-        folder,
-        closing(work_ahead(_stage(read), ((job, None) for job in jobs), count, count + 1, stop)) as decoded,
-        closing(work_ahead(_stage(segment), decoded, 1, 2, stop)) as segmented,
-    ):
-        try:
-            for job, result in map(_stage(write), segmented):
-                if networks is None:
-                    folder.release(job.name)
-                else:
-                    networks.release(job)
-                assert isinstance(result, (Outcome, _Taken))
-                yield job, result if isinstance(result, Outcome) else None
-        except InterruptedWorkError:
-            if not stop.is_set():
-                raise
+    def release(self, job: Job) -> None:
+        """Release the claim of a finished image."""
+        if self._networks is None:
+            self._folder.release(job.name)
+        else:
+            self._networks.release(job)
 
-
-def _decode(
-    job: Job,
-    products: Products,
-    source: Source,
-    drawn: ScribbleFile | None,
-    mask: Mask | None,
-    stats: Stats | None,
-    *,
-    engine: Engine,
-    batch: BatchConfig,
-    tell: Observer,
-) -> _Decoded:
-    photo = source.photo(batch.max_pixels, batch.range, batch.channels, mask)
-    area = area_of(photo.counts)
-    earlier = None if stats is None else products.read_earlier(stats, photo.pixels.shape[:2], area)
-    scribbles = silhouette = None
-    if drawn is not None:
-        scribbles = decode_scribbles(drawn, photo.pixels.shape[:2], engine.config.clusters, batch.max_pixels)
-    # Whether an image is the first of its sequence, which alone is asked, is found out later.
-    if earlier is None and scribbles is None and not engine.config.sequence:
-        silhouette = engine.find_silhouette(_seen(photo) if area is None else area.seen(photo.pixels))
-    tell(Began(job.name, "decoded"))
-    return _Decoded(products, photo, source.sha256, silhouette, earlier, drawn, scribbles, mask, area)
+    def _decode(
+        self,
+        job: Job,
+        products: Products,
+        source: Source,
+        drawn: ScribbleFile | None,
+        mask: Mask | None,
+        stats: Stats | None,
+    ) -> _Decoded:
+        engine, batch = self._engine, self._batch
+        photo = source.photo(batch.max_pixels, batch.range, batch.channels, mask)
+        area = area_of(photo.counts)
+        earlier = None if stats is None else products.read_earlier(stats, photo.pixels.shape[:2], area)
+        scribbles = silhouette = None
+        if drawn is not None:
+            scribbles = decode_scribbles(drawn, photo.pixels.shape[:2], engine.config.clusters, batch.max_pixels)
+        # Whether an image is the first of its sequence, which alone is asked, is found out later.
+        if earlier is None and scribbles is None and not engine.config.sequence:
+            silhouette = engine.find_silhouette(_seen(photo) if area is None else area.seen(photo.pixels))
+        self._tell(Began(job.name, "decoded"))
+        return _Decoded(products, photo, source.sha256, silhouette, earlier, drawn, scribbles, mask, area)
 
 
 def _segment(decoded: _Decoded, engine: Engine, watch: OnIteration, start: Start) -> tuple[Segmentation, list[Frame]]:

@@ -19,17 +19,17 @@ from typing import IO, Any
 
 from ..batch.stages import run_stream
 from ..config import BatchConfig, CutConfig, SegmentConfig, WeightsFile
-from ..engine.engine import Engine
 from ..errors import reason
 from ..files.output_folder import Job, OutputFolder
 from ..workers.local import why_ended
+from ..workers.worker import new_engines
 from .measurement import peak_memory_of_process
 
 MOST_IMAGES = 32
 """Most images that are streamed, the first by name."""
-UNCOUNTED = {"cpu": 1, "mps": 12, "cuda": 12}
+UNCOUNTED = {"cpu": 1, "mps": 12, "cuda": 15}
 """Images before the clock of the steady state starts: the first, which is the cold start, and those decoded meanwhile.
-With a GPU a worker has up to 11 images at a time, and the images after them would look faster than it can go on."""
+With a GPU a worker has up to 14 images at a time, and the images after them would look faster than it can go on."""
 COUNTED = {"cpu": 8, "mps": 48, "cuda": 48}
 """Least images that the steady state is measured over."""
 AHEAD = 16
@@ -150,11 +150,11 @@ def main() -> None:
         options = request["options"]
         if isinstance(options["weights"], dict):
             options["weights"] = WeightsFile(**options["weights"])
-        engine = Engine(SegmentConfig(**options), request["device"])
+        engines = new_engines(SegmentConfig(**options), request["device"])
         folder, batch = OutputFolder(Path(request["output"])), BatchConfig(cut=CutConfig(**request["cut"]))
-        for _, outcome in run_stream(jobs, folder, batch, engine):
+        for _, outcome in run_stream(jobs, folder, batch, engines):
             finished = time.monotonic()
-            host, device = peak_memory_of_process(engine.device)
+            host, device = peak_memory_of_process(engines[0].device)
             assert outcome is not None, "nobody else works in a temporary folder"
             line = {"finished": finished, "reason": outcome.reason, "host_bytes": host, "device_bytes": device}
             print(json.dumps(line), file=lines, flush=True)

@@ -11,11 +11,11 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ..config import SegmentConfig
 from ..errors import ImageError, InterruptedWorkError, UsageError, reason
@@ -34,9 +34,28 @@ from .messages import (
     Warned,
 )
 
+if TYPE_CHECKING:
+    from ..engine.engine import Engine
+
 SMALL = 512
-"""Longest side of a working size up to which a worker needs at most `WORKER_BYTES`; a second thread hardly helps."""
+"""Longest side of a working size up to which a worker needs at most `WORKER_BYTES`, or on a GPU `CARD_WORKER_BYTES`. A
+second thread hardly helps then, and no image keeps a GPU busy by itself."""
 WORKER_BYTES = 1_500_000_000
+ENGINES = 2
+"""Engines of a worker on a GPU: while the host reads the state of one, and launches its next steps, the other one keeps
+the GPU busy. More would mostly wait for each other, as their host code holds Python's lock."""
+CARD_WORKERS = 8
+"""Most workers of a GPU by default: more have not been tried. Their contexts take turns on it."""
+CARD_WORKER_CORES = 2
+"""CPU cores that a worker on a GPU keeps busy: by merging regions, which holds Python's lock, and by what goes on
+beside that, decoding, encoding and launching."""
+CARD_WORKER_BYTES = 3_000_000_000
+"""Memory for a worker on a GPU, of the GPU and of the machine alike."""
+
+
+def is_small(config: SegmentConfig) -> bool:
+    """Whether fits are so small that several at a time are faster."""
+    return 0 < config.max_size <= SMALL and not config.literal
 
 
 def threads_of_worker(config: SegmentConfig, cores: int) -> int:
@@ -44,12 +63,40 @@ def threads_of_worker(config: SegmentConfig, cores: int) -> int:
 
     It depends on neither the images nor the memory, since the number of threads changes how results round.
     """
-    return 1 if 0 < config.max_size <= SMALL and not config.literal else cores
+    return 1 if is_small(config) else cores
 
 
 def workers_with_room(cores: int, threads: int) -> int:
     """Workers that cores and memory suffice for, with so many threads each."""
     return max(1, min(cores // threads, available_memory() // WORKER_BYTES))
+
+
+def workers_of_card(config: SegmentConfig, cores: int) -> int:
+    """Workers of one GPU that a number of CPU cores suffices for: several for a small working size, otherwise one."""
+    return max(1, min(CARD_WORKERS, cores // CARD_WORKER_CORES)) if is_small(config) else 1
+
+
+def card_workers_with_room(workers: int, free: int, available: int) -> int:
+    """How many of these workers of one GPU have room, in its free memory and in its share of the machine's."""
+    return max(1, min(workers, min(free, available) // CARD_WORKER_BYTES))
+
+
+def free_memory(cards: Sequence[str], own: str) -> int:
+    """Free bytes of the CUDA device that has the least; of any but one's `own`, all of its memory counts as free."""
+    import torch
+
+    # To ask a device what is free, one must start CUDA on it, which takes memory there.
+    sizes = [torch.cuda.get_device_properties(card).total_memory for card in cards if card != own]
+    return min([torch.cuda.mem_get_info(own)[0], *sizes])
+
+
+def new_engines(config: SegmentConfig, device: str) -> list[Engine]:
+    """The engines of a worker, each for a thread of its own; raises like `Engine`."""
+    from ..engine.engine import Engine
+
+    first = Engine(config, device)
+    several = first.device.type == "cuda" and is_small(config) and not config.sequence
+    return [first, *(Engine(config, device) for _ in range(ENGINES - 1 if several else 0))]
 
 
 def available_memory() -> int:
@@ -172,28 +219,34 @@ def _serve(mailbox: _Mailbox, assignment: Assignment) -> None:
     import torch
 
     from .. import __version__
-    from ..batch.stages import readers, run_stream
+    from ..batch.stages import run_stream, window
     from ..engine.device import describe_device, resolve_devices
-    from ..engine.engine import Engine
 
     devices = resolve_devices(assignment.device)
     if assignment.fit:
         _fit(mailbox, assignment, devices[0])
         return
+    device = devices[assignment.number % len(devices)]
     cores = torch.get_num_threads()
     threads, workers = assignment.threads, assignment.workers
     if workers is None and devices == ["cpu"]:
         threads = threads or threads_of_worker(assignment.segment, cores)
         workers = workers_with_room(cores, threads)
+    elif workers is None and all(name.startswith("cuda") for name in devices):
+        share = cores // len(devices)
+        most = workers_of_card(assignment.segment, share)
+        threads = threads or max(1, share // most)
+        available = available_memory() // len(devices)
+        workers = len(devices) * card_workers_with_room(most, free_memory(devices, device), available)
     workers = len(devices) if workers is None else workers
     if threads or workers > 1:
         torch.set_num_threads(threads or max(1, cores // workers))
-    engine = Engine(assignment.segment, devices[assignment.number % len(devices)])
+    engines = new_engines(assignment.segment, device)
     folder = _created(assignment.output)
     mailbox.begun = True
-    mailbox.send(Ready(describe_device(engine.device), workers, readers(engine) + 3, __version__))
+    mailbox.send(Ready(describe_device(engines[0].device), workers, window(engines), __version__))
     batch, sequences = assignment.batch, assignment.sequences
-    for job, outcome in run_stream(mailbox.jobs(), folder, batch, engine, mailbox.observe, mailbox.stop, sequences):
+    for job, outcome in run_stream(mailbox.jobs(), folder, batch, engines, mailbox.observe, mailbox.stop, sequences):
         mailbox.send(Finished(job.name, outcome))
 
 

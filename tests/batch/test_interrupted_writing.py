@@ -69,7 +69,7 @@ def engine() -> Engine:
 def run(engine: Engine, photos: Path, out: Path, **batch: Any) -> list[str]:
     plan = plan_batch([photos], out, TINY, BatchConfig(save=ALL, **batch))
     plan.folder.mark()
-    outcomes = run_stream(plan.jobs, plan.folder, plan.batch, engine)
+    outcomes = run_stream(plan.jobs, plan.folder, plan.batch, [engine])
     return [outcome.status for _, outcome in outcomes if outcome is not None]
 
 

@@ -66,7 +66,7 @@ def out(tmp_path: Path) -> Path:
 def run(engine: Engine, photos: Path, out: Path, cut: CutConfig | None = None, **batch: Any) -> list[Outcome]:
     plan = plan_batch([photos], out, engine.config, BatchConfig(cut=cut or CutConfig(), **batch))
     plan.folder.mark()
-    return [outcome for _, outcome in run_stream(plan.jobs, plan.folder, plan.batch, engine) if outcome is not None]
+    return [outcome for _, outcome in run_stream(plan.jobs, plan.folder, plan.batch, [engine]) if outcome is not None]
 
 
 def statuses(outcomes: list[Outcome]) -> list[str]:

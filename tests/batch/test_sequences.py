@@ -63,7 +63,7 @@ def run(engine: Engine, photos: Path, out: Path, most: int | None = None, **batc
     done = len(list(completed_at_the_start(plan)))
     jobs = plan.jobs[done:][:most]
     outcomes = []
-    for _, outcome in run_stream(jobs, plan.folder, plan.batch, engine, sequences=plan.sequences):
+    for _, outcome in run_stream(jobs, plan.folder, plan.batch, [engine], sequences=plan.sequences):
         assert outcome is not None
         outcomes.append(outcome)
     return [Outcome(job.path, "skipped") for job in plan.jobs[:done]] + outcomes
@@ -352,7 +352,7 @@ def test_claim_holds_for_the_whole_sequence(engine: Engine, photos: Path, tmp_pa
     plan.folder.mark()
     with plan_batch([photos], tmp_path / "out", engine.config).folder as other:
         assert other.claim("a/0")
-        found = list(run_stream(plan.jobs, plan.folder, plan.batch, engine, sequences=plan.sequences))
+        found = list(run_stream(plan.jobs, plan.folder, plan.batch, [engine], sequences=plan.sequences))
     assert [outcome is None for _, outcome in found] == [True] * 5 + [False] * 3
 
 

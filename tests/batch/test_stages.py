@@ -57,7 +57,7 @@ def outcomes_of(engine: Engine, photos: Path, out: Path, **batch: Any) -> Genera
     """The stream over a folder, as a worker runs it. Nobody else works in the folder."""
     plan = plan_batch([photos], out, engine.config, BatchConfig(**batch))
     plan.folder.mark()
-    for _, outcome in run_stream(plan.jobs, plan.folder, plan.batch, engine):
+    for _, outcome in run_stream(plan.jobs, plan.folder, plan.batch, [engine]):
         assert outcome is not None
         yield outcome
 
@@ -140,7 +140,7 @@ def test_image_that_vanished_meanwhile_is_a_failure(engine: Engine, photos: Path
     (photos / "b.bmp").unlink()
     out.mkdir()
     outcomes = [
-        outcome for _, outcome in run_stream(jobs, OutputFolder(out), BatchConfig(), engine) if outcome is not None
+        outcome for _, outcome in run_stream(jobs, OutputFolder(out), BatchConfig(), [engine]) if outcome is not None
     ]
     assert statuses(outcomes) == {"a.png": "done", "b.bmp": "failed", "c.png": "done"}
     assert outcomes[1].reason == f"{photos / 'b.bmp'}: No such file or directory"

@@ -10,10 +10,12 @@ import psutil
 import pytest
 from samples import TINY, photo_folder, pictures_of, stand_in_for_python
 
+from dynaseg_cli.batch.stages import READERS, WRITERS
 from dynaseg_cli.benchmark.stream import AHEAD, COUNTED, MOST_IMAGES, UNCOUNTED, Stream, steps_of_stream
 from dynaseg_cli.config import SegmentConfig
 from dynaseg_cli.files.output_folder import Job
 from dynaseg_cli.files.weights import identify
+from dynaseg_cli.workers.worker import ENGINES
 
 
 @pytest.fixture
@@ -175,9 +177,9 @@ def test_steady_state_is_whole_passes_over_enough_images(images: int, counted: i
 
 def test_graphics_card_has_more_images_than_the_runner_works_ahead() -> None:
     """So that none was decoded while the first one waited for the card."""
-    eight_readers = 8 + 1 + 2
-    assert UNCOUNTED["cuda"] > eight_readers
-    assert eight_readers < AHEAD
+    at_a_time = READERS + 1 + ENGINES + 1 + WRITERS
+    assert at_a_time < UNCOUNTED["cuda"]
+    assert at_a_time < AHEAD
     assert steps_of_stream(2, "cuda:1") == UNCOUNTED["cuda"] + COUNTED["cuda"]
 
 
@@ -187,7 +189,7 @@ def test_only_the_first_images_are_streamed_each_under_names_of_its_own(
     stand_in_for_python(monkeypatch, tmp_path, outcomes(*range(200)))
     many = [Job(str(tmp_path / f"{number}.png"), f"{number:03}") for number in range(100)]
     steps = [job for job, _ in Stream(TINY, many, "cuda:0").run(tmp_path / "out")]
-    assert len(steps) == 12 + 2 * MOST_IMAGES
+    assert len(steps) == UNCOUNTED["cuda"] + 2 * MOST_IMAGES
     assert {job.source for job in steps} == {job.source for job in many[:MOST_IMAGES]}
     assert len({job.name for job in steps}) == len(steps)
     assert (steps[0].name, steps[MOST_IMAGES].name) == ("0/000", "1/000")

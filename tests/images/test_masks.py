@@ -86,7 +86,9 @@ def draw(path: Path, mask: NDArray[Any] | Image.Image) -> None:
 def run(engine: Engine, photos: Path, out: Path, mask: Any = None, **batch: Any) -> dict[str, Outcome]:
     plan = plan_batch([photos], out, engine.config, BatchConfig(mask=mask, **batch))
     plan.folder.mark()
-    outcomes = [outcome for _, outcome in run_stream(plan.jobs, plan.folder, plan.batch, engine) if outcome is not None]
+    outcomes = [
+        outcome for _, outcome in run_stream(plan.jobs, plan.folder, plan.batch, [engine]) if outcome is not None
+    ]
     return {Path(outcome.path).name: outcome for outcome in outcomes}
 
 
@@ -276,7 +278,9 @@ def test_exports_leave_out_what_does_not_count(
     batch = BatchConfig(mask=masks, outside=outside, save=save, export=formats, export_config=exact)  # type: ignore[arg-type]
     plan = plan_batch([photos], out, engine.config, batch)
     plan.folder.mark()
-    assert all(outcome.status == "done" for _, outcome in run_stream(plan.jobs, plan.folder, batch, engine) if outcome)
+    assert all(
+        outcome.status == "done" for _, outcome in run_stream(plan.jobs, plan.folder, batch, [engine]) if outcome
+    )
     list(export_folder(plan))
     stats, counts = stats_of(out, "a"), disc() > 0
     entries = stats["regions" if things else "clusters"]
@@ -405,7 +409,7 @@ def test_run_without_masks_leaves_alone_what_was_made_with_some(
         run(engine, photos, out)
     jobs = plan_batch([photos], out, engine.config, BatchConfig(overwrite=True)).jobs
     folder = plan_batch([photos], out, engine.config, BatchConfig(overwrite=True)).folder
-    outcomes = [outcome for _, outcome in run_stream(jobs, folder, BatchConfig(), engine)]
+    outcomes = [outcome for _, outcome in run_stream(jobs, folder, BatchConfig(), [engine])]
     assert [outcome.status for outcome in outcomes if outcome] == ["failed", "skipped", "failed"]
     assert files_below(out / "labels") == before
     run(engine, photos, out, overwrite=True)

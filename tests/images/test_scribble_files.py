@@ -66,7 +66,9 @@ def draw(path: Path, scribbles: NDArray[Any] | Image.Image) -> None:
 def run(engine: Engine, photos: Path, out: Path, drawn: Path | None = None, **batch: Any) -> dict[str, Outcome]:
     plan = plan_batch([photos], out, engine.config, BatchConfig(scribbles=drawn, **batch))
     plan.folder.mark()
-    outcomes = [outcome for _, outcome in run_stream(plan.jobs, plan.folder, plan.batch, engine) if outcome is not None]
+    outcomes = [
+        outcome for _, outcome in run_stream(plan.jobs, plan.folder, plan.batch, [engine]) if outcome is not None
+    ]
     return {Path(outcome.path).name: outcome for outcome in outcomes}
 
 
@@ -165,7 +167,7 @@ def test_run_without_scribbles_leaves_alone_what_was_made_with_some(
         run(engine, photos, out)
     # Where the look before the start has missed it.
     jobs = plan_batch([photos], out, engine.config, BatchConfig(overwrite=True)).jobs
-    outcomes = [outcome for _, outcome in run_stream(jobs, OutputFolder(out), BatchConfig(), engine)]
+    outcomes = [outcome for _, outcome in run_stream(jobs, OutputFolder(out), BatchConfig(), [engine])]
     assert [outcome.status for outcome in outcomes if outcome] == ["failed", "skipped", "failed"]
     assert files_below(out / "labels") == before
     run(engine, photos, out, overwrite=True)
