@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
 import shutil
 import statistics
@@ -19,6 +20,8 @@ from typing import Any
 
 UNCOUNTED = 20
 """Images of each worker before the clock starts: the process is still starting, or has images decoded ahead."""
+MOST_WORKERS = 8
+"""Workers that a device has by default, at most."""
 MOST_BYTES = 15 * 2**20
 """Limit on the size of an archive; files of more than 16 MiB may not come back."""
 
@@ -36,12 +39,39 @@ def images_per_second(finished: Iterable[float], uncounted: int) -> tuple[float 
     return counted / (times[-1] - times[uncounted - 1]), counted
 
 
-def describe(output: Path, workers: int) -> dict[str, Any]:
-    """The figures of a folder of results, finished or broken off."""
+def busy_percent(log: str, since: float, until: float) -> float | None:
+    """Mean of the device's utilisation between two moments; None if it was not noted then.
+
+    Parameters
+    ----------
+    log : lines of ``nvidia-smi``, a local time and a percentage.
+    since, until : in seconds since 1970.
+    """
+    percentages = []
+    for line in log.splitlines():
+        try:
+            moment, percentage = line.split(",")
+            at = datetime.datetime.strptime(moment.strip(), "%Y/%m/%d %H:%M:%S.%f").timestamp()
+            if since <= at <= until:
+                percentages.append(float(percentage))
+        except ValueError:  # a line cut short, an error message, or a device that does not tell
+            continue
+    return statistics.mean(percentages) if percentages else None
+
+
+def describe(output: Path, workers: int | None, busy: str = "") -> dict[str, Any]:
+    """The figures of a folder of results, finished or broken off.
+
+    Parameters
+    ----------
+    workers : None if the command decided.
+    busy : see `busy_percent`.
+    """
     paths = sorted((output / "stats").rglob("*.json"))
     stats = [json.loads(path.read_text()) for path in paths]
     fits = [one["fit"] for one in stats]
-    rate, counted = images_per_second([path.stat().st_mtime for path in paths], UNCOUNTED * workers)
+    finished = sorted(path.stat().st_mtime for path in paths)
+    rate, counted = images_per_second(finished, UNCOUNTED * (workers or MOST_WORKERS))
     run_path = output / "run.json"
     run = json.loads(run_path.read_text()) if run_path.exists() else {}
     return {
@@ -49,6 +79,7 @@ def describe(output: Path, workers: int) -> dict[str, Any]:
         "images": len(stats),
         "images_per_second": rate,
         "counted": counted,
+        "busy_percent": busy_percent(busy, finished[-1 - counted], finished[-1]) if counted else None,
         "fit_seconds": median(fit["seconds"] for fit in fits),
         "iterations": median(fit["iterations"] for fit in fits),
         "ms_per_iteration": median(1000 * fit["seconds"] / fit["iterations"] for fit in fits if fit["iterations"]),
@@ -96,7 +127,8 @@ def main() -> int:
     rates = commands.add_parser("rates", help="add a step to RESULTS/rates.json")
     rates.add_argument("results", type=Path)
     rates.add_argument("output", type=Path, help="what segment wrote; its name is the step's")
-    rates.add_argument("--workers", type=int, default=1)
+    rates.add_argument("--workers", type=int, help="default: the command decided")
+    rates.add_argument("--busy", type=Path, help="what nvidia-smi noted meanwhile, if it is there")
     packing = commands.add_parser("pack", help="archive labels and statistics")
     packing.add_argument("archive", type=Path)
     packing.add_argument("outputs", type=Path, nargs="+")
@@ -109,12 +141,15 @@ def main() -> int:
         return 0
     document = options.results / "rates.json"
     steps = json.loads(document.read_text()) if document.exists() else {}
-    steps[options.output.name] = figures = describe(options.output, options.workers)
+    busy = options.busy.read_text(errors="replace") if options.busy and options.busy.exists() else ""
+    steps[options.output.name] = figures = describe(options.output, options.workers, busy)
     document.write_text(json.dumps(steps, indent=1))
-    rate = figures["images_per_second"]
+    rate, percent = (
+        "-" if value is None else f"{value:.2f}" for value in (figures["images_per_second"], figures["busy_percent"])
+    )
     print(
-        f"{options.output.name}: {figures['images']} images, {'-' if rate is None else f'{rate:.2f}'} a second over"
-        f" {figures['counted']}, {figures['fused']} fused, {figures['captured']} captured"
+        f"{options.output.name}: {figures['images']} images, {rate} a second over {figures['counted']},"
+        f" device {percent} % busy, {figures['fused']} fused, {figures['captured']} captured"
     )
     return 0
 

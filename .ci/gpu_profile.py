@@ -1,6 +1,7 @@
-"""Profile of an iteration at full size: a table of kernels, and the speed of the device at their basic operations.
+"""Where the time goes: of an iteration at full size, by kernel; of a photo with the defaults, by step, on both sides.
 
-Writes ``profile.txt``, the table, and ``profile.json``.
+Also compares the silhouette phase on the device with the CPU's, and measures the speed of the device at the basic
+operations of an iteration. Writes ``profile.txt``, the table of kernels, and ``profile.json``.
 """
 
 from __future__ import annotations
@@ -9,18 +10,29 @@ import argparse
 import json
 import statistics
 import sys
+import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from torch.profiler import ProfilerActivity, profile
+from torch.profiler import ProfilerActivity, profile, record_function
 
-from dynaseg_cli import Engine, SegmentConfig
+from dynaseg_cli import BatchConfig, Engine, SegmentConfig, read_photo
+from dynaseg_cli.batch.products import Products
+from dynaseg_cli.batch.statistics import stats_of_fit, stats_of_labels
 from dynaseg_cli.benchmark.synthetic import synthetic_photo
+from dynaseg_cli.engine.labelling import label_with_fit
+from dynaseg_cli.files.output_folder import Job, OutputFolder
+from dynaseg_cli.method.silhouette import silhouette_phase
+from dynaseg_cli.regions.tidying import tidy
 
 SIZE = {"cuda": (481, 321), "cpu": (48, 32)}
 """Width and height of the image; on a CPU this is a rehearsal."""
@@ -33,11 +45,24 @@ SIDE = {"cuda": 8192, "cpu": 64}
 ITERATIONS = {"cuda": 40, "cpu": 2}
 REPEATS = {"cuda": 20, "cpu": 2}
 GRAPH_LAUNCH = "cudaGraphLaunch"
+PHOTOS = {"cuda": 24, "cpu": 1}
+"""Photos whose steps are timed, after as many that warm up."""
+COMPARED = {"cuda": 100, "cpu": 2}
+"""Photos whose silhouette phase is compared."""
+LABELLING = "labelling"
+"""The range of a profile in which the host labels."""
 
 
 def kernels_per_iteration(counts: Mapping[str, int], iterations: int) -> int:
     """Kernels and copies that each iteration starts, by how often each ran: what ran less often is not part of one."""
     return sum(count // iterations for count in counts.values())
+
+
+@contextmanager
+def profiling(device: str) -> Iterator[Any]:
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device == "cuda" else [])]
+    with profile(activities=activities) as profiler:
+        yield profiler
 
 
 def profile_fit(device: str) -> tuple[str, dict[str, Any]]:
@@ -56,15 +81,13 @@ def profile_fit(device: str) -> tuple[str, dict[str, Any]]:
     engine = Engine(config, device)
     engine.segment(photo)
     fit = engine.segment(photo).fit
-    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device == "cuda" else [])]
-    with profile(activities=activities) as profiler:
+    with profiling(device) as profiler:
         engine.segment(photo)
     events = profiler.events() or []
-    on_device = [event for event in events if event.device_type.name == "CUDA"]
+    on_device = of_device(events)
     # After the end of the fit some replays do nothing, but they run.
     launches = sum(event.name == GRAPH_LAUNCH for event in events) or fit.iterations
     counts = Counter(event.name for event in on_device)
-    busy = sum(event.time_range.elapsed_us() for event in on_device)
     order = "self_device_time_total" if device == "cuda" else "self_cpu_time_total"
     table = profiler.key_averages().table(sort_by=order, row_limit=60, max_name_column_width=90)
     return table, {
@@ -74,7 +97,121 @@ def profile_fit(device: str) -> tuple[str, dict[str, Any]]:
         "ms_per_iteration": 1000 * fit.seconds / fit.iterations,
         "launches": launches,
         "kernels_per_iteration": kernels_per_iteration(counts, launches),
-        "device_ms_per_iteration": busy / 1000 / launches,
+        "device_ms_per_iteration": busy_ms(on_device) / launches,
+    }
+
+
+def read_photos(paths: Sequence[Path]) -> list[NDArray[np.uint8]]:
+    return [read_photo(path).pixels for path in paths]
+
+
+def time_steps(device: str, paths: Sequence[Path]) -> dict[str, Any]:
+    """Median milliseconds of each step of a photo with the defaults, one photo at a time, on the host."""
+    engine, batch = Engine(SegmentConfig(), device), BatchConfig()
+    for image in read_photos(paths):  # each size needs a graph
+        engine.segment(image)
+    seconds: dict[str, list[float]] = {}
+    with tempfile.TemporaryDirectory() as output, OutputFolder(Path(output)) as folder:
+        for path in paths:
+            begun = time.perf_counter()
+
+            def took(step: str, less: float = 0) -> float:
+                nonlocal begun
+                found = time.perf_counter() - begun - less
+                seconds.setdefault(step, []).append(found)
+                begun = time.perf_counter()
+                return found
+
+            photo = read_photo(path)
+            took("decode")
+            silhouette = engine.find_silhouette(photo.pixels)
+            took("silhouette")
+            result = engine.segment(photo.pixels, silhouette)
+            fit = result.fit.seconds
+            took("label", less=fit)
+            seconds.setdefault("fit", []).append(fit)
+            hierarchy = result.hierarchy
+            took("merge")
+            tidied = tidy(result.labels, photo.pixels, batch.cut, hierarchy)
+            tidying = took("tidy")
+            stats_of_labels(tidied, photo.pixels, batch.cut, batch.colors)
+            counting = took("statistics")
+            stats = stats_of_fit(str(path), "", photo, result, engine.config, device)
+            begun = time.perf_counter()
+            Products(Job(str(path), path.stem), folder, batch).write(result, stats)
+            took("write", less=tidying + counting)  # which it did again
+    order = "decode", "silhouette", "fit", "label", "merge", "tidy", "statistics", "write"
+    return {step: 1000 * statistics.median(seconds[step]) for step in order}
+
+
+def profile_photos(device: str, paths: Sequence[Path]) -> dict[str, Any]:
+    """Mean milliseconds that the device works on a photo with the defaults, and the kernels of an iteration."""
+    engine = Engine(SegmentConfig(), device)
+    images = read_photos(paths)
+    silhouettes = [engine.find_silhouette(image) for image in images]
+
+    def label_in_range(*arguments: Any) -> NDArray[np.int16]:
+        with record_function(LABELLING):
+            return label_with_fit(*arguments)
+
+    def segment_all() -> None:
+        for image, silhouette in zip(images, silhouettes, strict=True):
+            engine.segment(image, silhouette)
+
+    segment_all()
+    with profiling(device) as finding:
+        for image in images:
+            engine.find_silhouette(image)
+    with patch("dynaseg_cli.engine.engine.label_with_fit", label_in_range), profiling(device) as segmenting:
+        segment_all()
+    events = segmenting.events() or []
+    ranges = [event.time_range for event in events if event.name == LABELLING and event.device_type.name == "CPU"]
+    fitting: list[Any] = []
+    labelling: list[Any] = []
+    for event in of_device(events):
+        begun = event.time_range.start
+        # The host has read the end of the fit before it labels, and the labels before it goes on.
+        labels = any(span.start <= begun < span.end for span in ranges)
+        (labelling if labels else fitting).append(event)
+    replays = sum(event.name == GRAPH_LAUNCH for event in events)
+    kernels = kernels_per_iteration(Counter(event.name for event in fitting), replays) if replays else None
+    return {
+        "silhouette": busy_ms(of_device(finding.events() or [])) / len(images),
+        "fit": busy_ms(fitting) / len(images),
+        "label": busy_ms(labelling) / len(images),
+        "replays": replays / len(images),
+        "kernels_per_iteration": kernels,
+    }
+
+
+def of_device(events: Iterable[Any]) -> list[Any]:
+    """Kernels and copies; not the ranges of the host, which a profile shows there as well."""
+    return [event for event in events if event.device_type.name == "CUDA" and event.name != LABELLING]
+
+
+def busy_ms(events: Iterable[Any]) -> float:
+    return float(sum(event.time_range.elapsed_us() for event in events)) / 1000
+
+
+def compare_silhouettes(device: str, paths: Sequence[Path]) -> dict[str, Any]:
+    """How often the device finds as many clusters as the CPU, and the milliseconds of both."""
+    engine = Engine(SegmentConfig(), device)
+    images = read_photos(paths)
+    found, expected = [], []
+    seconds: dict[str, list[float]] = {"device": [], "cpu": []}
+    for image in images:
+        begun = time.perf_counter()
+        on_device = engine.find_silhouette(image)
+        halfway = time.perf_counter()
+        expected.append(silhouette_phase(image, engine.config.seed).k)
+        seconds["cpu"].append(time.perf_counter() - halfway)
+        seconds["device"].append(halfway - begun)
+        assert on_device is not None
+        found.append(on_device.k)
+    return {
+        "photos": len(images),
+        "same": sum(one == other for one, other in zip(found, expected, strict=True)) / len(images),
+        **{f"{where}_ms": 1000 * statistics.median(values) for where, values in seconds.items()},
     }
 
 
@@ -142,22 +279,31 @@ def time_ceilings(device: str) -> dict[str, float]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("results", type=Path, help="folder for profile.txt and profile.json")
+    parser.add_argument("photos", type=Path, help="folder of photos")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     options = parser.parse_args()
     device: str = options.device
+    paths = sorted(options.photos.rglob("*.[jp][pn]g"))
+    steps: dict[str, Callable[[], Any]] = {
+        "host_ms": lambda: time_steps(device, paths[: PHOTOS[device]]),
+        "device_ms": lambda: profile_photos(device, paths[: PHOTOS[device]]),
+        "silhouettes": lambda: compare_silhouettes(device, paths[: COMPARED[device]]),
+        "convolution": lambda: time_convolution(device),
+        "ceilings": lambda: time_ceilings(device),
+    }
     figures: dict[str, Any] = {}
     table, figures["fit"] = profile_fit(device)
     (options.results / "profile.txt").write_text(table)
     print("\n".join(table.splitlines()[:25]), flush=True)
-    for name, measure in (("convolution", time_convolution), ("ceilings", time_ceilings)):
-        figures[name] = measure(device)
+    for name, measure in steps.items():
+        figures[name] = measure()
         (options.results / "profile.json").write_text(json.dumps(figures, indent=1))
-    fit, convolution, ceilings = figures.values()
+        print(name, json.dumps(figures[name]), flush=True)
+    fit, silhouettes = figures["fit"], figures["silhouettes"]
     print(
-        f"{fit['ms_per_iteration']:.3g} ms an iteration, {fit['kernels_per_iteration']} kernels; weight gradient"
-        f" {convolution['weight_gradient_deterministic_ms']:.3g} ms deterministic,"
-        f" {convolution['weight_gradient_any_ms']:.3g} any; {ceilings['copy_terabytes_per_second']:.3g} TB/s,"
-        f" {ceilings['bfloat16_teraflops']:.3g} TFLOP/s"
+        f"{fit['ms_per_iteration']:.3g} ms an iteration, {fit['kernels_per_iteration']} kernels; a photo takes the host"
+        f" {sum(figures['host_ms'].values()):.3g} ms; the same k in {silhouettes['same']:.0%} of"
+        f" {silhouettes['photos']} photos"
     )
     return 0
 

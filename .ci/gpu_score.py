@@ -23,6 +23,8 @@ from gpu_tables import CPU, render
 
 ROOT = Path(__file__).resolve().parents[1]
 ARCHIVES = "labels-default.tar.gz", "labels-paper.tar.gz"
+CHECKS = "bfloat16", "float32", "compared", "silhouette", "engines"
+"""What the first step found, by check."""
 PAIRS = ("default", CPU), ("paper-scf", "default"), ("paper-scf", "paper-fsf"), ("paper-scf", "paper-literal")
 """Whose labels of the same photos are compared."""
 
@@ -188,8 +190,8 @@ def main() -> int:
             quality[name] = {"images": len(rows), "metrics": metrics}
     smoke = read_json(results / "smoke.json")
     measured = {
-        "environment": {key: smoke[key] for key in smoke if key not in ("bfloat16", "float32", "compared")},
-        "smoke": {key: smoke.get(key) for key in ("passed", "bfloat16", "float32", "compared")},
+        "environment": {key: smoke[key] for key in smoke if key not in CHECKS},
+        "smoke": {key: smoke.get(key) for key in ("passed", *CHECKS, "failure")},
         "iterations": iteration_table(read_json(results / "iterations.json")),
         "profile": read_json(results / "profile.json"),
         "steps": read_json(results / "rates.json"),

@@ -1,7 +1,8 @@
 """The first step of ``.ci/gpu``: checks that the fast path runs and that it computes what the CPU computes.
 
 Everything is written to ``smoke.json``, a failure with its traceback. ``.ci/gpu`` sets DYNASEG_STRICT=1, so that no
-slower code runs in place of code that fails.
+slower code runs in place of code that fails. Nothing is worth measuring before the first checks have ``passed``; the
+last ones are of what a worker has besides, the captured silhouette phase and engines in several threads.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ import datetime
 import json
 import subprocess
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +31,7 @@ from dynaseg_cli import Engine, SegmentConfig
 from dynaseg_cli.batch.summary import versions
 from dynaseg_cli.engine.device import describe_device
 from dynaseg_cli.engine.segmentation import Segmentation
+from dynaseg_cli.method.silhouette import silhouette_phase
 from dynaseg_cli.resampling import shrink
 
 Photo = NDArray[np.uint8]
@@ -43,6 +47,12 @@ and the literal loop, both on a CPU, differed by at most 4e-7, 6e-5 and 1e-3 ove
 limits are wide because nothing else is measured if this step fails; the tests are stricter."""
 TOLERANCE_BFLOAT16 = 0.05
 """The same for the first iteration in bfloat16."""
+TOLERANCE_SILHOUETTE = 1e-2
+"""Largest difference of a mean silhouette coefficient from the CPU's; the tests are stricter."""
+
+
+LAST_NEEDED = "compared"
+"""The last check without which nothing is measured."""
 
 
 def environment(device: str) -> dict[str, Any]:
@@ -142,6 +152,40 @@ def compare_with_the_cpu(device: str) -> dict[str, Any]:
     return report
 
 
+def find_silhouette(device: str) -> dict[str, Any]:
+    """Compare the silhouette phase on the device, which must be the captured one, with the CPU's."""
+    photo = sample_photo(*SIZE[device])
+    engine = Engine(SegmentConfig(), device)
+    assert device == "cpu" or engine._captured_silhouette is not None, "without a captured silhouette phase"
+    found, expected = engine.find_silhouette(photo), silhouette_phase(photo, engine.config.seed)
+    assert found is not None
+    difference = abs(found.scores[expected.k] - expected.scores[expected.k])
+    assert difference <= TOLERANCE_SILHOUETTE, f"the score of k = {expected.k} is {difference:.1e} from the CPU's"
+    return {"k": found.k, "k on the CPU": expected.k, "difference of scores": difference}
+
+
+def segment_in_two_threads(device: str) -> dict[str, Any]:
+    """Let two engines segment the same photos at once, in opposite order; an engine alone must give the same labels."""
+    photo = sample_photo(*SIZE[device])
+    height, width = photo.shape[:2]
+    landscapes = [photo[: height - cut, : width - cut].copy() for cut in (0, height // 8, height // 4, height // 2)]
+    photos = [*landscapes, *(image.transpose(1, 0, 2).copy() for image in landscapes)]
+    config = SegmentConfig(min_labels=3, iterations=1000 if device == "cuda" else 3)
+    alone, *engines = (Engine(config, device) for _ in range(3))
+    together = threading.Barrier(len(engines))
+
+    def segment_all(engine: Engine, step: int) -> list[Segmentation]:
+        together.wait()
+        return [engine.segment(image) for image in photos[::step]][::step]
+
+    with ThreadPoolExecutor(len(engines)) as pool:
+        forwards, backwards = pool.map(segment_all, engines, (1, -1))
+    for image, *results in zip(photos, forwards, backwards, strict=True):
+        expected = alone.segment(image).labels
+        assert all(np.array_equal(result.labels, expected) for result in results), "two engines disturb each other"
+    return {"photos": len(photos), "first": check_fast(forwards[0], device)}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("results", type=Path, help="folder for smoke.json")
@@ -153,20 +197,24 @@ def main() -> int:
         "bfloat16": lambda: segment_upright_and_not(device, "bfloat16"),
         "float32": lambda: segment_upright_and_not(device, "float32"),
         "compared": lambda: compare_with_the_cpu(device),
+        "silhouette": lambda: find_silhouette(device),
+        "engines": lambda: segment_in_two_threads(device),
     }
+    report = options.results / "smoke.json"
     try:
         found |= environment(device)
         print(json.dumps(found), flush=True)
         for name, check in checks.items():
             started = time.perf_counter()
             found[name] = check()
+            found["passed"] = found["passed"] or name == LAST_NEEDED
             print(f"{name}: passed, {time.perf_counter() - started:.1f} s", flush=True)
-        found["passed"] = True
+            report.write_text(json.dumps(found, indent=1))
     except BaseException:  # interrupts too: the traceback shows what took too long
         found["failure"] = traceback.format_exc()
         print(found["failure"], end="", flush=True)
-    (options.results / "smoke.json").write_text(json.dumps(found, indent=1))
-    return 0 if found["passed"] else 1
+    report.write_text(json.dumps(found, indent=1))
+    return 1 if "failure" in found else 0
 
 
 if __name__ == "__main__":

@@ -10,9 +10,11 @@ from dynaseg_cli.evaluation.headings import HEADINGS, written
 CPU = "cpu"
 """Used like the name of a step for the labels that `gpu_score` makes on the CPU."""
 WORDS = {
-    "default": "defaults",
-    "workers": "defaults, several workers",
-    "no-silhouette": "`--min-labels 3`",
+    "default": "defaults, one worker",
+    "workers-2": "defaults, two workers",
+    "workers-4": "defaults, four workers",
+    "workers-8": "defaults, eight workers",
+    "mixed": "defaults, photos of mixed sizes",
     "paper-scf": "scf at full size, no early stop",
     "paper-fsf": "fsf at full size, no early stop",
     "paper-literal": "`--preset paper`",
@@ -20,6 +22,16 @@ WORDS = {
 }
 """Names of the steps of ``.ci/gpu`` in the tables."""
 DASH = "-"
+STEPS_OF_A_PHOTO = {
+    "decode": "decoding",
+    "silhouette": "silhouette phase",
+    "fit": "fit",
+    "label": "labelling",
+    "merge": "merging into a hierarchy",
+    "tidy": "cutting and tidying",
+    "statistics": "statistics",
+    "write": "encoding and writing",
+}
 
 Table = Sequence[Sequence[str]]
 
@@ -67,6 +79,7 @@ def render(results: Mapping[str, Any]) -> str:
         rows.append([loop["loop"], *milliseconds, yes_or_no(loop["fused"]), yes_or_no(loop["captured"])])
     parts.append(markdown([head, *(rows or [[DASH] * len(head)])]))
     parts += ["`dynaseg segment` from disk to disk; iterations, fit and labels are medians:\n", render_steps(results)]
+    parts += ["Milliseconds of a photo with the defaults, one at a time:\n", render_photo(results["profile"])]
     parts += ["An iteration at full size in bfloat16, and what the device can do:\n", render_profile(results)]
     parts += ["Every photo that was labelled and has a ground truth:\n", render_quality(results["quality"])]
     for pair in results["pairs"]:
@@ -80,6 +93,7 @@ def render_steps(results: Mapping[str, Any]) -> str:
         "workers",
         "images",
         "images/s",
+        "device busy %",
         "iterations",
         "fit s",
         "ms/iteration",
@@ -90,9 +104,26 @@ def render_steps(results: Mapping[str, Any]) -> str:
     rows = []
     for name in (name for name in WORDS if name != CPU):
         step = results["steps"].get(name, {})
-        keys = ("workers", "images", "images_per_second", "iterations", "fit_seconds", "ms_per_iteration", "labels")
-        rows.append([WORDS[name], *(number(step.get(key)) for key in (*keys, "fused", "captured"))])
+        keys = ("workers", "images", "images_per_second", "busy_percent", "iterations", "fit_seconds")
+        more = ("ms_per_iteration", "labels", "fused", "captured")
+        rows.append([WORDS[name], *(number(step.get(key)) for key in (*keys, *more))])
     return markdown([head, *rows])
+
+
+def render_photo(profile: Mapping[str, Any]) -> str:
+    """What each step of a photo takes of the host's time and of the device's."""
+    host, device, silhouettes = (profile.get(part, {}) for part in ("host_ms", "device_ms", "silhouettes"))
+    rows = [[words, number(host.get(key)), number(device.get(key))] for key, words in STEPS_OF_A_PHOTO.items()]
+    rows.append(["all", number(sum(host.values()) if host else None), DASH])
+    rows.append(["replays of an iteration", DASH, number(device.get("replays"))])
+    rows.append(["kernels of one", DASH, number(device.get("kernels_per_iteration"))])
+    share, photos, *milliseconds = (silhouettes.get(key) for key in ("same", "photos", "device_ms", "cpu_ms"))
+    said = (
+        f"\nThe silhouette phase finds the same k on the device as on the CPU in"
+        f" {DASH if share is None else f'{share:.1%}'} of {number(photos)} photos, in"
+        f" {' and '.join(map(number, milliseconds))} ms.\n"
+    )
+    return markdown([["step", "host", "device"], *rows]) + said
 
 
 def render_profile(results: Mapping[str, Any]) -> str:

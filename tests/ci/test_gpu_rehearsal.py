@@ -9,6 +9,7 @@ import sys
 import tarfile
 from pathlib import Path
 
+import gpu_tables
 import numpy as np
 import pytest
 from PIL import Image
@@ -49,12 +50,14 @@ def test_a_run_is_prepared_made_and_scored(tmp_path: Path) -> None:
     assert smoke["passed"]
     assert smoke["float32"]["same labels again"]
     assert [len(method["sizes"]) for method in iterations["methods"]] == [2, 2, 2]
+    assert smoke["engines"]["photos"] == 8
+    assert smoke["silhouette"]["k"] == smoke["silhouette"]["k on the CPU"]
     assert {name: step["images"] for name, step in rates.items()} == {
         "default": 2,
         "paper-scf": 2,
         "paper-fsf": 2,
-        "workers": 6,
-        "no-silhouette": 2,
+        "workers-8": 2,
+        "mixed": 2,
         "paper-literal": 2,
     }
     with tarfile.open(results / "labels-paper.tar.gz") as tar:
@@ -80,6 +83,11 @@ def test_a_run_is_prepared_made_and_scored(tmp_path: Path) -> None:
     assert all(pair["scored"] == len(PHOTOS) for pair in found["pairs"])
     assert found["pairs"][0]["same_silhouette"] == 1
     assert set(found["quality"]) == {"cpu", "default", "paper-scf", "paper-fsf", "paper-literal"}
-    assert set(found["profile"]) == {"fit", "convolution", "ceilings"}
-    rows = [line for line in table.splitlines() if line.startswith("| defaults")]
-    assert len(rows) > 3 and not any("| - |" in row for row in rows[:2]), rows
+    assert set(found["profile"]) == {"fit", "host_ms", "device_ms", "silhouettes", "convolution", "ceilings"}
+    assert list(found["profile"]["host_ms"]) == list(gpu_tables.STEPS_OF_A_PHOTO)
+    assert found["profile"]["silhouettes"]["same"] == 1
+    rows = {line.split(" | ")[0]: line for line in reversed(table.splitlines())}
+    busy = "device busy %"  # a CPU does not tell
+    assert busy in rows["| run"]
+    for name in ("default", "workers-8"):
+        assert rows[f"| {gpu_tables.WORDS[name]}"].count("| - |") == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import json
 import os
 import re
@@ -10,10 +11,12 @@ import signal
 import subprocess
 import sys
 import tarfile
+import threading
 from pathlib import Path
 from typing import Any
 
 import gpu_collect
+import gpu_mixed
 import gpu_prepare
 import gpu_profile
 import gpu_score
@@ -22,22 +25,24 @@ import gpu_tables
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from samples import TINY, photo_folder
+from samples import TINY, files_below, photo_folder, read_pixels
 
 from dynaseg_cli import Engine
 
 SCRIPT = Path(__file__).parents[2] / ".ci" / "gpu"
 STEPS = {
-    "smoke": 60,
-    "iterations": 40,
-    "profile": 30,
+    "smoke": 70,
     "default": 35,
+    "workers-8": 30,
+    "iterations": 40,
+    "profile": 45,
     "tests": 75,
-    "paper-scf": 150,
-    "paper-fsf": 80,
-    "workers": 30,
-    "no-silhouette": 25,
-    "paper-literal": 70,
+    "mixed": 30,
+    "workers-4": 25,
+    "workers-2": 25,
+    "paper-scf": 90,
+    "paper-fsf": 35,
+    "paper-literal": 30,
 }
 """Their caps in seconds, in their order."""
 
@@ -95,14 +100,31 @@ def test_every_step_runs_in_order_with_its_cap(script: Script) -> None:
     assert script.steps == STEPS
     assert list(script.steps) == list(STEPS)
     assert done.stdout == script.log
-    assert next(call for call in script.calls if "segment" in call).endswith("--device cuda --workers 1")
+    runs = {re.sub(r".*-o \S+/(\S+) .*", r"\1", call): call for call in script.calls if " segment " in call}
+    for name, workers in {"default": 1, "workers-8": 8, "workers-4": 4, "workers-2": 2}.items():
+        assert runs[name].endswith(f"--device cuda --workers {workers}")
+    assert "--workers" not in runs["mixed"]
+    assert sum(STEPS.values()) <= 535
+
+
+def test_device_is_watched_while_photos_are_segmented_and_no_longer(script: Script) -> None:
+    tool = script.folder / "nvidia-smi"
+    tool.write_text(f'#!/bin/sh\necho "$$ $*" >> {script.folder}/watched\nexec sleep 60\n')
+    tool.chmod(0o755)
+    done = script.run(slow="*segment*", ONLY="default mixed", LIMIT="9", PATH=f"{script.folder}:{os.environ['PATH']}")
+    assert done.returncode == 0, script.log
+    (watched,) = (script.folder / "watched").read_text().splitlines()
+    process, _, options = watched.partition(" ")
+    assert "utilization.gpu" in options
+    assert not Path("/proc", process).exists()
 
 
 def test_a_step_has_no_more_than_the_time_that_is_left(script: Script) -> None:
     assert script.run(LIMIT="50").returncode == 0
     left = script.steps
     assert left["default"] == STEPS["default"]
-    assert all(40 <= left[name] <= 50 for name in ("smoke", "tests", "paper-scf", "paper-literal")), left
+    assert left["paper-literal"] == STEPS["paper-literal"]
+    assert all(40 <= left[name] <= 50 for name in ("smoke", "tests", "paper-scf")), left
 
 
 def test_nothing_is_begun_in_the_last_seconds(script: Script) -> None:
@@ -117,6 +139,17 @@ def test_without_the_first_step_there_are_no_others(script: Script) -> None:
     assert done.returncode == 1
     assert list(script.steps) == ["smoke"]
     assert "exit code 3\n    broken" in done.stdout
+
+
+def test_what_only_several_engines_need_keeps_no_step_from_running(script: Script) -> None:
+    """`gpu_smoke` has written by then that the first checks passed."""
+    script.results.mkdir()
+    report = script.results / "smoke.json"
+    writing = f"""*gpu_smoke*) echo '{{"passed": true}}' > {report}; echo broken; exit 3;;
+none"""
+    done = script.run(failing=writing)
+    assert done.returncode == 1
+    assert list(script.steps) == list(STEPS)
 
 
 @pytest.mark.parametrize("failing", ["*benchmark*", "*gpu_profile*", "*-m?pytest*", "*fsf*"])
@@ -204,6 +237,20 @@ def test_too_much_is_refused(
     assert "bash .ci/gpu" not in capsys.readouterr().out
 
 
+def test_photos_of_mixed_sizes_are_the_same_every_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photos = photo_folder(tmp_path / "photos", *(f"val/{number}.png" for number in range(12)))
+    for folder in ("one", "other"):
+        monkeypatch.setattr(sys, "argv", ["gpu_mixed.py", str(photos), str(tmp_path / folder), "--most", "10"])
+        assert gpu_mixed.main() == 0
+    made = files_below(tmp_path / "one")
+    assert made == files_below(tmp_path / "other")
+    sizes = {read_pixels(tmp_path / "one" / name).shape for name in made}
+    assert len(made) == 10
+    assert len(sizes) > 7
+    assert all(gpu_mixed.LEAST_SIDE <= side <= 3 * 24 for height, width, _ in sizes for side in (height, width))
+    assert {height > width for height, width, _ in sizes} == {True, False}
+
+
 # --- What is collected -----------------------------------------------------------------------------------------------
 
 
@@ -249,6 +296,27 @@ def test_step_is_described_from_its_statistics(tmp_path: Path) -> None:
     assert found["interrupted"] is None, "no run.json: it was killed"
 
 
+def test_device_is_as_busy_as_was_noted_in_the_time_that_counts() -> None:
+    at = [datetime.datetime(2026, 11, 28, 12, 0, second) for second in range(6)]
+    percentages = "10", "20", "[N/A]", "60", "70", "80"
+    lines = [f"{moment:%Y/%m/%d %H:%M:%S.000}, {said}" for moment, said in zip(at, percentages, strict=True)]
+    log = "\n".join([*lines[:3], "Unable to determine", "", *lines[3:], "2026/11/28 12:0"])
+    assert gpu_collect.busy_percent(log, at[1].timestamp(), at[4].timestamp()) == 50
+    assert gpu_collect.busy_percent(log, at[2].timestamp(), at[2].timestamp()) is None
+    assert gpu_collect.busy_percent("", 0, 1e10) is None
+
+
+def test_step_knows_how_busy_the_device_was_and_how_many_workers_there_may_have_been(tmp_path: Path) -> None:
+    output = output_of(tmp_path, {f"{number:03}": entry(1, 1) for number in range(400)})
+    busy = "".join(
+        f"{datetime.datetime.fromtimestamp(1000 + second):%Y/%m/%d %H:%M:%S.000}, {second}\n" for second in range(400)
+    )
+    found = gpu_collect.describe(output, None, busy)
+    assert (found["workers"], found["counted"], found["images_per_second"]) == (None, 240, 1)
+    assert found["busy_percent"] == (159 + 399) / 2
+    assert gpu_collect.describe(output, 1)["busy_percent"] is None
+
+
 def test_step_without_an_image_is_described(tmp_path: Path) -> None:
     found = gpu_collect.describe(tmp_path, workers=1)
     assert (found["images"], found["images_per_second"], found["fit_seconds"]) == (0, None, None)
@@ -288,6 +356,56 @@ def test_a_result_of_slower_code_does_not_pass(photo: NDArray[np.uint8]) -> None
         fit = dataclasses.replace(result.fit, fused=fused, captured=captured)
         with pytest.raises(AssertionError, match="without"):
             gpu_smoke.check_fast(dataclasses.replace(result, fit=fit), "cuda")
+
+
+def smoke(monkeypatch: pytest.MonkeyPatch, results: Path, failing: str = "") -> tuple[int, dict[str, Any]]:
+    """The exit code and the report of `gpu_smoke`, of which nothing is computed; a check fails if asked to."""
+
+    def check(name: str) -> Any:
+        def do(*_: object) -> dict[str, Any]:
+            assert name != failing, name
+            return {}
+
+        return do
+
+    for name in ("segment_upright_and_not", "compare_with_the_cpu", "find_silhouette", "segment_in_two_threads"):
+        monkeypatch.setattr(gpu_smoke, name, check(name))
+    monkeypatch.setattr(sys, "argv", ["gpu_smoke.py", str(results), "--device", "cpu"])
+    return gpu_smoke.main(), json.loads((results / "smoke.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("failing", "passed"),
+    [
+        ("segment_upright_and_not", False),
+        ("compare_with_the_cpu", False),
+        ("find_silhouette", True),
+        ("segment_in_two_threads", True),
+    ],
+)
+def test_first_checks_decide_whether_anything_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str, passed: bool
+) -> None:
+    code, report = smoke(monkeypatch, tmp_path, failing)
+    assert (code, report["passed"]) == (1, passed)
+    assert failing in report["failure"]
+    code, report = smoke(monkeypatch, tmp_path)
+    assert (code, report["passed"], set(gpu_score.CHECKS) <= report.keys()) == (0, True, True)
+
+
+def test_engines_that_disturb_each_other_do_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    segment, main = Engine.segment, threading.current_thread()
+
+    def disturbed(engine: Engine, image: NDArray[np.uint8]) -> Any:
+        result = segment(engine, image)
+        if threading.current_thread() is main or image.shape != (24, 40, 3):
+            return result
+        return dataclasses.replace(result, labels=result.labels.clip(0, 3))
+
+    assert gpu_smoke.segment_in_two_threads("cpu")["photos"] == 8
+    monkeypatch.setattr(Engine, "segment", disturbed)
+    with pytest.raises(AssertionError, match="disturb each other"):
+        gpu_smoke.segment_in_two_threads("cpu")
 
 
 # --- What is scored --------------------------------------------------------------------------------------------------
@@ -347,7 +465,7 @@ def test_what_was_not_measured_is_a_dash() -> None:
     table = gpu_tables.render(NOTHING)
     rows = [line for line in table.splitlines() if line.startswith("|") and "---" not in line]
     assert len(rows) > 15
-    figures = re.sub("bfloat16|`--min-labels 3`", "", "".join(rows))
+    figures = re.sub("bfloat16", "", "".join(rows))
     assert not re.search(r"\d", figures), "every one would be invented"
 
 
