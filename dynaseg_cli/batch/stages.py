@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from queue import LifoQueue, SimpleQueue
@@ -28,7 +28,7 @@ from ..images.scribbles import ScribbleFile, decode_scribbles, read_scribbles
 from ..method.silhouette import Silhouette
 from ..pictures.recording import Frame, Recorder
 from ..regions.area import Area, area_of
-from ..workers.messages import Began, Iterated
+from ..workers.messages import Began, Iterated, Step
 from .outcomes import Outcome
 from .products import Earlier, Products
 from .resume import Stats, is_complete, stats_to_continue
@@ -225,9 +225,21 @@ class _Stages:
         for engine in engines:
             self._idle.put(engine)
 
+    @contextmanager
+    def _step(self, job: Job, step: Step, then: Step) -> Iterator[None]:
+        """A step that waits for files. Its end is told, since the image may then wait for another one's turn."""
+        self._tell(Began(job.name, step))
+        try:
+            yield
+        finally:
+            self._tell(Began(job.name, then))
+
     def read(self, job: Job, _: None) -> _Read | Outcome | _Taken:
+        with self._step(job, "read", then="decoded"):
+            return self._read(job)
+
+    def _read(self, job: Job) -> _Read | Outcome | _Taken:
         folder, batch, networks = self._folder, self._batch, self._networks
-        self._tell(Began(job.name, "read"))
         if networks is not None and not networks.claim(job):
             return _Taken()
         products = Products(job, folder, batch)
@@ -244,7 +256,7 @@ class _Stages:
         if stats is not None and is_complete(job, folder, stats, batch):
             if networks is None:
                 return Outcome(job.path, "skipped", page=job.page)
-            return _Read(partial(self._decode, job, products, source, drawn, mask, None), stats)
+            return _Read(partial(self._decode_late, job, products, source, drawn, mask), stats)
         decoded = self._decode(job, products, source, drawn, mask, stats)
         return _Read(lambda: decoded)
 
@@ -277,11 +289,11 @@ class _Stages:
         return _Segmented(decoded, segmentation, frames, start)
 
     def write(self, job: Job, segmented: _Segmented) -> Outcome:
-        self._tell(Began(job.name, "written"))
-        outcome = _write_files(job, segmented, self._engine.config, describe_device(self._engine.device))
-        if self._networks is not None and segmented.segmentation is not None:
-            self._networks.save(job, segmented.start, segmented.segmentation, segmented.decoded.sha256)
-        return outcome
+        with self._step(job, "written", then="finished"):
+            outcome = _write_files(job, segmented, self._engine.config, describe_device(self._engine.device))
+            if self._networks is not None and segmented.segmentation is not None:
+                self._networks.save(job, segmented.start, segmented.segmentation, segmented.decoded.sha256)
+            return outcome
 
     def release(self, job: Job) -> None:
         """Release the claim of a finished image."""
@@ -289,6 +301,12 @@ class _Stages:
             self._folder.release(job.name)
         else:
             self._networks.release(job)
+
+    def _decode_late(
+        self, job: Job, products: Products, source: Source, drawn: ScribbleFile | None, mask: Mask | None
+    ) -> _Decoded:
+        with self._step(job, "read", then="decoded"):
+            return self._decode(job, products, source, drawn, mask, None)
 
     def _decode(
         self,
@@ -309,7 +327,6 @@ class _Stages:
         # Whether an image is the first of its sequence, which alone is asked, is found out later.
         if earlier is None and scribbles is None and not engine.config.sequence:
             silhouette = engine.find_silhouette(_seen(photo) if area is None else area.seen(photo.pixels))
-        self._tell(Began(job.name, "decoded"))
         return _Decoded(products, photo, source.sha256, silhouette, earlier, drawn, scribbles, mask, area)
 
 

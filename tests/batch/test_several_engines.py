@@ -6,6 +6,7 @@ import json
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from dynaseg_cli.batch.planning import plan_batch
 from dynaseg_cli.batch.stages import run_stream, window, writers
 from dynaseg_cli.errors import DeviceMemoryError
 from dynaseg_cli.images.decoding import Photo, decode_photo
+from dynaseg_cli.workers.messages import Began, Iterated
 
 WAIT_S = 120
 """Longest wait for another thread; a test that passes never waits so long."""
@@ -249,6 +251,53 @@ def test_images_in_flight_grow_with_the_engines_and_no_further(
     assert len(list(outcomes_of(engines.all, photos, out))) == 40
     # One more waits between segmenting and writing, and one is with the caller.
     assert 3 < most <= window(engines.all) + 2
+
+
+class Steps:
+    """The step that each image is in, as the pool sees it."""
+
+    def __init__(self) -> None:
+        self.now: dict[str, str] = {}
+        self._changed = threading.Condition()
+
+    def observe(self, message: Began | Iterated) -> None:
+        if isinstance(message, Began):
+            with self._changed:
+                self.now[message.name] = message.step
+                self._changed.notify_all()
+
+    def wait_for(self, **steps: str) -> None:
+        with self._changed:
+            assert self._changed.wait_for(lambda: steps.items() <= self.now.items(), WAIT_S), self.now
+
+
+def test_image_that_waits_for_the_outcome_of_another_does_not_look_as_if_it_hung(
+    engines: Engines, tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is complete, one that cannot be read, and one that was written first would be given up otherwise."""
+    photos = photo_folder(tmp_path / "four", *(f"{name}.bmp" for name in "abcd"))
+    (photos / "c.bmp").write_bytes(b"")
+    steps, go_on, write = Steps(), threading.Event(), stages._write_files
+    monkeypatch.setattr(stages, "writers", lambda engine: 4)
+    monkeypatch.setattr(stages, "readers", lambda engine: 4)
+    plan = plan_batch([photos], out, TINY, BatchConfig())
+    plan.folder.mark()
+    list(run_stream(plan.jobs[1:2], plan.folder, plan.batch, engines.all))
+
+    def first_waits(job: Any, *arguments: Any) -> Outcome:
+        assert job.name != "a" or go_on.wait(WAIT_S)
+        return write(job, *arguments)
+
+    def go_on_once_all_wait() -> None:
+        steps.wait_for(a="written", b="decoded", c="decoded", d="finished")
+        go_on.set()
+
+    monkeypatch.setattr(stages, "_write_files", first_waits)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(go_on_once_all_wait)
+        found = list(run_stream(plan.jobs, plan.folder, plan.batch, engines.all, steps.observe))
+        waiting.result()
+    assert [outcome and outcome.status for _, outcome in found] == ["done", "skipped", "failed", "done"]
 
 
 def test_images_of_a_sequence_have_one_engine(engines: Engines, photos: Path, out: Path) -> None:
