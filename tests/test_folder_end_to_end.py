@@ -19,20 +19,8 @@ from dynaseg_cli.cli import app
 SCENES = 60
 CLUSTERS = 27
 FOLDER = ("--fit", "folder", "--classes", str(CLUSTERS), "--features", "32", "--max-size", "96")
-IMAGE = (
-    "--iterations",
-    "10",
-    "--features",
-    "16",
-    "--max-size",
-    "64",
-    "--levels",
-    "1",
-    "--min-labels",
-    "3",
-    "--regions",
-    "raw",
-)
+IMAGE = ("--iterations", "10", "--features", "16", "--max-size", "64", "--levels", "1", "--min-labels", "3")
+IMAGE += ("--regions", "raw")
 HERE = ("--device", "cpu", "--precision", "float32", "--workers", "0", "--threads", "1")
 
 pytestmark = pytest.mark.slow

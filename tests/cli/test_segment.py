@@ -437,9 +437,9 @@ def test_random_weights_are_said_aloud_whatever_was_asked_for(photos: Path, quie
 
 def test_workers_of_their_own_take_the_file_and_warn_once(photos: Path, here: Path, made_weights: bytes) -> None:
     (here / "made.pth").write_bytes(made_weights)
-    here_ = segment(photos, *RESNET, "--weights", "made.pth", "-o", "one")
-    there = dynaseg("segment", photos, *FIT, *RESNET, "--weights", "made.pth", "-o", "two", "--workers", "1")
-    assert (here_.exit_code, there.exit_code) == (0, 0)
+    by_this = segment(photos, *RESNET, "--weights", "made.pth", "-o", "one")
+    by_worker = dynaseg("segment", photos, *FIT, *RESNET, "--weights", "made.pth", "-o", "two", "--workers", "1")
+    assert (by_this.exit_code, by_worker.exit_code) == (0, 0)
     assert files_below(here / "one/labels") == files_below(here / "two/labels")
     random = dynaseg("segment", photos, *FIT, *RESNET, "--weights", "random", "-o", "three", "--workers", "2")
     assert random.stderr.count("THE BACKBONE HAS LEARNED NOTHING") == 1
