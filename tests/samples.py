@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import struct
+import threading
+import weakref
 import zlib
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from PIL import Image
 
 from dynaseg_cli.config import SegmentConfig
 from dynaseg_cli.files.user_files import MARK
+from dynaseg_cli.images.decoding import Photo, decode_photo
 
 TINY = SegmentConfig(iterations=2, min_labels=3, max_size=16, precision="float32", features=8, clusters=8)
 """A fit of milliseconds."""
@@ -53,6 +56,27 @@ def photo_folder(root: Path, *names: str) -> Path:
     for seed, name in enumerate(names):
         save_photo(root / name, seed)
     return root
+
+
+class PhotosInMemory:
+    """Counts the decoded photos that something still refers to, in any thread."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.most = 0
+        self._now = 0
+        self._lock = threading.Lock()
+        patch.setattr("dynaseg_cli.images.pages.decode_photo", self._decode)
+
+    def _decode(self, *arguments: Any) -> Photo:
+        photo = decode_photo(*arguments)
+        self._count(1)
+        weakref.finalize(photo.pixels, self._count, -1)
+        return photo
+
+    def _count(self, change: int) -> None:
+        with self._lock:
+            self._now += change
+            self.most = max(self.most, self._now)
 
 
 def files_below(folder: Path) -> dict[str, bytes]:

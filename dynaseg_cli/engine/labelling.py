@@ -307,6 +307,7 @@ def tiles(height: int, width: int, size: int) -> Iterator[Tile]:
 
 
 def moved(span: slice, by: int) -> slice:
+    """Rows or columns further down or to the right."""
     return slice(span.start + by, span.stop + by)
 
 

@@ -66,7 +66,7 @@ class Ready:
     workers: int
     """Workers that keep this machine busy, if the assignment does not say."""
     window: int
-    """Images that keep the worker busy: see `window`."""
+    """Images that keep the worker busy, from `batch.stages.window`."""
     version: str
 
 

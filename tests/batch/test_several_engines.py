@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from samples import TINY, files_below, noise, photo_folder, pictures_of
+from samples import TINY, PhotosInMemory, files_below, noise, photo_folder, pictures_of
 
 from dynaseg_cli import BatchConfig, Engine
 from dynaseg_cli.batch import stages
@@ -20,7 +19,6 @@ from dynaseg_cli.batch.outcomes import Outcome
 from dynaseg_cli.batch.planning import plan_batch
 from dynaseg_cli.batch.stages import run_stream, window, writers
 from dynaseg_cli.errors import DeviceMemoryError
-from dynaseg_cli.images.decoding import Photo, decode_photo
 from dynaseg_cli.workers.messages import Began, Iterated
 
 WAIT_S = 120
@@ -232,25 +230,10 @@ def test_images_in_flight_grow_with_the_engines_and_no_further(
     engines: Engines, tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     photos = photo_folder(tmp_path / "many", *(f"{index:02}.bmp" for index in range(40)))
-    lock = threading.Lock()
-    alive = most = 0
-
-    def count(change: int) -> None:
-        nonlocal alive, most
-        with lock:
-            alive += change
-            most = max(most, alive)
-
-    def counted(*arguments: Any) -> Photo:
-        photo = decode_photo(*arguments)
-        count(1)
-        weakref.finalize(photo.pixels, count, -1)
-        return photo
-
-    monkeypatch.setattr("dynaseg_cli.images.pages.decode_photo", counted)
+    in_memory = PhotosInMemory(monkeypatch)
     assert len(list(outcomes_of(engines.all, photos, out))) == 40
     # One more waits between segmenting and writing, and one is with the caller.
-    assert 3 < most <= window(engines.all) + 2
+    assert 3 < in_memory.most <= window(engines.all) + 2
 
 
 class Steps:

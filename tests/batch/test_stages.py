@@ -7,7 +7,6 @@ import json
 import os
 import threading
 import time
-import weakref
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,17 @@ import jsonschema
 import numpy as np
 import pytest
 from PIL import Image
-from samples import TINY, encoded, files_below, noise, photo_folder, pictures_of, read_pixels, save_photo
+from samples import (
+    TINY,
+    PhotosInMemory,
+    encoded,
+    files_below,
+    noise,
+    photo_folder,
+    pictures_of,
+    read_pixels,
+    save_photo,
+)
 
 from dynaseg_cli import BatchConfig, Engine
 from dynaseg_cli.batch import products, stages
@@ -25,7 +34,6 @@ from dynaseg_cli.batch.planning import plan_batch
 from dynaseg_cli.batch.stages import run_stream
 from dynaseg_cli.errors import DeviceMemoryError, InterruptedWorkError
 from dynaseg_cli.files.output_folder import OutputFolder
-from dynaseg_cli.images.decoding import Photo, decode_photo
 from dynaseg_cli.pictures.palette import label_palette
 
 SCHEMA = json.loads((Path(stages.__file__).parent / "stats.schema.json").read_text())
@@ -297,32 +305,19 @@ def test_images_in_flight_stay_few_however_many_there_are(
     engine: Engine, tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch, slow: str
 ) -> None:
     photos = photo_folder(tmp_path / "photos", *(f"{index:02}.bmp" for index in range(30)))
-    segment, lock = engine.segment, threading.Lock()
-    alive = most = 0
-
-    def count(change: int) -> None:
-        nonlocal alive, most
-        with lock:
-            alive += change
-            most = max(most, alive)
-
-    def counted(*arguments: Any) -> Photo:
-        photo = decode_photo(*arguments)
-        count(1)
-        weakref.finalize(photo.pixels, count, -1)
-        return photo
+    segment = engine.segment
+    in_memory = PhotosInMemory(monkeypatch)
 
     def slowly(*arguments: Any) -> Any:
         time.sleep(0.01)
         return segment(*arguments)
 
-    monkeypatch.setattr("dynaseg_cli.images.pages.decode_photo", counted)
     if slow == "engine":
         monkeypatch.setattr(engine, "segment", slowly)
     for _ in outcomes_of(engine, photos, out):
         if slow == "consumer":
             time.sleep(0.01)
-    assert 1 < most <= 6
+    assert 1 < in_memory.most <= 6
 
 
 @pytest.fixture
