@@ -202,7 +202,8 @@ def cluster(sample: Tensor, centres: Tensor, numbers: range, iterations: int) ->
         if sample.device.type == "cpu" and torch.equal(moved, found):
             break
         found = moved
-    members *= members.cumsum(1) == 1  # of equally near centres the first
+    if sample.device.type != "cpu" or members.sum() > pixels * len(numbers):
+        members *= members.cumsum(1) == 1  # of equally near centres the first
     return Clusterings(members, members.sum(2))
 
 
