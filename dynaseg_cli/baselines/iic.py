@@ -66,7 +66,8 @@ def joint_distributions(first: Tensor, second: Tensor, displacement: int) -> Ten
 
     Parameters
     ----------
-    first, second : (1, k, H, W) float tensors, each pixel's distribution over k labels.
+    first, second : (B, k, H, W) float tensors, each pixel's distribution over k labels in B images, which are counted
+        together.
     displacement : d; u is in [-d, d] along either axis, or less if the map is narrower.
 
     Returns

@@ -53,8 +53,12 @@ class Backbone(nn.Module):
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Maps of (C, h, w) float32, unit vectors, for each of the stages of an image, (1, 3, H, W) RGB in [0, 1]."""
-        maps: list[Tensor] = self.trunk((image - self.mean) / self.std)[-len(self.stages) :]
-        return [nn.functional.normalize(found[0].float(), dim=0) for found in maps]
+        return [found[0] for found in self.maps(image)]
+
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """The same of several images of one size, (B, 3, H, W): a (B, C, h, w) map for each of the stages."""
+        maps: list[Tensor] = self.trunk((images - self.mean) / self.std)[-len(self.stages) :]
+        return [nn.functional.normalize(found.float(), dim=1) for found in maps]
 
     def channels(self, fit: Fit) -> int:
         """How many stand beside the features of a network: of all maps on one image, of the last one for a folder.

@@ -66,9 +66,7 @@ class SegmentationNetwork(nn.Module):
         response_beside : (1, q, H, W). If the image is a part of a larger one, this is the same part of the sum of
             `respond_beside`. By default the image is whole.
         """
-        x = image
-        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
-            x = norm(torch.relu(convolution(x)))
+        x = self.features(image)
         if not self.beside:
             response = self.classifier(x)
         else:
@@ -82,6 +80,13 @@ class SegmentationNetwork(nn.Module):
         # In float32, because bfloat16 responses would tie in the argmax.
         normalised: Tensor = self.response_norm(response.float())
         return normalised
+
+    def features(self, image: Tensor) -> Tensor:
+        """The feature map x_n of the blocks, (B, p, H, W); the image itself without blocks."""
+        x = image
+        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
+            x = norm(torch.relu(convolution(x)))
+        return x
 
     def respond_beside(self) -> list[Tensor]:
         """What the features beside add to the response before its BatchNorm, (1, q, h, w) at the size of each map.

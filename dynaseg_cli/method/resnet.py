@@ -62,6 +62,7 @@ class ResNetFpnNetwork(nn.Module):
     mean: Tensor
     std: Tensor
     tent: Tensor
+    stride = STRIDE
 
     def __init__(self, features: int, clusters: int, frozen: bool = False) -> None:
         super().__init__()
@@ -84,7 +85,7 @@ class ResNetFpnNetwork(nn.Module):
         if times > 1:
             image = functional.interpolate(image, scale_factor=times, mode="nearest")
         # A 1x1 convolution commutes with interpolation, so the classifier runs first, on 1/16 of the pixels.
-        response = self.classifier(self._features((image - self.mean) / self.std)).float()
+        response = self.classifier(self.features(image)).float()
         response = self._enlarged(response)[:, :, : height * times, : width * times]
         if times > 1:
             response = functional.avg_pool2d(response, times)
@@ -119,9 +120,10 @@ class ResNetFpnNetwork(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)
 
-    def _features(self, image: Tensor) -> Tensor:
-        """The feature map x_n of a normalised image, (1, p, h, w) at 1/4 of its size, rounded up."""
-        maps = OrderedDict((stage.name, found) for stage, found in zip(STAGES, self.trunk(image), strict=True))
+    def features(self, image: Tensor) -> Tensor:
+        """The feature map x_n of (B, 3, H, W) images, (B, p, h, w) at 1/4 of their size, rounded up."""
+        trunk = self.trunk((image - self.mean) / self.std)
+        maps = OrderedDict((stage.name, found) for stage, found in zip(STAGES, trunk, strict=True))
         finest: Tensor = self.pyramid(maps)[STAGES[0].name]
         return finest
 

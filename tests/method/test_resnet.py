@@ -88,7 +88,7 @@ def test_features_are_those_of_torchvision_before_its_pooling_and_its_classifier
     assert unexpected == []
     with torch.no_grad():
         expected = pyramid(OrderedDict(extractor(noise())))["layer1"]
-        features = network._features(noise())
+        features = network.features(noise() * network.std + network.mean)
     assert features.shape == (1, 12, 10, 16)
     torch.testing.assert_close(features, expected)
 
@@ -105,7 +105,7 @@ def test_response_is_that_of_the_features_brought_to_the_size_of_the_image() -> 
     network = network_of(0).eval()
     with torch.no_grad():
         response = network(noise())
-        features = network._features((noise() - network.mean) / network.std)[0].numpy()
+        features = network.features(noise())[0].numpy()
         for axis, size in ((1, 40), (2, 61)):
             known = np.arange(features.shape[axis]) * 4
             features = np.apply_along_axis(lambda row: np.interp(range(size), known, row), axis, features)  # noqa: B023
