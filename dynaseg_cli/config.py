@@ -50,6 +50,7 @@ Channels = Literal["all"] | tuple[int, ...] | None
 MaskSource = Path | Literal["alpha", "nodata"] | None
 Outside = Literal["255", "background"]
 MethodName = Literal["scf", "fsf", "fixed", "reference", "kmeans", "felzenszwalb", "superpixel-cnn", "iic"]
+FolderMethodName = Literal["scf", "fsf", "fixed", "kmeans-features", "deep-clustering", "iic", "picie"]
 
 PAPER_WEIGHT: dict[Mode, float] = {"scf": 50.0, "fsf": 15.0, "fixed": 5.0}
 """alpha of SCF (eq. 9) and of FSF (eq. 8), and mu of the fixed weighting (eq. 7), as published."""
@@ -380,6 +381,15 @@ class SegmentConfig:
         """The constant of the weighting in use: alpha of scf and fsf, mu of fixed."""
         given = self.mu if self.mode == "fixed" else self.alpha
         return PAPER_WEIGHT[self.mode] if given is None else given
+
+    def fit_visits(self, images: int) -> int:
+        """How many images a folder fit to so many reads: all of them in each epoch, and twice after the last.
+
+        On a frozen backbone it reads each image once, and of many only some.
+        """
+        if self.has_frozen_backbone:
+            return min(images, MOST_FITTED)
+        return images * ((self.epochs or 0) + 2)
 
     def patience_for(self, *, scribbled: bool = False, follows: bool = False) -> int:
         """Iterations without fewer labels after which a fit stops, or 0. It `follows` on the image before or not."""
@@ -877,11 +887,18 @@ class BenchmarkConfig:
 
     methods: str = option(
         "scf,fsf",
-        f"Methods, separated by commas: {', '.join(get_args(MethodName))}. Options follow a method after colons:"
-        " kmeans:clusters=8:window=7 or scf:max_size=240:regions=raw.",
+        f"Methods, separated by commas: {', '.join(get_args(MethodName))}; with `fit=folder`"
+        f" {', '.join(get_args(FolderMethodName))}. Options follow a method after colons: kmeans:clusters=8:window=7 or"
+        " scf:max_size=240:regions=raw.",
         WHAT,
         metavar="LIST",
-        listed=get_args(MethodName),
+        listed=tuple(dict.fromkeys((*get_args(MethodName), *get_args(FolderMethodName)))),
+    )
+    fit: Fit = option(
+        "image",
+        "Compare methods that segment each image by itself, or methods that give the folder one label space: each is"
+        " fitted to all images, and then labels them.",
+        WHAT,
     )
     max_images: int = option(0, "Only the first N images by name; 0 is all.", WHAT, least=0)
     sizes: tuple[tuple[int, int], ...] = option(

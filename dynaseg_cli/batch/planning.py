@@ -12,7 +12,7 @@ from itertools import chain
 from operator import attrgetter
 from pathlib import Path
 
-from ..config import MOST_FITTED, BatchConfig, SegmentConfig, WeightsFile
+from ..config import BatchConfig, SegmentConfig, WeightsFile
 from ..errors import UsageError
 from ..export.exporting import refuse_names, refuse_uninstalled
 from ..export.source import refuse_unknown_labels
@@ -82,13 +82,8 @@ class Plan:
 
     @property
     def fit_visits(self) -> int:
-        """Images that a folder fit reads: all of them in each epoch, and twice after the last.
-
-        On a frozen backbone it reads each image once, and of many only some.
-        """
-        if self.segment.has_frozen_backbone:
-            return min(len(self.found), MOST_FITTED)
-        return len(self.found) * ((self.segment.epochs or 0) + 2)
+        """Images that a folder fit reads."""
+        return self.segment.fit_visits(len(self.found))
 
     def complete(self) -> Iterator[tuple[Job, Stats]]:
         """Images with statistics made with these options, by this run, another shard or an earlier run."""

@@ -1,4 +1,7 @@
-"""A benchmark: every method on every image, the methods taking turns so that a busy machine is unfair to none."""
+"""A benchmark: every method on every image, the methods taking turns so that a busy machine is unfair to none.
+
+Methods of one label space are fitted to all images first, one method after another.
+"""
 
 from __future__ import annotations
 
@@ -27,12 +30,11 @@ from ..evaluation.label_files import composed
 from ..evaluation.pairing import scorable
 from ..files.encoding import palette_png, png
 from ..files.output_folder import Job, OutputFolder
-from ..images.decoding import decode
-from ..images.pages import read_job
 from ..pictures.palette import palette_colors
 from ..regions.hierarchy import boundary_map
-from .measurement import Run, peak_memory, reset_peak
-from .methods import Method, make_method
+from .folder_fits import FolderFit, make_folder_fit
+from .measurement import FolderFitCosts, Run, peak_memory, reset_peak
+from .methods import Method, make_method, read_pixels
 from .region_curve import PROTOCOLS, Point, RegionCurve, curve_steps, make_curve, points_of_hierarchies
 from .results import MethodResults
 from .stream import Stream, steps_of_stream
@@ -41,6 +43,18 @@ from .work_left import Kind, WorkLeft, expected_cost
 
 WARM_UP = 32
 """Side in pixels of the piece of the first image that each method is run on once, before anything is timed."""
+
+OF_ONE_IMAGE = (
+    "Figures of classes mean nothing here: each image is segmented by itself, so that a label means something else in"
+    " every image (`fit=folder` compares methods of one label space)."
+)
+NOT_COMPARED = (
+    "Not among the methods, because they need what no folder of photos has: DenseSiam trains its dense features from"
+    " those of another pretraining, HSG learns a hierarchy of pixel features from contours and another pretraining, and"
+    " ReCo+ takes names of classes, a language-image model (CLIP) and an archive of photos to look them up in."
+)
+"""Of the methods of the paper's Tables II and III. Zhang et al. 2022, arXiv:2203.11075; Ke et al. 2022,
+arXiv:2204.11432; Shin et al. 2022, arXiv:2206.07045."""
 
 WRITTEN: tuple[Product, ...] = ("labels", "color", "raw")
 
@@ -51,13 +65,13 @@ Step = tuple[Job, Variant, str | None]
 class Benchmark:
     """Methods against each other on the same images. Everything is decided when it is made.
 
-    `run` does the work. After it, `stream` times this tool as `segment` runs it, `score` compares with the ground
-    truth, and `curves` does so at other numbers of regions.
+    `fit` fits methods of one label space, if there are any, and `run` does the work. After it, `stream` times this tool
+    as `segment` runs it, `score` compares with the ground truth, and `curves` does so at other numbers of regions.
 
     Parameters
     ----------
     inputs : image files, and folders of them.
-    variants : the methods, each with its options.
+    variants : the methods, each with its options: all of one label space, or none.
     output : folder for the results: ``OUTPUT/VARIANT/labels/...`` and ``color/...``, of this tool's own methods
         ``raw/...``, and with a pretrained backbone ``hierarchy/...``, too.
     truth : ground truth as `evaluate` takes it, or None for seconds alone.
@@ -66,6 +80,7 @@ class Benchmark:
     repeats : how often each method labels each image, the methods in reverse order every other time (A B B A).
     device : auto, cpu, cuda, cuda:N or mps; the classical methods compute on the CPU.
     hierarchies : of the same images by another method, as `evaluate` reads them; scored beside the methods.
+    fit_on : image files, and folders of them, that methods of one label space are fitted to; empty for the inputs.
 
     Raises
     ------
@@ -85,10 +100,13 @@ class Benchmark:
         repeats: int = 1,
         device: str = "auto",
         hierarchies: Path | None = None,
+        fit_on: Sequence[Path] = (),
     ) -> None:
         self._batch = BatchConfig()
         found = discover(inputs, [], output, self._batch)
         self.jobs: list[Job] = found.jobs[:max_images] if max_images else found.jobs
+        self._fit_jobs: list[Job] = discover(fit_on, [], output, self._batch).jobs if fit_on else self.jobs
+        """The images that methods of one label space are fitted to."""
         self.results = [MethodResults(variant) for variant in variants]
         self._output = output
         self.notes: list[str] = []
@@ -103,13 +121,18 @@ class Benchmark:
         self._evaluate = evaluate or EvaluateConfig()
         self._repeats = repeats
         self._device = resolve_device(device)
-        self._methods: dict[str, Method] = {}
+        self._methods: dict[str, Method | FolderFit] = {}
         self._scored: dict[str, Evaluation] = {}
         """Both by the variant's name."""
         self._left = WorkLeft({}, {})
         for result in self.results:
             started = time.perf_counter()
-            self._methods[result.variant.name] = make_method(result.variant, str(self._device))
+            variant = result.variant
+            self._methods[variant.name] = (
+                make_folder_fit(variant, self._device)
+                if variant.fits_folder
+                else make_method(variant, str(self._device))
+            )
             result.preparation = time.perf_counter() - started
         self._scorable: set[str] = set()
         if truth is not None:
@@ -128,8 +151,13 @@ class Benchmark:
             self._hierarchies = Evaluation(hierarchies, truth, replace(self._evaluate, use="hierarchy"), names)
 
     @property
+    def fit_steps(self) -> int:
+        """How many times `fit` yields where every image can be read."""
+        return sum(method.looks(len(self._fit_jobs)) for _, method in self._fits)
+
+    @property
     def steps(self) -> int:
-        """How many times `run` yields."""
+        """How many times `run` yields where every method could be fitted."""
         return len(self.jobs) * len(self.results) * self._repeats
 
     @property
@@ -149,6 +177,8 @@ class Benchmark:
         kinds: dict[Kind, int] = {}
         for result in self.results:
             name, config = result.variant.name, result.variant.config
+            if isinstance(method := self._methods[name], FolderFit):
+                kinds["fit", name] = method.looks(len(self._fit_jobs))
             kinds["run", name] = len(self.jobs) * self._repeats
             if stream and any(result is streamed for streamed, _, _ in self._streamed):
                 kinds["stream", name] = self.stream_steps // len(self._streamed)
@@ -168,29 +198,63 @@ class Benchmark:
         theirs = len(self._hierarchies.failures) if self._hierarchies else 0
         return theirs + sum(len(result.failures) for result in self.results)
 
+    def fit(self) -> Generator[Step, None, None]:
+        """Fit every method of one label space; a step is a look at an image.
+
+        A method that cannot be fitted fails, and is left out from there on. Closing the iterator ends the fit.
+        """
+        for result, method in self._fits:
+            kind: Kind = ("fit", result.variant.name)
+            job, failed = self._fit_jobs[0], None
+            reset_peak(self._device)
+            started = time.perf_counter()
+            self._left.begin()
+            try:
+                with contextlib.closing(method.fit(self._fit_jobs, self._batch)) as looks:
+                    for job in looks:
+                        self._left.done(kind)
+                        yield job, result.variant, None
+            except (UsageError, ImageError, MemoryError, OSError) as error:
+                failed = f"it could not be fitted: {reason(error)}"
+            self._left.ended(kind)
+            if failed is None:
+                seconds = time.perf_counter() - started
+                result.fit = FolderFitCosts(len(self._fit_jobs), seconds, *peak_memory(self._device))
+            else:
+                self._left.ended(("run", result.variant.name))
+                del self._methods[result.variant.name]
+                yield _step(job, result, failed)
+
+    @property
+    def _fits(self) -> list[tuple[MethodResults, FolderFit]]:
+        """The methods of one label space."""
+        found = [(result, self._methods.get(result.variant.name)) for result in self.results]
+        return [(result, method) for result, method in found if isinstance(method, FolderFit)]
+
     def run(self) -> Iterator[Step]:
         """Run every method on every image, as often as was asked."""
+        results = [result for result in self.results if result.variant.name in self._methods]
         warm = False
         for number, job in enumerate(self.jobs):
             started = time.perf_counter()
             image, failed = self._decode(job)
             decode_seconds = time.perf_counter() - started
             if image is not None and not warm:
-                self._warm_up(image[:WARM_UP, :WARM_UP])
+                self._warm_up(results, image[:WARM_UP, :WARM_UP])
                 warm = True
                 self._left.begin()
             # Another method begins with each image, so that none always finds the caches cold.
-            order = np.roll(np.arange(len(self.results)), -number)
+            order = np.roll(np.arange(len(results)), -number)
             for repeat in range(self._repeats):
                 for index in order[:: -1 if repeat % 2 else 1]:
-                    result = self.results[index]
+                    result = results[index]
                     if image is not None:
                         failed = self._segment(job, image, result, repeat, decode_seconds)
                     self._left.done(("run", result.variant.name), failed=failed is not None)
                     yield _step(job, result, failed)
 
-    def _warm_up(self, image: NDArray[np.uint8]) -> None:
-        for result in self.results:
+    def _warm_up(self, results: Sequence[MethodResults], image: NDArray[np.uint8]) -> None:
+        for result in results:
             started = time.perf_counter()
             with contextlib.suppress(ImageError):  # it fails again, and is named, when its turn comes
                 self._methods[result.variant.name](image)
@@ -223,6 +287,7 @@ class Benchmark:
             if result.variant.method != "reference"
             and isinstance(result.variant.config, SegmentConfig)
             and result.variant.cut is not None
+            and not result.variant.fits_folder
         ]
 
     def score(self) -> None:
@@ -240,7 +305,10 @@ class Benchmark:
                 result.metrics = evaluation.metrics()
                 result.ignored_fraction = evaluation.ignored_fraction
                 self._scored[result.variant.name] = evaluation
-                self.notes += [note for note in evaluation.notes if note not in self.notes]
+                notes = list(evaluation.notes)
+                if evaluation.of_classes:
+                    notes.append(NOT_COMPARED if result.variant.fits_folder else OF_ONE_IMAGE)
+                self.notes += [note for note in notes if note not in self.notes]
         if self._hierarchies is not None:
             self.notes += [scored.reason for scored in self._hierarchies.run() if scored.reason is not None]
             found = self._hierarchies.readings()["covering"]
@@ -297,7 +365,7 @@ class Benchmark:
     def _curved(self) -> list[MethodResults]:
         """The methods that have a curve, but only the first of Felzenszwalb's, since all have the same."""
         own, theirs = (
-            [result for result in self.results if isinstance(result.variant.config, config)]
+            [one for one in self.results if isinstance(one.variant.config, config) and not one.variant.fits_folder]
             for config in (SegmentConfig, FelzenszwalbConfig)
         )
         return own + theirs[:1]
@@ -352,8 +420,7 @@ class Benchmark:
 
     def _decode(self, job: Job) -> tuple[NDArray[np.uint8] | None, str | None]:
         try:
-            max_pixels = self._batch.max_pixels
-            return decode(read_job(job, max_pixels).content, max_pixels), None
+            return read_pixels(job, self._batch.max_pixels), None
         except ImageError as error:
             return None, str(error)
         except OSError as error:

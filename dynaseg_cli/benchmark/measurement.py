@@ -54,6 +54,18 @@ class Run:
         return 1000 * self.stages["fit"] / self.iterations if self.iterations else None
 
 
+@dataclass(frozen=True)
+class FolderFitCosts:
+    """What it cost to fit a method of one label space."""
+
+    images: int
+    seconds: float
+    """Wall time, reading and decoding included."""
+    host_bytes: int | None
+    device_bytes: int | None
+    """As in `Run`."""
+
+
 def reset_peak(device: torch.device) -> None:
     """Begin anew: the peaks are those from here on."""
     with contextlib.suppress(OSError):  # where there is no such file there is no peak to be read either

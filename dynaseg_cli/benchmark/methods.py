@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..baselines.felzenszwalb import segment_by_felzenszwalb
+from ..baselines.folder.settings import FolderMethodConfig
 from ..baselines.iic import segment_by_iic
 from ..baselines.kmeans import segment_by_kmeans
 from ..baselines.settings import FelzenszwalbConfig, IicConfig, KMeansConfig, SuperpixelCnnConfig
@@ -20,6 +21,9 @@ from ..config import CutConfig, SegmentConfig
 from ..engine.device import resolve_device
 from ..engine.engine import Engine
 from ..errors import ImageError
+from ..files.output_folder import Job
+from ..images.decoding import decode
+from ..images.pages import read_job
 from ..method.reference import reference_segment
 from ..method.silhouette import silhouette_phase
 from ..regions.hierarchy import Hierarchy, build_hierarchy
@@ -67,7 +71,7 @@ def make_method(variant: Variant, device: str) -> Method:
         case SegmentConfig() if variant.method == "reference":
             return partial(_by_reference, config)
         case SegmentConfig():
-            return partial(_by_engine, Engine(config, device), variant.cut or CutConfig())
+            return partial(segment_by_engine, Engine(config, device), variant.cut or CutConfig())
         case KMeansConfig():
             return partial(_by_function, partial(segment_by_kmeans, **dataclasses.asdict(config)))
         case FelzenszwalbConfig():
@@ -76,21 +80,30 @@ def make_method(variant: Variant, device: str) -> Method:
             function = segment_by_iic if isinstance(config, IicConfig) else segment_by_superpixel_cnn
             options = {**dataclasses.asdict(config), "device": resolve_device(device)}
             return partial(_by_function, partial(function, **options))
+        case FolderMethodConfig():
+            raise AssertionError("it is fitted to a folder: see `folder_fits`")
 
 
-def _by_engine(engine: Engine, cut: CutConfig, image: NDArray[np.uint8]) -> Labelled:
+def read_pixels(job: Job, max_pixels: int) -> NDArray[np.uint8]:
+    """The image of a job, (H, W, 3) RGB; raises ImageError or OSError if it cannot be read."""
+    return decode(read_job(job, max_pixels).content, max_pixels)
+
+
+def segment_by_engine(engine: Engine, cut: CutConfig, image: NDArray[np.uint8]) -> Labelled:
+    """The labels of an RGB (H, W, 3) uint8 image by this tool, tidied; a folder's network is only applied."""
     started = time.perf_counter()
+    of_image = engine.config.fit == "image"
     silhouette = engine.find_silhouette(image)
     found = time.perf_counter()
     result = engine.segment(image, silhouette)
     segmented = time.perf_counter()
     hierarchy = None if cut.is_raw else build_hierarchy(result.labels, image, result.features)
-    labels = tidy(result.labels, image, cut, hierarchy).labels
+    labels = tidy(result.labels, image, cut, hierarchy, renumber=of_image).labels
     fit = result.fit
     stages = {
-        "silhouette": found - started,
+        **({"silhouette": found - started} if of_image else {}),
         **({"features": result.features_seconds} if result.features else {}),
-        "fit": fit.seconds,
+        **({"fit": fit.seconds} if of_image else {}),
         "label": result.seconds - fit.seconds - result.features_seconds,
         "merge": time.perf_counter() - segmented,
     }
@@ -98,7 +111,8 @@ def _by_engine(engine: Engine, cut: CutConfig, image: NDArray[np.uint8]) -> Labe
         hierarchy = None
     elif hierarchy is None:
         hierarchy = build_hierarchy(result.labels, image, result.features)
-    return Labelled(labels, fit.iterations, stages, fit.fused, fit.captured, result.labels, hierarchy)
+    iterations = fit.iterations if of_image else None
+    return Labelled(labels, iterations, stages, fit.fused, fit.captured, result.labels, hierarchy)
 
 
 def _by_reference(config: SegmentConfig, image: NDArray[np.uint8]) -> Labelled:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..evaluation.headings import HEADINGS, Row, columns_of, written
-from .measurement import Run, known, median, peak_bytes, spread, stage_medians
+from .measurement import FolderFitCosts, Run, known, median, peak_bytes, spread, stage_medians
 from .region_curve import RegionCurve
 from .stream import Stream
 from .variants import Variant
@@ -20,6 +20,8 @@ class MethodResults:
     variant: Variant
     preparation: float = 0.0
     """Seconds to make the method ready and to run it on a small piece of an image: what only a first image pays."""
+    fit: FolderFitCosts | None = None
+    """Of a method of one label space, once it is fitted."""
     runs: list[Run] = field(default_factory=list)
     failures: list[dict[str, str]] = field(default_factory=list)
     stream: Stream | None = None
@@ -35,6 +37,12 @@ class MethodResults:
     def done(self) -> list[str]:
         """Names of the images that this run has labelled."""
         return list(dict.fromkeys(run.image for run in self.runs))
+
+    @property
+    def labelled_per_second(self) -> float | None:
+        """Images a second, from decoded pixels to labels, of a method that is fitted once and then labels any."""
+        seconds = sum(run.seconds for run in self.runs)
+        return len(self.runs) / seconds if self.fit and seconds else None
 
     @property
     def stages(self) -> dict[str, float | None]:
@@ -54,6 +62,8 @@ class MethodResults:
         """The part of the row that is no metric."""
         per_iteration, _ = self._ratios(reference)
         return {
+            "folder_fit_seconds": self.fit.seconds if self.fit else None,
+            "labelled_per_second": self.labelled_per_second,
             "seconds": median(run.seconds for run in self.runs),
             "iterations": median(run.iterations for run in self.runs),
             "ms_per_iteration": median(run.ms_per_iteration for run in self.runs),
@@ -66,6 +76,8 @@ class MethodResults:
         """Seconds by stage, memory, and how far the ratios spread."""
         ratios = spread(self._ratios(reference)[0])
         bytes_of = peak_bytes(self.runs)
+        if self.fit:
+            bytes_of |= {"folder_fit_host": self.fit.host_bytes, "folder_fit_device": self.fit.device_bytes}
         return {
             **{f"{stage}_seconds": seconds for stage, seconds in self.stages.items()},
             **{f"{memory}_gigabytes": None if peak is None else peak / 1e9 for memory, peak in bytes_of.items()},
@@ -87,6 +99,8 @@ class MethodResults:
             "seconds": {**spread(run.seconds for run in runs), "total": sum(run.seconds for run in runs)},
             "images_per_second": self.stream.images_per_second if self.stream else None,
             "stream": self.stream.document() if self.stream else None,
+            "folder_fit": asdict(self.fit) if self.fit else None,
+            "labelled_per_second": self.labelled_per_second,
             "preparation_seconds": self.preparation,
             "iterations": median(run.iterations for run in runs),
             "ms_per_iteration": spread(run.ms_per_iteration for run in runs),

@@ -7,21 +7,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from ..baselines.folder.settings import FolderMethodConfig
 from ..baselines.settings import FelzenszwalbConfig, KMeansConfig
 from ..config import SegmentConfig
 from .variants import Variant
 
-Part = Literal["run", "stream", "curve"]
+Part = Literal["fit", "run", "stream", "curve"]
 """The parts of a benchmark, in their order."""
 Kind = tuple[Part, str]
 """The steps of one part and one variant, by its name. They take about equally long."""
 
-UNTESTED_BASELINE, KMEANS, FELZENSZWALB, CURVE = 10.0, 0.5, 0.2, 0.5
+UNTESTED_BASELINE, KMEANS, FELZENSZWALB, CURVE, LOOK = 10.0, 0.5, 0.2, 0.5, 0.2
 """Cost of a step, in steps of a default fit (about a second); it counts only until such a step was measured."""
 
 
 def expected_cost(part: Part, variant: Variant) -> float:
     """Rough cost of a step, in units of a default fit."""
+    if part == "fit":
+        return LOOK
     if variant.method == "reference":
         assert isinstance(variant.config, SegmentConfig)
         return float(variant.config.iterations)  # an iteration in full resolution is about a whole default fit
@@ -30,7 +33,7 @@ def expected_cost(part: Part, variant: Variant) -> float:
             return CURVE if part == "curve" else 1.0
         case FelzenszwalbConfig():
             return FELZENSZWALB
-        case KMeansConfig():
+        case KMeansConfig() | FolderMethodConfig():
             return KMEANS
         case _:
             return UNTESTED_BASELINE

@@ -37,6 +37,32 @@ class Work:
     iterations: int | None = option(
         None, "At most so many iterations, for every method that iterates.", WHAT, default_text="each method's own"
     )
+    fit_on: tuple[Path, ...] = option(
+        (),
+        "With `fit=folder`: fit to the images of another folder, and label those of INPUT.",
+        WHAT,
+        metavar="OTHER",
+        default_text="INPUT",
+    )
+    classes: int | None = option(
+        None,
+        "With `fit=folder`: the number of labels of every method that does not say otherwise.",
+        WHAT,
+        default_text="each method's own",
+    )
+    backbone: str | None = option(
+        None,
+        "With `fit=folder`: the features of every method that does not say otherwise, as in segment.",
+        WHAT,
+        metavar="cnn|resnet18-fpn|efficientnet-lite0|timm:NAME",
+        default_text="cnn",
+    )
+    epochs: int | None = option(
+        None,
+        "With `fit=folder`: how often every method that has epochs sees each image, unless it says otherwise.",
+        WHAT,
+        default_text="each method's own",
+    )
     ground_truth: Path | None = option(None, "Score against a ground truth, as evaluate does.", QUALITY, metavar="GT")
     protocol: Protocol = option(EvaluateConfig.protocol, "How to score, as in evaluate.", QUALITY)
     hierarchies: Path | None = option(
@@ -82,6 +108,7 @@ def benchmark(line: CommandLine) -> ExitCode:
     Every method sees every image, in turns. Seconds go from decoded pixels to
     labels. Where reference is among the methods, the others are compared with it.
     Then scf, fsf and fixed are timed as segment runs them, from disk to disk.
+    With --fit folder, methods of one label space are fitted to all images first.
     """
     from ..benchmark.benchmark import Benchmark
     from ..benchmark.synthetic import write_synthetic_photos
@@ -99,7 +126,14 @@ def benchmark(line: CommandLine) -> ExitCode:
     if work.plot is not None:
         refuse_undrawable("--plot", work.plot)
     refuse_reports({"save": work.save, "markdown": work.markdown, "plot": work.plot})
-    variants = parse_variants(config.methods, work.iterations)
+    folder_options = {"classes": work.classes, "backbone": work.backbone, "epochs": work.epochs}
+    if config.fit == "image":
+        only = next((name for name, value in {"fit_on": work.fit_on, **folder_options}.items() if value), None)
+        if only is not None:
+            raise UsageError(f"`{only}` needs `fit=folder`")
+    elif work.iterations is not None:
+        raise UsageError("`iterations` belongs to `fit=image`; with `fit=folder` give `epochs`")
+    variants = parse_variants(config.methods, config.fit, iterations=work.iterations, **folder_options)
     with ExitStack() as stack:
         folder = work.output or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dynaseg-benchmark-")))
         inputs = list(work.inputs)
@@ -116,6 +150,7 @@ def benchmark(line: CommandLine) -> ExitCode:
             repeats=config.repeats,
             device=work.device,
             hierarchies=work.hierarchies,
+            fit_on=work.fit_on,
         )
         return _run(comparison, work, stream=config.stream, as_json=shared.json, quiet=shared.quiet)
 
@@ -150,10 +185,11 @@ def _run(work: Benchmark, files: Work, *, stream: bool, as_json: bool, quiet: bo
     total = work.expect(stream=stream, curves=files.plot is not None)
     with (
         CountProgress(total, "steps", quiet=quiet) as progress,
+        closing(work.fit()) as fitted,
         closing(work.stream()) as streamed,
         closing(work.curves()) as curves,
     ):
-        interrupted = _interrupted(work, chain(work.run(), streamed if stream else ()), progress)
+        interrupted = _interrupted(work, chain(fitted, work.run(), streamed if stream else ()), progress)
         work.score()
         if files.plot is not None and not interrupted:
             interrupted = _interrupted(work, curves, progress)

@@ -9,6 +9,8 @@ Row = dict[str, float | None]
 """Metrics by their names in the JSON and the CSV; None where there is nothing to measure."""
 
 HEADINGS = {
+    "folder_fit_seconds": "fit s",
+    "labelled_per_second": "photos/s",
     "seconds": "s/image",
     "iterations": "iter.",
     "ms_per_iteration": "ms/iter.",
@@ -22,6 +24,8 @@ HEADINGS = {
     "label_seconds": "label",
     "merge_seconds": "merge",
     "write_seconds": "write",
+    "folder_fit_host_gigabytes": "fit host GB",
+    "folder_fit_device_gigabytes": "fit device GB",
     "host_gigabytes": "host GB",
     "device_gigabytes": "device GB",
     "least_reference_ratio": "x least",
@@ -49,10 +53,14 @@ HEADINGS = {
 Better = Literal["higher", "lower"]
 
 HIGHER_IS_BETTER = {
-    *("reference_ratio", "images_per_second", "least_reference_ratio", "most_reference_ratio", "pixel_accuracy"),
+    *("labelled_per_second", "images_per_second", "reference_ratio", "least_reference_ratio", "most_reference_ratio"),
     *("miou", "miou_all", "miou_fine", "miou_coarse", "miou_mean", "miou_things", "miou_stuff", "covering", "pri"),
+    "pixel_accuracy",
 }
-LOWER_IS_BETTER = {"seconds", "ms_per_iteration", "first_image_seconds", "host_gigabytes", "device_gigabytes", "voi"}
+LOWER_IS_BETTER = {
+    *("seconds", "ms_per_iteration", "first_image_seconds", "folder_fit_seconds", "voi"),
+    *("host_gigabytes", "device_gigabytes", "folder_fit_host_gigabytes", "folder_fit_device_gigabytes"),
+}
 
 
 def better(metric: str) -> Better | None:
@@ -80,6 +88,6 @@ def written(metric: str, value: float | None) -> str:
         return f"{value:,.0f}"
     if value < 1 and (metric == "images_per_second" or metric.endswith("_seconds")):
         return f"{value:.3f}"
-    if metric.endswith(("seconds", "ratio", "gigabytes")) or metric in ("ms_per_iteration", "images_per_second"):
+    if metric.endswith(("seconds", "ratio", "gigabytes", "per_second")) or metric == "ms_per_iteration":
         return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:.0f}"
     return f"{value:.2f}" if metric in ("voi", "ods_granularity") else f"{value:.3f}"

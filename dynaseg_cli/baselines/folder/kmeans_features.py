@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ...config import FOLDER_FIT
-from ...engine.backbones import Backbone, resnet_backbone
+from ...engine.backbones import resnet_backbone
 from ...engine.labelling import to_input
 from ...engine.networks import frozen_backbone, new_network
 from ...method.network import SegmentationNetwork
@@ -46,7 +46,7 @@ class FeatureKMeans(FolderMethod[FeatureKMeansConfig]):
                 self._cnn = made.eval().to(device)
             else:
                 backbone = resnet_backbone(made)
-        self._backbone: Backbone | None = backbone and backbone.to(device)
+        self.backbone = backbone and backbone.to(device)
         self._centres = torch.empty(0)
 
     def _fit(self, photos: Photos) -> Iterator[None]:
@@ -63,8 +63,8 @@ class FeatureKMeans(FolderMethod[FeatureKMeansConfig]):
 
     def _vectors(self, photo: Photo) -> Tensor:
         """(C, h, w) unit vectors."""
-        if self._backbone is not None:
-            return look(self._backbone, photo, self.device)[-1]
+        if self.backbone is not None:
+            return look(self.backbone, photo, self.device)[-1]
         assert self._cnn is not None
         small = shrink(photo, *working_size(photo.shape[1], photo.shape[0], FOLDER_FIT["max_size"]))
         return functional.normalize(self._cnn.features(to_input(small, self.device))[0], dim=0)

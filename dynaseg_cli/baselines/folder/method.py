@@ -45,6 +45,9 @@ class Photos(Protocol):
 class FolderMethod(ABC, Generic[Settings]):
     """A method whose labels mean the same in all photos. Equal photos, settings and devices give equal labels."""
 
+    backbone: Backbone | None = None
+    """What sees the photos, if it stays as it is."""
+
     def __init__(self, config: Settings, device: torch.device) -> None:
         self.config = config
         self.device = device
@@ -89,6 +92,7 @@ class TrainedMethod(FolderMethod[TrainedSettings]):
     def __init__(self, config: TrainedSettings, device: torch.device) -> None:
         super().__init__(config, device)
         self._embedding = Embedding(config).to(device)
+        self.backbone = self._embedding.backbone
         self._centres = torch.empty(0)
 
     def _embed(self, photo: Photo) -> Tensor:
