@@ -1,0 +1,200 @@
+"""Methods of one label space: fitted to the photos of a folder before they label any."""
+
+from __future__ import annotations
+
+import dataclasses
+import queue
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..baselines.folder.deep_clustering import DeepClustering
+from ..baselines.folder.iic import FolderIic
+from ..baselines.folder.kmeans_features import FeatureKMeans
+from ..baselines.folder.method import FolderMethod, look
+from ..baselines.folder.picie import Picie
+from ..baselines.folder.settings import DeepClusteringConfig, FeatureKMeansConfig, FolderIicConfig, PicieConfig
+from ..batch.stages import work_ahead
+from ..config import BatchConfig, CutConfig, SegmentConfig
+from ..engine.engine import Engine
+from ..errors import ImageError, UsageError
+from ..files.output_folder import Job, OutputFolder
+from ..folder.stream import fit_network
+from ..regions.hierarchy import build_hierarchy
+from ..regions.tidying import Labels, tidy
+from ..workers.messages import Began, FitProgress
+from .methods import Labelled, read_pixels, segment_by_engine
+from .variants import Variant
+
+READERS, AHEAD = 1, 2
+"""Threads that read photos, and photos that wait, with the one being read."""
+
+
+class FolderFit(ABC):
+    """A method that is fitted to photos, and then called with any photo for its labels."""
+
+    @abstractmethod
+    def looks(self, photos: int) -> int:
+        """How many looks at a photo a fit to so many takes."""
+
+    @abstractmethod
+    def fit(self, jobs: Sequence[Job], batch: BatchConfig) -> Generator[Job, None, None]:
+        """Fit to the photos; yields the photo of each look.
+
+        Photos that cannot be read are left out. Closing the iterator ends the fit.
+
+        Raises
+        ------
+        UsageError
+            If no photo can be read.
+        DivergedError, DeviceMemoryError
+            If a loss is not finite, or the device has too little memory.
+        """
+
+    @abstractmethod
+    def __call__(self, photo: NDArray[np.uint8]) -> Labelled:
+        """The labels of an RGB (H, W, 3) uint8 photo."""
+
+
+def make_folder_fit(variant: Variant, device: torch.device) -> FolderFit:
+    """Prepare a method of one label space on a device."""
+    config, cut = variant.config, variant.cut
+    assert cut is not None
+    match config:
+        case SegmentConfig():
+            return _OwnFit(config, cut, device)
+        case FeatureKMeansConfig():
+            return _OtherFit(FeatureKMeans(config, device), cut)
+        case DeepClusteringConfig():
+            return _OtherFit(DeepClustering(config, device), cut)
+        case FolderIicConfig():
+            return _OtherFit(FolderIic(config, device), cut)
+        case PicieConfig():
+            return _OtherFit(Picie(config, device), cut)
+        case _:
+            raise AssertionError(variant.method)
+
+
+class _OwnFit(FolderFit):
+    """This tool, as `segment` with ``fit=folder`` runs it."""
+
+    def __init__(self, config: SegmentConfig, cut: CutConfig, device: torch.device) -> None:
+        self._config, self._cut, self._device = config, cut, str(device)
+        self._engine: Engine | None = None
+
+    def looks(self, photos: int) -> int:
+        return self._config.fit_visits(photos)
+
+    def fit(self, jobs: Sequence[Job], batch: BatchConfig) -> Generator[Job, None, None]:
+        by_name = {job.name: job for job in jobs}
+        messages: queue.SimpleQueue[Began | FitProgress | BaseException | None] = queue.SimpleQueue()
+        stop = threading.Event()
+        with TemporaryDirectory(prefix="dynaseg-fit-") as place:
+
+            def work() -> None:
+                try:
+                    folder = OutputFolder(Path(place))
+                    model = fit_network(jobs, folder, self._config, batch, self._device, messages.put, stop)
+                    self._engine = Engine(dataclasses.replace(self._config, model=model), self._device)
+                    messages.put(None)
+                except BaseException as error:
+                    messages.put(error)
+
+            thread = threading.Thread(target=work)
+            thread.start()
+            seen, last = 0, jobs[0]
+            try:
+                while (message := messages.get()) is not None:
+                    if isinstance(message, BaseException):
+                        raise message
+                    if isinstance(message, Began):
+                        last = by_name[message.name]
+                        continue
+                    for _ in range(message.seen - seen):
+                        yield last
+                    seen = message.seen
+            finally:
+                stop.set()
+                thread.join()
+
+    def __call__(self, photo: NDArray[np.uint8]) -> Labelled:
+        assert self._engine is not None
+        return segment_by_engine(self._engine, self._cut, photo)
+
+
+class _OtherFit(FolderFit):
+    """A method of `baselines.folder`."""
+
+    def __init__(self, method: FolderMethod[Any], cut: CutConfig) -> None:
+        self._method, self._cut = method, cut
+
+    def looks(self, photos: int) -> int:
+        return photos * self._method.passes
+
+    def fit(self, jobs: Sequence[Job], batch: BatchConfig) -> Generator[Job, None, None]:
+        photos = FolderPhotos(jobs, batch)
+        with closing(photos):
+            for _ in self._method.fit(photos):
+                yield photos.last
+
+    def __call__(self, photo: NDArray[np.uint8]) -> Labelled:
+        started = time.perf_counter()
+        labels = as_labels(self._method.label(photo), self._method.config.clusters)
+        stages = {"label": time.perf_counter() - started}
+        if not self._cut.is_raw:
+            backbone = self._method.backbone
+            maps = [] if backbone is None else look(backbone, photo, self._method.device)
+            features = [found.permute(1, 2, 0).contiguous().cpu().numpy() for found in maps]
+            hierarchy = build_hierarchy(labels, photo, features)
+            labels = tidy(labels, photo, self._cut, hierarchy, renumber=False).labels
+            stages["merge"] = time.perf_counter() - started - stages["label"]
+        return Labelled(labels, None, stages)
+
+
+class FolderPhotos:
+    """The photos of jobs, read anew each time, one ahead of the work. Photos that cannot be read are left out."""
+
+    def __init__(self, jobs: Sequence[Job], batch: BatchConfig) -> None:
+        self._jobs, self._batch = jobs, batch
+        self._open: list[Generator[tuple[int, NDArray[np.uint8] | None], None, None]] = []
+        self.last = jobs[0]
+        """The job of the photo that was read last."""
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def read(self, order: Sequence[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """The photos with these indices, each with its index."""
+        photos = work_ahead(self._read, order, READERS, AHEAD, threading.Event())
+        self._open, empty = [photos], True
+        for index, photo in photos:
+            if photo is not None:
+                self.last, empty = self._jobs[index], False
+                yield index, photo
+        if empty:
+            raise UsageError("no image can be read, so that nothing can be fitted")
+
+    def close(self) -> None:
+        """End what is being read."""
+        for photos in self._open:
+            photos.close()
+
+    def _read(self, index: int) -> tuple[int, NDArray[np.uint8] | None]:
+        try:
+            return index, read_pixels(self._jobs[index], self._batch.max_pixels)
+        except (ImageError, OSError, MemoryError):  # reported when it is to be labelled
+            return index, None
+
+
+def as_labels(labels: NDArray[np.int32], clusters: int) -> Labels:
+    """(H, W) labels 0..clusters-1 in as few bits as a PNG has for all of them."""
+    return labels.astype(np.uint8 if clusters <= np.iinfo(np.uint8).max + 1 else np.uint16)
