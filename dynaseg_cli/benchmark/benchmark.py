@@ -80,7 +80,7 @@ class Benchmark:
     repeats : how often each method labels each image, the methods in reverse order every other time (A B B A).
     device : auto, cpu, cuda, cuda:N or mps; the classical methods compute on the CPU.
     hierarchies : of the same images by another method, as `evaluate` reads them; scored beside the methods.
-    fit_on : image files, and folders of them, that methods of one label space are fitted to; empty for the inputs.
+    fit_on : folder of images, or a file, that methods of one label space are fitted to; None for the images themselves.
 
     Raises
     ------
@@ -100,12 +100,12 @@ class Benchmark:
         repeats: int = 1,
         device: str = "auto",
         hierarchies: Path | None = None,
-        fit_on: Sequence[Path] = (),
+        fit_on: Path | None = None,
     ) -> None:
         self._batch = BatchConfig()
         found = discover(inputs, [], output, self._batch)
         self.jobs: list[Job] = found.jobs[:max_images] if max_images else found.jobs
-        self._fit_jobs: list[Job] = discover(fit_on, [], output, self._batch).jobs if fit_on else self.jobs
+        self._fit_jobs: list[Job] = self.jobs if fit_on is None else discover([fit_on], [], output, self._batch).jobs
         """The images that methods of one label space are fitted to."""
         self.results = [MethodResults(variant) for variant in variants]
         self._output = output

@@ -37,8 +37,8 @@ class Work:
     iterations: int | None = option(
         None, "At most so many iterations, for every method that iterates.", WHAT, default_text="each method's own"
     )
-    fit_on: tuple[Path, ...] = option(
-        (),
+    fit_on: Path | None = option(
+        None,
         "With `fit=folder`: fit to the images of another folder, and label those of INPUT.",
         WHAT,
         metavar="OTHER",
