@@ -129,6 +129,7 @@ def _show_alone(evaluation: Evaluation) -> None:
 
 
 def _show_scores(evaluation: Evaluation) -> None:
+    from ..evaluation.class_scores import MANY_TO_ONE
     from .tables import arrows_for, heading, show_metrics
 
     total = f"all {evaluation.images}" if evaluation.images > 1 else "the image"
@@ -139,10 +140,16 @@ def _show_scores(evaluation: Evaluation) -> None:
         for (name, row), (_, counts) in zip(evaluation.per_image(), evaluation.label_counts(), strict=True)
     )
     worst = heapq.nsmallest(WORST, rows_of_images, key=lambda named: named[1][evaluation.main_metric] or 0.0)
-    rows = [(total, {**evaluation.metrics(), "ignored_fraction": evaluation.ignored_fraction})]
+    metrics = evaluation.metrics()
+    rows = [(total, {**metrics, "ignored_fraction": evaluation.ignored_fraction})]
     if evaluation.images > 1:
         rows += [(f"the {len(worst)} worst:" if evaluation.images > WORST else "from the worst:", {}), *worst]
-    show_metrics("images", rows)
+    apart = MANY_TO_ONE.values()
+    show_metrics("images", [(name, {key: row[key] for key in row if key not in apart}) for name, row in rows])
+    if evaluation.of_classes:
+        one_to_one = {name: metrics[name] for name in MANY_TO_ONE}
+        many_to_one = {name: metrics[other] for name, other in MANY_TO_ONE.items()}
+        show_metrics("assignment", [("one-to-one", one_to_one), ("many-to-one", many_to_one)])
     arrows = arrows_for(stderr.encoding)
     readings = [(heading(metric, arrows), reading) for metric, reading in evaluation.readings().items()]
     if readings:

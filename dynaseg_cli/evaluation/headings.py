@@ -38,6 +38,8 @@ HEADINGS = {
     "pri": "PRI",
     "voi": "VoI",
     "segments": "segments",
+    "miou_many_to_one": "many-to-one mIoU",
+    "pixel_accuracy_many_to_one": "many-to-one accuracy",
     "ignored_fraction": "ignored",
     "ods": "ODS",
     "ods_granularity": "granularity",
@@ -49,7 +51,8 @@ HEADINGS = {
 Better = Literal["higher", "lower"]
 
 HIGHER_IS_BETTER = {
-    *("reference_ratio", "images_per_second", "least_reference_ratio", "most_reference_ratio", "pixel_accuracy"),
+    *("reference_ratio", "images_per_second", "least_reference_ratio", "most_reference_ratio"),
+    *("pixel_accuracy", "miou_many_to_one", "pixel_accuracy_many_to_one"),
     *("miou", "miou_all", "miou_fine", "miou_coarse", "miou_mean", "miou_things", "miou_stuff", "covering", "pri"),
 }
 LOWER_IS_BETTER = {"seconds", "ms_per_iteration", "first_image_seconds", "host_gigabytes", "device_gigabytes", "voi"}
