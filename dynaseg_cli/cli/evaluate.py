@@ -63,7 +63,7 @@ def evaluate(line: CommandLine) -> ExitCode:
     from ..evaluation.evaluate import Evaluation
     from ..plots.style import refuse_undrawable
 
-    config = line.build(EvaluateConfig, ignore_index=_ignore_index)
+    config = evaluate_config(line)
     files, shared = line.build(Files), line.build(Shared)
     if files.plot is not None:
         refuse_undrawable("--plot", files.plot)
@@ -71,6 +71,11 @@ def evaluate(line: CommandLine) -> ExitCode:
     names = None if files.image_list is None else _read_names(files.image_list)
     evaluation = Evaluation(files.prediction, files.truth, config, names)
     return _run(evaluation, files, as_json=shared.json, quiet=shared.quiet)
+
+
+def evaluate_config(line: CommandLine) -> EvaluateConfig:
+    """How to score, from those options of `EvaluateConfig` that a command has."""
+    return line.build(EvaluateConfig, ignore_index=_ignore_index)
 
 
 def _ignore_index(text: str) -> int | str | None:
@@ -129,7 +134,7 @@ def _show_alone(evaluation: Evaluation) -> None:
 
 
 def _show_scores(evaluation: Evaluation) -> None:
-    from ..evaluation.class_scores import MANY_TO_ONE
+    from ..evaluation.class_scores import MANY_TO_ONE, without_many_to_one
     from .tables import arrows_for, heading, show_metrics
 
     total = f"all {evaluation.images}" if evaluation.images > 1 else "the image"
@@ -144,8 +149,7 @@ def _show_scores(evaluation: Evaluation) -> None:
     rows = [(total, {**metrics, "ignored_fraction": evaluation.ignored_fraction})]
     if evaluation.images > 1:
         rows += [(f"the {len(worst)} worst:" if evaluation.images > WORST else "from the worst:", {}), *worst]
-    apart = MANY_TO_ONE.values()
-    show_metrics("images", [(name, {key: row[key] for key in row if key not in apart}) for name, row in rows])
+    show_metrics("images", [(name, without_many_to_one(row)) for name, row in rows])
     if evaluation.of_classes:
         one_to_one = {name: metrics[name] for name in MANY_TO_ONE}
         many_to_one = {name: metrics[other] for name, other in MANY_TO_ONE.items()}

@@ -24,6 +24,11 @@ MANY_TO_ONE = {"miou": "miou_many_to_one", "pixel_accuracy": "pixel_accuracy_man
 """Metrics under the many-to-one assignment, by those that are the same under one-to-one."""
 
 
+def without_many_to_one(row: Row) -> Row:
+    """The other metrics: a table as wide as a terminal has no room for both."""
+    return {name: value for name, value in row.items() if name not in MANY_TO_ONE.values()}
+
+
 @dataclass(frozen=True)
 class ClassScore:
     """One class of the ground truth under the one-to-one assignment."""
