@@ -24,6 +24,7 @@ from ..batch.summary import versions
 from ..config import BatchConfig, CutConfig, EvaluateConfig, Product, SegmentConfig
 from ..engine.device import describe_device, release_memory, resolve_device
 from ..errors import ImageError, UsageError, reason
+from ..evaluation.class_scores import MANY_TO_ONE, without_many_to_one
 from ..evaluation.evaluate import Evaluation
 from ..evaluation.headings import Row, written
 from ..evaluation.label_files import composed
@@ -401,13 +402,23 @@ class Benchmark:
         return [(one.variant.name, one.row(self._reference)) for one in self.results]
 
     def tables(self) -> list[list[tuple[str, Row]]]:
-        """Tables as wide as a terminal: speed; costs by stage and in memory; metrics, if any, beside seconds."""
-        speed, costs, quality = [], [], []
+        """Tables as wide as a terminal: speed; costs by stage and in memory; metrics, if any, beside seconds.
+
+        Under protocols of classes the last one has the many-to-one metrics.
+        """
+        speed, costs, quality, many_to_one = [], [], [], []
         for one in self.results:
             speed.append((one.variant.name, one.speed(self._reference)))
             costs.append((one.variant.name, one.costs(self._reference)))
-            quality.append((one.variant.name, {"seconds": speed[-1][1]["seconds"], **one.quality}))
-        return [speed, costs, *([quality] if any(one.metrics for one in self.results) else [])]
+            metrics = without_many_to_one(one.quality)
+            quality.append((one.variant.name, {"seconds": speed[-1][1]["seconds"], **metrics}))
+            many_to_one.append((one.variant.name, {name: one.quality.get(name) for name in MANY_TO_ONE.values()}))
+        tables = [speed, costs]
+        if any(one.metrics for one in self.results):
+            tables.append(quality)
+        if any(evaluation.of_classes for evaluation in self._scored.values()):
+            tables.append(many_to_one)
+        return tables
 
     @property
     def _reference(self) -> MethodResults | None:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..config import QUALITY, REPORT, RUN, WHAT, BenchmarkConfig, EvaluateConfig, Protocol
+from ..config import QUALITY, REPORT, RUN, WHAT, BenchmarkConfig, EvaluateConfig
 from ..errors import UsageError
-from ..fields import option, quoted
+from ..fields import option, options_of, quoted
 from .console import ExitCode, for_the_command_line, print_json, say
+from .evaluate import evaluate_config
 from .named_files import refuse_reports, write_each
 from .options import CommandLine, Shared, command, command_options
 
@@ -64,7 +65,6 @@ class Work:
         default_text="each method's own",
     )
     ground_truth: Path | None = option(None, "Score against a ground truth, as evaluate does.", QUALITY, metavar="GT")
-    protocol: Protocol = option(EvaluateConfig.protocol, "How to score, as in evaluate.", QUALITY)
     hierarchies: Path | None = option(
         None,
         "Hierarchies of the same images by another method, as evaluate reads them: scored, and drawn beside the curves"
@@ -98,7 +98,13 @@ class Work:
     )
 
 
-OPTIONS = command_options(BenchmarkConfig, Work, Shared)
+SCORING = [
+    replace(one, group=QUALITY)
+    for one in options_of(EvaluateConfig)
+    if one.name in ("protocol", "num_things", "ignore_index")
+]
+"""Options of evaluate that say how to score here, too."""
+OPTIONS = command_options(BenchmarkConfig, Work, Shared, further=SCORING)
 
 
 @command(OPTIONS)
@@ -112,28 +118,28 @@ def benchmark(line: CommandLine) -> ExitCode:
     """
     from ..benchmark.benchmark import Benchmark
     from ..benchmark.synthetic import write_synthetic_photos
-    from ..benchmark.variants import parse_variants
+    from ..benchmark.variants import OF_ALL, parse_variants
     from ..plots.style import refuse_undrawable
 
     config = line.build(BenchmarkConfig, sizes=_sizes)
-    work, shared = line.build(Work), line.build(Shared)
+    work, scoring, shared = line.build(Work), evaluate_config(line), line.build(Shared)
     if work.inputs and line.wrote("sizes"):
         raise UsageError("--size is of the images that are made without INPUT; leave out one of them")
     if not work.inputs and work.ground_truth is not None:
         raise UsageError("--ground-truth needs INPUT: images that are made have none")
-    if work.hierarchies is not None and work.ground_truth is None:
-        raise UsageError("--hierarchies needs --ground-truth: they are scored")
+    for name in ("hierarchies", *(one.name for one in SCORING)):
+        if work.ground_truth is None and line.wrote(name):
+            raise UsageError(f"`{name}` needs `ground_truth`: without it nothing is scored")
     if work.plot is not None:
         refuse_undrawable("--plot", work.plot)
     refuse_reports({"save": work.save, "markdown": work.markdown, "plot": work.plot})
-    folder_options = {"classes": work.classes, "backbone": work.backbone, "epochs": work.epochs}
-    if config.fit == "image":
-        only = next((name for name, value in {"fit_on": work.fit_on, **folder_options}.items() if value), None)
-        if only is not None:
-            raise UsageError(f"`{only}` needs `fit=folder`")
-    elif work.iterations is not None:
+    for name in ("fit_on", "classes", "backbone", "epochs"):
+        if config.fit == "image" and line.wrote(name):
+            raise UsageError(f"`{name}` needs `fit=folder`")
+    if config.fit == "folder" and line.wrote("iterations"):
         raise UsageError("`iterations` belongs to `fit=image`; with `fit=folder` give `epochs`")
-    variants = parse_variants(config.methods, config.fit, iterations=work.iterations, **folder_options)
+    of_all = {name: getattr(work, name) for name in OF_ALL}
+    variants = parse_variants(config.methods, config.fit, **of_all)
     with ExitStack() as stack:
         folder = work.output or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dynaseg-benchmark-")))
         inputs = list(work.inputs)
@@ -145,7 +151,7 @@ def benchmark(line: CommandLine) -> ExitCode:
             variants,
             folder,
             truth=work.ground_truth,
-            evaluate=EvaluateConfig(protocol=work.protocol),
+            evaluate=scoring,
             max_images=config.max_images,
             repeats=config.repeats,
             device=work.device,
@@ -202,6 +208,10 @@ def _run(work: Benchmark, files: Work, *, stream: bool, as_json: bool, quiet: bo
         versions = ", ".join(f"{package} {document['versions'][package]}" for package in ("torch", "python"))
         say(f"{len(work.jobs)} images; seconds in the median of a run, on {document['device']}, {versions}")
         say("decode to write: seconds by stage; host and device GB: the most memory meanwhile")
+        if any(result.fit for result in work.results):
+            say(
+                "fit s: the whole fit; photos/s: from decoded pixels to labels; fit GB: the most memory meanwhile"
+            )
         if any(result.stream for result in work.results):
             say("images/s and first image s: as segment runs, from disk to disk, in a process of its own")
     if as_json:

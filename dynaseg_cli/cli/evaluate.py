@@ -63,7 +63,7 @@ def evaluate(line: CommandLine) -> ExitCode:
     from ..evaluation.evaluate import Evaluation
     from ..plots.style import refuse_undrawable
 
-    config = line.build(EvaluateConfig, ignore_index=_ignore_index)
+    config = evaluate_config(line)
     files, shared = line.build(Files), line.build(Shared)
     if files.plot is not None:
         refuse_undrawable("--plot", files.plot)
@@ -71,6 +71,11 @@ def evaluate(line: CommandLine) -> ExitCode:
     names = None if files.image_list is None else _read_names(files.image_list)
     evaluation = Evaluation(files.prediction, files.truth, config, names)
     return _run(evaluation, files, as_json=shared.json, quiet=shared.quiet)
+
+
+def evaluate_config(line: CommandLine) -> EvaluateConfig:
+    """How to score, from those options of `EvaluateConfig` that a command has."""
+    return line.build(EvaluateConfig, ignore_index=_ignore_index)
 
 
 def _ignore_index(text: str) -> int | str | None:
@@ -129,6 +134,7 @@ def _show_alone(evaluation: Evaluation) -> None:
 
 
 def _show_scores(evaluation: Evaluation) -> None:
+    from ..evaluation.class_scores import MANY_TO_ONE, without_many_to_one
     from .tables import arrows_for, heading, show_metrics
 
     total = f"all {evaluation.images}" if evaluation.images > 1 else "the image"
@@ -139,10 +145,15 @@ def _show_scores(evaluation: Evaluation) -> None:
         for (name, row), (_, counts) in zip(evaluation.per_image(), evaluation.label_counts(), strict=True)
     )
     worst = heapq.nsmallest(WORST, rows_of_images, key=lambda named: named[1][evaluation.main_metric] or 0.0)
-    rows = [(total, {**evaluation.metrics(), "ignored_fraction": evaluation.ignored_fraction})]
+    metrics = evaluation.metrics()
+    rows = [(total, {**metrics, "ignored_fraction": evaluation.ignored_fraction})]
     if evaluation.images > 1:
         rows += [(f"the {len(worst)} worst:" if evaluation.images > WORST else "from the worst:", {}), *worst]
-    show_metrics("images", rows)
+    show_metrics("images", [(name, without_many_to_one(row)) for name, row in rows])
+    if evaluation.of_classes:
+        one_to_one = {name: metrics[name] for name in MANY_TO_ONE}
+        many_to_one = {name: metrics[other] for name, other in MANY_TO_ONE.items()}
+        show_metrics("assignment", [("one-to-one", one_to_one), ("many-to-one", many_to_one)])
     arrows = arrows_for(stderr.encoding)
     readings = [(heading(metric, arrows), reading) for metric, reading in evaluation.readings().items()]
     if readings:

@@ -148,9 +148,13 @@ def _help_all(count: int, group: str) -> inspect.Parameter:
     return inspect.Parameter("help_all", kind, default=False, annotation=Annotated[bool, declared])
 
 
-def command_options(*configs: type) -> list[Option]:
-    """The options on the command line that dataclasses declare, in the order of ``--help``: arguments, then groups."""
-    found = [one for config in configs for one in options_of(config) if one.group or one.positional]
+def command_options(*configs: type, further: Sequence[Option] = ()) -> list[Option]:
+    """The options on the command line that dataclasses declare, in the order of ``--help``: arguments, then groups.
+
+    In a group, `further` options are the last.
+    """
+    declared = (one for config in configs for one in options_of(config))
+    found = [one for one in (*declared, *further) if one.group or one.positional]
     last = max((one.group for one in found if one.group in GROUPS), key=GROUPS.index)
     found = [replace(one, group=last) if one.group == LAST_GROUP else one for one in found]
     return sorted(found, key=lambda one: -1 if one.positional else GROUPS.index(one.group))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -20,10 +20,18 @@ from .region_scores import RegionTotals
 MOST_CLASSES = 5000
 """Most distinct values that count as classes: the assignment of more would take hours, and they are surely regions."""
 
+MANY_TO_ONE = {"miou": "miou_many_to_one", "pixel_accuracy": "pixel_accuracy_many_to_one"}
+"""Metrics under the many-to-one assignment, by those that are the same under one-to-one."""
+
+
+def without_many_to_one(row: Row) -> Row:
+    """The other metrics: a table as wide as a terminal has no room for both."""
+    return {name: value for name, value in row.items() if name not in MANY_TO_ONE.values()}
+
 
 @dataclass(frozen=True)
 class ClassScore:
-    """One class of the ground truth under the assignment."""
+    """One class of the ground truth under the one-to-one assignment."""
 
     value: int
     name: str | None
@@ -62,16 +70,47 @@ class _Confusion(NamedTuple):
             pixels[np.ix_(np.searchsorted(classes, one.classes), np.searchsorted(labels, one.labels))] += one.pixels
         return _Confusion(classes, labels, pixels)
 
+    def relabelled(self, values: Mapping[int, int]) -> _Confusion:
+        """The matrix with the value of each label in its place; labels with the same value are added up."""
+        renamed = np.array([values[label] for label in self.labels.tolist()], dtype=np.int64)
+        labels, column = np.unique(renamed, return_inverse=True)
+        pixels = np.zeros((len(self.classes), len(labels)), dtype=np.int64)
+        np.add.at(pixels.T, column, self.pixels.T)
+        return _Confusion(self.classes, labels, pixels)
+
 
 _NOTHING = _Confusion(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 0), np.int64))
 
 
-class ClassScores:
-    """Mean IoU and pixel accuracy under one Hungarian assignment of labels to classes, over all pixels of the set.
+class _Assignments(NamedTuple):
+    """Labels and classes of a set, in both readings."""
 
-    The mean is over the classes that the ground truth has; a class that no label is left for has an IoU of 0. Things
-    are the classes below `num_things` and stuff the others: their means are read from the same full confusion matrix.
-    Covering, Rand index and variation of information compare the predicted segments with the map of classes.
+    label_of: dict[int, int]
+    """One to one: the label of each class that has one."""
+    class_of: dict[int, int]
+    """Many to one: the class of each label."""
+
+    @classmethod
+    def of(cls, total: _Confusion) -> _Assignments:
+        classes, labels = total.classes.tolist(), total.labels.tolist()
+        columns, rows = match_clusters(total.pixels).tolist(), most_frequent_classes(total.pixels).tolist()
+        return cls(
+            {value: labels[at] for value, at in zip(classes, columns, strict=True) if at >= 0},
+            {label: classes[at] for label, at in zip(labels, rows, strict=True)},
+        )
+
+
+class ClassScores:
+    """Mean IoU and pixel accuracy under one assignment of labels to classes, made over all pixels of the set.
+
+    The main figures, and those of each class, assign one to one (Hungarian method): labels beyond the number of
+    classes belong to none, and their pixels are wrong. The figures `..._many_to_one` give every label to the class
+    that most of its pixels have, as is done where there are more labels than classes (Ji et al. 2019,
+    arXiv:1807.06653, section 4). The mean is over the classes that the ground truth has; a class without a label has
+    an IoU of 0.
+
+    Things are the classes below `num_things` and stuff the others: their means are read from the same full confusion
+    matrix. Covering, Rand index and variation of information compare the predicted segments with the map of classes.
     """
 
     def __init__(self, *, connected: bool, num_things: int | None, class_names: Sequence[str] = ()) -> None:
@@ -81,8 +120,8 @@ class ClassScores:
         self._total = _NOTHING
         self._regions = RegionTotals()
         self._records: Spool[tuple[str, _Confusion, Row, LabelCounts]] = Spool()
-        self._matched: dict[int, int] | None = None
-        """The label of each class that has one, until another image is added."""
+        self._assigned: _Assignments | None = None
+        """Until another image is added."""
 
     def add(
         self,
@@ -102,7 +141,7 @@ class ClassScores:
         label_of = prediction.reshape(-1)[first][np.searchsorted(values, table.prediction_values)]
         confusion = _Confusion.of(table, label_of.astype(np.int64))
         self._total = self._total.plus(confusion)
-        self._matched = None
+        self._assigned = None
         regions = RegionTotals.of([table], len(values))
         self._regions.include(regions)
         row = {**regions.shared, "segments": len(values)}
@@ -123,8 +162,8 @@ class ClassScores:
 
     def per_class(self) -> list[ClassScore]:
         """Every class of the ground truth, by its value."""
-        total, matched = self._total, self._assignment()
-        ious = class_ious(total.pixels, self._columns(total))
+        total, matched = self._total, self._assignments().label_of
+        ious = class_ious(total.pixels, _columns(total, matched))
         return [
             ClassScore(
                 value=value,
@@ -137,31 +176,39 @@ class ClassScores:
         ]
 
     def _accuracy(self, confusion: _Confusion) -> Row:
-        columns = self._columns(confusion)
-        ious, pixels = class_ious(confusion.pixels, columns), int(confusion.pixels.sum())
-        hits = int(matched_pixels(confusion.pixels, columns).sum())
+        label_of, class_of = self._assignments()
+        ious, accuracy = _ious_and_accuracy(confusion, label_of)
+        joined = confusion.relabelled(class_of)
+        joined_ious, joined_accuracy = _ious_and_accuracy(joined, {value: value for value in joined.classes.tolist()})
         things = confusion.classes < (self._num_things or 0)
         split = self._num_things is not None
         return {
             "miou": _mean(ious),
-            "pixel_accuracy": hits / pixels if pixels else None,
+            "pixel_accuracy": accuracy,
             "miou_things": _mean(ious[things]) if split else None,
             "miou_stuff": _mean(ious[~things]) if split else None,
+            MANY_TO_ONE["miou"]: _mean(joined_ious),
+            MANY_TO_ONE["pixel_accuracy"]: joined_accuracy,
         }
 
-    def _columns(self, confusion: _Confusion) -> NDArray[np.int64]:
-        """The column of each class's label, or -1 where it does not occur."""
-        column = {label: index for index, label in enumerate(confusion.labels.tolist())}
-        matched = self._assignment()
-        found = [column.get(matched[value], -1) if value in matched else -1 for value in confusion.classes.tolist()]
-        return np.array(found, dtype=np.int64)
+    def _assignments(self) -> _Assignments:
+        if self._assigned is None:
+            self._assigned = _Assignments.of(self._total)
+        return self._assigned
 
-    def _assignment(self) -> dict[int, int]:
-        if self._matched is None:
-            columns, labels = match_clusters(self._total.pixels).tolist(), self._total.labels.tolist()
-            classes = self._total.classes.tolist()
-            self._matched = {value: labels[at] for value, at in zip(classes, columns, strict=True) if at >= 0}
-        return self._matched
+
+def _ious_and_accuracy(confusion: _Confusion, label_of: Mapping[int, int]) -> tuple[NDArray[np.float64], float | None]:
+    """IoU of each class, (classes,), and the share of pixels whose label is that of their class, 0..1."""
+    columns, pixels = _columns(confusion, label_of), int(confusion.pixels.sum())
+    hits = int(matched_pixels(confusion.pixels, columns).sum())
+    return class_ious(confusion.pixels, columns), hits / pixels if pixels else None
+
+
+def _columns(confusion: _Confusion, label_of: Mapping[int, int]) -> NDArray[np.int64]:
+    """The column of each class's label, (classes,), or -1 where it does not occur."""
+    column = {label: index for index, label in enumerate(confusion.labels.tolist())}
+    found = [column.get(label_of[value], -1) if value in label_of else -1 for value in confusion.classes.tolist()]
+    return np.array(found, dtype=np.int64)
 
 
 def match_clusters(confusion: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -173,6 +220,15 @@ def match_clusters(confusion: NDArray[np.int64]) -> NDArray[np.int64]:
     classes, clusters = linear_sum_assignment(confusion, maximize=True)
     cluster[classes] = clusters
     return cluster
+
+
+def most_frequent_classes(confusion: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Assign every cluster to the class that most of its pixels have, the first of equals (many-to-one).
+
+    `confusion` is (classes, clusters), pixels, with a class if it has a cluster; the result is (clusters,), the row of
+    each cluster's class.
+    """
+    return confusion.argmax(0) if confusion.size else np.zeros(0, dtype=np.int64)
 
 
 def class_ious(confusion: NDArray[np.int64], cluster: NDArray[np.int64]) -> NDArray[np.float64]:

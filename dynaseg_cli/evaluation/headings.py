@@ -42,6 +42,8 @@ HEADINGS = {
     "pri": "PRI",
     "voi": "VoI",
     "segments": "segments",
+    "miou_many_to_one": "many-to-one mIoU",
+    "pixel_accuracy_many_to_one": "many-to-one accuracy",
     "ignored_fraction": "ignored",
     "ods": "ODS",
     "ods_granularity": "granularity",
@@ -54,8 +56,8 @@ Better = Literal["higher", "lower"]
 
 HIGHER_IS_BETTER = {
     *("labelled_per_second", "images_per_second", "reference_ratio", "least_reference_ratio", "most_reference_ratio"),
-    *("miou", "miou_all", "miou_fine", "miou_coarse", "miou_mean", "miou_things", "miou_stuff", "covering", "pri"),
-    "pixel_accuracy",
+    *("miou", "miou_all", "miou_fine", "miou_coarse", "miou_mean", "miou_things", "miou_stuff", "miou_many_to_one"),
+    *("pixel_accuracy", "pixel_accuracy_many_to_one", "covering", "pri"),
 }
 LOWER_IS_BETTER = {
     *("seconds", "ms_per_iteration", "first_image_seconds", "folder_fit_seconds", "voi"),

@@ -63,6 +63,22 @@ def test_table_on_stderr_and_nothing_on_stdout_or_disk(tmp_path: Path) -> None:
     assert files_below(tmp_path) == before
 
 
+def test_classes_are_told_apart_and_ignored_as_evaluate_does() -> None:
+    """Half of each ground truth is class 0, the only one that is left."""
+    scoring = ("--protocol", "classes", "--num-things", "1", "--ignore-index", "1")
+    result = benchmark("photos", "--methods", "kmeans:window=3", "--ground-truth", "truth", *scoring, "--json")
+    assert result.exit_code == 0
+    quality, many_to_one = (line.split() for line in result.stderr.splitlines() if "mIoU" in line)
+    assert quality[:6] == ["method", "s/image↓", "mIoU↑", "accuracy↑", "things↑", "covering↑"]
+    assert many_to_one == ["method", "many-to-one", "mIoU↑", "many-to-one", "accuracy↑"]
+    (method,) = json.loads(result.stdout)["methods"]
+    assert method["ignored_fraction"] == 0.5
+    metrics = method["metrics"]
+    assert (metrics["miou_many_to_one"], metrics["pixel_accuracy_many_to_one"]) == (1, 1)
+    assert 0 < metrics["miou_things"] == metrics["miou"] < 1
+    assert metrics["miou_stuff"] is None
+
+
 def test_one_json_document_on_stdout_and_the_same_in_a_file(tmp_path: Path) -> None:
     result = benchmark("photos", "--methods", QUICK, "--json", "--save", "figures.json", "--markdown", "table.md", "-q")
     assert (result.exit_code, result.stderr) == (0, "")
@@ -398,6 +414,13 @@ def test_tables_fit_a_hundred_columns_with_every_figure_there_can_be(photos: Pat
         (("--size", "0x20"), "--size must be sides of 1 to 32768 and at most 200000000 pixels, not 0x20"),
         (("--ground-truth", "truth"), "--ground-truth needs INPUT"),
         (("photos", "--hierarchies", "maps"), "--hierarchies needs --ground-truth"),
+        (("photos", "--protocol", "classes"), "--protocol needs --ground-truth"),
+        (("photos", "--num-things", "1"), "--num-things needs --ground-truth"),
+        (("photos", "--ignore-index", "11"), "--ignore-index needs --ground-truth"),
+        (
+            ("photos", "--ground-truth", "truth", "--ignore-index", "void"),
+            "--ignore-index must be auto, none or a whole number, not 'void'",
+        ),
         (("photos", "--ground-truth", "truth", "--hierarchies", "maps"), "maps"),
         (("photos", "--size", "40x30"), "--size is of the images that are made without INPUT"),
         (("photos", "--methods", QUICK, "--ground-truth", "photos/a.png"), "photos/a.png"),

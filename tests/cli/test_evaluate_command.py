@@ -21,6 +21,7 @@ from typer.testing import CliRunner, Result
 from dynaseg_cli.cli import app, console
 from dynaseg_cli.cli.tables import ARROWS, heading
 from dynaseg_cli.config import EvaluateConfig
+from dynaseg_cli.evaluation.class_scores import MANY_TO_ONE
 from dynaseg_cli.evaluation.evaluate import Evaluation
 from dynaseg_cli.evaluation.headings import written
 from dynaseg_cli.plots import scores as plot_scores
@@ -216,7 +217,8 @@ def test_table_of_80_columns_has_every_heading_and_number_whole(
     lines = [line for line in result.stderr.splitlines() if not line.startswith("Protocol")]
     assert max(map(len, lines)) <= 80
     assert "…" not in result.stderr
-    metrics = {name: value for name, value in summary(result)["metrics"].items() if value is not None}
+    found = summary(result)["metrics"].items()
+    metrics = {name: value for name, value in found if value is not None and name not in MANY_TO_ONE.values()}
     metrics["ignored_fraction"] = summary(result)["ignored_fraction"]
     assert len(metrics) == columns
     numbers = [written(name, value) for name, value in metrics.items()]
@@ -327,6 +329,23 @@ def test_classes_are_shown_by_name(here: Path) -> None:
         "person-things": ["1.000"],
         "sky-stuff": ["1.000"],
     }
+
+
+def test_both_assignments_of_classes_are_shown_and_written(here: Path) -> None:
+    save_all(here / "pred", a=[[5, 5, 6, 7]])
+    save_all(here / "gt", a=[[0, 0, 0, 1]])
+    result = evaluate("pred", "gt", "--protocol", "classes", "--json", "--per-image", "scores.csv")
+    assert list(rows(result, "assignment").items())[:3] == [
+        ("assignment", ["mIoU↑", "accuracy↑"]),
+        ("one-to-one", ["0.833", "0.750"]),
+        ("many-to-one", ["1.000", "1.000"]),
+    ]
+    names = ("miou", "pixel_accuracy", "miou_many_to_one", "pixel_accuracy_many_to_one")
+    expected = pytest.approx([5 / 6, 3 / 4, 1, 1])
+    assert [summary(result)["metrics"][name] for name in names] == expected
+    with (here / "scores.csv").open(newline="") as stream:
+        (line,) = csv.DictReader(stream)
+    assert [float(line[name]) for name in names] == expected
 
 
 def test_labels_of_one_image_each_are_said_to_be_no_classes(pairs: Path) -> None:

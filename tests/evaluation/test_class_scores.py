@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -11,7 +13,14 @@ from scipy.optimize import linear_sum_assignment
 
 from dynaseg_cli.errors import ImageError, UsageError
 from dynaseg_cli.evaluation import class_scores
-from dynaseg_cli.evaluation.class_scores import ClassScores, class_ious, match_clusters, matched_pixels
+from dynaseg_cli.evaluation.class_scores import (
+    ClassScores,
+    class_ious,
+    match_clusters,
+    matched_pixels,
+    most_frequent_classes,
+)
+from dynaseg_cli.evaluation.headings import Row
 
 Image = tuple[np.ndarray, np.ndarray]
 """A prediction and its map of classes."""
@@ -141,6 +150,75 @@ def test_numbers_of_the_labels_do_not_matter(images: list[Image]) -> None:
     assert scored(renumbered).metrics()["pixel_accuracy"] == pytest.approx(accuracy)
 
 
+# Many to one
+
+
+def many_to_one(row: Row) -> tuple[float | None, float | None]:
+    """mIoU and pixel accuracy."""
+    return row["miou_many_to_one"], row["pixel_accuracy_many_to_one"]
+
+
+def test_three_labels_of_two_classes_by_hand() -> None:
+    """Label 6 is as often 0 as 1 and joins 5 at the smaller one, in place of being right nowhere."""
+    scores = scored([(np.array([[5, 5, 5, 6, 6, 7, 7, 7]]), np.array([[0, 0, 0, 0, 1, 1, 1, 1]]))])
+    metrics = scores.metrics()
+    assert many_to_one(metrics) == pytest.approx(((4 / 5 + 3 / 4) / 2, 7 / 8))
+    assert (metrics["miou"], metrics["pixel_accuracy"]) == pytest.approx((3 / 4, 6 / 8))
+    assert [one.label for one in scores.per_class()] == [5, 7]
+
+
+def test_fewer_labels_than_classes_leave_classes_without_any() -> None:
+    """Both labels go to class 2, though one of them would do better for the mean at 8 or 9."""
+    metrics = scored([(np.array([[0, 0, 0, 1, 1, 1]]), np.array([[2, 2, 8, 2, 2, 9]]))]).metrics()
+    assert many_to_one(metrics) == pytest.approx((4 / 6 / 3, 4 / 6))
+    assert metrics["pixel_accuracy"] == 3 / 6
+
+
+def test_ignored_pixels_send_a_label_nowhere() -> None:
+    """Label 1 lies mostly, and 9 altogether, on ignored pixels."""
+    images = [(np.array([[1, 1, 1, 2, 9]]), np.array([[0, 255, 255, 1, 255]]))]
+    assert many_to_one(scored(images).metrics()) == (1, 1)
+    assert many_to_one(scored(images, ignore=None).metrics()) == pytest.approx(((0 + 1 + 3 / 4) / 3, 4 / 5))
+
+
+def test_label_goes_to_the_class_of_most_of_its_pixels_in_the_whole_set() -> None:
+    """3 stands for 1, which the last image does not have."""
+    rows = dict(scored([FIRST, SECOND, (np.array([[3, 7]]), np.array([[0, 0]]))]).per_image())
+    assert many_to_one(rows["0"]) == (1, 1)
+    assert many_to_one(rows["1"]) == pytest.approx(((0 + 2 / 3) / 2, 2 / 3))
+    assert many_to_one(rows["2"]) == (0.5, 0.5)
+
+
+def test_images_added_later_move_labels() -> None:
+    scores = scored([FIRST])
+    assert many_to_one(scores.metrics()) == (1, 1)
+    scores.add("later", np.full((1, 3), 3), [np.zeros((1, 3), dtype=int)])
+    assert many_to_one(scores.metrics()) == pytest.approx((5 / 7 / 2, 5 / 7))
+
+
+@given(image_sets())
+def test_many_to_one_equals_counting_pixel_by_pixel(images: list[Image]) -> None:
+    pixels = [
+        list(zip(prediction.ravel().tolist(), truth.ravel().tolist(), strict=True)) for prediction, truth in images
+    ]
+    everything = list(chain.from_iterable(pixels))
+    counts = Counter(everything)
+    labels, classes = ({pixel[side] for pixel in everything} for side in (0, 1))
+    class_of = {label: min(classes, key=lambda one: (-counts[label, one], one)) for label in labels}
+
+    def expected(found: list[tuple[int, int]]) -> tuple[float, float]:
+        mapped = [(class_of[label], truth) for label, truth in found]
+        ious = [mapped.count((one, one)) / sum(one in pair for pair in mapped) for one in {truth for _, truth in found}]
+        return sum(ious) / len(ious), sum(label == truth for label, truth in mapped) / len(mapped)
+
+    scores = scored(images)
+    metrics = scores.metrics()
+    assert many_to_one(metrics) == pytest.approx(expected(everything))
+    assert (metrics["pixel_accuracy_many_to_one"] or 0) >= (metrics["pixel_accuracy"] or 0)
+    for (_, row), found in zip(scores.per_image(), pixels, strict=True):
+        assert many_to_one(row) == pytest.approx(expected(found))
+
+
 # Assignment and IoU
 
 
@@ -152,6 +230,10 @@ def test_match_is_the_best_of_all_assignments() -> None:
 
 def test_class_without_a_cluster_has_none() -> None:
     np.testing.assert_array_equal(match_clusters(np.array([[5], [9], [2]])), [-1, 0, -1])
+
+
+def test_most_frequent_class_of_each_cluster_is_the_first_of_equals() -> None:
+    np.testing.assert_array_equal(most_frequent_classes(np.array([[1, 2, 0], [1, 2, 5], [9, 1, 5]])), [2, 0, 1])
 
 
 def test_class_ious_by_hand() -> None:

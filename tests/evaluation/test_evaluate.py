@@ -20,7 +20,8 @@ WHOLE = [[0, 0, 0, 0]] * 2
 QUARTERS = [[1, 2, 3, 4]] * 2
 
 REGIONS = {"covering", "pri", "voi", "segments"}
-CLASSES = {"miou", "pixel_accuracy", "miou_things", "miou_stuff"}
+MANY_TO_ONE = {"miou_many_to_one", "pixel_accuracy_many_to_one"}
+CLASSES = {"miou", "pixel_accuracy", "miou_things", "miou_stuff", *MANY_TO_ONE}
 METRICS = {
     "bsds500": {"miou_all", "miou_fine", "miou_coarse", "miou_mean", *REGIONS},
     "regions": {"miou", *REGIONS},
