@@ -64,6 +64,7 @@ ROOMS: dict[str, set[str]] = {
         "engine",
         "evaluation",
         "files",
+        "folder",
         "images",
         "method",
         "pictures",

@@ -81,7 +81,7 @@ def make_method(variant: Variant, device: str) -> Method:
             options = {**dataclasses.asdict(config), "device": resolve_device(device)}
             return partial(_by_function, partial(function, **options))
         case FolderMethodConfig():
-            raise AssertionError("it is fitted to a folder: see `folder_fits`")
+            raise AssertionError("it is fitted to a folder: see folder_fits.py")
 
 
 def read_pixels(job: Job, max_pixels: int) -> NDArray[np.uint8]:

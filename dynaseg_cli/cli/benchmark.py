@@ -209,9 +209,7 @@ def _run(work: Benchmark, files: Work, *, stream: bool, as_json: bool, quiet: bo
         say(f"{len(work.jobs)} images; seconds in the median of a run, on {document['device']}, {versions}")
         say("decode to write: seconds by stage; host and device GB: the most memory meanwhile")
         if any(result.fit for result in work.results):
-            say(
-                "fit s: the whole fit; photos/s: from decoded pixels to labels; fit GB: the most memory meanwhile"
-            )
+            say("fit s: the whole fit; photos/s: from decoded pixels to labels; fit GB: the most memory meanwhile")
         if any(result.stream for result in work.results):
             say("images/s and first image s: as segment runs, from disk to disk, in a process of its own")
     if as_json:

@@ -1,5 +1,5 @@
-"""The figures of a benchmark as a picture: seconds by stage, seconds and memory against the size of the images, and
-quality against seconds and against the number of segments.
+"""The figures of a benchmark as a picture: seconds by stage, and to fit to a folder or else by the size of the images,
+with memory; and quality against seconds and against the number of segments.
 """
 
 from __future__ import annotations
@@ -63,7 +63,9 @@ def picture(
 
     methods = with_looks([one for one in results if one.runs])
     speed: list[Panel] = [partial(_draw_stages, methods=methods)]
-    if len({run.pixels for one in methods for run in one.results.runs}) > 1:
+    if any(one.results.fit for one in methods):
+        speed.append(partial(_draw_folder_fits, methods=methods))
+    elif len({run.pixels for one in methods for run in one.results.runs}) > 1:
         speed += [partial(panel, methods=methods) for panel in (_draw_seconds_of_sizes, _draw_memory_of_sizes)]
     quality: list[Panel] = [
         partial(draw_against_seconds, methods=methods, metric=metric) for metric in metrics_against_seconds(methods)
@@ -124,6 +126,17 @@ def _draw_stages(axes: Axes, methods: Sequence[Method]) -> None:
     axes.margins(x=0.2)
     axes.set_xlabel("seconds an image, median of each stage")
     legend_above(axes, columns=3)
+
+
+def _draw_folder_fits(axes: Axes, methods: Sequence[Method]) -> None:
+    seconds = [one.results.fit.seconds if one.results.fit else 0.0 for one in methods]
+    axes.barh(range(len(methods)), seconds, color=[one.color for one in methods])
+    for row, end in enumerate(seconds):
+        axes.annotate(f"{end:.3g} s", (end, row), (4, 0), textcoords="offset points", va="center")
+    axes.set_yticks([])
+    axes.invert_yaxis()
+    axes.margins(x=0.2)
+    axes.set_xlabel("seconds to fit to the folder")
 
 
 def _draw_seconds_of_sizes(axes: Axes, methods: Sequence[Method]) -> None:

@@ -17,6 +17,8 @@ from dynaseg_cli.evaluation.evaluate import Evaluation
 from dynaseg_cli.regions.tidying import tidy
 
 FIGURES = (
+    "folder_fit_seconds",
+    "labelled_per_second",
     "seconds",
     "iterations",
     "ms_per_iteration",
