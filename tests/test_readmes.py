@@ -96,7 +96,8 @@ def made_quick(command: list[str]) -> list[str]:
         return command
     if name == "benchmark":
         sizes = [] if Path(command[1]).is_dir() else ["--size", "16x12,20x16"]
-        return [*command, *sizes, "--iterations", "1", "--repeats", "1", "--no-stream"]
+        steps = "--epochs" if "folder" in command else "--iterations"
+        return [*command, *sizes, steps, "1", "--repeats", "1", "--no-stream"]
     assert name == "segment", f"an unknown command: {text}"
     if "--device cuda" in text or "--executor ray" in text:
         return [*command, "--dry-run"]
