@@ -61,7 +61,7 @@ class DeepClustering(TrainedMethod[DeepClusteringConfig]):
                     labels = nearest(functional.normalize(before(seen), dim=1), centres)
                 response = classifier(functional.normalize(embedding.head(seen), dim=1))
                 classifier_optimiser.zero_grad()
-                descend(optimiser, functional.cross_entropy(response, labels, weight))
+                descend(optimiser, cross_entropy(response, labels, weight))
                 classifier_optimiser.step()
                 yield from (None for _ in batch)
         yield from self._cluster(photos, 2 * config.epochs)
@@ -72,7 +72,7 @@ class DeepClustering(TrainedMethod[DeepClusteringConfig]):
         for index, photo in batch:
             random = np.random.default_rng((self.config.seed, epoch, index))
             square = random_square(photo, random)
-            part = Crop.drawn(len(square), random).of_photo(square, self.config.shorter_side)
+            part = Crop.drawn(len(square), random).of_photo(square, self._embedding.size)
             views.append(in_other_light(to_input(part, self.device)[0], random))
         return torch.stack(views)
 
@@ -83,6 +83,14 @@ class DeepClustering(TrainedMethod[DeepClusteringConfig]):
         nn.init.normal_(classifier.weight, std=SPREAD, generator=generator)
         nn.init.zeros_(classifier.bias)
         return classifier.to(self.device)
+
+
+def cross_entropy(response: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
+    """That of (B, k, h, w) responses and (B, h, w) labels, averaged with the (k,) weights of the labels.
+
+    It is taken over a list of places, because PyTorch's sum over maps on CUDA differs from run to run.
+    """
+    return functional.cross_entropy(response.movedim(1, -1).flatten(0, -2), labels.flatten(), weight)
 
 
 def nearest(vectors: Tensor, centres: Tensor) -> Tensor:

@@ -10,12 +10,15 @@ from torch.nn import functional
 
 from ...engine.labelling import to_input
 from ...engine.networks import Network, frozen_backbone, new_network
+from ...method.backbone import Stage
 from ...method.network import SegmentationNetwork
 from ...resampling import resize
 from .settings import TrainedMethodConfig
 
 MOMENTUM = 0.1
 """Of the running statistics of BatchNorm. Networks of this tool that see one image keep the last ones alone."""
+LONGEST = 4
+"""Most times that the longer side of a photo is as long as squares are; beyond, the photo is seen smaller."""
 
 
 class Embedding(nn.Module):
@@ -34,22 +37,30 @@ class Embedding(nn.Module):
         network = config.network(config.features)
         self.backbone = frozen_backbone(network)
         self.head: nn.Module
+        stages: tuple[Stage, ...] = ()
         if self.backbone is not None:
-            self.stride = self.backbone.stages[0].stride
-            self.multiple = self.backbone.stages[-1].stride
+            stages = self.backbone.stages
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(config.seed)
                 self.head = nn.Conv2d(self.backbone.channels("image"), config.features, kernel_size=1)
-            return
-        made = new_network(network)
-        for module in made.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.momentum = MOMENTUM
-        self.stride = self.multiple = 1 if isinstance(made, SegmentationNetwork) else made.stride
-        self.head = _Features(made)
+        else:
+            made = new_network(network)
+            if not isinstance(made, SegmentationNetwork):
+                stages = made.trunk.stages
+            self.head = _Features(made)
+        self.stride, self._multiple = (stages[0].stride, stages[-1].stride) if stages else (1, 1)
+        self.size = max(1, round(config.shorter_side / self._multiple)) * self._multiple
+        """Side in pixels of the squares that are seen, so that all maps cover them."""
+
+    def train(self, mode: bool = True) -> Embedding:
+        """Set training or evaluation mode. The backbone stays in evaluation mode."""
+        super().train(mode)
+        if self.backbone is not None:
+            self.backbone.eval()
+        return self
 
     def see(self, images: Tensor) -> Tensor:
-        """What `head` takes, of (B, 3, H, W) RGB images in [0, 1] whose sides are multiples of `multiple`."""
+        """What `head` takes, of (B, 3, H, W) RGB images in [0, 1] whose sides are multiples of the coarsest stride."""
         if self.backbone is None:
             return images
         with torch.no_grad():
@@ -62,10 +73,11 @@ class Embedding(nn.Module):
         found: Tensor = self.head(self.see(images))
         return found
 
-    def input_of(self, photo: NDArray[np.uint8], shorter_side: int, device: torch.device) -> Tensor:
-        """(1, 3, h, w) a whole (H, W, 3) photo, its shorter side about that many pixels."""
-        scale = shorter_side / min(photo.shape[:2])
-        height, width = (max(1, round(side * scale / self.multiple)) * self.multiple for side in photo.shape[:2])
+    def input_of(self, photo: NDArray[np.uint8], device: torch.device) -> Tensor:
+        """(1, 3, h, w) a whole (H, W, 3) photo, its shorter side `size` pixels if it is not too long."""
+        multiple = self._multiple
+        scale = self.size / max(min(photo.shape[:2]), max(photo.shape[:2]) / LONGEST)
+        height, width = (max(1, round(side * scale / multiple)) * multiple for side in photo.shape[:2])
         return to_input(resize(photo, width, height), device)
 
 
@@ -75,6 +87,10 @@ class _Features(nn.Module):
     def __init__(self, network: Network) -> None:
         super().__init__()
         self.network = network
+        del network.classifier, network.response_norm
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = MOMENTUM
 
     def forward(self, images: Tensor) -> Tensor:
         return self.network.features(images)

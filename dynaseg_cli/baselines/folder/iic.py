@@ -23,24 +23,24 @@ class FolderIic(TrainedMethod[FolderIicConfig]):
     Segmentation", arXiv:1807.06653, section 3.3: a linear head gives each place a distribution over labels, and the
     mutual information of those of a photo and of its copy in other light, flipped or not, is maximised at every
     displacement, over a batch. A second head has more labels, the auxiliary over-clustering of section 4.1. The heads
-    take turns, an epoch each, as in the authors' program, and the first one labels.
+    take turns, an epoch each, as in the authors' program, and the first one labels. A head begins with BatchNorm, with
+    which the layers before the heads end in the authors' network: from unit vectors all labels would be about equally
+    probable, where the mutual information has a saddle.
     """
 
     def __init__(self, config: FolderIicConfig, device: torch.device) -> None:
         super().__init__(config, device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            heads = [nn.Conv2d(config.features, labels, kernel_size=1) for labels in self._labels]
+            heads = [
+                nn.Sequential(nn.BatchNorm2d(config.features), nn.Conv2d(config.features, labels, kernel_size=1))
+                for labels in (config.clusters, config.clusters * config.overclusters)
+            ]
         self._head, self._auxiliary = (head.to(device) for head in heads)
 
     @property
     def passes(self) -> int:
         return 2 * self.config.epochs
-
-    @property
-    def _labels(self) -> tuple[int, int]:
-        """Of each head."""
-        return self.config.clusters, self.config.clusters * self.config.overclusters
 
     def _fit(self, photos: Photos) -> Iterator[None]:
         config, embedding = self.config, self._embedding.train()
@@ -59,11 +59,11 @@ class FolderIic(TrainedMethod[FolderIicConfig]):
 
     def _pairs(self, batch: list[tuple[int, Photo]], number: int) -> tuple[Tensor, Tensor, Tensor]:
         """(B, 3, size, size) squares of photos with their indices, changed copies, and (B,) whether each is flipped."""
-        size = self.config.shorter_side
+        size = self._embedding.size
         images, copies, flipped = [], [], []
         for index, photo in batch:
             random = np.random.default_rng((self.config.seed, number, index))
-            image = to_input(resize(np.ascontiguousarray(random_square(photo, random)), size, size), self.device)
+            image = to_input(resize(random_square(photo, random), size, size), self.device)
             copy = jitter(image, *random.uniform(1 - JITTER, 1 + JITTER, 3).tolist())
             flipped.append(bool(random.random() < FLIPPED))
             images.append(image)
@@ -72,5 +72,6 @@ class FolderIic(TrainedMethod[FolderIicConfig]):
 
     def _respond(self, photo: Photo) -> Tensor:
         self._embedding.eval()
+        self._head.eval()
         response: Tensor = self._head(self._embed(photo)[None])[0]
         return response

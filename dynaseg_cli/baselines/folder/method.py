@@ -39,7 +39,10 @@ class Photos(Protocol):
     def __len__(self) -> int: ...
 
     def read(self, order: Sequence[int]) -> Iterator[tuple[int, Photo]]:
-        """The photos with these indices, each with its index. Those that cannot be read are left out."""
+        """The photos with these indices, each with its index.
+
+        Those that cannot be read are left out; if there are no others, it raises an error.
+        """
 
 
 class FolderMethod(ABC, Generic[Settings]):
@@ -97,7 +100,7 @@ class TrainedMethod(FolderMethod[TrainedSettings]):
 
     def _embed(self, photo: Photo) -> Tensor:
         """(C, h, w) the vectors of a whole photo."""
-        vectors: Tensor = self._embedding(self._embedding.input_of(photo, self.config.shorter_side, self.device))[0]
+        vectors: Tensor = self._embedding(self._embedding.input_of(photo, self.device))[0]
         return vectors
 
     def _respond(self, photo: Photo) -> Tensor:

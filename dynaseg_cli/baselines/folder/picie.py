@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from ...engine.labelling import to_input
 from ...resampling import resize
-from .deep_clustering import nearest
+from .deep_clustering import cross_entropy, nearest
 from .method import Photo, Photos, TrainedMethod, descend, in_batches, some_places
 from .settings import PicieConfig
 from .streaming_kmeans import StreamingKMeans
@@ -43,11 +43,12 @@ class Picie(TrainedMethod[PicieConfig]):
     """Pixel-level feature clustering using invariance and equivariance.
 
     Cho, Mall, Bala and Hariharan 2021, "PiCIE: Unsupervised Semantic Segmentation using Invariance and Equivariance in
-    Clustering", arXiv:2103.17070, section 3. Unit vectors of the two views are z1 = f(G(P1(x))) and z2 = G(f(P2(x))),
-    where P1 and P2 change the light, and G crops and flips. In each epoch k-means finds labels y and centres mu of each
-    view. A view predicts its own labels and those of the other, `picie_loss`. As in the authors' program, the cross
-    entropy of each label is weighted by its share of the places, and after the last epoch k-means of whole photos gives
-    the centres that label. There is no auxiliary over-clustering (their PiCIE + H).
+    Clustering", arXiv:2103.17070, section 3. Unit vectors of the two views are z1 = f(P1(G(x))) and z2 = G(f(P2(x))),
+    where P1 and P2 change the light, and G crops and flips; the paper has G after P1, which then changes more pixels.
+    In each epoch k-means finds labels y and centres mu of each view. A view predicts its own labels and those of the
+    other, `picie_loss`. As in the authors' program, the cross entropy of each label is weighted by its share of the
+    places, and after the last epoch k-means of whole photos gives the centres that label. There is no auxiliary
+    over-clustering (their PiCIE + H).
     """
 
     @property
@@ -91,7 +92,7 @@ class Picie(TrainedMethod[PicieConfig]):
 
     def _views(self, batch: Sequence[tuple[int, Photo]], epoch: int) -> Views:
         """The views of photos with their indices, the same each time in an epoch."""
-        size, crops = self.config.shorter_side, []
+        size, crops = self._embedding.size, []
         views: list[list[Tensor]] = [[], []]
         for index, photo in batch:
             random = np.random.default_rng((self.config.seed, epoch, index))
@@ -128,4 +129,4 @@ def clustering_loss(vectors: Tensor, labels: Tensor, prototypes: Prototypes) -> 
     """
     centres = functional.normalize(prototypes.centres, dim=1)
     cosine = torch.einsum("kc,bchw->bkhw", centres, vectors)
-    return functional.cross_entropy(cosine, labels, prototypes.weight)
+    return cross_entropy(cosine, labels, prototypes.weight)

@@ -25,7 +25,7 @@ class FolderMethodConfig:
     weights: WeightsFile | Literal["random"] | None = option(
         None, "Weights of the pretrained network, as in segment; random is for tests."
     )
-    clusters: int = option(FOLDER_FIT["clusters"], "Number of labels.", least=2, most=MOST)
+    clusters: int = option(FOLDER_FIT["clusters"], "Number of labels.", least=2, most=MOST - 1)
     seed: int = option(0, "Seed of initial weights, order of the photos, views and clusters.", least=0, most=MOST_SEED)
 
     def __post_init__(self) -> None:
@@ -48,7 +48,7 @@ class TrainedMethodConfig(FolderMethodConfig):
     size: int = option(
         0,
         "Shorter side in pixels at which photos are seen; squares of it are trained on.",
-        least=32,
+        least=64,
         most=MOST_SIDE,
         zero=f"{CNN_SIZE} for cnn, {PRETRAINED_SIZE} for others",
     )

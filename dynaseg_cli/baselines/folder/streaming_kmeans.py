@@ -52,7 +52,9 @@ class StreamingKMeans:
     @property
     def shares(self) -> NDArray[np.float32]:
         """(k,) share of the vectors that were nearest to each centre when they came."""
-        found: NDArray[np.float32] = (self._counts[: len(self.centres)] / self._counts.sum()).astype(np.float32)
+        if not len(self._counts):
+            self._start()
+        found: NDArray[np.float32] = (self._counts / self._counts.sum()).astype(np.float32)
         return found
 
     def _start(self) -> None:
@@ -61,14 +63,15 @@ class StreamingKMeans:
 
         vectors = np.concatenate(self._kept)
         self._kept.clear()
-        wanted = min(self._clusters, len(np.unique(vectors, axis=0)))
-        means = KMeans(wanted, n_init=self._starts, max_iter=ITERATIONS, random_state=self._seed)
+        wanted = min(self._clusters, len(vectors))
+        means = KMeans(wanted, n_init=self._starts, max_iter=ITERATIONS, random_state=self._seed, copy_x=False)
         # One thread: k-means adds the partial sums of its threads in any order, and equal runs must give equal centres.
         with threadpool_limits(limits=1, user_api="openmp"), warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # vectors that differ by rounding alone
+            warnings.simplefilter("ignore", ConvergenceWarning)  # too few vectors differ
             labels = means.fit_predict(vectors)
-        self._centres = means.cluster_centers_.astype(np.float32)
-        self._counts = np.bincount(labels, minlength=wanted).astype(np.float64)
+        found, counts = np.unique(labels, return_counts=True)
+        self._centres = means.cluster_centers_[found]
+        self._counts = counts.astype(np.float64)
 
     def _move(self, vectors: NDArray[np.float32]) -> None:
         nearest = (vectors @ self._centres.T - (self._centres**2).sum(1) / 2).argmax(1)

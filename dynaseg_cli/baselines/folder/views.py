@@ -13,10 +13,8 @@ from torch import Tensor
 from ...resampling import resize
 from .labels import interpolation
 
-LEAST_AREA = 0.5
-"""Smallest share of a square that a crop keeps."""
-WIDEST = 4 / 3
-"""Greatest ratio of the sides of a crop."""
+LEAST_SIDE = 0.5
+"""Smallest share of the side of a square that a crop keeps."""
 BRIGHTNESS = CONTRAST = SATURATION = 0.3
 """Factors are 1 - this to 1 + this."""
 HUE = 0.1
@@ -29,37 +27,34 @@ LEAST_BLUR, MOST_BLUR = 0.1, 2.0
 
 @dataclass(frozen=True)
 class Crop:
-    """A part of a square, brought to the square's size, and flipped left to right or not. In pixels of `side`."""
+    """A smaller square of a square, brought to its size, and flipped left to right or not. In pixels of `side`."""
 
     side: int
     top: int
     left: int
-    height: int
-    width: int
+    length: int
     flipped: bool
 
     @classmethod
     def drawn(cls, side: int, random: np.random.Generator) -> Crop:
-        """A random one: its area and the ratio of its sides as in PiCIE."""
-        area = side**2 * random.uniform(LEAST_AREA, 1)
-        ratio = np.exp(random.uniform(-np.log(WIDEST), np.log(WIDEST)))
-        height, width = (max(1, min(round(np.sqrt(area * times)), side)) for times in (1 / ratio, ratio))
-        top, left = (int(random.integers(side - length + 1)) for length in (height, width))
-        return cls(side, top, left, height, width, bool(random.random() < 0.5))
+        """A random one, as in the program of PiCIE's authors."""
+        length = max(1, round(side * random.uniform(LEAST_SIDE, 1)))
+        top, left = random.integers(side - length + 1, size=2).tolist()
+        return cls(side, top, left, length, bool(random.random() < 0.5))
 
     def of_photo(self, square: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
         """This part of a (`side`, `side`, 3) photo: (size, size, 3)."""
-        part = square[self.top : self.top + self.height, self.left : self.left + self.width]
-        part = resize(np.ascontiguousarray(part), size, size)
+        part = square[self.top : self.top + self.length, self.left : self.left + self.length]
+        part = resize(part, size, size)
         return part[:, ::-1] if self.flipped else part
 
-    def rows(self, length: int) -> Tensor:
-        """(`length`, `length`) by which the rows of a map of the whole square are multiplied: see `cropped`."""
-        return interpolation(length, length, self.top / self.side, self.height / self.side)
+    def rows(self, places: int) -> Tensor:
+        """(`places`, `places`) by which the rows of a map of the whole square are multiplied: see `cropped`."""
+        return interpolation(places, places, self.top / self.side, self.length / self.side)
 
-    def columns(self, length: int) -> Tensor:
+    def columns(self, places: int) -> Tensor:
         """The same for the columns."""
-        found = interpolation(length, length, self.left / self.side, self.width / self.side)
+        found = interpolation(places, places, self.left / self.side, self.length / self.side)
         return found.flip(0) if self.flipped else found
 
 
@@ -69,8 +64,8 @@ def cropped(maps: Tensor, crops: Sequence[Crop]) -> Tensor:
     These are products of matrices, whose gradient on CUDA is the same each time.
     """
     rows, columns = (
-        torch.stack([lines(crop, length) for crop in crops]).to(maps)
-        for lines, length in ((Crop.rows, maps.shape[2]), (Crop.columns, maps.shape[3]))
+        torch.stack([lines(crop, places) for crop in crops]).to(maps)
+        for lines, places in ((Crop.rows, maps.shape[2]), (Crop.columns, maps.shape[3]))
     )
     return torch.matmul(torch.matmul(rows[:, None], maps), columns[:, None].transpose(2, 3))
 
