@@ -8,8 +8,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ...engine.backbones import Backbone
 from ...engine.labelling import to_input
 from ...engine.networks import Network, frozen_backbone, new_network
+from ...engine.precision import compute_dtype, computing_in
 from ...method.backbone import Stage
 from ...method.network import SegmentationNetwork
 from ...resampling import resize
@@ -40,6 +42,7 @@ class Embedding(nn.Module):
         stages: tuple[Stage, ...] = ()
         if self.backbone is not None:
             stages = self.backbone.stages
+            self.backbone.to(memory_format=torch.channels_last)
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(config.seed)
                 self.head = nn.Conv2d(self.backbone.channels("image"), config.features, kernel_size=1)
@@ -63,10 +66,11 @@ class Embedding(nn.Module):
         """What `head` takes, of (B, 3, H, W) RGB images in [0, 1] whose sides are multiples of the coarsest stride."""
         if self.backbone is None:
             return images
+        # On a CPU one after another, so that its maps stay in the cache.
+        together = 1 if images.device.type == "cpu" else len(images)
+        parts = torch.split(images.contiguous(memory_format=torch.channels_last), together)
         with torch.no_grad():
-            maps = self.backbone.maps(images)
-            size = maps[0].shape[2:]
-            return torch.cat([maps[0], *(functional.interpolate(one, size, mode="bilinear") for one in maps[1:])], 1)
+            return torch.cat([_side_by_side(seen_by(self.backbone, part)) for part in parts])
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, H / stride, W / stride), of images as `see` takes them."""
@@ -79,6 +83,18 @@ class Embedding(nn.Module):
         scale = self.size / max(min(photo.shape[:2]), max(photo.shape[:2]) / LONGEST)
         height, width = (max(1, round(side * scale / multiple)) * multiple for side in photo.shape[:2])
         return to_input(resize(photo, width, height), device)
+
+
+def seen_by(backbone: Backbone, images: Tensor) -> list[Tensor]:
+    """The maps of a backbone, computed as this tool computes them: in bfloat16 where the device has units for it."""
+    with computing_in(compute_dtype(images.device, "auto"), images.device):
+        return backbone.maps(images)
+
+
+def _side_by_side(maps: list[Tensor]) -> Tensor:
+    """(B, C, h, w) all channels of several maps, brought to the size of the first."""
+    size = maps[0].shape[2:]
+    return torch.cat([maps[0], *(functional.interpolate(one, size, mode="bilinear") for one in maps[1:])], 1)
 
 
 class _Features(nn.Module):

@@ -46,7 +46,7 @@ class FeatureKMeans(FolderMethod[FeatureKMeansConfig]):
                 self._cnn = made.eval().to(device)
             else:
                 backbone = resnet_backbone(made)
-        self.backbone = backbone and backbone.to(device)
+        self.backbone = backbone and backbone.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._centres = torch.empty(0)
 
     def _fit(self, photos: Photos) -> Iterator[None]:

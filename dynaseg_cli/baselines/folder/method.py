@@ -17,7 +17,7 @@ from ...engine.backbones import MOST_SIZE, Backbone
 from ...engine.labelling import to_input
 from ...engine.precision import exact_arithmetic
 from ...errors import DivergedError
-from .embedding import Embedding
+from .embedding import Embedding, seen_by
 from .labels import labels_of, response_to_centres
 from .settings import FolderMethodConfig, TrainedMethodConfig
 from .streaming_kmeans import StreamingKMeans
@@ -123,8 +123,7 @@ class TrainedMethod(FolderMethod[TrainedSettings]):
 def look(backbone: Backbone, photo: Photo, device: torch.device) -> list[Tensor]:
     """(C, h, w) maps of what a backbone sees in a photo at the size at which this tool looks, from fine to coarse."""
     with torch.inference_mode():
-        maps: list[Tensor] = backbone(to_input(backbone.resized(photo, MOST_SIZE), device))
-    return maps
+        return [found[0] for found in seen_by(backbone, to_input(backbone.resized(photo, MOST_SIZE), device))]
 
 
 def some_places(vectors: Tensor, random: np.random.Generator) -> NDArray[np.float32]:
