@@ -141,4 +141,3 @@ def test_each_change_of_the_light_happens_sometimes() -> None:
     brightness = np.array([float(view.mean() / image.mean()) for view in views])
     assert brightness.min() < 0.8
     assert brightness.max() > 1.2
-    assert any(float((view - image).abs().max()) < 0.02 for view in views) is False
