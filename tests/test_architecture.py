@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 import re
 import sys
@@ -116,10 +117,15 @@ def room(parts: tuple[str, ...]) -> str:
     return parts[0].removesuffix(".py") if parts else ""
 
 
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def imports(path: Path) -> Iterator[tuple[str, ...]]:
     """Every import of a module, absolute: ("dynaseg_cli", "batch", "job") or ("numpy",)."""
     package = ("dynaseg_cli", *path.relative_to(ROOT).parts[:-1])
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             yield from (tuple(alias.name.split(".")) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -187,7 +193,7 @@ def test_messages_of_the_library_name_fields(path: Path) -> None:
 
     Flags of another command, of which a message speaks by name, are no fields of this one.
     """
-    tree = ast.parse(path.read_text())
+    tree = parsed(path)
     documentation = docstrings(tree)
     texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in documentation]
     flags = [text for text in texts if isinstance(text, str) and re.search(r"(?<![\w-])--[a-z]", text)]
@@ -197,7 +203,7 @@ def test_messages_of_the_library_name_fields(path: Path) -> None:
 @pytest.mark.parametrize("path", [path for path in IN_ROOMS if home(path) not in {"cli", "fields"}], ids=named)
 def test_fields_that_messages_name_are_declared(path: Path) -> None:
     """The command translates those of its options; any other name would reach a person in backticks."""
-    tree = ast.parse(path.read_text())
+    tree = parsed(path)
     documentation = docstrings(tree)
     texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in documentation]
     found = {
@@ -228,7 +234,7 @@ def test_imports_are_seen_in_all_their_forms(tmp_path: Path, monkeypatch: pytest
 @pytest.mark.parametrize("path", MODULES, ids=named)
 def test_no_module_needs_matplotlib_to_be_imported(path: Path) -> None:
     """It is an extra, and slow to import: functions import it, and what is only read by the type checker."""
-    tree = ast.parse(path.read_text())
+    tree = parsed(path)
     at_import = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
     names = [alias.name for node in at_import if isinstance(node, ast.Import) for alias in node.names]
     names += [node.module or "" for node in at_import if isinstance(node, ast.ImportFrom) and not node.level]

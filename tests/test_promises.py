@@ -93,7 +93,7 @@ def mean_and_covering(labels: Path, photo: Path) -> tuple[float, float]:
 
 
 def test_sample_images_take_less_than_one_and_a_half_gigabytes(tmp_path: Path) -> None:
-    peak = run_dynaseg("segment", SAMPLES, "-o", tmp_path, "--device", "cpu", "-q", "--iterations", 12)
+    peak = run_dynaseg("segment", SAMPLES, "-o", tmp_path, "--device", "cpu", "-q", "--iterations", 4)
     assert peak < 1.5e9
     assert json.loads((tmp_path / "run.json").read_text())["done"] == 4
 
@@ -101,7 +101,7 @@ def test_sample_images_take_less_than_one_and_a_half_gigabytes(tmp_path: Path) -
 def test_twelve_megapixels_are_labelled_at_full_size_in_less_than_three_gigabytes(tmp_path: Path) -> None:
     with Image.open(SAMPLES / "coffee.jpg") as coffee:
         coffee.resize((4000, 3000), Image.Resampling.BICUBIC).save(tmp_path / "large.jpg")
-    peak = run_dynaseg("segment", tmp_path / "large.jpg", "-o", tmp_path, "--device", "cpu", "-q", "--iterations", 20)
+    peak = run_dynaseg("segment", tmp_path / "large.jpg", "-o", tmp_path, "--device", "cpu", "-q", "--iterations", 4)
     assert peak < 3e9
     labels = np.asarray(Image.open(tmp_path / "labels" / "large.png"))
     assert labels.shape == (3000, 4000)
@@ -111,7 +111,7 @@ def test_twelve_megapixels_are_labelled_at_full_size_in_less_than_three_gigabyte
 def test_strip_of_twenty_thousand_pixels_is_labelled_at_full_size(tmp_path: Path) -> None:
     with Image.open(SAMPLES / "coffee.jpg") as coffee:
         coffee.resize((20_000, 60), Image.Resampling.BICUBIC).save(tmp_path / "strip.png")
-    run_dynaseg("segment", tmp_path / "strip.png", "-o", tmp_path, "--device", "cpu", "-q", "--iterations", 20)
+    run_dynaseg("segment", tmp_path / "strip.png", "-o", tmp_path, "--device", "cpu", "-q", "--iterations", 4)
     labels = np.asarray(Image.open(tmp_path / "labels" / "strip.png"))
     assert labels.shape == (60, 20_000)
     assert len(np.unique(labels)) > 2

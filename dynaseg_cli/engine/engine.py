@@ -62,6 +62,7 @@ class Engine:
     ----------
     config : the options of the method.
     device : auto, cpu, cuda, cuda:N or mps.
+    beside : an engine of the same options and device, for another thread. Both then find silhouettes in one graph.
 
     Raises
     ------
@@ -71,7 +72,7 @@ class Engine:
         If the model cannot be loaded, or the weights of the backbone are not available.
     """
 
-    def __init__(self, config: SegmentConfig | None = None, device: str = "auto") -> None:
+    def __init__(self, config: SegmentConfig | None = None, device: str = "auto", beside: Engine | None = None) -> None:
         self.config = config or SegmentConfig()
         self.device = resolve_device(device)
         self._stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None  # type: ignore[no-untyped-call]
@@ -92,7 +93,9 @@ class Engine:
         config = dataclasses.replace(self.config, iterations=refine) if refine else self.config
         self.fitter = Fitter(self.network, config, self.dtype)
         self._captured_silhouette: CapturedSilhouette | None = None
-        if self.config.min_labels == "auto" and captures(self.device, self.config):
+        if beside is not None:
+            self._captured_silhouette = beside._captured_silhouette
+        elif self.config.min_labels == "auto" and captures(self.device, self.config):
             with self.computing():
                 self._captured_silhouette = captured_silhouette(self.device, self.config.seed)
 

@@ -96,7 +96,7 @@ def new_engines(config: SegmentConfig, device: str) -> list[Engine]:
 
     first = Engine(config, device)
     several = first.device.type == "cuda" and is_small(config) and not config.sequence
-    return [first, *(Engine(config, device) for _ in range(ENGINES - 1 if several else 0))]
+    return [first, *(Engine(config, device, first) for _ in range(ENGINES - 1 if several else 0))]
 
 
 def available_memory() -> int:

@@ -634,7 +634,7 @@ def ends_as_one_run(engine: Engine, tmp_path: Path, seed: int) -> None:
     assert found == written(tmp_path / "fresh")
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", range(20))
 def test_any_sequence_of_runs_of_which_some_are_killed_ends_as_one_run(
     engine: Engine, tmp_path: Path, seed: int
 ) -> None:
@@ -803,6 +803,6 @@ def test_hierarchy_of_the_user_in_the_place_of_a_kept_one_stays(seeing: Engine, 
     assert theirs.read_bytes() == b"theirs"
 
 
-@pytest.mark.parametrize("seed", range(15))
+@pytest.mark.parametrize("seed", range(8))
 def test_any_sequence_of_runs_with_a_backbone_ends_as_one_run(seeing: Engine, tmp_path: Path, seed: int) -> None:
     ends_as_one_run(seeing, tmp_path, seed)

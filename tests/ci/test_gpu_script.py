@@ -45,6 +45,8 @@ STEPS = {
     "paper-literal": 30,
 }
 """Their caps in seconds, in their order."""
+SHORT = {"LIMIT": "3", "LEAST": "2"}
+"""Time for one step that does not end."""
 
 # --- The script ------------------------------------------------------------------------------------------------------
 
@@ -111,7 +113,7 @@ def test_device_is_watched_while_photos_are_segmented_and_no_longer(script: Scri
     tool = script.folder / "nvidia-smi"
     tool.write_text(f'#!/bin/sh\necho "$$ $*" >> {script.folder}/watched\nexec sleep 60\n')
     tool.chmod(0o755)
-    done = script.run(slow="*segment*", ONLY="default mixed", LIMIT="9", PATH=f"{script.folder}:{os.environ['PATH']}")
+    done = script.run(slow="*segment*", ONLY="default mixed", **SHORT, PATH=f"{script.folder}:{os.environ['PATH']}")
     assert done.returncode == 0, script.log
     (watched,) = (script.folder / "watched").read_text().splitlines()
     process, _, options = watched.partition(" ")
@@ -161,7 +163,7 @@ def test_any_other_failure_keeps_no_step_from_running(script: Script, failing: s
 
 @pytest.mark.slow
 def test_fits_may_be_broken_off_by_time(script: Script) -> None:
-    done = script.run(slow="*segment*", ONLY="default paper-scf", LIMIT="9")
+    done = script.run(slow="*segment*", ONLY="default paper-scf", **SHORT)
     assert done.returncode == 0, script.log
     assert re.search(r"default: \d+ s, exit code 124", done.stdout), "it was killed, not interrupted"
     assert "paper-scf: skipped" in done.stdout
@@ -169,7 +171,7 @@ def test_fits_may_be_broken_off_by_time(script: Script) -> None:
 
 @pytest.mark.slow
 def test_tests_may_not_be_broken_off_by_time(script: Script) -> None:
-    done = script.run(slow="*-m?pytest*", ONLY="tests", LIMIT="9")
+    done = script.run(slow="*-m?pytest*", ONLY="tests", **SHORT)
     assert done.returncode == 1, script.log
     assert list(script.steps) == ["tests"]
 

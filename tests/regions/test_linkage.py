@@ -265,7 +265,7 @@ def test_long_chains_take_few_rounds() -> None:
 
 
 @given(st.integers(0, 2**31))
-@settings(max_examples=20)
+@settings(max_examples=8)
 def test_parts_of_a_graph_merge_as_if_each_were_alone(seed: int) -> None:
     graph, weights = of_noise(seed), np.array(VIEWS)
     together = merge_heights(

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from samples import files_below, noise, photo_folder
 
-KILLS = 60
+KILLS = 30
 
 KILL_AT_RANDOM = """
 import itertools, json, os, random, signal, sys, time

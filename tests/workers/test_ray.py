@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -73,10 +72,11 @@ class Nodes:
         return line.strip()
 
 
-@contextmanager
-def cluster(*names: str) -> Iterator[Nodes]:
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Nodes]:
+    """Two, of which one test loses the first."""
     process = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", CLUSTER, *names],
+        [sys.executable, "-W", "ignore", "-c", CLUSTER, "one", "two"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -133,19 +133,25 @@ def expected(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     return comparable(out)
 
 
+def test_device_that_the_cluster_lacks_is_wrong_usage(photos: Path, nodes: Nodes, tmp_path: Path) -> None:
+    ray = ("--executor", "ray", "--ray-address", nodes.address)
+    code, _, stderr = end(start(photos, "-o", tmp_path / "out", *ray, device="cuda"))
+    assert code == 2
+    assert "the Ray cluster has no GPU" in stderr
+
+
 def test_node_that_is_lost_costs_nothing_and_no_image_is_done_twice(
-    photos: Path, tmp_path: Path, expected: dict[str, Any]
+    photos: Path, nodes: Nodes, tmp_path: Path, expected: dict[str, Any]
 ) -> None:
     out = tmp_path / "out"
-    with cluster("one", "two") as nodes:
-        process = start(photos, "-o", out, "--executor", "ray", "--ray-address", nodes.address)
-        deadline = time.monotonic() + DEADLINE_S
-        while len(list(out.glob("stats/*.json"))) < 2:
-            assert process.poll() is None, process.communicate()
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        nodes.lose("one")
-        code, run, stderr = end(process)
+    process = start(photos, "-o", out, "--executor", "ray", "--ray-address", nodes.address)
+    deadline = time.monotonic() + DEADLINE_S
+    while len(list(out.glob("stats/*.json"))) < 2:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    nodes.lose("one")
+    code, run, stderr = end(process)
     assert (code, run["images"], run["done"], run["failed"]) == (1, 13, 12, 1), stderr
     assert run["failures"] == [{"path": str(photos / "broken.jpg"), "reason": "the file is empty"}]
     assert comparable(out) == expected
@@ -171,10 +177,3 @@ def test_cluster_that_is_not_there_is_wrong_usage(photos: Path, tmp_path: Path) 
     assert (code, run) == (2, {})
     assert "--ray-address 127.0.0.1:1" in stderr
     assert not (tmp_path / "out").exists()
-
-
-def test_device_that_the_cluster_lacks_is_wrong_usage(photos: Path, tmp_path: Path) -> None:
-    process = start(photos, "-o", tmp_path / "out", "--executor", "ray", device="cuda")
-    code, _, stderr = end(process)
-    assert code == 2
-    assert "the Ray cluster has no GPU" in stderr

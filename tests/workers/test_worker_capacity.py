@@ -184,7 +184,7 @@ def test_numbers_that_are_given_hold_on_gpus(machine: Machine) -> None:
 
 def test_engines_are_several_on_a_gpu_for_small_fits_out_of_sequence(monkeypatch: pytest.MonkeyPatch) -> None:
     class Pretended:
-        def __init__(self, config: SegmentConfig, device: str) -> None:
+        def __init__(self, config: SegmentConfig, device: str, beside: object = None) -> None:
             self.device = torch.device(device)
 
     monkeypatch.setattr("dynaseg_cli.engine.engine.Engine", Pretended)

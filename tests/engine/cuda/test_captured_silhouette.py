@@ -12,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dynaseg_cli import Engine, SegmentConfig
+from dynaseg_cli.engine import engine as engine_module
 from dynaseg_cli.engine.cuda import silhouette as captured_module
 from dynaseg_cli.engine.cuda.graph import CaptureError
 from dynaseg_cli.engine.cuda.silhouette import CapturedSilhouette, captured_silhouette
@@ -95,6 +97,15 @@ def test_where_it_cannot_be_captured_there_is_a_warning_and_none(
     monkeypatch.setenv(STRICT, "1")
     with pytest.raises(CaptureError):
         captured_silhouette(CPU, 0)
+
+
+@pytest.mark.usefixtures("without_cuda")
+def test_engines_beside_each_other_share_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "captures", lambda device, config: True)
+    first = Engine(SegmentConfig(), "cpu")
+    beside, alone = Engine(SegmentConfig(), "cpu", first), Engine(SegmentConfig(), "cpu")
+    assert first._captured_silhouette is beside._captured_silhouette is not None
+    assert alone._captured_silhouette is not first._captured_silhouette
 
 
 @pytest.mark.requires_cuda

@@ -25,7 +25,8 @@ from dynaseg_cli.engine.cuda import fused_step  # noqa: E402
 from dynaseg_cli.engine.iteration import Trajectory  # noqa: E402
 from dynaseg_cli.method.network import SegmentationNetwork  # noqa: E402
 
-pytestmark = pytest.mark.skipif(INTERPRETED, reason="the interpreter compiles nothing")
+# Slow ones stay together: what they compile is then compiled in one process alone.
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(INTERPRETED, reason="the interpreter compiles nothing")]
 
 SIZES = [(32, 48), (33, 48), (48, 33), (16, 16), (1, 9), (9, 1), (1, 16), (2, 1)]
 
