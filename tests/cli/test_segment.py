@@ -739,33 +739,32 @@ def python(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False)
 
 
+QUICKLY_ANSWERED = [
+    "--help",
+    "--version",
+    "segment --help",
+    "segment --help-all",
+    "report --help",
+    "export --help",
+    "evaluate --help",
+    "benchmark --help",
+    "segment --nope",
+]
 HEAVY_AFTER = """
 import sys
 from dynaseg_cli.cli import main
-sys.argv = ["dynaseg", *sys.argv[1:]]
-try:
-    main()
-finally:
-    print(sorted({"torch", "numpy", "scipy", "sklearn", "PIL"} & set(sys.modules)), file=sys.stderr)
+for line in sys.argv[1:]:
+    sys.argv = ["dynaseg", *line.split()]
+    try:
+        main()
+    except SystemExit:
+        print(line, sorted({"torch", "numpy", "scipy", "sklearn", "PIL"} & set(sys.modules)), file=sys.stderr)
 """
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ("--help",),
-        ("--version",),
-        ("segment", "--help"),
-        ("segment", "--help-all"),
-        ("report", "--help"),
-        ("export", "--help"),
-        ("evaluate", "--help"),
-        ("benchmark", "--help"),
-        ("segment", "--nope"),
-    ],
-)
-def test_help_loads_nothing_heavy(arguments: tuple[str, ...]) -> None:
-    assert python("-c", HEAVY_AFTER, *arguments).stderr.splitlines()[-1] == "[]"
+def test_help_loads_nothing_heavy() -> None:
+    said = python("-c", HEAVY_AFTER, *QUICKLY_ANSWERED).stderr.splitlines()
+    assert [line for line in said if line.endswith("]")] == [f"{line} []" for line in QUICKLY_ANSWERED]
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:
