@@ -19,18 +19,16 @@ from ...method.silhouette import (
     silhouette_phase,
     silhouette_scores,
 )
-from ..device import is_out_of_memory, warn_or_raise
+from ..device import warn_or_raise
 from ..precision import exact_arithmetic
 from .graph import CudaGraph
 
 
 def captured_silhouette(device: torch.device, seed: int) -> CapturedSilhouette | None:
-    """None, with a warning, if it cannot be captured: the processor does it then, with the same result."""
+    """None, with a warning, if it cannot be captured: the processor does it then, and seldom finds another k."""
     try:
         return CapturedSilhouette(device, seed)
     except Exception as error:
-        if is_out_of_memory(error):
-            raise
         warn_or_raise(device, "a captured silhouette phase", error)
         return None
 
