@@ -59,8 +59,8 @@ arXiv:2204.11432; Shin et al. 2022, arXiv:2206.07045."""
 
 WRITTEN: tuple[Product, ...] = ("labels", "color", "raw")
 
-Step = tuple[Job, Variant, str | None]
-"""An image that a method was run on, and the reason if that failed."""
+Step = tuple[Job | None, Variant, str | None]
+"""An image that a method was run on, None if the method failed as a whole; and the reason if it failed."""
 
 
 class Benchmark:
@@ -106,14 +106,22 @@ class Benchmark:
         self._batch = BatchConfig()
         found = discover(inputs, [], output, self._batch)
         self.jobs: list[Job] = found.jobs[:max_images] if max_images else found.jobs
-        self._fit_jobs: list[Job] = self.jobs if fit_on is None else discover([fit_on], [], output, self._batch).jobs
-        """The images that methods of one label space are fitted to."""
         self.results = [MethodResults(variant) for variant in variants]
         self._output = output
         self.notes: list[str] = []
         """Notes for readers of the metrics, in whole sentences."""
         if found.passed_over:
             self.notes.append(f"Passed over: {found.passed_over.describe()}.")
+        self.fit_on = fit_on
+        self.fit_jobs = self.jobs
+        """The images that methods of one label space are fitted to."""
+        if fit_on is not None:
+            found = discover([fit_on], [], output, self._batch)
+            self.fit_jobs = found.jobs
+            if found.passed_over:
+                self.notes.append(f"Passed over in {fit_on}: {found.passed_over.describe()}.")
+        if not self.fit_jobs and any(variant.fits_folder for variant in variants):
+            raise UsageError(f"{fit_on or inputs[0]}: there is no image that can be read, and so nothing to fit to")
         for variant in variants:
             folder = OutputFolder(self._folder(variant))
             results = (folder.result(job, product) for job in self.jobs for product in WRITTEN)
@@ -153,8 +161,8 @@ class Benchmark:
 
     @property
     def fit_steps(self) -> int:
-        """How many times `fit` yields where every image can be read."""
-        return sum(method.looks(len(self._fit_jobs)) for _, method in self._fits)
+        """How many times `fit` yields where every method can be fitted."""
+        return sum(method.looks(len(self.fit_jobs)) for _, method in self._fits)
 
     @property
     def steps(self) -> int:
@@ -179,7 +187,7 @@ class Benchmark:
         for result in self.results:
             name, config = result.variant.name, result.variant.config
             if isinstance(method := self._methods[name], FolderFit):
-                kinds["fit", name] = method.looks(len(self._fit_jobs))
+                kinds["fit", name] = method.looks(len(self.fit_jobs))
             kinds["run", name] = len(self.jobs) * self._repeats
             if stream and any(result is streamed for streamed, _, _ in self._streamed):
                 kinds["stream", name] = self.stream_steps // len(self._streamed)
@@ -205,36 +213,36 @@ class Benchmark:
         A method that cannot be fitted fails, and is left out from there on. Closing the iterator ends the fit.
         """
         for result, method in self._fits:
-            kind: Kind = ("fit", result.variant.name)
-            job, failed = self._fit_jobs[0], None
+            name, failed = result.variant.name, None
+            release_memory(self._device)
             reset_peak(self._device)
             started = time.perf_counter()
             self._left.begin()
             try:
-                with contextlib.closing(method.fit(self._fit_jobs, self._batch)) as looks:
-                    for job in looks:
-                        self._left.done(kind)
-                        yield job, result.variant, None
+                with contextlib.closing(method.fit(self.fit_jobs, self._batch)) as looks:
+                    for job, count in looks:
+                        self._left.done(("fit", name), count=count)
+                        for _ in range(count):
+                            yield job, result.variant, None
+                result.fit = FolderFitCosts(
+                    len(self.fit_jobs), time.perf_counter() - started, *peak_memory(self._device)
+                )
             except (UsageError, ImageError, MemoryError, OSError) as error:
                 failed = f"it could not be fitted: {reason(error)}"
-            self._left.ended(kind)
-            if failed is None:
-                seconds = time.perf_counter() - started
-                result.fit = FolderFitCosts(len(self._fit_jobs), seconds, *peak_memory(self._device))
-            else:
-                self._left.ended(("run", result.variant.name))
-                del self._methods[result.variant.name]
-                yield _step(job, result, failed)
+            if failed is not None:
+                self._left.ended(("fit", name))
+                self._left.ended(("run", name))
+                yield _step(None, result, failed)
 
     @property
     def _fits(self) -> list[tuple[MethodResults, FolderFit]]:
         """The methods of one label space."""
-        found = [(result, self._methods.get(result.variant.name)) for result in self.results]
+        found = [(result, self._methods[result.variant.name]) for result in self.results]
         return [(result, method) for result, method in found if isinstance(method, FolderFit)]
 
     def run(self) -> Iterator[Step]:
-        """Run every method on every image, as often as was asked."""
-        results = [result for result in self.results if result.variant.name in self._methods]
+        """Run every method on every image, as often as was asked; without those that were to be fitted and are not."""
+        results = [result for result in self.results if result.fit or not result.variant.fits_folder]
         warm = False
         for number, job in enumerate(self.jobs):
             started = time.perf_counter()
@@ -356,7 +364,8 @@ class Benchmark:
         for result in self._curved:
             if (evaluation := self._scored.get(result.variant.name)) is not None:
                 result.curve = make_curve(result.variant.config, evaluation)
-        others = {evaluation.protocol for evaluation in self._scored.values()} - set(PROTOCOLS)
+        curved = [result.variant.name for result in self._curved]
+        others = {self._scored[name].protocol for name in curved if name in self._scored} - set(PROTOCOLS)
         self.notes += [
             f"No curves over the number of segments: protocol {protocol} compares none." for protocol in sorted(others)
         ]
@@ -376,6 +385,7 @@ class Benchmark:
         return {
             "images": len(self.jobs),
             "ground_truth": None if self.truth is None else str(self.truth),
+            "fit_on": None if self.fit_on is None else str(self.fit_on),
             "notes": self.notes,
             "device": describe_device(self._device),
             "cpu": describe_device(torch.device("cpu")),
@@ -476,10 +486,10 @@ class Benchmark:
         return None
 
 
-def _step(job: Job, result: MethodResults, failed: str | None) -> Step:
+def _step(job: Job | None, result: MethodResults, failed: str | None) -> Step:
     """A step, noted with the failures of its method if it is one."""
     if failed is not None:
-        result.failures.append({"path": job.path, "reason": failed})
+        result.failures.append({"path": job and job.path, "reason": failed})
     return job, result.variant, failed
 
 

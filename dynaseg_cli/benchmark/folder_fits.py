@@ -9,6 +9,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -24,7 +25,7 @@ from ..baselines.folder.method import FolderMethod, look
 from ..baselines.folder.picie import Picie
 from ..baselines.folder.settings import DeepClusteringConfig, FeatureKMeansConfig, FolderIicConfig, PicieConfig
 from ..batch.stages import work_ahead
-from ..config import BatchConfig, CutConfig, SegmentConfig
+from ..config import BatchConfig, CutConfig, SegmentConfig, WeightsFile
 from ..engine.engine import Engine
 from ..errors import ImageError, UsageError
 from ..files.output_folder import Job, OutputFolder
@@ -47,10 +48,11 @@ class FolderFit(ABC):
         """How many looks at a photo a fit to so many takes."""
 
     @abstractmethod
-    def fit(self, jobs: Sequence[Job], batch: BatchConfig) -> Generator[Job, None, None]:
-        """Fit to the photos; yields the photo of each look.
+    def fit(self, jobs: Sequence[Job], batch: BatchConfig) -> Generator[tuple[Job, int], None, None]:
+        """Fit to the photos; yields now and then the photo of the last look, and how many looks there were since.
 
-        Photos that cannot be read are left out. Closing the iterator ends the fit.
+        In all these are `looks`, also where photos cannot be read, which are left out. Closing the iterator ends the
+        fit.
 
         Raises
         ------
@@ -94,37 +96,34 @@ class _OwnFit(FolderFit):
     def looks(self, photos: int) -> int:
         return self._config.fit_visits(photos)
 
-    def fit(self, jobs: Sequence[Job], batch: BatchConfig) -> Generator[Job, None, None]:
-        by_name = {job.name: job for job in jobs}
-        messages: queue.SimpleQueue[Began | FitProgress | BaseException | None] = queue.SimpleQueue()
+    def fit(self, jobs: Sequence[Job], batch: BatchConfig) -> Generator[tuple[Job, int], None, None]:
+        by_name, last, seen = {job.name: job for job in jobs}, jobs[0], 0
+        messages: queue.SimpleQueue[Began | FitProgress | WeightsFile | BaseException] = queue.SimpleQueue()
         stop = threading.Event()
         with TemporaryDirectory(prefix="dynaseg-fit-") as place:
 
             def work() -> None:
                 try:
                     folder = OutputFolder(Path(place))
-                    model = fit_network(jobs, folder, self._config, batch, self._device, messages.put, stop)
-                    self._engine = Engine(dataclasses.replace(self._config, model=model), self._device)
-                    messages.put(None)
+                    messages.put(fit_network(jobs, folder, self._config, batch, self._device, messages.put, stop))
                 except BaseException as error:
                     messages.put(error)
 
             thread = threading.Thread(target=work)
             thread.start()
-            seen, last = 0, jobs[0]
             try:
-                while (message := messages.get()) is not None:
+                while not isinstance(message := messages.get(), WeightsFile):
                     if isinstance(message, BaseException):
                         raise message
                     if isinstance(message, Began):
                         last = by_name[message.name]
-                        continue
-                    for _ in range(message.seen - seen):
-                        yield last
-                    seen = message.seen
+                    else:
+                        yield last, message.seen - seen
+                        seen = message.seen
             finally:
                 stop.set()
                 thread.join()
+            self._engine = Engine(dataclasses.replace(self._config, model=message), self._device)
 
     def __call__(self, photo: NDArray[np.uint8]) -> Labelled:
         assert self._engine is not None
@@ -140,11 +139,14 @@ class _OtherFit(FolderFit):
     def looks(self, photos: int) -> int:
         return photos * self._method.passes
 
-    def fit(self, jobs: Sequence[Job], batch: BatchConfig) -> Generator[Job, None, None]:
-        photos = FolderPhotos(jobs, batch)
+    def fit(self, jobs: Sequence[Job], batch: BatchConfig) -> Generator[tuple[Job, int], None, None]:
+        photos, told = FolderPhotos(jobs, batch), 0
         with closing(photos):
-            for _ in self._method.fit(photos):
-                yield photos.last
+            # The method says so after every look, but of a batch only once all of its photos were read.
+            for _ in chain(self._method.fit(photos), [None]):
+                if photos.taken > told:
+                    yield photos.last, photos.taken - told
+                told = photos.taken
 
     def __call__(self, photo: NDArray[np.uint8]) -> Labelled:
         started = time.perf_counter()
@@ -168,6 +170,8 @@ class FolderPhotos:
         self._open: list[Generator[tuple[int, NDArray[np.uint8] | None], None, None]] = []
         self.last = jobs[0]
         """The job of the photo that was read last."""
+        self.taken = 0
+        """How many photos were read, or could not be, over all passes."""
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -177,8 +181,10 @@ class FolderPhotos:
         photos = work_ahead(self._read, order, READERS, AHEAD, threading.Event())
         self._open, empty = [photos], True
         for index, photo in photos:
+            self.last = self._jobs[index]
+            self.taken += 1
             if photo is not None:
-                self.last, empty = self._jobs[index], False
+                empty = False
                 yield index, photo
         if empty:
             raise UsageError("no image can be read, so that nothing can be fitted")

@@ -40,7 +40,7 @@ class Labelled:
     """The labels that a method gave one image, and what they cost."""
 
     labels: Labels
-    """(H, W), 0..K-1 by falling area."""
+    """(H, W), 0..K-1 by falling area; of a method of one label space the same in all images."""
     iterations: int | None
     """None for a method that does not count any."""
     stages: dict[str, float]

@@ -23,7 +23,8 @@ class MethodResults:
     fit: FolderFitCosts | None = None
     """Of a method of one label space, once it is fitted."""
     runs: list[Run] = field(default_factory=list)
-    failures: list[dict[str, str]] = field(default_factory=list)
+    failures: list[dict[str, str | None]] = field(default_factory=list)
+    """Path of the image, None if the method failed as a whole, and reason."""
     stream: Stream | None = None
     """The method as `segment` runs it, where that was timed."""
     metrics: Row = field(default_factory=dict)

@@ -100,8 +100,10 @@ def _parse(name: str, fit: Fit, given: dict[str, Any]) -> Variant:
     method, *assignments = re.split(f"(?<!={TIMM[:-1]}):", name)
     methods, others = (METHODS, FOLDER_METHODS) if fit == "image" else (FOLDER_METHODS, METHODS)
     if method not in methods:
-        elsewhere = f", which has `fit={'folder' if fit == 'image' else 'image'}`" if method in others else ""
-        raise UsageError(f"`methods`: there is no {method}{elsewhere}; choose from {', '.join(methods)}")
+        problem = f"there is no {method}"
+        if method in others:
+            problem = f"{method} is for `fit={'folder' if fit == 'image' else 'image'}`"
+        raise UsageError(f"`methods`: {problem}; with `fit={fit}` choose from {', '.join(methods)}")
     defaults = methods[method]
     kinds = get_type_hints(type(defaults))
     fields, of_cut = {field.name for field in dataclasses.fields(defaults)}, set[str]()

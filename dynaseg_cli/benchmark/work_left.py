@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from ..baselines.folder.settings import FolderMethodConfig
+from ..baselines.folder.settings import TrainedMethodConfig
 from ..baselines.settings import FelzenszwalbConfig, KMeansConfig
 from ..config import SegmentConfig
 from .variants import Variant
@@ -17,14 +17,17 @@ Part = Literal["fit", "run", "stream", "curve"]
 Kind = tuple[Part, str]
 """The steps of one part and one variant, by its name. They take about equally long."""
 
-UNTESTED_BASELINE, KMEANS, FELZENSZWALB, CURVE, LOOK = 10.0, 0.5, 0.2, 0.5, 0.2
+UNTESTED_BASELINE, KMEANS, FELZENSZWALB, CURVE = 10.0, 0.5, 0.2, 0.5
 """Cost of a step, in steps of a default fit (about a second); it counts only until such a step was measured."""
+LOOK, TRAINED_LOOK, FOLDER_LABELS = 0.2, 1.0, 0.1
+"""The same of a look at an image in a fit to a folder, of those that train a network, and of its labels afterwards."""
 
 
 def expected_cost(part: Part, variant: Variant) -> float:
     """Rough cost of a step, in units of a default fit."""
-    if part == "fit":
-        return LOOK
+    if variant.fits_folder:
+        look = TRAINED_LOOK if isinstance(variant.config, TrainedMethodConfig) else LOOK
+        return look if part == "fit" else FOLDER_LABELS
     if variant.method == "reference":
         assert isinstance(variant.config, SegmentConfig)
         return float(variant.config.iterations)  # an iteration in full resolution is about a whole default fit
@@ -33,7 +36,7 @@ def expected_cost(part: Part, variant: Variant) -> float:
             return CURVE if part == "curve" else 1.0
         case FelzenszwalbConfig():
             return FELZENSZWALB
-        case KMeansConfig() | FolderMethodConfig():
+        case KMeansConfig():
             return KMEANS
         case _:
             return UNTESTED_BASELINE
@@ -46,9 +49,10 @@ class _Steps:
     open: int
     cost: float
     measured: int = 0
+    measured_first: int = 0
     first: float = 0.0
     others: float = 0.0
-    """Seconds of the first measured step, which may include a start, and of all later ones."""
+    """Seconds of the first measured steps, which may include a start, and of all later ones."""
 
 
 class WorkLeft:
@@ -67,16 +71,16 @@ class WorkLeft:
         """Start the clock of the next step."""
         self._since = time.perf_counter()
 
-    def done(self, kind: Kind, *, failed: bool = False) -> None:
-        """Count a step as done, and as measured unless it failed. The clock starts again."""
+    def done(self, kind: Kind, *, failed: bool = False, count: int = 1) -> None:
+        """Count a step, or several done at once, and as measured unless it failed. The clock starts again."""
         seconds = time.perf_counter() - self._since
         steps = self._kinds.get(kind)
         if steps is not None:
-            steps.open = max(0, steps.open - 1)
+            steps.open = max(0, steps.open - count)
             if not failed:
-                steps.measured += 1
-                if steps.measured == 1:
-                    steps.first = seconds
+                steps.measured += count
+                if steps.measured == count:
+                    steps.first, steps.measured_first = seconds, count
                 else:
                     steps.others += seconds
         self.begin()
@@ -104,6 +108,6 @@ class WorkLeft:
 
     @staticmethod
     def _measured(steps: _Steps) -> float | None:
-        if steps.measured < 2:
-            return steps.first if steps.measured else None
-        return steps.others / (steps.measured - 1)
+        if steps.measured == steps.measured_first:
+            return steps.first / steps.measured if steps.measured else None
+        return steps.others / (steps.measured - steps.measured_first)

@@ -168,14 +168,20 @@ def _sizes(text: str) -> tuple[tuple[int, int], ...]:
     return tuple((int(width), int(height)) for width, _, height in sizes)
 
 
-def _interrupted(work: Benchmark, steps: Iterable[tuple[Job, Variant, str | None]], progress: CountProgress) -> bool:
+def _interrupted(
+    work: Benchmark,
+    steps: Iterable[tuple[Job | None, Variant, str | None]],
+    progress: CountProgress,
+    doing: str = "",
+) -> bool:
     """Go through the steps; whether Ctrl-C has put an end to it."""
     try:
         for job, variant, reason in steps:
             if reason is not None:
-                say(f"failed: {job.path}, {variant.name}: {reason}", "red")
-            progress.describe(job.source.name, f", {variant.name}")
-            progress.advance(f"{job.source.name}, {variant.name}", left=work.seconds_left)
+                say(f"failed: {'' if job is None else f'{job.path}, '}{variant.name}: {reason}", "red")
+            if job is not None:
+                progress.describe(job.source.name, f", {doing}{variant.name}")
+                progress.advance(f"{job.source.name}, {doing}{variant.name}", left=work.seconds_left)
     except KeyboardInterrupt:
         return True
     return False
@@ -183,6 +189,7 @@ def _interrupted(work: Benchmark, steps: Iterable[tuple[Job, Variant, str | None
 
 def _run(work: Benchmark, files: Work, *, stream: bool, as_json: bool, quiet: bool) -> ExitCode:
     from ..benchmark.results import markdown_table
+    from ..evaluation.headings import columns_of
     from ..files.encoding import json_text
     from ..files.writing import write_atomically
     from .progress import CountProgress
@@ -195,7 +202,8 @@ def _run(work: Benchmark, files: Work, *, stream: bool, as_json: bool, quiet: bo
         closing(work.stream()) as streamed,
         closing(work.curves()) as curves,
     ):
-        interrupted = _interrupted(work, chain(fitted, work.run(), streamed if stream else ()), progress)
+        interrupted = _interrupted(work, fitted, progress, "fitting ")
+        interrupted = interrupted or _interrupted(work, chain(work.run(), streamed if stream else ()), progress)
         work.score()
         if files.plot is not None and not interrupted:
             interrupted = _interrupted(work, curves, progress)
@@ -204,9 +212,11 @@ def _run(work: Benchmark, files: Work, *, stream: bool, as_json: bool, quiet: bo
         for note in work.notes:
             say(note, "yellow")
         for table in work.tables():
-            show_metrics("method", table)
+            if columns_of(row for _, row in table):
+                show_metrics("method", table)
         versions = ", ".join(f"{package} {document['versions'][package]}" for package in ("torch", "python"))
-        say(f"{len(work.jobs)} images; seconds in the median of a run, on {document['device']}, {versions}")
+        fitted_on = "" if work.fit_on is None else f", fitted on {len(work.fit_jobs)} of {work.fit_on}"
+        say(f"{len(work.jobs)} images{fitted_on}; seconds in the median of a run, on {document['device']}, {versions}")
         say("decode to write: seconds by stage; host and device GB: the most memory meanwhile")
         if any(result.fit for result in work.results):
             say("fit s: the whole fit; photos/s: from decoded pixels to labels; fit GB: the most memory meanwhile")
@@ -240,5 +250,6 @@ def _draw(path: Path, work: Benchmark, device: str, images: int) -> None:
     from ..plots.style import plain, save_picture
 
     against = "" if work.truth is None else f" against {plain(str(work.truth), 50)}"
-    title = f"{images} image{'' if images == 1 else 's'}{against}, {plain(device, 50)}"
+    fitted_on = "" if work.fit_on is None else f", fitted on {plain(str(work.fit_on), 50)}"
+    title = f"{images} image{'' if images == 1 else 's'}{against}{fitted_on}, {plain(device, 50)}"
     save_picture(path, lambda: picture(work.results, title, work.points_of_hierarchies))

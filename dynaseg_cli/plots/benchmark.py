@@ -130,7 +130,7 @@ def _draw_stages(axes: Axes, methods: Sequence[Method]) -> None:
 
 def _draw_folder_fits(axes: Axes, methods: Sequence[Method]) -> None:
     seconds = [one.results.fit.seconds if one.results.fit else 0.0 for one in methods]
-    axes.barh(range(len(methods)), seconds, color=[one.color for one in methods])
+    axes.barh(range(len(methods)), seconds, color=FAINT)
     for row, end in enumerate(seconds):
         axes.annotate(f"{end:.3g} s", (end, row), (4, 0), textcoords="offset points", va="center")
     axes.set_yticks([])

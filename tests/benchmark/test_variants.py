@@ -72,7 +72,7 @@ def test_iterations_are_for_all_that_iterate_and_do_not_say_themselves() -> None
     [
         ("", "at least one of scf"),
         (" , ", "at least one of scf"),
-        ("scf,unet", "there is no unet; choose from scf, fsf"),
+        ("scf,unet", "there is no unet; with `fit=image` choose from scf, fsf"),
         ("scf,scf", "names scf twice"),
         ("kmeans:k=8", "'k=8' is no option=value; its options are clusters, seed, window"),
         ("kmeans:clusters", "'clusters' is no option=value"),
