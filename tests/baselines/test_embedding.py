@@ -9,6 +9,7 @@ from folder_photos import CPU, TINY, TINY_TIMM, PhotosInMemory, fitted, some_sce
 from torch import nn
 from torch.nn import functional
 
+from dynaseg_cli.baselines.folder import embedding as embedding_module
 from dynaseg_cli.baselines.folder.embedding import LONGEST, Embedding
 from dynaseg_cli.baselines.folder.settings import PicieConfig
 from dynaseg_cli.engine import backbones
@@ -47,7 +48,8 @@ def test_head_is_all_that_is_trained(backbone: dict[str, Any]) -> None:
     assert all(parameter.grad is None and not parameter.requires_grad for parameter in others)
 
 
-def test_frozen_maps_stand_side_by_side_at_the_size_of_the_finer_one() -> None:
+def test_frozen_maps_stand_side_by_side_at_the_size_of_the_finer_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedding_module, "compute_dtype", lambda device, precision: torch.float32)
     embedding, images = some_embedding(**TINY_TIMM), some_images(2)
     backbone = frozen_backbone(PicieConfig(**TINY | TINY_TIMM).network())
     assert backbone is not None

@@ -11,10 +11,11 @@ from sklearn.cluster import KMeans
 from torch import Tensor
 from torch.nn import functional
 
-from dynaseg_cli.baselines.folder import kmeans_features, method
+from dynaseg_cli.baselines.folder import embedding, kmeans_features, method
 from dynaseg_cli.baselines.folder.settings import FeatureKMeansConfig
 from dynaseg_cli.config import FOLDER_FIT, SegmentConfig
 from dynaseg_cli.engine.backbones import MOST_SIZE
+from dynaseg_cli.engine.engine import Engine
 from dynaseg_cli.engine.labelling import to_input
 from dynaseg_cli.engine.networks import frozen_backbone, new_network
 from dynaseg_cli.method.resnet import IMAGENET_MEAN, IMAGENET_STD
@@ -57,10 +58,22 @@ def test_vectors_are_the_features_of_the_backbone(
     monkeypatch: pytest.MonkeyPatch, backbone: dict[str, Any], see: Any
 ) -> None:
     monkeypatch.setitem(FOLDER_FIT, "max_size", FIT_SIZE)
+    monkeypatch.setattr(embedding, "compute_dtype", lambda device, precision: torch.float32)
     made: Any = make("kmeans", **backbone)
     (photo,) = some_scenes(1, 90, 60)
     with torch.no_grad():
         torch.testing.assert_close(made._vectors(photo), see(photo), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("backbone", [TINY_TIMM, RESNET], ids=["timm", "resnet18-fpn"])
+def test_a_photo_is_seen_as_this_tool_sees_it(backbone: dict[str, Any]) -> None:
+    """In the same precision, too, whatever the processor has."""
+    made: Any = make("kmeans", **backbone)
+    (photo,) = some_scenes(1, 90, 60)
+    same = SegmentConfig(**backbone, features=FOLDER_FIT["features"])  # on which random weights depend
+    seen = Engine(same, "cpu").look(photo)[-1]
+    with torch.no_grad():
+        torch.testing.assert_close(made._vectors(photo), seen, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("backbone", [TINY_TIMM, {}], ids=["timm", "cnn"])
