@@ -70,8 +70,7 @@ def test_a_photo_is_seen_as_this_tool_sees_it(backbone: dict[str, Any]) -> None:
     """In the same precision, too, whatever the processor has."""
     made: Any = make("kmeans", **backbone)
     (photo,) = some_scenes(1, 90, 60)
-    same = SegmentConfig(**backbone, features=FOLDER_FIT["features"])  # on which random weights depend
-    seen = Engine(same, "cpu").look(photo)[-1]
+    seen = Engine(made.config.network(FOLDER_FIT["features"]), "cpu").look(photo)[-1]
     with torch.no_grad():
         torch.testing.assert_close(made._vectors(photo), seen, rtol=0, atol=0)
 
