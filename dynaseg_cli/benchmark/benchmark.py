@@ -113,14 +113,14 @@ class Benchmark:
         if found.passed_over:
             self.notes.append(f"Passed over: {found.passed_over.describe()}.")
         self.fit_on = fit_on
-        self.fit_jobs = self.jobs
+        self._fit_jobs = self.jobs
         """The images that methods of one label space are fitted to."""
         if fit_on is not None:
             found = discover([fit_on], [], output, self._batch)
-            self.fit_jobs = found.jobs
+            self._fit_jobs = found.jobs
             if found.passed_over:
                 self.notes.append(f"Passed over in {fit_on}: {found.passed_over.describe()}.")
-        if not self.fit_jobs and any(variant.fits_folder for variant in variants):
+        if not self._fit_jobs and any(variant.fits_folder for variant in variants):
             raise UsageError(f"{fit_on or inputs[0]}: there is no image that can be read, and so nothing to fit to")
         for variant in variants:
             folder = OutputFolder(self._folder(variant))
@@ -162,7 +162,7 @@ class Benchmark:
     @property
     def fit_steps(self) -> int:
         """How many times `fit` yields where every method can be fitted."""
-        return sum(method.looks(len(self.fit_jobs)) for _, method in self._fits)
+        return sum(method.looks(len(self._fit_jobs)) for _, method in self._fits)
 
     @property
     def steps(self) -> int:
@@ -187,7 +187,7 @@ class Benchmark:
         for result in self.results:
             name, config = result.variant.name, result.variant.config
             if isinstance(method := self._methods[name], FolderFit):
-                kinds["fit", name] = method.looks(len(self.fit_jobs))
+                kinds["fit", name] = method.looks(len(self._fit_jobs))
             kinds["run", name] = len(self.jobs) * self._repeats
             if stream and any(result is streamed for streamed, _, _ in self._streamed):
                 kinds["stream", name] = self.stream_steps // len(self._streamed)
@@ -219,20 +219,25 @@ class Benchmark:
             started = time.perf_counter()
             self._left.begin()
             try:
-                with contextlib.closing(method.fit(self.fit_jobs, self._batch)) as looks:
+                with contextlib.closing(method.fit(self._fit_jobs, self._batch)) as looks:
                     for job, count in looks:
                         self._left.done(("fit", name), count=count)
                         for _ in range(count):
                             yield job, result.variant, None
-                result.fit = FolderFitCosts(
-                    len(self.fit_jobs), time.perf_counter() - started, *peak_memory(self._device)
-                )
+                seconds = time.perf_counter() - started
+                result.fit = FolderFitCosts(len(method.seen), seconds, *peak_memory(self._device))
             except (UsageError, ImageError, MemoryError, OSError) as error:
                 failed = f"it could not be fitted: {reason(error)}"
             if failed is not None:
                 self._left.ended(("fit", name))
                 self._left.ended(("run", name))
                 yield _step(None, result, failed)
+        unreadable = {name for _, method in self._fits for name in method.unreadable}
+        if self.fit_on is not None and unreadable:  # of the images themselves this is said when they are labelled
+            self.notes.append(
+                f"Left out of the fits, because they cannot be read: {len(unreadable)} of the images of {self.fit_on},"
+                f" {min(unreadable)} first."
+            )
 
     @property
     def _fits(self) -> list[tuple[MethodResults, FolderFit]]:

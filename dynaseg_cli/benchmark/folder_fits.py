@@ -43,6 +43,11 @@ READERS, AHEAD = 1, 2
 class FolderFit(ABC):
     """A method that is fitted to photos, and then called with any photo for its labels."""
 
+    def __init__(self) -> None:
+        self.seen: set[str] = set()
+        self.unreadable: set[str] = set()
+        """Names of the photos that the fit saw, and of those that it left out because they cannot be read."""
+
     @abstractmethod
     def looks(self, photos: int) -> int:
         """How many looks at a photo a fit to so many takes."""
@@ -90,6 +95,7 @@ class _OwnFit(FolderFit):
     """This tool, as `segment` with ``fit=folder`` runs it."""
 
     def __init__(self, config: SegmentConfig, cut: CutConfig, device: torch.device) -> None:
+        super().__init__()
         self._config, self._cut, self._device = config, cut, str(device)
         self._engine: Engine | None = None
 
@@ -117,6 +123,8 @@ class _OwnFit(FolderFit):
                         raise message
                     if isinstance(message, Began):
                         last = by_name[message.name]
+                        if message.step != "read":
+                            (self.seen if message.step == "decoded" else self.unreadable).add(message.name)
                     else:
                         yield last, message.seen - seen
                         seen = message.seen
@@ -134,13 +142,14 @@ class _OtherFit(FolderFit):
     """A method of `baselines.folder`."""
 
     def __init__(self, method: FolderMethod[Any], cut: CutConfig) -> None:
+        super().__init__()
         self._method, self._cut = method, cut
 
     def looks(self, photos: int) -> int:
         return photos * self._method.passes
 
     def fit(self, jobs: Sequence[Job], batch: BatchConfig) -> Generator[tuple[Job, int], None, None]:
-        photos, told = FolderPhotos(jobs, batch), 0
+        photos, told = FolderPhotos(jobs, batch, self.seen, self.unreadable), 0
         with closing(photos):
             # The method says so after every look, but of a batch only once all of its photos were read.
             for _ in chain(self._method.fit(photos), [None]):
@@ -163,10 +172,14 @@ class _OtherFit(FolderFit):
 
 
 class FolderPhotos:
-    """The photos of jobs, read anew each time, one ahead of the work. Photos that cannot be read are left out."""
+    """The photos of jobs, read anew each time, one ahead of the work. Photos that cannot be read are left out.
 
-    def __init__(self, jobs: Sequence[Job], batch: BatchConfig) -> None:
+    The names of those that were read are added to `seen`, of the others to `unreadable`.
+    """
+
+    def __init__(self, jobs: Sequence[Job], batch: BatchConfig, seen: set[str], unreadable: set[str]) -> None:
         self._jobs, self._batch = jobs, batch
+        self._seen, self._unreadable = seen, unreadable
         self._open: list[Generator[tuple[int, NDArray[np.uint8] | None], None, None]] = []
         self.last = jobs[0]
         """The job of the photo that was read last."""
@@ -179,14 +192,14 @@ class FolderPhotos:
     def read(self, order: Sequence[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
         """The photos with these indices, each with its index."""
         photos = work_ahead(self._read, order, READERS, AHEAD, threading.Event())
-        self._open, empty = [photos], True
+        self._open = [photos]
         for index, photo in photos:
             self.last = self._jobs[index]
             self.taken += 1
+            (self._unreadable if photo is None else self._seen).add(self.last.name)
             if photo is not None:
-                empty = False
                 yield index, photo
-        if empty:
+        if not self._seen:
             raise UsageError("no image can be read, so that nothing can be fitted")
 
     def close(self) -> None:

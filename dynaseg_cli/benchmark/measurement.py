@@ -59,7 +59,7 @@ class FolderFitCosts:
     """What it cost to fit a method of one label space."""
 
     images: int
-    """That it was given; those that cannot be read were left out."""
+    """Those that the fit saw."""
     seconds: float
     """Wall time, reading and decoding included."""
     host_bytes: int | None

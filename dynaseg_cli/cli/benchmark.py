@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..config import QUALITY, REPORT, RUN, WHAT, BenchmarkConfig, EvaluateConfig
 from ..errors import UsageError
-from ..fields import option, options_of, quoted
+from ..fields import check_fields, option, options_of, quoted
 from .console import ExitCode, for_the_command_line, print_json, say
 from .evaluate import evaluate_config
 from .named_files import refuse_reports, write_each
@@ -49,6 +49,7 @@ class Work:
         None,
         "With `fit=folder`: the number of labels of every method that does not say otherwise.",
         WHAT,
+        least=2,
         default_text="each method's own",
     )
     backbone: str | None = option(
@@ -96,6 +97,9 @@ class Work:
         REPORT,
         metavar="FILE.png",
     )
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 SCORING = [
@@ -207,6 +211,7 @@ def _run(work: Benchmark, files: Work, *, stream: bool, as_json: bool, quiet: bo
         work.score()
         if files.plot is not None and not interrupted:
             interrupted = _interrupted(work, curves, progress)
+    images = len({run.image for result in work.results for run in result.runs})
     document = for_the_command_line({**work.document(), "interrupted": interrupted})
     if not quiet:
         for note in work.notes:
@@ -215,16 +220,16 @@ def _run(work: Benchmark, files: Work, *, stream: bool, as_json: bool, quiet: bo
             if columns_of(row for _, row in table):
                 show_metrics("method", table)
         versions = ", ".join(f"{package} {document['versions'][package]}" for package in ("torch", "python"))
-        fitted_on = "" if work.fit_on is None else f", fitted on {len(work.fit_jobs)} of {work.fit_on}"
+        fitted_on = "" if work.fit_on is None else f", fitted on {work.fit_on}"
         say(f"{len(work.jobs)} images{fitted_on}; seconds in the median of a run, on {document['device']}, {versions}")
-        say("decode to write: seconds by stage; host and device GB: the most memory meanwhile")
+        if images:
+            say("decode to write: seconds by stage; host and device GB: the most memory meanwhile")
         if any(result.fit for result in work.results):
             say("fit s: the whole fit; photos/s: from decoded pixels to labels; fit GB: the most memory meanwhile")
         if any(result.stream for result in work.results):
             say("images/s and first image s: as segment runs, from disk to disk, in a process of its own")
     if as_json:
         print_json(document)
-    images = len({run.image for result in work.results for run in result.runs})
     drawn = files.plot if images else None
     writers: list[tuple[Path | None, Callable[[Path], None]]] = [
         (files.save, lambda path: write_atomically(path, json_text(document, indent=2))),
@@ -240,7 +245,8 @@ def _run(work: Benchmark, files: Work, *, stream: bool, as_json: bool, quiet: bo
     if files.output is not None and images and not quiet:
         say(f"label maps are in {files.output}, in labels and color of each method")
     if interrupted:
-        say("interrupted: the figures are of what was done so far; the last image may lack some methods", "yellow")
+        missing = "the last image may lack some methods" if images else "no image was labelled"
+        say(f"interrupted: the figures are of what was done so far; {missing}", "yellow")
         return ExitCode.INTERRUPTED
     return ExitCode.DONE if whole and not work.failures else ExitCode.SOME_FAILED
 

@@ -88,7 +88,7 @@ def written(metric: str, value: float | None) -> str:
         return ""
     if metric in ("segments", "iterations"):
         return f"{value:,.0f}"
-    if value < 1 and (metric == "images_per_second" or metric.endswith("_seconds")):
+    if value < (0.1 if metric == "seconds" else 1) and metric.endswith(("seconds", "images_per_second")):
         return f"{value:.3f}"
     if metric.endswith(("seconds", "ratio", "gigabytes", "per_second")) or metric == "ms_per_iteration":
         return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:.0f}"

@@ -30,7 +30,7 @@ from ..files.tiles import Tile
 from ..images.masks import read_mask
 from ..images.pages import read_job
 from ..regions.area import area_of
-from ..workers.messages import Began, FitProgress
+from ..workers.messages import Began, FitProgress, Step
 from .mosaics import CROPS, crop, mosaics
 
 STATE_KEY = "dynaseg_fit"
@@ -182,6 +182,7 @@ class _Fit(ABC, Generic[Fitter]):
         if job.name in self._skip:
             return None
         self._observe(Began(job.name, "read"))
+        then: Step = "decoded"
         try:
             mask = read_mask(job, self._mask, self._max_pixels)
             source = read_job(job, self._max_pixels)
@@ -190,9 +191,10 @@ class _Fit(ABC, Generic[Fitter]):
             return (photo.pixels, None) if area is None else (area.filled(photo.pixels), area.inside)
         except (ImageError, OSError, MemoryError) as error:
             self._unreadable = f"{job.shown}: {error}"
+            then = "unreadable"
             return None
         finally:
-            self._observe(Began(job.name, "decoded"))
+            self._observe(Began(job.name, then))
 
     def _refuse_nothing(self) -> NoReturn:
         raise UsageError(f"no image can be read, so that no network can be fitted: {self._unreadable}")

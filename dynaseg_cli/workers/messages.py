@@ -11,8 +11,8 @@ from ..batch.planning import Plan
 from ..config import BatchConfig, SegmentConfig, WeightsFile, WorkersConfig
 from ..files.output_folder import Job
 
-Step = Literal["read", "decoded", "segmented", "written", "finished"]
-"""The step an image is in; one that is decoded or finished waits for its turn."""
+Step = Literal["read", "decoded", "unreadable", "segmented", "written", "finished"]
+"""The step an image is in; one that is decoded or finished waits for its turn. A fit leaves out what is unreadable."""
 
 FILE_STEPS: tuple[Step, ...] = ("read", "written")
 """Steps that wait for files, and so may never end."""
