@@ -34,7 +34,7 @@ from ..files.output_folder import Job, OutputFolder
 from ..pictures.palette import palette_colors
 from ..regions.hierarchy import boundary_map
 from .folder_fits import FolderFit, make_folder_fit
-from .measurement import FolderFitCosts, Run, peak_memory, reset_peak
+from .measurement import FolderFitCosts, Run, peak_memory, reset_peak, return_freed_memory
 from .methods import Method, make_method, read_pixels
 from .region_curve import PROTOCOLS, Point, RegionCurve, curve_steps, make_curve, points_of_hierarchies
 from .results import MethodResults
@@ -215,6 +215,7 @@ class Benchmark:
         for result, method in self._fits:
             name, failed = result.variant.name, None
             release_memory(self._device)
+            return_freed_memory()
             reset_peak(self._device)
             started = time.perf_counter()
             self._left.begin()
@@ -232,6 +233,7 @@ class Benchmark:
                 self._left.ended(("fit", name))
                 self._left.ended(("run", name))
                 yield _step(None, result, failed)
+        return_freed_memory()
         unreadable = {name for _, method in self._fits for name in method.unreadable}
         if self.fit_on is not None and unreadable:  # of the images themselves this is said when they are labelled
             self.notes.append(

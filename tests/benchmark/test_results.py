@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from dynaseg_cli.benchmark.measurement import Run
+from dynaseg_cli.benchmark.measurement import FolderFitCosts, Run
 from dynaseg_cli.benchmark.results import MethodResults, markdown_table
 from dynaseg_cli.benchmark.variants import parse_variants
+from dynaseg_cli.evaluation.headings import written
 
 
 def results(method: str, *runs: Run) -> MethodResults:
@@ -91,6 +92,30 @@ def test_costs_are_stages_memory_and_the_spread_of_the_ratio() -> None:
         "least_reference_ratio": pytest.approx(15),
         "most_reference_ratio": pytest.approx(20),
     }
+
+
+def test_method_of_one_label_space_has_the_cost_of_its_fit() -> None:
+    (variant,) = parse_variants("picie", "folder")
+    runs = [
+        Run(name, 30, 20, 0, None, {"label": seconds}, 0.25, 0.75, 900, None)
+        for name, seconds in zip("ab", (1, 3), strict=True)
+    ]
+    picie = MethodResults(variant, fit=FolderFitCosts(7, 60.0, 2 * 10**9, None), runs=runs)
+    speed, costs, document = picie.speed(None), picie.costs(None), picie.document(None)
+    assert (speed["folder_fit_seconds"], speed["labelled_per_second"], speed["seconds"]) == (60, 0.5, 2)
+    assert (costs["folder_fit_host_gigabytes"], costs["folder_fit_device_gigabytes"]) == (2, None)
+    assert document["folder_fit"] == {"images": 7, "seconds": 60, "host_bytes": 2 * 10**9, "device_bytes": None}
+    assert document["labelled_per_second"] == 0.5
+    assert list(markdown_table([("picie", speed)]).splitlines()[0].split(" | ")) == [
+        "| method",
+        "fit s",
+        "photos/s",
+        "s/image |",
+    ]
+
+
+def test_seconds_of_a_fast_method_are_not_rounded_to_nothing() -> None:
+    assert [written("seconds", seconds) for seconds in (0.004, 0.46, 7.8)] == ["0.004", "0.46", "7.80"]
 
 
 def test_table_has_a_line_for_each_method_and_only_columns_with_figures() -> None:

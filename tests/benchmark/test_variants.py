@@ -6,9 +6,10 @@ from typing import get_args
 
 import pytest
 
+from dynaseg_cli.baselines.folder.settings import FeatureKMeansConfig, FolderIicConfig
 from dynaseg_cli.baselines.settings import IicConfig, KMeansConfig
-from dynaseg_cli.benchmark.variants import METHODS, parse_variants
-from dynaseg_cli.config import PRESETS, CutConfig, MethodName, SegmentConfig
+from dynaseg_cli.benchmark.variants import FOLDER_METHODS, METHODS, parse_variants
+from dynaseg_cli.config import PRESETS, CutConfig, Fit, FolderMethodName, MethodName, SegmentConfig
 from dynaseg_cli.errors import UsageError
 from dynaseg_cli.files.weights import identify
 
@@ -114,3 +115,50 @@ def test_regions_are_an_option_of_the_methods_that_have_them() -> None:
     for refused in ("reference:regions=4", "kmeans:regions=4", "scf:regions=few", "scf:regions=4:granularity=0.4"):
         with pytest.raises(UsageError, match="`methods`"):
             parse_variants(refused)
+
+
+def test_methods_of_one_label_space_are_others_and_fit_a_folder() -> None:
+    assert tuple(FOLDER_METHODS) == get_args(FolderMethodName)
+    for name, config in FOLDER_METHODS.items():
+        (variant,) = parse_variants(name, "folder")
+        assert (variant.config, variant.fits_folder) == (config, True)
+    assert not any(variant.fits_folder for variant in parse_variants(",".join(METHODS)))
+
+
+def test_options_of_all_are_for_methods_that_have_them_and_do_not_say_themselves() -> None:
+    given = {"classes": 5, "epochs": 2, "backbone": "resnet18-fpn"}
+    scf, kmeans, iic = parse_variants(
+        "scf:weights=random,kmeans-features:clusters=9:backbone=cnn,iic", "folder", **given
+    )
+    assert scf.config == dataclasses.replace(
+        FOLDER_METHODS["scf"], clusters=5, epochs=2, backbone="resnet18-fpn", weights="random"
+    )
+    assert kmeans.config == FeatureKMeansConfig(clusters=9)
+    assert iic.config == FolderIicConfig(clusters=5, epochs=2, backbone="resnet18-fpn")
+
+
+def test_other_methods_are_as_published_unless_regions_are_asked_for() -> None:
+    scf, picie, merged = parse_variants("scf,picie,picie:regions=4", "folder")
+    assert (scf.cut, picie.cut, merged.cut) == (CutConfig(), CutConfig(regions="raw"), CutConfig(regions=4))
+
+
+@pytest.mark.parametrize(
+    ("fit", "text", "message"),
+    [
+        (
+            "folder",
+            "kmeans-feature",
+            "there is no kmeans-feature; with `fit=folder` choose from scf, fsf, fixed, kmeans-f",
+        ),
+        ("folder", "kmeans", "kmeans is for `fit=image`; with `fit=folder` choose from scf"),
+        ("image", "picie", "picie is for `fit=folder`; with `fit=image` choose from scf"),
+        ("folder", "scf:mode=fsf", "'mode=fsf' is no option"),
+        ("folder", "kmeans-features:epochs=3", "'epochs=3' is no option"),
+        ("folder", "picie:batch=0", "`methods`: picie: `batch` must be at least 1"),
+        ("image", "scf:epochs=3", "'epochs=3' is no option"),
+    ],
+)
+def test_what_a_kind_of_fit_does_not_have_is_refused(fit: Fit, text: str, message: str) -> None:
+    with pytest.raises(UsageError) as refusal:
+        parse_variants(text, fit)
+    assert message in str(refusal.value)

@@ -84,6 +84,16 @@ def test_stream_whose_process_starts_is_expected_to_go_on_as_the_runs_did(passes
     left.ended(("stream", "another"))
 
 
+def test_batch_is_as_many_steps_as_it_has_images(passes: Callable[[float], None]) -> None:
+    left = WorkLeft({FAST: 24}, {FAST: 1.0})
+    passes(16)
+    left.done(FAST, count=8)
+    assert left.seconds == pytest.approx(16 * 2)
+    passes(4)
+    left.done(FAST, count=8)
+    assert left.seconds == pytest.approx(8 * 0.5)  # as in the second batch
+
+
 def test_time_before_a_step_begins_is_not_counted(passes: Callable[[float], None]) -> None:
     left = WorkLeft({FAST: 2}, {FAST: 1.0})
     passes(1000)
@@ -124,3 +134,9 @@ def test_literal_loop_is_expected_to_cost_by_its_iterations() -> None:
     assert costs["reference"] == 1000
     assert costs["reference:iterations=7"] == 7
     assert costs["felzenszwalb"] < costs["kmeans"] < costs["scf"] < costs["iic"]
+
+
+def test_network_of_a_folder_is_expected_to_cost_more_to_train_than_to_apply() -> None:
+    scf, kmeans, picie = parse_variants("scf,kmeans-features,picie", "folder")
+    assert expected_cost("run", scf) == expected_cost("run", picie) < expected_cost("fit", scf)
+    assert expected_cost("fit", kmeans) == expected_cost("fit", scf) < expected_cost("fit", picie)

@@ -7,6 +7,8 @@ import json
 import os
 import re
 import signal
+import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,12 +24,15 @@ from rich.console import Console
 from samples import files_below, photo_folder, read_pixels, stand_in_for_python
 from typer.testing import CliRunner, Result
 
+from dynaseg_cli.baselines.folder.picie import Picie
 from dynaseg_cli.benchmark import region_curve
 from dynaseg_cli.benchmark.benchmark import Benchmark
 from dynaseg_cli.benchmark.region_curve import FELZENSZWALB_CURVE
-from dynaseg_cli.benchmark.variants import METHODS, Variant, parse_variants
+from dynaseg_cli.benchmark.variants import FOLDER_METHODS, METHODS, Variant, parse_variants
 from dynaseg_cli.cli import app, progress
+from dynaseg_cli.cli.progress import CountProgress
 from dynaseg_cli.cli.tables import ARROWS, metrics_table
+from dynaseg_cli.errors import DivergedError
 from dynaseg_cli.files.output_folder import Job
 from dynaseg_cli.plots import benchmark as plot
 from dynaseg_cli.plots import style as figures
@@ -413,6 +418,15 @@ def test_tables_fit_a_hundred_columns_with_every_figure_there_can_be(photos: Pat
         (("--size", "481"), "--size must be a width and a height such as 481x321, not '481'"),
         (("--size", "0x20"), "--size must be sides of 1 to 32768 and at most 200000000 pixels, not 0x20"),
         (("--ground-truth", "truth"), "--ground-truth needs INPUT"),
+        (("photos", "--fit-on", "photos"), "--fit-on needs --fit folder"),
+        (("photos", "--classes", "4"), "--classes needs --fit folder"),
+        (("photos", "--backbone", "cnn"), "--backbone needs --fit folder"),
+        (("photos", "--epochs", "4"), "--epochs needs --fit folder"),
+        (("photos", "--fit", "folder", "--iterations", "4"), "--iterations belongs to --fit image"),
+        (("photos", "--fit", "folder", "--classes", "1"), "--classes must be at least 2, not 1"),
+        (("photos", "--fit", "folder", "--fit-on", "nowhere"), "nowhere does not exist"),
+        (("photos", "--fit", "folder", "--methods", "kmeans"), "kmeans is for --fit image; with --fit folder choose"),
+        (("photos", "--methods", "picie"), "picie is for --fit folder; with --fit image choose from scf"),
         (("photos", "--hierarchies", "maps"), "--hierarchies needs --ground-truth"),
         (("photos", "--protocol", "classes"), "--protocol needs --ground-truth"),
         (("photos", "--num-things", "1"), "--num-things needs --ground-truth"),
@@ -443,7 +457,78 @@ def test_unusable_input_is_one_line_and_nothing_is_started(arguments: tuple[str,
     assert len(result.stderr.splitlines()) == 1
 
 
+FOLDER = ("--fit", "folder", "--no-stream")
+KMEANS = "kmeans-features:clusters=2"
+PICIE = "picie:epochs=1:features=8:clusters=2:size=32"
+
+
+def test_methods_of_one_label_space_are_fitted_scored_and_reported(tmp_path: Path) -> None:
+    scoring = ("--ground-truth", "truth", "--protocol", "classes")
+    result = benchmark("photos", *FOLDER, "--methods", f"{KMEANS},{PICIE}", *scoring, "--json", *REPORTS)
+    assert result.exit_code == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert document["fit_on"] is None
+    for method in document["methods"]:
+        assert method["folder_fit"]["images"] == method["images"] == 2
+        assert 0 < method["metrics"]["pixel_accuracy"] <= 1
+    header = next(line for line in result.stderr.splitlines() if line.startswith("method"))
+    assert header.split()[1:] == ["fit", "s↓", "photos/s↑", "s/image↓"]
+    assert "No curves" not in result.stderr
+    assert (tmp_path / "figures.png").exists()
+
+
+def test_summary_and_title_name_the_folder_that_was_fitted_on(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    titles: list[str] = []
+    monkeypatch.setattr(plot, "picture", lambda reports, title, hierarchies: titles.append(title) or Figure())
+    photo_folder(photos.parent / "other", "x.png")
+    result = benchmark("photos", *FOLDER, "--methods", KMEANS, "--fit-on", "other", "--plot", "figures.png", "--json")
+    assert result.exit_code == 0, result.stderr
+    assert "2 images, fitted on other; seconds" in result.stderr
+    assert titles[0].startswith("2 images, fitted on other, cpu")
+    document = json.loads(result.stdout)
+    assert (document["fit_on"], document["methods"][0]["folder_fit"]["images"]) == ("other", 1)
+
+
+def test_method_that_cannot_be_fitted_is_named_and_the_others_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    def diverge(*_: object) -> None:
+        raise DivergedError("the loss became nan")
+
+    monkeypatch.setattr(Picie, "_fit", diverge)
+    result = benchmark("photos", *FOLDER, "--methods", f"{PICIE},{KMEANS}", "--json", "-q")
+    assert (result.exit_code, result.stderr) == (
+        1,
+        f"failed: {PICIE}: it could not be fitted: the loss became nan\n",
+    )
+    assert [method["images"] for method in json.loads(result.stdout)["methods"]] == [0, 2]
+
+
+def test_interrupted_fit_keeps_the_figures_so_far_and_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(progress: CountProgress, name: str, **_: object) -> None:
+        if "scf" in name:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(progress.CountProgress, "advance", interrupt)
+    before = threading.active_count()
+    own = OWN.replace("iterations", "epochs=300:iterations")
+    result = benchmark("photos", *FOLDER, "--methods", f"{KMEANS},{own}", "--json")
+    assert result.exit_code == 130
+    assert result.stderr.endswith("interrupted: the figures are of what was done so far; no image was labelled\n")
+    document = json.loads(result.stdout)
+    kmeans, scf = document["methods"]
+    assert (document["interrupted"], kmeans["folder_fit"]["images"], scf["folder_fit"]) == (True, 2, None)
+    assert next(line for line in result.stderr.splitlines() if line.startswith("method")).split() == [
+        "method",
+        "fit",
+        "s↓",
+    ]
+    assert threading.active_count() == before
+    assert not list(tmp_path.glob("dynaseg-*"))
+
+
 def test_help_names_every_method() -> None:
     text = " ".join(CliRunner().invoke(app, ["benchmark", "--help"]).output.replace("│", " ").split())
-    for method in METHODS:
+    for method in (*METHODS, *FOLDER_METHODS):
         assert method in text.replace("- ", "-")

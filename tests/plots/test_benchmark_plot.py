@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -12,14 +11,11 @@ from PIL import Image
 from samples import photo_folder
 
 from dynaseg_cli.benchmark.benchmark import Benchmark
-from dynaseg_cli.benchmark.measurement import Run
+from dynaseg_cli.benchmark.measurement import FolderFitCosts, Run
 from dynaseg_cli.benchmark.results import MethodResults
 from dynaseg_cli.benchmark.variants import parse_variants
 from dynaseg_cli.plots.benchmark import picture
 from dynaseg_cli.plots.style import COLORS, FAINT, plain, save_picture, style
-
-if TYPE_CHECKING:
-    pass
 
 OWN = "scf:iterations=2:min_labels=3:max_size=16:features=8:clusters=8"
 METHODS = f"kmeans,{OWN},felzenszwalb:scale=50"
@@ -104,6 +100,21 @@ def test_stages_are_bars_one_after_another_with_their_sum() -> None:
 def test_methods_that_have_bars_alone_need_no_legend() -> None:
     assert legend_of(picture(results("scf,fsf"), "title")) == []
     assert legend_of(picture(results("scf,fsf", covering=0.5), "title")) == ["scf", "fsf"]
+
+
+def test_seconds_of_fits_to_a_folder_are_bars_beside_those_of_an_image() -> None:
+    found = results("scf,kmeans", ((30, 20), (60, 40)), miou=0.4, pixel_accuracy=0.6)
+    for one, seconds in zip(found, (60.0, 8.0), strict=True):
+        one.fit = FolderFitCosts(7, seconds, None, None)
+    with style():
+        figure = picture(found, "title")
+        assert_nothing_is_clipped_or_overlaps(figure)
+    stages, fits, quality = figure.axes
+    assert fits.get_xlabel() == "seconds to fit to the folder"
+    assert [bar.get_width() for bar in fits.patches] == [60, 8]
+    assert [text.get_text() for text in fits.texts] == ["60 s", "8 s"]
+    assert stages.get_ylim() == fits.get_ylim(), "its bars belong to the names beside them"
+    assert quality.get_ylabel() == "mIoU"
 
 
 def test_class_miou_is_one_panel_named_as_such() -> None:
