@@ -80,7 +80,7 @@ class FolderIicConfig(TrainedMethodConfig):
 
     displacement: int = option(
         10,
-        "Distance along an axis, or both, of places that are to agree beside each place itself; in pixels of `size`.",
+        "Distance, along an axis or both, of places that are to agree beside equal ones; in pixels of what is seen.",
         least=0,
         most=64,
     )
