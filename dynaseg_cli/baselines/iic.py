@@ -61,23 +61,25 @@ def segment_by_iic(
         return label_image(network, image, torch.float32, TILE_SIZE[device.type]).astype(np.int32)
 
 
-def joint_distributions(first: Tensor, second: Tensor, displacement: int) -> Tensor:
-    """P_u, the joint distribution of the labels at x + u in one map and at x in the other, for every displacement u.
+def joint_distributions(first: Tensor, second: Tensor, displacement: int, step: int = 1) -> Tensor:
+    """P_u, the joint distribution of the labels at x + u in one map and at x in the other, for many displacements u.
 
     Parameters
     ----------
     first, second : (B, k, H, W) float tensors, each pixel's distribution over k labels in B images, which are counted
         together.
     displacement : d; u is in [-d, d] along either axis, or less if the map is narrower.
+    step : s; u are the multiples of s in this range.
 
     Returns
     -------
-    (2 d + 1, 2 d + 1, k, k), vertical displacement first. Each P_u is symmetric (section 3.1) and sums to 1.
+    (2 d / s + 1, 2 d / s + 1, k, k), vertical displacement first. Each P_u is symmetric (section 3.1) and sums to 1.
     """
     height, width = first.shape[2:]
-    reach = (min(displacement, height - 1), min(displacement, width - 1))
+    reach = [min(displacement, side - 1) // step * step for side in (height, width)]
     # One map is a kernel that slides over the other. Pixels displaced beyond the border meet zeros, and do not count.
-    meetings = functional.conv2d(first.transpose(0, 1).contiguous(), second.transpose(0, 1).contiguous(), padding=reach)
+    moving, still = (maps.transpose(0, 1).contiguous() for maps in (first, second))
+    meetings = functional.conv2d(moving, still, padding=reach, stride=step)
     joint = meetings.permute(2, 3, 0, 1)
     joint = joint + joint.transpose(-1, -2)
     return joint / joint.sum((-2, -1), keepdim=True)

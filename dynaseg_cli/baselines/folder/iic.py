@@ -21,11 +21,12 @@ class FolderIic(TrainedMethod[FolderIicConfig]):
 
     Ji, Henriques and Vedaldi 2019, "Invariant Information Clustering for Unsupervised Image Classification and
     Segmentation", arXiv:1807.06653, section 3.3: a linear head gives each place a distribution over labels, and the
-    mutual information of those of a photo and of its copy in other light, flipped or not, is maximised at every
-    displacement, over a batch. A second head has more labels, the auxiliary over-clustering of section 4.1. The heads
-    take turns, an epoch each, as in the authors' program, and the first one labels. A head begins with BatchNorm, with
-    which the layers before the heads end in the authors' network: from unit vectors all labels would be about equally
-    probable, where the mutual information has a saddle.
+    mutual information of those of a photo and of its copy in other light, flipped or not, is maximised, over a batch,
+    on average over a set of displacements T: none, and `displacement` along one axis or both. A second head has more
+    labels, the auxiliary over-clustering of section 4.1. The heads take turns, an epoch each, as in the authors'
+    program, and the first one labels. A head begins with BatchNorm, with which the layers before the heads end in the
+    authors' network: from unit vectors all labels would be about equally probable, where the mutual information has a
+    saddle.
     """
 
     def __init__(self, config: FolderIicConfig, device: torch.device) -> None:
@@ -53,7 +54,7 @@ class FolderIic(TrainedMethod[FolderIicConfig]):
                 images, copies, flipped = self._pairs(batch, number)
                 first, second = (head(embedding(one)).softmax(1) for one in (images, copies))
                 second = torch.where(flipped[:, None, None, None], second.flip(3), second)
-                information = mutual_information(joint_distributions(first, second, displacement))
+                information = mutual_information(joint_distributions(first, second, displacement, max(1, displacement)))
                 descend(optimiser, -information.mean())
                 yield from (None for _ in batch)
 

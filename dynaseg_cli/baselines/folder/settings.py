@@ -80,7 +80,7 @@ class FolderIicConfig(TrainedMethodConfig):
 
     displacement: int = option(
         10,
-        "Largest offset along either axis, in pixels of what is seen, of two that are to agree.",
+        "Distance, along an axis or both, of places that are to agree beside equal ones; in pixels of what is seen.",
         least=0,
         most=64,
     )
