@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
 from folder_photos import METHODS, TINY_TIMM, PhotosInMemory, fitted, make, some_scenes
 from numpy.typing import NDArray
 from scenes import made_scene
+from torch import nn
 
 from dynaseg_cli.baselines.folder import streaming_kmeans
-from dynaseg_cli.errors import DivergedError, UsageError
+from dynaseg_cli.errors import DeviceMemoryError, DivergedError, UsageError
 from dynaseg_cli.evaluation.class_scores import ClassScores
 
 ALL = pytest.mark.parametrize("method", METHODS)
@@ -132,6 +133,25 @@ def test_divergence_is_named(method: str, monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(DivergedError, match="the loss became nan"):
         for _ in made.fit(PhotosInMemory(some_scenes(2))):
             pass
+
+
+@ALL
+def test_too_little_memory_is_named(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the words of the CPU's allocator, and no other error is taken for it."""
+    photos = some_scenes(2)
+    made = fitted(method, PhotosInMemory(photos))
+
+    def run_out(*args: object) -> NoReturn:
+        raise RuntimeError(message)
+
+    monkeypatch.setattr(nn.Conv2d, "forward", run_out)
+    message = "DefaultCPUAllocator: can't allocate memory"
+    for work in (lambda: made.label(photos[0]), lambda: list(made.fit(PhotosInMemory(photos)))):
+        with pytest.raises(DeviceMemoryError, match="cpu has too little memory"):
+            work()
+    message = "another error"
+    with pytest.raises(RuntimeError, match=message):
+        made.label(photos[0])
 
 
 @pytest.mark.parametrize(

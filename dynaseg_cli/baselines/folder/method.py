@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
@@ -14,9 +15,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from ...engine.backbones import MOST_SIZE, Backbone
+from ...engine.device import is_out_of_memory
 from ...engine.labelling import to_input
 from ...engine.precision import exact_arithmetic
-from ...errors import DivergedError
+from ...errors import DeviceMemoryError, DivergedError
 from .embedding import Embedding, seen_by
 from .labels import labels_of, response_to_centres
 from .settings import FolderMethodConfig, TrainedMethodConfig
@@ -67,13 +69,18 @@ class FolderMethod(ABC, Generic[Settings]):
         ------
         DivergedError
             If a loss is not finite.
+        DeviceMemoryError
+            If the device's memory is too small.
         """
-        with exact_arithmetic():
+        with exact_arithmetic(), _named_memory_errors(self.device):
             yield from self._fit(photos)
 
     def label(self, photo: Photo) -> NDArray[np.int32]:
-        """The labels of a photo, (H, W), 0..clusters-1. Not all of them need to occur."""
-        with exact_arithmetic(), torch.inference_mode():
+        """The labels of a photo, (H, W), 0..clusters-1. Not all of them need to occur.
+
+        Raises DeviceMemoryError if the device's memory is too small.
+        """
+        with exact_arithmetic(), torch.inference_mode(), _named_memory_errors(self.device):
             return labels_of(self._respond(photo), *photo.shape[:2])
 
     @abstractmethod
@@ -118,6 +125,16 @@ class TrainedMethod(FolderMethod[TrainedSettings]):
             means.add(some_places(vectors, np.random.default_rng((self.config.seed, number, index))))
             yield
         self._centres = torch.tensor(means.centres, device=self.device)
+
+
+@contextmanager
+def _named_memory_errors(device: torch.device) -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise DeviceMemoryError(f"{device} has too little memory: free some, or give a smaller size or batch") from None
 
 
 def look(backbone: Backbone, photo: Photo, device: torch.device) -> list[Tensor]:
