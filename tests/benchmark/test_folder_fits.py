@@ -27,7 +27,7 @@ from dynaseg_cli.pictures.palette import palette_colors
 
 OWN = "scf:epochs=1:iterations=2:features=8:clusters=4:max_size=16"
 KMEANS = "kmeans-features:clusters=4"
-PICIE = "picie:epochs=1:features=8:clusters=4:size=32:batch=2"
+PICIE = "picie:epochs=1:features=8:clusters=4:size=64:batch=2"
 OTHERS = f"{KMEANS},deep-clustering:{PICIE.partition(':')[2]},iic:{PICIE.partition(':')[2]},{PICIE}"
 NAMES = ("a.png", "b.png", "sub/c.png")
 

@@ -459,7 +459,7 @@ def test_unusable_input_is_one_line_and_nothing_is_started(arguments: tuple[str,
 
 FOLDER = ("--fit", "folder", "--no-stream")
 KMEANS = "kmeans-features:clusters=2"
-PICIE = "picie:epochs=1:features=8:clusters=2:size=32"
+PICIE = "picie:epochs=1:features=8:clusters=2:size=64"
 
 
 def test_methods_of_one_label_space_are_fitted_scored_and_reported(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from PIL import Image
 from samples import files_below, noise, read_pixels, save_photo
 from scenes import TINY_FOLDER_FIT, tiny_scenes
 
-from dynaseg_cli.batch import planning
+from dynaseg_cli import config as config_module
 from dynaseg_cli.batch.outcomes import Outcome
 from dynaseg_cli.batch.planning import Plan, plan_batch
 from dynaseg_cli.config import BatchConfig, Mode, SegmentConfig, WeightsFile, WorkersConfig
@@ -862,7 +862,7 @@ def test_of_many_images_some_are_drawn(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "MOST_FITTED", 4)
-    monkeypatch.setattr(planning, "MOST_FITTED", 4)
+    monkeypatch.setattr(config_module, "MOST_FITTED", 4)
     told: list[FitProgress] = []
     plan = planned(photos, tmp_path / "out", frozen)
     fit_folder(plan, told.append)
@@ -871,7 +871,7 @@ def test_of_many_images_some_are_drawn(
     described.clear()
     fit_folder(planned(photos, tmp_path / "other", dataclasses.replace(frozen, seed=1)))
     assert drawn != {image.tobytes() for image in described}
-    monkeypatch.setattr(planning, "MOST_FITTED", 99)
+    monkeypatch.setattr(config_module, "MOST_FITTED", 99)
     assert planned(photos, tmp_path / "more", frozen).fit_visits == 11
 
 

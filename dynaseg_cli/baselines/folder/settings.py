@@ -47,10 +47,11 @@ class TrainedMethodConfig(FolderMethodConfig):
     batch: int = option(8, "Photos of a training step.", least=1, most=MOST)
     size: int = option(
         0,
-        "Shorter side in pixels at which photos are seen; squares of it are trained on.",
+        "Shorter side in pixels at which photos are seen; squares of it are trained on."
+        f" 0: {CNN_SIZE} for cnn, {PRETRAINED_SIZE} for others.",
         least=64,
         most=MOST_SIDE,
-        zero=f"{CNN_SIZE} for cnn, {PRETRAINED_SIZE} for others",
+        zero="the backbone's own",
     )
     features: int = option(128, "Channels of the embedding.", least=1, most=2**12)
     learning_rate: float = option(1e-3, "Learning rate of Adam.", above=0, below=1)
