@@ -43,7 +43,9 @@ class FolderMethodConfig:
 class TrainedMethodConfig(FolderMethodConfig):
     """What those have in common that train a network."""
 
-    epochs: int = option(10, "How often the network is trained on every photo.", least=1, most=MOST)
+    epochs: int = option(
+        10, "How often the network is trained on every photo; by iic, each of its two heads.", least=1, most=MOST
+    )
     batch: int = option(8, "Photos of a training step.", least=1, most=MOST)
     size: int = option(
         0,
